@@ -1,0 +1,148 @@
+//! Extractors whose refusals have the error shape.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use hexa_model::{DeviceUid, ErrorCode};
+use hexa_service::Error;
+use hexa_service::auth::Origin;
+use hexa_service::auth::principal::Principal;
+use http::request::Parts;
+use http::{HeaderMap, header};
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+use crate::state::ApiState;
+
+/// Bodies are at most this long (TR-6).
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// A body arrives within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The peer's address, put into every request by the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// A JSON body: the right content type, at most 1 MiB, no unknown or doubled members, nested at most 128 deep.
+pub(crate) struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &ApiState) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let what = "send the body with content-type: application/json";
+            return Err(Error::new(ErrorCode::UnsupportedMediaType, what).into());
+        }
+        let too_large = || Error::new(ErrorCode::PayloadTooLarge, "a body has at most 1048576 bytes");
+        let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if declared.is_some_and(|n| n > MAX_BODY_BYTES as u64) {
+            return Err(too_large().into());
+        }
+        let read = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES);
+        let bytes = match tokio::time::timeout(BODY_TIMEOUT, read).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) if error_is_length(&error) => return Err(too_large().into()),
+            Ok(Err(_)) => return Err(Error::new(ErrorCode::ValidationError, "the body broke off").into()),
+            Err(_) => return Err(Error::new(ErrorCode::RequestTimeout, "the body did not arrive within 15 s").into()),
+        };
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::new(ErrorCode::ValidationError, format!("the body is not as expected: {e}")))?;
+        Ok(Self(value))
+    }
+}
+
+fn error_is_length(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// `Authorization: <scheme> <rest>`, scheme in any case.
+fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let (given, rest) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    given.eq_ignore_ascii_case(scheme).then(|| rest.trim())
+}
+
+/// The bearer token.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    authorization(headers, "bearer")
+}
+
+/// `Authorization: Device <uid>:<token>`.
+pub(crate) fn device_credentials(headers: &HeaderMap) -> Option<(DeviceUid, SecretString)> {
+    let (uid, token) = authorization(headers, "device")?.split_once(':')?;
+    Some((DeviceUid::parse(uid)?, token.into()))
+}
+
+/// A signed-in account; part of the handler's arguments where a route needs one.
+pub(crate) struct User(pub Principal);
+
+impl FromRequestParts<ApiState> for User {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers).unwrap_or_default();
+        Ok(Self(state.services.auth.authenticate(token).await?))
+    }
+}
+
+/// The peer's address.
+pub(crate) struct PeerIp(pub Option<IpAddr>);
+
+impl<S: Sync> FromRequestParts<S> for PeerIp {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get::<Peer>().map(|p| p.0.ip())))
+    }
+}
+
+/// Address and user agent, for the session list.
+pub(crate) struct LoginOrigin(pub Origin);
+
+impl<S: Sync> FromRequestParts<S> for LoginOrigin {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        Ok(Self(Origin {
+            ip: parts.extensions.get::<Peer>().map(|p| p.0.ip()),
+            user_agent: agent.map(|a| a.chars().take(256).collect()),
+        }))
+    }
+}
+
+/// Path parameters by position, as text; what does not fit is the handler's 400 or 404.
+pub(crate) struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Sync + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(e) => Err(Error::new(ErrorCode::ValidationError, format!("the path is not as expected: {e}")).into()),
+        }
+    }
+}
+
+/// Query parameters.
+pub(crate) struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync + Send> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(e) => Err(Error::new(ErrorCode::ValidationError, format!("the query is not as expected: {e}")).into()),
+        }
+    }
+}

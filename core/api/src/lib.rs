@@ -1,0 +1,18 @@
+//! The front door: REST and the two sockets, over axum.
+//!
+//! Called by `server`; calls `service`. The only crate that knows status codes and headers.
+//! Invariants: a handler extracts, makes one service call and replies; every error has the one shape; nothing waits for
+//! a device inside a handler's own task (the relay path detaches itself).
+//! Start at [`router`] for the routes, [`ws::device`] for devices, [`listen`] for how connections come in.
+
+mod error;
+mod extract;
+pub mod listen;
+mod middleware;
+mod routes;
+mod state;
+mod wire;
+pub mod ws;
+
+pub use routes::router;
+pub use state::{ApiConfig, ApiState};

@@ -1,0 +1,208 @@
+//! How connections come in: an accept loop of our own.
+//!
+//! Accepting happens on an OS thread of its own with a backlog of 4096, because under a reconnect storm an accept task
+//! queues behind thousands of handshakes while the kernel's queue overflows (performance.md 6.14, prototype.md 4).
+//! hyper's header timeout is armed here; `axum::serve` leaves it inert. When the connection cap is reached, accepting
+//! pauses: devices wait in the kernel's queue instead of being refused.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::extract::Peer;
+
+const BACKLOG: i32 = 4096;
+/// Accepted sockets between the thread and the tasks.
+const QUEUE: usize = 1024;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_HEADERS: usize = 100;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// How often the accept thread looks whether it is to stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
+
+/// A bound address that does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// As the operating system says; `AddrInUse` when another process listens there.
+    pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        // `accept` honours the receive timeout, which gives the thread its look at the stop flag.
+        socket.set_read_timeout(Some(STOP_POLL))?;
+        let address = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok(Self { socket, address })
+    }
+
+    /// The real address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts and serves until `stop`; then stops accepting, lets requests under way end, and returns when every
+    /// HTTP connection is closed. Upgraded sockets are closed by their own tasks.
+    pub async fn serve(self, router: Router, max_connections: usize, stop: CancellationToken) {
+        let (tx, mut rx) = mpsc::channel(QUEUE);
+        let open = Arc::new(AtomicUsize::new(0));
+        let (thread_open, thread_stop) = (Arc::clone(&open), stop.clone());
+        let accepting = std::thread::Builder::new()
+            .name("accept".into())
+            .spawn(move || accept(&self.socket, &tx, &thread_open, max_connections, &thread_stop));
+        if let Err(error) = accepting {
+            tracing::error!(%error, "no thread to accept connections on");
+            return;
+        }
+        let connections = TaskTracker::new();
+        while let Some((stream, peer)) = rx.recv().await {
+            let slot = Slot(Arc::clone(&open));
+            let (router, stop) = (router.clone(), stop.clone());
+            connections.spawn(async move {
+                if let Err(error) = connection(stream, peer, router, stop, slot).await {
+                    tracing::trace!(%error, "connection ended");
+                }
+            });
+        }
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+/// Counts a connection down when its last owner, the HTTP task or the upgraded socket, drops it.
+#[derive(Debug)]
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn accept(
+    socket: &Socket,
+    to: &mpsc::Sender<(TcpStream, SocketAddr)>,
+    open: &AtomicUsize,
+    max_connections: usize,
+    stop: &CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        if open.load(Ordering::Acquire) >= max_connections {
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        }
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                let Some(peer) = peer.as_socket() else { continue };
+                let ready = stream.set_tcp_nodelay(true).and_then(|()| stream.set_nonblocking(true));
+                if ready.is_err() {
+                    continue;
+                }
+                open.fetch_add(1, Ordering::AcqRel);
+                if to.blocking_send((stream.into(), peer)).is_err() {
+                    return;
+                }
+            }
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(error) => {
+                // Out of descriptors, or a connection that was reset while it waited: neither may spin a core.
+                tracing::warn!(%error, "accept failed");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+    slot: Slot,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let io = TokioIo::new(Counted { stream: tokio::net::TcpStream::from_std(stream)?, _slot: slot });
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        done = connection.as_mut() => return Ok(done?),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// A socket that holds its slot for as long as anybody holds the socket, also after an upgrade.
+struct Counted {
+    stream: tokio::net::TcpStream,
+    _slot: Slot,
+}
+
+impl tokio::io::AsyncRead for Counted {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for Counted {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        data: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_write_vectored(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        data: &[std::io::IoSlice<'_>],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+    }
+}

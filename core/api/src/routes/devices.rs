@@ -1,0 +1,172 @@
+//! `/api/v1/devices`.
+
+use axum::extract::State;
+use hexa_model::{Actor, DeviceKey, ErrorCode};
+use hexa_service::Error;
+use hexa_service::device::{claim, provision, view};
+use http::{HeaderMap, StatusCode};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiResult;
+use crate::extract::{Json, Path, Query, User, device_credentials};
+use crate::state::ApiState;
+use crate::wire::{ClaimCodeBody, DeviceBody, PageBody, PageQuery, RelayBody, relays, rfc3339};
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 500;
+
+pub(super) async fn list_devices(
+    State(state): State<ApiState>,
+    User(user): User,
+    Query(query): Query<PageQuery>,
+) -> ApiResult<axum::Json<PageBody<DeviceBody>>> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Error::validation("limit", format!("limit is 1 to {MAX_LIMIT}")).into());
+    }
+    let after = match query.cursor {
+        None => None,
+        Some(cursor) => Some(read_cursor(&cursor)?),
+    };
+    let page = view::list(&state.services, &user, query.all.unwrap_or(false), after, limit).await?;
+    Ok(axum::Json(PageBody {
+        items: page.items.into_iter().map(DeviceBody::new).collect(),
+        next_cursor: page.next.map(|key| format!("d{:x}", key.0)),
+    }))
+}
+
+fn read_cursor(cursor: &str) -> Result<DeviceKey, Error> {
+    let key = cursor.strip_prefix('d').and_then(|hex| i64::from_str_radix(hex, 16).ok());
+    key.map(DeviceKey).ok_or_else(|| Error::validation("cursor", "cursor is the next_cursor of an earlier page"))
+}
+
+pub(super) async fn get_device(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+) -> ApiResult<axum::Json<DeviceBody>> {
+    Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, &uid).await?)))
+}
+
+#[derive(Serialize)]
+pub(super) struct StateResponse {
+    uid: String,
+    online: bool,
+    relays: Vec<RelayBody>,
+}
+
+pub(super) async fn get_state(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+) -> ApiResult<axum::Json<StateResponse>> {
+    let live = view::find(&state.services, &user, &uid).await?;
+    let states = live.cache.lock().all();
+    Ok(axum::Json(StateResponse { uid: live.uid.to_string(), online: live.online(), relays: relays(&states) }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchRequest {
+    name: Option<String>,
+    #[serde(default)]
+    relays: Vec<RelayName>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RelayName {
+    index: u16,
+    name: String,
+}
+
+pub(super) async fn patch_device(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+    Json(request): Json<PatchRequest>,
+) -> ApiResult<axum::Json<DeviceBody>> {
+    let live = view::find(&state.services, &user, &uid).await?;
+    let relays = request.relays.into_iter().map(|r| (r.index, r.name)).collect();
+    view::rename(&state.services, &user, &live, view::Names { device: request.name, relays }).await?;
+    Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, &uid).await?)))
+}
+
+pub(super) async fn delete_device(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+) -> ApiResult<StatusCode> {
+    user.require_admin()?;
+    let live = view::find(&state.services, &user, &uid).await?;
+    claim::delete(&state.services, &user, &live).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClaimRequest {
+    code: String,
+}
+
+pub(super) async fn claim_device(
+    State(state): State<ApiState>,
+    User(user): User,
+    Json(request): Json<ClaimRequest>,
+) -> ApiResult<axum::Json<DeviceBody>> {
+    let live = claim::claim(&state.services, &user, &request.code).await?;
+    Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, live.uid.as_str()).await?)))
+}
+
+pub(super) async fn release_device(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+) -> ApiResult<axum::Json<ClaimCodeBody>> {
+    let live = view::find(&state.services, &user, &uid).await?;
+    Ok(axum::Json(ClaimCodeBody::new(&claim::release(&state.services, &user, &live).await?)))
+}
+
+#[derive(Serialize)]
+pub(super) struct RotatedResponse {
+    device_token: String,
+    previous_valid_until: String,
+}
+
+pub(super) async fn rotate_token(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+) -> ApiResult<axum::Json<RotatedResponse>> {
+    let live = view::find(&state.services, &user, &uid).await?;
+    let rotated = claim::rotate_token(&state.services, &user, &live).await?;
+    Ok(axum::Json(RotatedResponse {
+        device_token: rotated.token.expose_secret().to_owned(),
+        previous_valid_until: rfc3339(rotated.previous_until),
+    }))
+}
+
+/// By an admin.
+pub(super) async fn renew_claim_code(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+) -> ApiResult<axum::Json<ClaimCodeBody>> {
+    user.require_admin()?;
+    let live = view::find(&state.services, &user, &uid).await?;
+    let code = claim::renew_claim_code(&state.services, user.actor(), &live).await?;
+    Ok(axum::Json(ClaimCodeBody::new(&code)))
+}
+
+/// By the device itself.
+pub(super) async fn renew_own_claim_code(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+) -> ApiResult<axum::Json<ClaimCodeBody>> {
+    let (uid, token) = device_credentials(&headers)
+        .ok_or_else(|| Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>"))?;
+    let live = provision::authenticate(&state.services, uid.as_str(), &token).await?;
+    let code = claim::renew_claim_code(&state.services, Actor::Device, &live).await?;
+    Ok(axum::Json(ClaimCodeBody::new(&code)))
+}

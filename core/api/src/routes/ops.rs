@@ -1,0 +1,55 @@
+//! `/health`, `/ready`, `/metrics`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use hexa_model::ErrorCode;
+use hexa_service::Error;
+use http::{HeaderMap, StatusCode, header};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::error::ApiResult;
+use crate::extract::{PeerIp, bearer};
+use crate::state::ApiState;
+
+/// Alive, and the database answers.
+pub(super) async fn get_health(State(state): State<ApiState>) -> Response {
+    let database = state.services.store.health().await;
+    let (status, word) = match database {
+        Ok(()) => (StatusCode::OK, "ok"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+    };
+    let body = json!({
+        "status": word,
+        "database": if database.is_ok() { "ok" } else { "unavailable" },
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    (status, axum::Json(body)).into_response()
+}
+
+/// Takes work: 503 from the moment the server begins to stop.
+pub(super) async fn get_ready(State(state): State<ApiState>) -> ApiResult<Response> {
+    if state.services.stopping() {
+        return Err(Error::new(ErrorCode::ShuttingDown, "the server is stopping").retry_after(5).into());
+    }
+    Ok(axum::Json(json!({ "status": "ready" })).into_response())
+}
+
+/// Prometheus text. For a peer on this machine that no proxy speaks for, else with the metrics token or as an admin.
+pub(super) async fn get_metrics(
+    State(state): State<ApiState>,
+    PeerIp(ip): PeerIp,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let forwarded = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"];
+    let local = ip.is_some_and(|ip| ip.is_loopback()) && !forwarded.iter().any(|name| headers.contains_key(*name));
+    if !local {
+        let offered = bearer(&headers).unwrap_or_default();
+        let token = state.config.metrics_token.as_ref();
+        if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {
+            state.services.auth.authenticate(offered).await?.require_admin()?;
+        }
+    }
+    let text = state.services.metrics.render().map_err(Error::internal)?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}

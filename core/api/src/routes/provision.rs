@@ -1,0 +1,67 @@
+//! `/api/v1/provision/register`.
+
+use axum::extract::State;
+use hexa_model::DeviceClass;
+use hexa_service::device::provision::{self, Caller, Registration};
+use http::{HeaderMap, StatusCode};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiResult;
+use crate::extract::{Json, PeerIp, device_credentials};
+use crate::state::ApiState;
+use crate::wire::ClaimCodeBody;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProvisionRequest {
+    device_class: DeviceClass,
+    model: Option<String>,
+    hardware: Option<String>,
+    firmware_version: Option<String>,
+    serial: Option<String>,
+    relay_count: Option<u16>,
+    input_count: Option<u16>,
+    capabilities: Option<Vec<String>>,
+    #[serde(default)]
+    label: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct ProvisionResponse {
+    device_uid: String,
+    device_token: String,
+    #[serde(flatten)]
+    claim: ClaimCodeBody,
+    ws_url: String,
+}
+
+pub(super) async fn register_device(
+    State(state): State<ApiState>,
+    PeerIp(ip): PeerIp,
+    headers: HeaderMap,
+    Json(request): Json<ProvisionRequest>,
+) -> ApiResult<(StatusCode, axum::Json<ProvisionResponse>)> {
+    let key = headers.get("x-provision-key").and_then(|v| v.to_str().ok()).map(Into::into);
+    let caller = Caller { ip, key, proof: device_credentials(&headers) };
+    let new = Registration {
+        class: Some(request.device_class),
+        model: request.model,
+        hardware: request.hardware,
+        firmware: request.firmware_version,
+        serial: request.serial,
+        relay_count: request.relay_count.unwrap_or(0),
+        input_count: request.input_count.unwrap_or(0),
+        capabilities: request.capabilities,
+        label: request.label,
+    };
+    let done = provision::register(&state.services, caller, new).await?;
+    let ws_base = state.config.public_url.replacen("http", "ws", 1);
+    let body = ProvisionResponse {
+        ws_url: format!("{ws_base}/ws/device?uid={}", done.uid),
+        device_uid: done.uid.to_string(),
+        device_token: done.token.expose_secret().to_owned(),
+        claim: ClaimCodeBody::new(&done.claim),
+    };
+    Ok((StatusCode::CREATED, axum::Json(body)))
+}

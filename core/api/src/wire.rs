@@ -1,0 +1,220 @@
+//! The JSON of the API: names here are the contract, so nothing inside is named after them.
+
+use hexa_model::{RelayState, TimeMs};
+use hexa_service::auth::account::SignedIn;
+use hexa_service::auth::principal::Account;
+use hexa_service::device::provision::ClaimCode;
+use hexa_service::device::view::DeviceView;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+/// RFC 3339 in UTC with milliseconds.
+pub(crate) fn rfc3339(time: TimeMs) -> String {
+    jiff::Timestamp::from_millisecond(time.0).map_or_else(|_| String::new(), |t| format!("{t:.3}"))
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct UserBody {
+    id: String,
+    email: String,
+    name: Option<String>,
+    role: &'static str,
+    created_at: String,
+}
+
+impl UserBody {
+    pub(crate) fn new(account: &Account) -> Self {
+        Self {
+            id: account.id.to_string(),
+            email: account.email.clone(),
+            name: account.name.clone(),
+            role: account.role.as_str(),
+            created_at: rfc3339(account.created_at),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct SignedInBody {
+    user: UserBody,
+    access_token: String,
+    refresh_token: String,
+    token_type: &'static str,
+    expires_in: i64,
+}
+
+impl SignedInBody {
+    pub(crate) fn new(signed_in: &SignedIn) -> Self {
+        Self {
+            user: UserBody::new(&signed_in.account),
+            access_token: signed_in.access_token.expose_secret().to_owned(),
+            refresh_token: signed_in.refresh_token.expose_secret().to_owned(),
+            token_type: "Bearer",
+            expires_in: signed_in.expires_in_s,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct ClaimCodeBody {
+    pub claim_code: String,
+    pub claim_expires_at: String,
+}
+
+impl ClaimCodeBody {
+    pub(crate) fn new(claim: &ClaimCode) -> Self {
+        Self {
+            claim_code: claim.code.expose_secret().to_owned(),
+            claim_expires_at: rfc3339(claim.expires_at),
+        }
+    }
+}
+
+/// `{index, state, version}`, as in every answer and frame.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct RelayBody {
+    index: u16,
+    state: bool,
+    version: u64,
+}
+
+impl From<&RelayState> for RelayBody {
+    fn from(state: &RelayState) -> Self {
+        Self { index: state.index, state: state.on, version: state.version }
+    }
+}
+
+pub(crate) fn relays(states: &[RelayState]) -> Vec<RelayBody> {
+    states.iter().map(Into::into).collect()
+}
+
+#[derive(Debug, Serialize)]
+struct DeviceRelayBody {
+    index: u16,
+    name: Option<String>,
+    state: Option<bool>,
+    version: u64,
+    updated_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct LastActionBody {
+    source: &'static str,
+    command_id: Option<String>,
+    relays: Vec<RelayBody>,
+    at: String,
+}
+
+#[derive(Debug, Serialize)]
+struct LastInputBody {
+    input: u16,
+    event: String,
+    at: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DeviceBody {
+    uid: String,
+    name: Option<String>,
+    device_class: &'static str,
+    model: Option<String>,
+    hardware: Option<String>,
+    firmware_version: Option<String>,
+    serial: Option<String>,
+    relay_count: u16,
+    input_count: u16,
+    capabilities: Vec<String>,
+    online: bool,
+    last_seen_at: Option<String>,
+    ip: Option<String>,
+    created_at: String,
+    claimed_at: Option<String>,
+    relays: Vec<DeviceRelayBody>,
+    last_action: Option<LastActionBody>,
+    last_input_event: Option<LastInputBody>,
+}
+
+impl DeviceBody {
+    pub(crate) fn new(view: DeviceView) -> Self {
+        let (row, live) = (view.row, view.live);
+        let relays = (0..row.relay_count)
+            .map(|index| {
+                let state = view.relays.iter().find(|s| s.index == index);
+                DeviceRelayBody {
+                    index,
+                    name: view.names.iter().find(|(i, _)| *i == index).map(|(_, n)| n.clone()),
+                    state: state.map(|s| s.on),
+                    version: state.map_or(0, |s| s.version),
+                    updated_at: state.map(|s| rfc3339(s.updated_at)),
+                }
+            })
+            .collect();
+        let live = live.as_deref();
+        let seen = live.and_then(hexa_service::device::live::Live::last_seen).or(row.last_seen_at);
+        Self {
+            uid: row.uid.to_string(),
+            name: row.name,
+            device_class: row.class.as_str(),
+            model: row.model,
+            hardware: row.hardware,
+            firmware_version: live.and_then(hexa_service::device::live::Live::firmware).or(row.firmware),
+            serial: row.serial,
+            relay_count: row.relay_count,
+            input_count: row.input_count,
+            capabilities: row.capabilities,
+            online: live.is_some_and(hexa_service::device::live::Live::online),
+            last_seen_at: seen.map(rfc3339),
+            ip: live.and_then(hexa_service::device::live::Live::ip).or(row.last_ip),
+            created_at: rfc3339(row.created_at),
+            claimed_at: row.claimed_at.map(rfc3339),
+            relays,
+            last_action: live.and_then(hexa_service::device::live::Live::last_action).map(|a| LastActionBody {
+                source: a.source.as_str(),
+                command_id: a.command.map(|c| c.to_string()),
+                relays: self::relays(&a.relays),
+                at: rfc3339(a.at),
+            }),
+            last_input_event: live.and_then(hexa_service::device::live::Live::last_input).map(|(i, at)| LastInputBody {
+                input: i.input,
+                event: i.kind.clone(),
+                at: rfc3339(at),
+            }),
+        }
+    }
+}
+
+/// A page of a keyset list.
+#[derive(Debug, Serialize)]
+pub(crate) struct PageBody<T> {
+    pub items: Vec<T>,
+    pub next_cursor: Option<String>,
+}
+
+/// `?limit=&cursor=`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PageQuery {
+    pub limit: Option<u32>,
+    pub cursor: Option<String>,
+    pub all: Option<bool>,
+}
+
+/// The answer to a relay command.
+#[derive(Debug, Serialize)]
+pub(crate) struct CommandBody {
+    pub command_id: String,
+    pub status: &'static str,
+    pub relays: Vec<RelayBody>,
+    pub latency_ms: f64,
+}
+
+impl CommandBody {
+    pub(crate) fn new(done: &hexa_service::relay::path::Done) -> Self {
+        Self {
+            command_id: done.command.to_string(),
+            status: done.outcome.as_str(),
+            relays: relays(&done.relays),
+            latency_ms: (done.latency.as_secs_f64() * 1e6).round() / 1e3,
+        }
+    }
+}

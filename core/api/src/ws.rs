@@ -1,0 +1,47 @@
+//! The two sockets.
+
+pub mod client;
+pub mod device;
+pub mod hub;
+
+use axum::extract::ws::WebSocketUpgrade;
+use hexa_model::ErrorCode;
+use hexa_service::Error;
+use hexa_service::device::session::CloseReason;
+use tokio_tungstenite::tungstenite;
+
+/// The largest message and frame (WS-1).
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Read and write buffers: tungstenite's default of 128 KiB each would cost 1.3 GB at 10,000 connections.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// What may wait in the socket's own buffer before writing fails.
+const MAX_WRITE_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A peer that takes nothing for so long is closed with 4008 (WS-5).
+const STALL: std::time::Duration = std::time::Duration::from_secs(10);
+
+fn tuned(upgrade: WebSocketUpgrade, max_message_bytes: usize) -> WebSocketUpgrade {
+    upgrade
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
+        .max_message_size(max_message_bytes)
+        .max_frame_size(max_message_bytes)
+}
+
+/// A request on a socket route that is no WebSocket upgrade.
+fn not_an_upgrade() -> Error {
+    Error::new(ErrorCode::ValidationError, "this route is a WebSocket: send Connection: Upgrade, Upgrade: websocket")
+}
+
+/// The close code that a broken peer is told (row 24, 25).
+fn reason_of(error: axum::Error) -> Option<CloseReason> {
+    let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
+    match *error {
+        tungstenite::Error::Capacity(_) => Some(CloseReason::TooLarge),
+        tungstenite::Error::Utf8(_) => Some(CloseReason::InvalidUtf8),
+        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
+        tungstenite::Error::Protocol(_) => Some(CloseReason::ProtocolError),
+        _ => None,
+    }
+}

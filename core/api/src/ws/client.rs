@@ -1,0 +1,336 @@
+//! `/ws/client`: live state and relay commands for browsers and apps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use futures_util::SinkExt;
+use hexa_model::{DeviceKey, DeviceUid, ErrorCode, RelayAction, Source};
+use hexa_service::Error;
+use hexa_service::auth::principal::Principal;
+use hexa_service::device::live::Live;
+use hexa_service::device::session::CloseReason;
+use hexa_service::device::view;
+use hexa_service::relay::path::Command;
+use http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::error::{ApiResult, ErrorBody};
+use crate::extract::User;
+use crate::middleware::RequestId;
+use crate::state::ApiState;
+use crate::wire::CommandBody;
+use crate::ws::hub::{ClientSession, MAX_OPEN_COMMANDS, SnapshotDevice};
+use crate::ws::{STALL, device::close, not_an_upgrade, reason_of, tuned};
+
+/// Clients send small frames.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+/// Frames per second from one client, and the burst above them.
+const FRAMES_PER_S: f64 = 60.0;
+const FRAME_BURST: f64 = 120.0;
+/// A client is pinged in this time; two unanswered ones end it.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum ClientFrame {
+    Subscribe {
+        devices: Option<Vec<String>>,
+    },
+    SetRelay {
+        id: Option<String>,
+        device_uid: String,
+        relay: u16,
+        state: bool,
+        for_ms: Option<u32>,
+    },
+    SetAllRelays {
+        id: Option<String>,
+        device_uid: String,
+        state: bool,
+    },
+    Ping {},
+}
+
+/// The bearer token is checked before the upgrade, and the browser's Origin, so that no foreign page opens a socket
+/// in a user's name (row 77).
+pub(crate) async fn connect(
+    State(state): State<ApiState>,
+    User(user): User,
+    Extension(request): Extension<RequestId>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> ApiResult<Response> {
+    check_origin(&state, &headers)?;
+    let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
+    Ok(tuned(upgrade, MAX_MESSAGE_BYTES).on_upgrade(move |socket| async move {
+        let session = ClientSession::new(user.account.key);
+        state.hub.join(&session);
+        let client = Client {
+            state: state.clone(),
+            user,
+            session: Arc::clone(&session),
+            request,
+            open: Arc::new(Semaphore::new(MAX_OPEN_COMMANDS)),
+        };
+        client.run(socket).await;
+        state.hub.leave(&session);
+    }))
+}
+
+fn check_origin(state: &ApiState, headers: &HeaderMap) -> Result<(), Error> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let own = origin == state.config.public_url
+        || origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host);
+    if own || state.config.allowed_origins.iter().any(|o| o == origin) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::OriginNotAllowed, "this Origin may not open a socket here; see CORS_ALLOWED_ORIGINS"))
+}
+
+struct Client {
+    state: ApiState,
+    user: Principal,
+    session: Arc<ClientSession>,
+    request: RequestId,
+    open: Arc<Semaphore>,
+}
+
+impl Client {
+    async fn run(self, mut socket: WebSocket) {
+        if let Some(reason) = self.converse(&mut socket).await {
+            close(&mut socket, reason.code(), reason.text()).await;
+        }
+    }
+
+    async fn converse(&self, socket: &mut WebSocket) -> Option<CloseReason> {
+        let mut budget = Budget::new(self.state.services.clock.monotonic());
+        let mut ping = tokio::time::interval(PING_EVERY);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ping.reset();
+        let mut silent_pings = 0;
+        loop {
+            tokio::select! {
+                () = self.session.wake.notified() => {
+                    match tokio::time::timeout(STALL, self.deliver(socket)).await {
+                        Ok(Ok(false)) => {}
+                        Ok(Ok(true)) => return Some(CloseReason::Restarting { reconnect_after_ms: 1000 }),
+                        Ok(Err(_)) => return None,
+                        Err(_) => return Some(CloseReason::TooFast),
+                    }
+                }
+                message = socket.recv() => {
+                    silent_pings = 0;
+                    let text = match message? {
+                        Ok(Message::Text(text)) => text,
+                        Ok(Message::Binary(_)) => {
+                            let what = "frames of this socket are JSON text";
+                            self.refuse(None, &Error::new(ErrorCode::ValidationError, what));
+                            continue;
+                        }
+                        Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+                        Ok(Message::Close(_)) => return None,
+                        Err(error) => return reason_of(error),
+                    };
+                    if !budget.spend(self.state.services.clock.monotonic()) {
+                        self.refuse(None, &Error::rate_limited("more than 60 frames per second", 1));
+                        continue;
+                    }
+                    self.handle(&text).await;
+                }
+                _ = ping.tick() => {
+                    silent_pings += 1;
+                    if silent_pings > 2 {
+                        return Some(CloseReason::Dead);
+                    }
+                    let sent = tokio::time::timeout(STALL, socket.send(Message::Ping(bytes::Bytes::new())));
+                    if !matches!(sent.await, Ok(Ok(()))) {
+                        return Some(CloseReason::TooFast);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what waits, with one flush. True when this socket is to close.
+    async fn deliver(&self, socket: &mut WebSocket) -> Result<bool, axum::Error> {
+        let taken = self.session.take();
+        self.send(socket, taken.frames).await?;
+        for uid in taken.stale.into_values() {
+            let Some(live) = self.state.services.registry.peek(&uid) else { continue };
+            let frame = json!({
+                "type": "device_state",
+                "device_uid": uid.as_str(),
+                "online": live.online(),
+                "relays": self.session.snapshot(&live),
+                "source": "system",
+                "command_id": null,
+                "at": crate::wire::rfc3339(self.state.services.clock.now()),
+            });
+            socket.feed(Message::Text(frame.to_string().into())).await?;
+        }
+        socket.flush().await?;
+        Ok(taken.closing)
+    }
+
+    async fn send(
+        &self,
+        socket: &mut WebSocket,
+        frames: VecDeque<(Option<DeviceKey>, Utf8Bytes)>,
+    ) -> Result<(), axum::Error> {
+        for (_, frame) in frames {
+            socket.feed(Message::Text(frame)).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, text: &str) {
+        let frame = match serde_json::from_str::<ClientFrame>(text) {
+            Ok(frame) => frame,
+            Err(e) => {
+                let id = serde_json::from_str::<IdOnly>(text).ok().and_then(|f| f.id);
+                let error = Error::new(ErrorCode::ValidationError, format!("the frame is not as expected: {e}"));
+                return self.refuse(id, &error);
+            }
+        };
+        match frame {
+            ClientFrame::Ping {} => self.session.answer(Utf8Bytes::from_static("{\"type\":\"pong\"}")),
+            ClientFrame::Subscribe { devices } => {
+                if let Err(error) = self.subscribe(devices).await {
+                    self.refuse(None, &error);
+                }
+            }
+            ClientFrame::SetRelay { id, device_uid, relay, state, for_ms } => {
+                match crate::routes::set_action(relay, state, for_ms) {
+                    Ok(action) => self.command(id, &device_uid, action),
+                    Err(error) => self.refuse(id, &error),
+                }
+            }
+            ClientFrame::SetAllRelays { id, device_uid, state } => {
+                self.command(id, &device_uid, RelayAction::SetAll { on: state });
+            }
+        }
+    }
+
+    /// Subscribes and answers with the snapshot, before any live event of these devices.
+    async fn subscribe(&self, devices: Option<Vec<String>>) -> Result<(), Error> {
+        let services = &self.state.services;
+        let wanted: Vec<Arc<Live>> = match &devices {
+            None => view::all_of(services, &self.user).await?,
+            Some(uids) if uids.len() > 1000 => {
+                return Err(Error::validation("devices", "subscribe to at most 1000 devices by name, or to all"));
+            }
+            Some(uids) => {
+                let mut found = Vec::with_capacity(uids.len());
+                for uid in uids {
+                    let live = view::find(services, &self.user, uid).await?;
+                    // Events go to the owner's sockets: an admin sees a foreign device over REST only.
+                    if live.owner() != Some(self.user.account.key) {
+                        return Err(Error::no_device());
+                    }
+                    found.push(live);
+                }
+                found
+            }
+        };
+        self.session.subscribe(devices.is_some().then_some(wanted.as_slice()));
+        let shown: Vec<_> = wanted
+            .iter()
+            .map(|live| SnapshotDevice {
+                device_uid: live.uid.as_str(),
+                online: live.online(),
+                relays: self.session.snapshot(live),
+            })
+            .collect();
+        let frame = json!({ "type": "snapshot", "devices": shown }).to_string();
+        self.session.answer_first(frame.into());
+        Ok(())
+    }
+
+    /// Runs a command without holding up this socket; the answer comes as `command_result` or `error`.
+    fn command(&self, id: Option<String>, uid: &str, action: RelayAction) {
+        let Some(device) = DeviceUid::parse(uid) else { return self.refuse(id, &Error::no_device()) };
+        let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() else {
+            let what = "this socket has 32 open commands; wait for one to end";
+            return self.refuse(id, &Error::new(ErrorCode::Busy, what).retry_after(1));
+        };
+        let command = Command { source: Source::Ws, actor: self.user.actor(), device, action };
+        let (relay, session) = (self.state.services.relay(), Arc::clone(&self.session));
+        let request = self.request.clone();
+        self.state.services.tasks.spawn(async move {
+            let frame = match relay.execute(command).await {
+                Ok(done) => serde_json::to_string(&ResultFrame {
+                    r#type: "command_result",
+                    id: id.as_deref(),
+                    result: CommandBody::new(&done),
+                })
+                .unwrap_or_default(),
+                Err(error) => error_frame(id.as_deref(), &error, &request),
+            };
+            session.answer(frame.into());
+            drop(permit);
+        });
+    }
+
+    fn refuse(&self, id: Option<String>, error: &Error) {
+        self.state.services.metrics.api_errors.with_label_values(&[error.code.name()]).inc();
+        self.session.answer(error_frame(id.as_deref(), error, &self.request).into());
+    }
+}
+
+#[derive(Deserialize)]
+struct IdOnly {
+    id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ResultFrame<'a> {
+    r#type: &'static str,
+    id: Option<&'a str>,
+    #[serde(flatten)]
+    result: CommandBody,
+}
+
+#[derive(Serialize)]
+struct ErrorFrame<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(flatten)]
+    error: ErrorBody<'a>,
+}
+
+fn error_frame(id: Option<&str>, error: &Error, request: &RequestId) -> String {
+    let frame = ErrorFrame { r#type: "error", id, error: ErrorBody::new(error, request.as_str()) };
+    serde_json::to_string(&frame).unwrap_or_default()
+}
+
+/// A token bucket without a timer.
+struct Budget {
+    left: f64,
+    at: Duration,
+}
+
+impl Budget {
+    fn new(now: Duration) -> Self {
+        Self { left: FRAME_BURST, at: now }
+    }
+    fn spend(&mut self, now: Duration) -> bool {
+        let refill = now.saturating_sub(self.at).as_secs_f64() * FRAMES_PER_S;
+        self.at = now;
+        self.left = (self.left + refill).min(FRAME_BURST);
+        let fits = self.left >= 1.0;
+        if fits {
+            self.left -= 1.0;
+        }
+        fits
+    }
+}

@@ -1,0 +1,137 @@
+//! `/ws/device`: one task per connection, which is the device's actor (architecture.md section 3 B).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use futures_util::SinkExt;
+use hexa_model::driver::Frame;
+use hexa_service::device::actor::DeviceActor;
+use hexa_service::device::live::Live;
+use hexa_service::device::provision;
+use hexa_service::device::session::CloseReason;
+use hexa_service::{Error, Services};
+use http::HeaderMap;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::error::ApiResult;
+use crate::extract::{PeerIp, Query, bearer};
+use crate::state::ApiState;
+use crate::ws::{MAX_MESSAGE_BYTES, STALL, not_an_upgrade, reason_of, tuned};
+
+/// `?uid=&token=`; the token is better sent as `Authorization: Bearer`.
+#[derive(Deserialize)]
+pub(crate) struct ConnectQuery {
+    #[serde(default)]
+    uid: String,
+    token: Option<SecretString>,
+}
+
+/// Checks uid and token before the upgrade: a refusal is a plain 401 in the error shape (WS-7).
+pub(crate) async fn connect(
+    State(state): State<ApiState>,
+    PeerIp(ip): PeerIp,
+    headers: HeaderMap,
+    Query(query): Query<ConnectQuery>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> ApiResult<Response> {
+    let token = bearer(&headers).map(SecretString::from).or(query.token).unwrap_or_default();
+    let live = provision::authenticate(&state.services, &query.uid, &token).await?;
+    if state.services.stopping() {
+        let error = Error::new(hexa_model::ErrorCode::ShuttingDown, "the server is stopping; connect again later");
+        return Err(error.retry_after(5).into());
+    }
+    let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
+    state.services.registry.admit(&live)?;
+    let services = Arc::clone(&state.services);
+    Ok(tuned(upgrade, MAX_MESSAGE_BYTES).on_upgrade(move |socket| serve(services, live, ip, socket)))
+}
+
+async fn serve(services: Arc<Services>, live: Arc<Live>, ip: Option<IpAddr>, mut socket: WebSocket) {
+    let mut out = Vec::new();
+    let mut actor = match DeviceActor::open(services, Arc::clone(&live), ip, &mut out).await {
+        Ok(actor) => actor,
+        Err(error) => {
+            tracing::warn!(device.uid = %live.uid, %error, "device cannot be served");
+            // 1013: try again later (IANA registry).
+            return close(&mut socket, 1013, error.code.name().to_owned()).await;
+        }
+    };
+    let reason = converse(&mut actor, &mut socket, &mut out).await;
+    // Unregister first: what was not written must fail at once, and closing may wait for a dead peer.
+    actor.closed();
+    tracing::debug!(device.uid = %live.uid, ?reason, "device session over");
+    if let Some(reason) = reason {
+        close(&mut socket, reason.code(), reason.text()).await;
+    }
+}
+
+/// Runs until one side ends it; gives the reason when it was this side.
+async fn converse(actor: &mut DeviceActor, socket: &mut WebSocket, out: &mut Vec<Frame>) -> Option<CloseReason> {
+    let session = Arc::clone(actor.session());
+    loop {
+        if let Some(reason) = session.closing() {
+            return Some(reason);
+        }
+        if !out.is_empty() {
+            match tokio::time::timeout(STALL, write(socket, out)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => return Some(CloseReason::TooFast),
+            }
+        }
+        tokio::select! {
+            () = session.wake.notified() => {
+                if session.take_ping() {
+                    let ping = socket.send(Message::Ping(bytes::Bytes::new()));
+                    if !matches!(tokio::time::timeout(STALL, ping).await, Ok(Ok(()))) {
+                        return Some(CloseReason::Dead);
+                    }
+                }
+                actor.encode_queued(out);
+            }
+            message = socket.recv() => {
+                let frame = match message? {
+                    Ok(Message::Text(text)) => Frame::Text(text.as_str().to_owned()),
+                    Ok(Message::Binary(bytes)) => Frame::Binary(bytes),
+                    Ok(Message::Ping(_) | Message::Pong(_)) => {
+                        actor.alive();
+                        continue;
+                    }
+                    Ok(Message::Close(_)) => return None,
+                    Err(error) => return reason_of(error),
+                };
+                if let Err(reason) = actor.message(&frame, out).await {
+                    return Some(reason);
+                }
+            }
+        }
+    }
+}
+
+/// Everything that is waiting, with one flush.
+async fn write(socket: &mut WebSocket, out: &mut Vec<Frame>) -> Result<(), axum::Error> {
+    for frame in out.drain(..) {
+        let message = match frame {
+            Frame::Text(text) => Message::Text(Utf8Bytes::from(text)),
+            Frame::Binary(bytes) => Message::Binary(bytes),
+        };
+        socket.feed(message).await?;
+    }
+    socket.flush().await
+}
+
+/// Says why and waits a moment for the peer's own close, so that the reason is not lost in a reset.
+pub(crate) async fn close(socket: &mut WebSocket, code: u16, reason: String) {
+    let frame = CloseFrame { code, reason: reason.into() };
+    let goodbye = async {
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
+}

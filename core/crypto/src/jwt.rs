@@ -1,0 +1,144 @@
+//! Access tokens: JWT, HS256 and nothing else, 15 minutes (AU-7).
+//!
+//! `exp` is checked here against the time handed in, because the library would read the machine's clock by itself.
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use hexa_model::{Role, SessionId, TimeMs, UserId};
+
+/// How long an access token lives, in seconds.
+pub const LIFETIME_S: i64 = 15 * 60;
+/// Clock skew allowed on `exp` and `iat`, in seconds.
+const LEEWAY_S: i64 = 5;
+/// Longer tokens are refused before they are parsed.
+const MAX_BYTES: usize = 8 * 1024;
+const AUDIENCE: &str = "hexa-api";
+const TYPE: &str = "at+jwt";
+
+/// What an access token says (RFC 9068 names).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// Issuer.
+    pub iss: String,
+    /// Audience.
+    pub aud: String,
+    /// The account.
+    pub sub: Uuid,
+    /// The session: the refresh family that it belongs to.
+    pub sid: Uuid,
+    /// Role at the time of issue; the live account decides.
+    pub role: Role,
+    /// The account's epoch at the time of issue: a password change or a demotion ends older tokens.
+    pub epoch: i64,
+    /// Issued at, seconds.
+    pub iat: i64,
+    /// Expires at, seconds.
+    pub exp: i64,
+    /// Unique id of this token.
+    pub jti: Uuid,
+}
+
+impl Claims {
+    /// The account.
+    pub fn user(&self) -> UserId {
+        UserId(self.sub)
+    }
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        SessionId(self.sid)
+    }
+}
+
+/// The token is not one of ours, or no longer: deliberately without a reason for the outside.
+#[derive(Debug, thiserror::Error)]
+#[error("the access token is not valid: {0}")]
+pub struct InvalidToken(&'static str);
+
+/// Signs and verifies access tokens with one secret.
+pub struct Keys {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+    issuer: String,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// `secret` has at least 32 bytes; the configuration checks that.
+    pub fn new(secret: &[u8], issuer: &str) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.validate_exp = false;
+        Self {
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+            validation,
+            issuer: issuer.to_owned(),
+        }
+    }
+
+    /// A token for this account and session.
+    ///
+    /// # Errors
+    /// Never in practice: the claims always serialize.
+    pub fn issue(
+        &self,
+        user: UserId,
+        session: SessionId,
+        role: Role,
+        epoch: i64,
+        now: TimeMs,
+    ) -> Result<String, InvalidToken> {
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            aud: AUDIENCE.to_owned(),
+            sub: user.0,
+            sid: session.0,
+            role,
+            epoch,
+            iat: now.seconds(),
+            exp: now.seconds() + LIFETIME_S,
+            jti: SessionId::at(now, crate::random_bytes()).0,
+        };
+        let header = Header { typ: Some(TYPE.to_owned()), ..Header::new(Algorithm::HS256) };
+        jsonwebtoken::encode(&header, &claims, &self.encoding).map_err(|_| InvalidToken("not serializable"))
+    }
+
+    /// Checks signature, algorithm, type, issuer, audience and time.
+    ///
+    /// # Errors
+    /// [`InvalidToken`] for everything that is not exactly a living token of ours.
+    pub fn verify(&self, token: &str, now: TimeMs) -> Result<Claims, InvalidToken> {
+        if token.len() > MAX_BYTES {
+            return Err(InvalidToken("too long"));
+        }
+        let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
+            .map_err(|_| InvalidToken("signature or claims"))?;
+        if data.header.typ.as_deref() != Some(TYPE) {
+            return Err(InvalidToken("type"));
+        }
+        let claims = data.claims;
+        let now_s = now.seconds();
+        if claims.exp.saturating_add(LEEWAY_S) <= now_s {
+            return Err(InvalidToken("expired"));
+        }
+        // A lifetime other than ours was not issued here, whatever its signature says.
+        if claims.iat > now_s + LEEWAY_S || claims.exp.saturating_sub(claims.iat) != LIFETIME_S {
+            return Err(InvalidToken("lifetime"));
+        }
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests;

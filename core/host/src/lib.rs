@@ -1,0 +1,1 @@
+//! The guest house: drivers as sandboxed WASM components.

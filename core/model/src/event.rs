@@ -1,0 +1,91 @@
+//! What happened, for those who watch: a closed enum in the past tense (architecture.md section 3 E).
+//!
+//! Nothing that must not be lost travels only here: state and audit are committed before an event is published.
+
+use std::sync::Arc;
+
+use crate::audit::RelayStates;
+use crate::driver::InputEvent;
+use crate::{CommandId, DeviceKey, DeviceUid, Source, TimeMs, UserKey};
+
+/// The device an event is about, and who may see it.
+#[derive(Clone, Debug)]
+pub struct EventDevice {
+    /// Store key.
+    pub key: DeviceKey,
+    /// Public id.
+    pub uid: DeviceUid,
+    /// The owner at the time of the event; events of unclaimed devices reach nobody.
+    pub owner: Option<UserKey>,
+}
+
+/// One event.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Stored relay states changed, or a command confirmed them.
+    RelayChanged {
+        /// Where.
+        device: EventDevice,
+        /// The relays concerned, with their versions.
+        relays: RelayStates,
+        /// Through which door.
+        source: Source,
+        /// The command that did it.
+        command: Option<CommandId>,
+        /// When it was committed.
+        at: TimeMs,
+    },
+    /// A device connected (not after a takeover).
+    DeviceOnline {
+        /// Which.
+        device: EventDevice,
+        /// When.
+        at: TimeMs,
+    },
+    /// A device is gone (not when a newer session replaced it).
+    DeviceOffline {
+        /// Which.
+        device: EventDevice,
+        /// When.
+        at: TimeMs,
+    },
+    /// An input fired.
+    InputReceived {
+        /// Where.
+        device: EventDevice,
+        /// What.
+        input: Arc<InputEvent>,
+        /// When.
+        at: TimeMs,
+    },
+    /// Names or other shown facts changed.
+    DeviceUpdated {
+        /// Which.
+        device: EventDevice,
+    },
+    /// A user claimed it: it enters that user's view.
+    DeviceClaimed {
+        /// Which; `owner` is the new one.
+        device: EventDevice,
+    },
+    /// It left its owner's view: released or deleted.
+    DeviceReleased {
+        /// Which; `owner` is the former one.
+        device: EventDevice,
+    },
+}
+
+impl Event {
+    /// The device concerned.
+    pub fn device(&self) -> &EventDevice {
+        match self {
+            Self::RelayChanged { device, .. }
+            | Self::DeviceOnline { device, .. }
+            | Self::DeviceOffline { device, .. }
+            | Self::InputReceived { device, .. }
+            | Self::DeviceUpdated { device }
+            | Self::DeviceClaimed { device }
+            | Self::DeviceReleased { device } => device,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The words of the house: ids, devices, commands, driver values, events, error codes, clock.
+//!
+//! Called by every other crate; calls nobody.
+//! Invariants: no I/O, no async, no SQL, no HTTP, and no wall clock except through [`Clock`].
+//! Start at [`command`] for what a relay command is and at [`driver`] for what a plugin says.
+
+pub mod audit;
+pub mod clock;
+pub mod command;
+pub mod device;
+pub mod driver;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod user;
+
+pub use clock::{Clock, ManualClock, SystemClock, TimeMs};
+pub use command::{Actor, Outcome, RejectReason, RelayAction, Source};
+pub use device::{DeviceClass, RelayState};
+pub use error::ErrorCode;
+pub use id::{CommandId, DeviceKey, DeviceUid, SessionId, UserId, UserKey};
+pub use user::Role;

@@ -1,0 +1,139 @@
+//! From settings to a running server: store, plugins, services, API, in this order; each failure names what to do.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use hexa_api::listen::Listener;
+use hexa_api::{ApiConfig, ApiState};
+use hexa_crypto::token;
+use hexa_host::{HostConfig, PluginHost};
+use hexa_model::{Clock, SystemClock};
+use hexa_service::Services;
+use hexa_service::auth::account::{BOOTSTRAP_SETTING, hex};
+use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
+use hexa_store::{Store, StoreConfig};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::Settings;
+use crate::{lifecycle, plugin_metrics, secrets};
+
+/// Devices that may wait for an owner before provisioning is refused.
+const MAX_UNCLAIMED: u32 = 20_000;
+
+/// Runs until a signal.
+pub(crate) async fn serve(settings: Settings) -> Result<()> {
+    let started = std::time::Instant::now();
+    secrets::private_dir(&settings.data_dir)?;
+    secrets::private_dir(&settings.secrets_dir())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut store_config = StoreConfig::new(settings.data_dir.clone());
+    store_config.database_url.clone_from(&settings.database_url);
+    store_config.durability = settings.durability;
+    store_config.linger = settings.linger;
+    let store = Store::open(store_config).await?;
+    let plugins = load_plugins(&settings, Arc::clone(&clock)).await?;
+    bootstrap(&settings, &store).await?;
+    let listener = Listener::bind(settings.listen)
+        .with_context(|| format!("cannot listen on {}; is another server running there? Set HEXA_LISTEN", settings.listen))?;
+    let address = listener.address();
+    let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let config = rooms(&settings, &public_url)?;
+    let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
+    plugin_metrics::register(&services.metrics, plugins);
+    let api = ApiState::new(
+        Arc::clone(&services),
+        ApiConfig {
+            public_url: public_url.clone(),
+            metrics_token: settings.metrics_token.clone(),
+            allowed_origins: settings.allowed_origins.clone(),
+        },
+    );
+    let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
+    let router = hexa_api::router(api.clone());
+    let serving = tokio::spawn(listener.serve(router, settings.max_connections, services.stop.clone()));
+    let written = settings.data_dir.join("listen.addr");
+    std::fs::write(&written, address.to_string()).with_context(|| format!("cannot write {}", written.display()))?;
+    tracing::info!(
+        %address,
+        public_url,
+        production = settings.production,
+        startup_ms = started.elapsed().as_millis() as u64,
+        "hexa is ready"
+    );
+    lifecycle::until_signal().await;
+    lifecycle::stop(&services, &api, serving).await;
+    sweep.abort();
+    Ok(())
+}
+
+async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<PluginHost>> {
+    let key = secrets::load_or_generate(&settings.secrets_dir(), "plugin_cache_key")?;
+    let config = HostConfig {
+        plugins_dir: settings.plugins_dir.clone(),
+        cache_dir: settings.data_dir.join("plugin-cache"),
+        cache_key: token::sha256(key.expose_secret().as_bytes()),
+        clock,
+    };
+    let host = tokio::task::spawn_blocking(move || PluginHost::load(config)).await?.context("plugin engine")?;
+    for plugin in host.status() {
+        match &plugin.reason {
+            None => tracing::info!(plugin.id = %plugin.id, plugin.version = %plugin.version, "plugin is active"),
+            Some(reason) => tracing::error!(plugin.id = %plugin.id, %reason, "plugin is not loaded"),
+        }
+    }
+    if host.status().is_empty() {
+        let dir = settings.plugins_dir.display();
+        tracing::warn!("no plugin in {dir}: devices cannot connect; set HEXA_PLUGINS_DIR");
+    }
+    Ok(Arc::new(host))
+}
+
+fn rooms(settings: &Settings, public_url: &str) -> Result<Config> {
+    let dir = settings.secrets_dir();
+    let jwt = match &settings.jwt_secret {
+        Some(given) => given.clone(),
+        None => secrets::load_or_generate(&dir, "jwt_secret")?,
+    };
+    let keys: Vec<SecretString> = if settings.provision_keys.is_empty() {
+        vec![secrets::load_or_generate(&dir, "device_provision_key")?]
+    } else {
+        settings.provision_keys.clone()
+    };
+    Ok(Config {
+        relay: settings.relay.clone(),
+        device: settings.device.clone(),
+        provision: ProvisionConfig {
+            keys,
+            rate: settings.provision_rate,
+            failures: settings.provision_failures,
+            claim_failures: settings.claim_failures,
+            max_unclaimed: MAX_UNCLAIMED,
+            claim_lifetime: std::time::Duration::from_secs(15 * 60),
+            rotation_grace: std::time::Duration::from_secs(10 * 60),
+        },
+        auth: AuthConfig { user_rate: settings.user_rate, ..AuthConfig::new(jwt, public_url.to_owned()) },
+    })
+}
+
+/// The way to the first admin (AU-6): one secret, one use. It is printed once, and kept in a file until it is used.
+#[expect(clippy::print_stderr, reason = "a secret for the person at the terminal does not belong into the log")]
+async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
+    let path = settings.secrets_dir().join("bootstrap_secret");
+    let mut tx = store.begin().await?;
+    if tx.has_admin().await? {
+        if path.exists() {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        return Ok(());
+    }
+    if path.exists() && store.setting(BOOTSTRAP_SETTING).await?.is_some() {
+        return Ok(());
+    }
+    let secret = token::generate("hxb_");
+    secrets::write(&path, &secret)?;
+    tx.put_setting(BOOTSTRAP_SETTING, &hex(&token::sha256(secret.expose_secret().as_bytes()))).await?;
+    tx.commit().await?;
+    eprintln!("hexa: no admin yet. Register one with this bootstrap_secret, which works once: {}", secret.expose_secret());
+    eprintln!("hexa: it is also in {} until it is used", path.display());
+    Ok(())
+}

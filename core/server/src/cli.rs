@@ -1,0 +1,151 @@
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 wrong configuration or database
+//! (`EX_CONFIG` of sysexits.h).
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod docs;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Overrides};
+use crate::{boot, sim, telemetry};
+
+/// Hexa: relays, sensors and infrared over sandboxed drivers.
+#[derive(Debug, Parser)]
+#[command(name = "hexa", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(ConfigArgs),
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Run simulated devices against a server.
+    Sim(Box<sim::SimArgs>),
+    /// Print a part of the documentation that is made from the code.
+    #[command(hide = true)]
+    Docs {
+        /// Which part.
+        #[arg(value_enum)]
+        part: docs::Part,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check it and print what is in effect, secrets redacted.
+    Check {
+        #[command(flatten)]
+        args: ConfigArgs,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Where the configuration comes from beside the environment.
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// Configuration file [default: hexa.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on (`HEXA_LISTEN`)
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Data directory (`HEXA_DATA_DIR`)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Plugin directory (`HEXA_PLUGINS_DIR`)
+    #[arg(long, value_name = "DIR")]
+    plugins_dir: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn read(self) -> Result<config::Settings, config::ConfigError> {
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        config::read(Overrides {
+            file: self.config,
+            values: [
+                ("HEXA_LISTEN", self.listen),
+                ("HEXA_DATA_DIR", self.data_dir.map(text)),
+                ("HEXA_PLUGINS_DIR", self.plugins_dir.map(text)),
+            ]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
+        })
+    }
+}
+
+/// `EX_CONFIG`.
+const EX_CONFIG: u8 = 78;
+
+/// Parses and runs.
+pub(crate) fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve(args),
+        Command::Config { command: ConfigCommand::Check { args, json } } => check(args, json),
+        Command::Sim(args) => simulate(*args),
+        Command::Docs { part } => {
+            print!("{}", docs::render(part));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(args: ConfigArgs) -> ExitCode {
+    let settings = match args.read() {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("hexa: {error}");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    telemetry::start(&settings.log);
+    match runtime().and_then(|rt| rt.block_on(boot::serve(settings))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hexa: {error:#}");
+            let wrong = error.is::<hexa_store::OpenError>();
+            if wrong { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn check(args: ConfigArgs, json: bool) -> ExitCode {
+    match args.read() {
+        Ok(settings) => {
+            print!("{}", if json { settings.effective_json() } else { settings.effective_text() });
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("hexa: {error}");
+            ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+fn simulate(args: sim::SimArgs) -> ExitCode {
+    telemetry::start("warn");
+    match runtime().and_then(|rt| rt.block_on(sim::run(args))) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("hexa sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,166 @@
+//! The configuration: defaults < `hexa.toml` < environment < command line. One place reads it; everything is parsed
+//! and checked before the first socket opens.
+//!
+//! In the file a setting has its variable's name in lower case. An unknown name is an error.
+
+mod parse;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hexa_service::config as rooms;
+use hexa_service::limit::Rate;
+use hexa_store::Durability;
+use secrecy::SecretString;
+
+use parse::Values;
+pub(crate) use table::SETTINGS;
+
+/// A configuration that cannot be used; says which setting, what it is, and what is allowed.
+#[derive(Debug)]
+pub(crate) struct ConfigError(String);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "configuration: {}", self.0)
+    }
+}
+impl std::error::Error for ConfigError {}
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    /// The file; none = `hexa.toml` if it is there.
+    pub(crate) file: Option<PathBuf>,
+    /// By variable name.
+    pub(crate) values: BTreeMap<&'static str, String>,
+}
+
+/// Checked settings.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) production: bool,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) plugins_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) public_url: Option<String>,
+    pub(crate) database_url: Option<String>,
+    pub(crate) durability: Durability,
+    pub(crate) linger: Duration,
+    pub(crate) log: String,
+    pub(crate) max_connections: usize,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) metrics_token: Option<SecretString>,
+    pub(crate) jwt_secret: Option<SecretString>,
+    pub(crate) provision_keys: Vec<SecretString>,
+    pub(crate) relay: rooms::RelayConfig,
+    pub(crate) device: rooms::DeviceConfig,
+    pub(crate) provision_rate: Rate,
+    pub(crate) provision_failures: Rate,
+    pub(crate) claim_failures: Rate,
+    pub(crate) user_rate: Rate,
+    effective: BTreeMap<&'static str, (String, &'static str)>,
+}
+
+/// Reads and checks everything.
+pub(crate) fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
+    settings(&Values::collect(overrides, |name| std::env::var(name).ok())?)
+}
+
+fn settings(v: &Values) -> Result<Settings, ConfigError> {
+    let production = v.one_of("HEXA_ENV", &["development", "production"])? == "production";
+    let public_url = v.url("PUBLIC_URL")?;
+    if production && public_url.as_deref().is_some_and(|u| !u.starts_with("https://")) {
+        return Err(v.wrong("PUBLIC_URL", "an https:// address in production"));
+    }
+    let jwt_secret = v.secret("JWT_SECRET")?;
+    if jwt_secret.as_ref().is_some_and(|s| secrecy::ExposeSecret::expose_secret(s).len() < 32) {
+        return Err(v.wrong("JWT_SECRET", "at least 32 bytes"));
+    }
+    let provision_keys = v.secret_list("DEVICE_PROVISION_KEY")?;
+    if provision_keys.len() > 2 {
+        return Err(v.wrong("DEVICE_PROVISION_KEY", "one key, or two separated by a comma while rotating"));
+    }
+    if provision_keys.iter().any(|k| secrecy::ExposeSecret::expose_secret(k).len() < 16) {
+        return Err(v.wrong("DEVICE_PROVISION_KEY", "at least 16 characters each"));
+    }
+    let second = Duration::from_secs(1);
+    let minute = Duration::from_secs(60);
+    let burst = v.number("LIMIT_USER_BURST", 1..=1_000_000)?;
+    let rps = v.number("LIMIT_USER_RPS", 1..=1_000_000)?;
+    let provision_rps = v.number("LIMIT_PROVISION_RPS", 1..=100_000)?;
+    Ok(Settings {
+        production,
+        data_dir: PathBuf::from(v.text("HEXA_DATA_DIR")),
+        plugins_dir: PathBuf::from(v.text("HEXA_PLUGINS_DIR")),
+        listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
+        public_url,
+        database_url: Some(v.text("DATABASE_URL").to_owned()).filter(|u| !u.is_empty()),
+        durability: match v.one_of("HEXA_DURABILITY", &["full", "normal"])? {
+            "normal" => Durability::Normal,
+            _ => Durability::Full,
+        },
+        linger: Duration::from_micros(u64::from(v.number("HEXA_LINGER_US", 0..=10_000)?)),
+        log: v.text("HEXA_LOG").to_owned(),
+        max_connections: connections(v)?,
+        allowed_origins: v.list("CORS_ALLOWED_ORIGINS"),
+        metrics_token: v.secret("METRICS_TOKEN")?,
+        jwt_secret,
+        provision_keys,
+        relay: rooms::RelayConfig {
+            timeout: Duration::from_millis(u64::from(v.number("COMMAND_TIMEOUT_MS", 50..=8_000)?)),
+        },
+        device: rooms::DeviceConfig {
+            heartbeat: second * v.number("HEXA_HEARTBEAT_SECONDS", 1..=3_600)?,
+            flap_per_minute: v.number("LIMIT_FLAP", 1..=100_000)?,
+        },
+        provision_rate: Rate::new(provision_rps.saturating_mul(10), second * 10),
+        provision_failures: Rate::new(v.number("LIMIT_PROVISION_FAILURES", 1..=100_000)?, minute),
+        claim_failures: Rate::new(v.number("LIMIT_CLAIM_FAILURES", 1..=100_000)?, minute * 10),
+        // A bucket of `burst` that refills at `rps`.
+        user_rate: Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))),
+        effective: v.effective(),
+    })
+}
+
+/// The file descriptors that this process may have, less what files, the database and outgoing calls need.
+fn connections(v: &Values) -> Result<usize, ConfigError> {
+    const RESERVED: u64 = 200;
+    let given = v.text("LIMIT_CONNECTIONS");
+    if !given.is_empty() {
+        return Ok(v.number("LIMIT_CONNECTIONS", 1..=10_000_000)? as usize);
+    }
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open_files = limits.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+    Ok(open_files.unwrap_or(1024u64).saturating_sub(RESERVED).max(64) as usize)
+}
+
+impl Settings {
+    /// `name = value  (from where)`, secrets redacted.
+    pub(crate) fn effective_text(&self) -> String {
+        use std::fmt::Write as _;
+        self.effective.iter().fold(String::new(), |mut text, (name, (value, from))| {
+            let _ = writeln!(text, "{name} = {value:?}  ({from})");
+            text
+        })
+    }
+    /// The same for programs.
+    pub(crate) fn effective_json(&self) -> String {
+        let map: serde_json::Map<_, _> = self
+            .effective
+            .iter()
+            .map(|(name, (value, from))| ((*name).to_owned(), serde_json::json!({ "value": value, "from": from })))
+            .collect();
+        serde_json::to_string_pretty(&map).unwrap_or_default() + "\n"
+    }
+    /// Below the data directory.
+    pub(crate) fn secrets_dir(&self) -> PathBuf {
+        Path::new(&self.data_dir).join("secrets")
+    }
+}
+
+#[cfg(test)]
+mod tests;

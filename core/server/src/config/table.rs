@@ -1,0 +1,48 @@
+//! The one table of settings: what `hexa.toml` may hold, what the environment is asked for, what the documentation
+//! lists.
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    /// The environment variable; in the file, the same in lower case.
+    pub(crate) name: &'static str,
+    /// As text; empty = none, or worked out as the meaning says.
+    pub(crate) default: &'static str,
+    /// Never printed; may come from the file that `<name>_FILE` names.
+    pub(crate) secret: bool,
+    /// For the documentation.
+    pub(crate) meaning: &'static str,
+}
+
+const fn plain(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default, secret: false, meaning }
+}
+const fn secret(name: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default: "", secret: true, meaning }
+}
+
+/// Every setting of this version.
+pub(crate) const SETTINGS: &[Setting] = &[
+    plain("HEXA_ENV", "development", "`production` turns the production rules on."),
+    plain("HEXA_DATA_DIR", "./hexa-data", "Mode 0700: database, secrets, plugin cache."),
+    plain("HEXA_PLUGINS_DIR", "./plugins", "One folder per plugin with `plugin.toml` and `plugin.wasm`."),
+    plain("HEXA_LISTEN", "127.0.0.1:8080", "Port 0 takes a free one; the real address is in `listen.addr` of the data directory."),
+    plain("PUBLIC_URL", "", "Base of every URL that is handed out; from the listener if empty; https in production."),
+    plain("DATABASE_URL", "", "Empty: SQLite in the data directory."),
+    plain("HEXA_DURABILITY", "full", "`full` syncs each group commit to the disk, `normal` survives kill -9 but not power loss."),
+    plain("HEXA_LINGER_US", "300", "How long a busy writer waits for more writes, in microseconds; 0 = not at all."),
+    secret("JWT_SECRET", "At least 32 bytes; generated once into the data directory if empty."),
+    secret("DEVICE_PROVISION_KEY", "At least 16 characters; two separated by a comma while rotating; generated once if empty."),
+    secret("METRICS_TOKEN", "`/metrics` answers a loopback peer without forwarding headers, else this token or an admin."),
+    plain("CORS_ALLOWED_ORIGINS", "", "Other origins, comma separated, whose pages may open the client socket."),
+    plain("COMMAND_TIMEOUT_MS", "3000", "How long a device may take to acknowledge: 50 to 8000."),
+    plain("HEXA_HEARTBEAT_SECONDS", "20", "A silent device is pinged after this and given up after 2.25 times this."),
+    plain("LIMIT_CONNECTIONS", "", "RLIMIT_NOFILE - 200 if empty; beyond it connections wait, none is refused."),
+    plain("LIMIT_USER_RPS", "50", "REST requests per second and user."),
+    plain("LIMIT_USER_BURST", "200", "REST requests of a user at once."),
+    plain("LIMIT_PROVISION_RPS", "10", "Provisioning requests with a right key per second; ten times as many at once."),
+    plain("LIMIT_PROVISION_FAILURES", "10", "Wrong provisioning keys per minute and address, loopback too."),
+    plain("LIMIT_CLAIM_FAILURES", "5", "Wrong claim codes per user in 10 minutes."),
+    plain("LIMIT_FLAP", "15", "Connects per minute and device; one more, and it is refused for 5 minutes."),
+    plain("HEXA_LOG", "info", "Log filter, for example `info,hexa_api=debug`."),
+];

@@ -1,0 +1,57 @@
+//! How it ends: not ready, no new connections and commands, open commands to their end, sockets closed with 1012,
+//! everything written, within 15 seconds.
+
+use std::time::Duration;
+
+use hexa_api::ApiState;
+use hexa_service::Services;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+/// Devices come back within this time, each at its own moment.
+const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
+/// Time for sockets and requests to end once they were asked to.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn until_signal() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("signals cannot be heard; stop this process with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
+    }
+}
+
+/// Stops everything.
+pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandle<()>) {
+    // Not ready, no new connections, no new commands.
+    services.stop.cancel();
+    services.tasks.close();
+    // Devices stay connected while their open commands end: by ack, or by their timeout.
+    let patience = services.config.relay.timeout + Duration::from_secs(1);
+    if tokio::time::timeout(patience, services.tasks.wait()).await.is_err() {
+        tracing::warn!(open = services.tasks.len(), "commands did not end in time");
+    }
+    services.registry.close_all(RECONNECT_SPREAD);
+    api.close_clients();
+    let quiet = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while services.metrics.device_sessions.get() + services.metrics.client_sessions.get() > 0 {
+            tick.tick().await;
+        }
+        let _ = serving.await;
+    };
+    if tokio::time::timeout(GOODBYE, quiet).await.is_err() {
+        tracing::warn!(
+            devices = services.metrics.device_sessions.get(),
+            clients = services.metrics.client_sessions.get(),
+            "some connections did not close in time"
+        );
+    }
+    services.store.close().await;
+    tracing::info!("stopped");
+}

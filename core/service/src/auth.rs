@@ -1,0 +1,126 @@
+//! The account room: who you are, and how you prove it.
+
+pub mod account;
+pub mod principal;
+pub mod refresh;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hexa_crypto::jwt::Keys;
+use hexa_model::{Clock, ErrorCode, SessionId, TimeMs, UserId, UserKey};
+use hexa_store::Store;
+use parking_lot::{Mutex, RwLock};
+use secrecy::ExposeSecret;
+use tokio::sync::Semaphore;
+
+use crate::config::AuthConfig;
+use crate::error::{Error, Result};
+use crate::limit::Limiter;
+use principal::Account;
+
+/// Logins that may wait for the password hasher; the next one is told to come back (AU-2).
+const MAX_HASH_QUEUE: usize = 32;
+/// Accounts kept in memory; beyond, the map starts afresh.
+const MAX_ACCOUNTS: usize = 50_000;
+
+/// Accounts, sessions and access tokens.
+pub struct Auth {
+    pub(crate) config: AuthConfig,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keys: Keys,
+    accounts: RwLock<HashMap<UserId, Arc<Account>>>,
+    /// Sessions that were ended while their access token still lives, with the time it dies.
+    ended: Mutex<HashMap<SessionId, TimeMs>>,
+    requests: Limiter<UserKey>,
+    hashing: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// From where somebody logs in, for the session list.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Peer address.
+    pub ip: Option<IpAddr>,
+    /// `User-Agent`, cut to 256 characters.
+    pub user_agent: Option<String>,
+}
+
+impl Auth {
+    /// Over this store.
+    pub fn new(config: AuthConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            keys: Keys::new(config.jwt_secret.expose_secret().as_bytes(), &config.issuer),
+            requests: Limiter::new("requests", config.user_rate),
+            hashing: Arc::new(Semaphore::new(config.hash_permits)),
+            waiting: AtomicUsize::new(0),
+            accounts: RwLock::default(),
+            ended: Mutex::default(),
+            config,
+            store,
+            clock,
+        }
+    }
+
+    /// Runs a password function off the async threads: at most `hash_permits` at a time, at most 32 waiting.
+    pub(crate) async fn hash<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        struct Leave<'a>(&'a AtomicUsize);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _leave = Leave(&self.waiting);
+        if waiting >= MAX_HASH_QUEUE {
+            return Err(Error::new(ErrorCode::Busy, "too many logins at once; try again").retry_after(1));
+        }
+        let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        })
+        .await
+        .map_err(Error::internal)
+    }
+
+    /// The account of a valid token, from memory or the store.
+    pub(crate) async fn account(&self, id: UserId) -> Result<Option<Arc<Account>>> {
+        if let Some(known) = self.accounts.read().get(&id) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let Some(row) = self.store.user_by_id(id).await? else { return Ok(None) };
+        let account = Arc::new(Account::new(&row));
+        let mut accounts = self.accounts.write();
+        if accounts.len() >= MAX_ACCOUNTS {
+            accounts.clear();
+        }
+        Ok(Some(Arc::clone(accounts.entry(id).or_insert(account))))
+    }
+
+    pub(crate) fn session_ended(&self, session: SessionId) {
+        let now = self.clock.now();
+        let mut ended = self.ended.lock();
+        ended.retain(|_, dies| *dies > now);
+        let lifetime = std::time::Duration::from_secs(hexa_crypto::jwt::LIFETIME_S as u64 + 60);
+        ended.insert(session, now.plus(lifetime));
+    }
+
+    pub(crate) fn is_session_ended(&self, session: SessionId) -> bool {
+        let ended = self.ended.lock();
+        !ended.is_empty() && ended.contains_key(&session)
+    }
+
+    pub(crate) fn count_request(&self, user: UserKey) -> Result<()> {
+        self.requests.take(&user)
+    }
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! Register and login.
+
+use std::sync::Arc;
+
+use hexa_crypto::{password, random_bytes, token};
+use hexa_model::audit::AuditEntry;
+use hexa_model::{Actor, ErrorCode, Outcome, Role, SessionId, Source, UserId};
+use hexa_store::{NewUser, StoreError};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::principal::Account;
+use super::{Auth, Origin};
+use crate::error::{Error, Result};
+
+/// Name of the setting that holds the hash of the bootstrap secret until it is used.
+pub const BOOTSTRAP_SETTING: &str = "bootstrap_secret_sha256";
+
+/// A new account.
+#[derive(Debug)]
+pub struct Registration {
+    /// E-mail, any case.
+    pub email: String,
+    /// 12 to 128 characters.
+    pub password: SecretString,
+    /// Shown name.
+    pub name: Option<String>,
+    /// Makes it an admin, once.
+    pub bootstrap_secret: Option<SecretString>,
+}
+
+/// A session that has just begun: the two tokens, shown once.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Whose.
+    pub account: Arc<Account>,
+    /// JWT.
+    pub access_token: SecretString,
+    /// Opaque, rotating.
+    pub refresh_token: SecretString,
+    /// Seconds that the access token lives.
+    pub expires_in_s: i64,
+}
+
+/// The shape of an e-mail address that we take: something, `@`, a domain with a dot or `localhost`. Whether mail
+/// arrives there is for a confirmation mail to find out, not for a pattern.
+fn normalize_email(email: &str) -> Result<String> {
+    let email = email.trim().to_lowercase();
+    let wrong = |why: &str| Err(Error::validation("email", format!("the e-mail address {why}")));
+    if email.len() > 254 {
+        return wrong("is longer than 254 characters");
+    }
+    let Some((local, domain)) = email.rsplit_once('@') else { return wrong("has no @") };
+    let clean = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_whitespace() || c.is_control());
+    if !clean(local) || !clean(domain) || local.contains('@') || local.len() > 64 {
+        return wrong("is not of the form name@domain");
+    }
+    if !(domain.contains('.') || domain == "localhost") || domain.starts_with('.') || domain.ends_with('.') {
+        return wrong("has no valid domain");
+    }
+    Ok(email)
+}
+
+/// Length only, no composition rule, nothing cut (ASVS 6.2); checked before anything is hashed.
+fn check_password(password: &SecretString) -> Result<()> {
+    let length = password.expose_secret().chars().count();
+    if !(12..=128).contains(&length) {
+        return Err(Error::validation("password", format!("a password has 12 to 128 characters; this one has {length}")));
+    }
+    Ok(())
+}
+
+fn check_name(name: Option<String>) -> Result<Option<String>> {
+    let name = name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty());
+    if let Some(name) = &name
+        && (name.chars().count() > 64 || name.chars().any(char::is_control))
+    {
+        return Err(Error::validation("name", "a name has at most 64 characters and no control characters"));
+    }
+    Ok(name)
+}
+
+impl Auth {
+    /// Makes an account and signs it in. With the bootstrap secret, which works once, it is an admin.
+    ///
+    /// # Errors
+    /// `validation_error`, `email_taken`, `invalid_token` for a wrong or spent bootstrap secret, `busy`.
+    pub async fn register(&self, new: Registration, origin: Origin) -> Result<SignedIn> {
+        let email = normalize_email(&new.email)?;
+        check_password(&new.password)?;
+        let name = check_name(new.name)?;
+        if self.store.user_by_email(&email).await?.is_some() {
+            return Err(email_taken());
+        }
+        let plain = new.password;
+        let password_hash =
+            self.hash(move || password::hash(plain.expose_secret())).await?.map_err(Error::internal)?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let role = match &new.bootstrap_secret {
+            None => Role::User,
+            Some(secret) => {
+                let offered = hex(&token::sha256(secret.expose_secret().as_bytes()));
+                // Taking and comparing happen in one transaction: two at once cannot both become admin.
+                match tx.take_setting(BOOTSTRAP_SETTING).await? {
+                    Some(kept) if token::same_text(&kept, &offered) => Role::Admin,
+                    _ => return Err(Error::new(ErrorCode::InvalidToken, "the bootstrap secret is wrong or was used")),
+                }
+            }
+        };
+        let id = UserId::at(now, random_bytes());
+        let user = NewUser { id, email: email.clone(), name: name.clone(), role, password_hash, created_at: now };
+        let key = tx.insert_user(&user).await.map_err(|e| match e {
+            StoreError::Conflict(_) => email_taken(),
+            other => other.into(),
+        })?;
+        let actor = Actor::User { key, id, role };
+        let entry = AuditEntry::event(now, actor, Source::Api, "account.registered");
+        tx.audit(&entry.details(&json!({ "role": role.as_str() }))).await?;
+        let account =
+            Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
+        let signed_in = self.sign_in(&mut tx, account, origin).await?;
+        tx.commit().await?;
+        Ok(signed_in)
+    }
+
+    /// Checks e-mail and password. An unknown e-mail costs and answers the same as a wrong password (AU-3).
+    ///
+    /// # Errors
+    /// `invalid_credentials`, `account_disabled` (only with the right password), `busy`.
+    pub async fn login(&self, email: &str, given: SecretString, origin: Origin) -> Result<SignedIn> {
+        let wrong = || Error::new(ErrorCode::InvalidCredentials, "e-mail or password is wrong");
+        // Nothing longer was ever stored; it is refused before it is hashed (row 4).
+        if given.expose_secret().chars().count() > 128 {
+            return Err(Error::validation("password", "a password has at most 128 characters"));
+        }
+        let row = self.store.user_by_email(&email.trim().to_lowercase()).await?;
+        let stored = row.as_ref().map(|r| r.password_hash.clone());
+        let (fits, rehashed) = self
+            .hash(move || match stored {
+                None => (password::verify_dummy(given.expose_secret()), None),
+                Some(stored) => {
+                    let fits = password::verify(given.expose_secret(), &stored);
+                    let again = fits && password::needs_rehash(&stored);
+                    (fits, again.then(|| password::hash(given.expose_secret()).ok()).flatten())
+                }
+            })
+            .await?;
+        let now = self.clock.now();
+        let Some(row) = row.filter(|_| fits) else {
+            let mut tx = self.store.begin().await?;
+            let entry = AuditEntry::event(now, Actor::System, Source::Api, "security.login_failed");
+            let ip = origin.ip.map(|ip| ip.to_string());
+            tx.audit(&entry.outcome(Outcome::Rejected).details(&json!({ "ip": ip }))).await?;
+            tx.commit().await?;
+            return Err(wrong());
+        };
+        if !row.active {
+            return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
+        }
+        let account = Arc::new(Account::new(&row));
+        let mut tx = self.store.begin().await?;
+        if let Some(hash) = rehashed {
+            tx.set_password_hash(row.key, &hash).await?;
+        }
+        let actor = Actor::User { key: row.key, id: row.id, role: row.role };
+        tx.audit(&AuditEntry::event(now, actor, Source::Api, "account.signed_in")).await?;
+        let signed_in = self.sign_in(&mut tx, account, origin).await?;
+        tx.commit().await?;
+        Ok(signed_in)
+    }
+
+    /// Begins a session: a refresh family with its first token, and an access token.
+    async fn sign_in(&self, tx: &mut hexa_store::Tx, account: Arc<Account>, origin: Origin) -> Result<SignedIn> {
+        let now = self.clock.now();
+        let session = SessionId::at(now, random_bytes());
+        let family = hexa_store::NewFamily {
+            id: session,
+            user: account.key,
+            created_at: now,
+            expires_at: now.plus(self.config.refresh_absolute),
+            user_agent: origin.user_agent,
+            ip: origin.ip.map(|ip| ip.to_string()),
+        };
+        let family = tx.insert_family(&family).await?;
+        let refresh_token = token::generate("hxr_");
+        let hash = token::sha256(refresh_token.expose_secret().as_bytes());
+        tx.insert_refresh(family, &hash, now, now.plus(self.config.refresh_idle)).await?;
+        let access_token = self.access_token(&account, session)?;
+        Ok(SignedIn { account, access_token, refresh_token, expires_in_s: hexa_crypto::jwt::LIFETIME_S })
+    }
+
+    pub(crate) fn access_token(&self, account: &Account, session: SessionId) -> Result<SecretString> {
+        let now = self.clock.now();
+        let issued = self.keys.issue(account.id, session, account.role, account.epoch, now);
+        issued.map(Into::into).map_err(Error::internal)
+    }
+}
+
+fn email_taken() -> Error {
+    Error::new(ErrorCode::EmailTaken, "an account with this e-mail exists; log in instead")
+}
+
+/// Lower-case hex, as the bootstrap setting is kept.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_as_people_write_them() {
+        assert_eq!(normalize_email("  Ann@Example.COM ").unwrap(), "ann@example.com");
+        assert!(normalize_email("demo@localhost").is_ok());
+        for bad in ["", "ann", "@x.de", "a@", "a@b", "a b@c.de", "a@@b.de", "a@.de", "a@b.de.", &"a".repeat(300)] {
+            assert!(normalize_email(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_judged_by_length_in_characters() {
+        assert!(check_password(&"äöüäöüäöüäöü".into()).is_ok());
+        assert!(check_password(&"eleven char".into()).is_err());
+        assert!(check_password(&"x".repeat(129).into()).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! Refresh rotation with reuse detection (AU-10, AU-11; RFC 9700 section 4.14).
+//!
+//! A spent token that comes again means that two parties hold it: the whole family dies. One exception, because
+//! answers get lost: within the grace time the immediate predecessor may ask again while its successor is unused;
+//! that successor is then dead and a new one takes its place.
+
+use std::sync::Arc;
+
+use hexa_crypto::token;
+use hexa_model::audit::AuditEntry;
+use hexa_model::{Actor, ErrorCode, Outcome, Source};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Auth;
+use super::account::SignedIn;
+use super::principal::{Account, Principal};
+use crate::error::{Error, Result};
+
+fn invalid() -> Error {
+    Error::new(ErrorCode::InvalidToken, "the refresh token is wrong, expired or revoked; log in again")
+}
+
+impl Auth {
+    /// Spends a refresh token for a new pair, in one transaction.
+    ///
+    /// # Errors
+    /// `invalid_token`, `refresh_token_reused` (the family is revoked then), `account_disabled`.
+    pub async fn refresh(&self, given: &SecretString) -> Result<SignedIn> {
+        let now = self.clock.now();
+        let hash = token::sha256(given.expose_secret().as_bytes());
+        let mut tx = self.store.begin().await?;
+        let row = tx.refresh_by_hash(&hash).await?.ok_or_else(invalid)?;
+        if row.family_revoked_at.is_some() || row.expires_at <= now || row.family_expires_at <= now {
+            return Err(invalid());
+        }
+        let user = self.store.user_by_key(row.user).await?.ok_or_else(invalid)?;
+        if !user.active {
+            return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
+        }
+        let fresh = token::generate("hxr_");
+        let fresh_hash = token::sha256(fresh.expose_secret().as_bytes());
+        // A successor never outlives its family.
+        let expires_at = now.plus(self.config.refresh_idle).min(row.family_expires_at);
+        let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;
+        match row.spent_at {
+            None => {
+                if !tx.spend_refresh(row.id, successor, now).await? {
+                    return Err(invalid());
+                }
+            }
+            Some(spent) if now <= spent.plus(self.config.refresh_grace) && !row.successor_spent => {
+                if let Some(lost) = row.successor {
+                    tx.replace_successor(row.id, successor).await?;
+                    tx.delete_refresh(lost).await?;
+                }
+            }
+            Some(_) => {
+                // The new token of this call goes with its family.
+                tx.revoke_family(row.family, now).await?;
+                let actor = Actor::User { key: user.key, id: user.id, role: user.role };
+                let entry = AuditEntry::event(now, actor, Source::Api, "security.refresh_reuse");
+                tx.audit(&entry.outcome(Outcome::Rejected)).await?;
+                tx.commit().await?;
+                self.session_ended(row.family_id);
+                return Err(Error::new(
+                    ErrorCode::RefreshTokenReused,
+                    "this refresh token was used before; the session is revoked for safety, log in again",
+                ));
+            }
+        }
+        let account = Arc::new(Account::new(&user));
+        let access_token = self.access_token(&account, row.family_id)?;
+        tx.commit().await?;
+        Ok(SignedIn { account, access_token, refresh_token: fresh, expires_in_s: hexa_crypto::jwt::LIFETIME_S })
+    }
+
+    /// Ends the session of a refresh token; an unknown one is as good as ended.
+    pub async fn logout(&self, given: &SecretString) -> Result<()> {
+        let now = self.clock.now();
+        let hash = token::sha256(given.expose_secret().as_bytes());
+        let mut tx = self.store.begin().await?;
+        let Some(row) = tx.refresh_by_hash(&hash).await? else { return Ok(()) };
+        tx.revoke_family(row.family, now).await?;
+        tx.commit().await?;
+        self.session_ended(row.family_id);
+        Ok(())
+    }
+
+    /// The account behind a principal, read afresh.
+    pub async fn me(&self, principal: &Principal) -> Result<Arc<Account>> {
+        let row = self.store.user_by_key(principal.account.key).await?.ok_or_else(invalid)?;
+        Ok(Arc::new(Account::new(&row)))
+    }
+}

@@ -1,0 +1,101 @@
+//! What the rooms can be told. The server reads the environment once and fills these in, checked.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::limit::Rate;
+
+/// Every room's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The relay path.
+    pub relay: RelayConfig,
+    /// Device sessions.
+    pub device: DeviceConfig,
+    /// Provisioning and claiming.
+    pub provision: ProvisionConfig,
+    /// Accounts.
+    pub auth: AuthConfig,
+}
+
+/// The relay path.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// How long a device may take to acknowledge (`COMMAND_TIMEOUT_MS`).
+    pub timeout: Duration,
+}
+
+/// Device sessions.
+#[derive(Clone, Debug)]
+pub struct DeviceConfig {
+    /// Seconds between signs of life; a device is dead after 2.25 of them.
+    pub heartbeat: Duration,
+    /// Connects per minute and device (`LIMIT_FLAP`).
+    pub flap_per_minute: u32,
+}
+
+/// Provisioning and claiming.
+#[derive(Clone)]
+pub struct ProvisionConfig {
+    /// One key, or two while rotating (`DEVICE_PROVISION_KEY`, comma separated).
+    pub keys: Vec<SecretString>,
+    /// Right keys (`LIMIT_PROVISION_RPS`).
+    pub rate: Rate,
+    /// Wrong keys per address (`LIMIT_PROVISION_FAILURES`).
+    pub failures: Rate,
+    /// Wrong claim codes per user (`LIMIT_CLAIM_FAILURES`).
+    pub claim_failures: Rate,
+    /// Unclaimed devices at the most; beyond them provisioning is refused (DV-3).
+    pub max_unclaimed: u32,
+    /// Lifetime of a claim code.
+    pub claim_lifetime: Duration,
+    /// How long a rotated token's predecessor stays valid, unless the new one is used first (DV-4).
+    pub rotation_grace: Duration,
+}
+
+impl std::fmt::Debug for ProvisionConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProvisionConfig").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+/// Accounts.
+#[derive(Clone)]
+pub struct AuthConfig {
+    /// HS256 secret, at least 32 bytes.
+    pub jwt_secret: SecretString,
+    /// `iss` of access tokens (`PUBLIC_URL`).
+    pub issuer: String,
+    /// Requests per second and user (`LIMIT_USER_RPS`, `LIMIT_USER_BURST`).
+    pub user_rate: Rate,
+    /// Passwords hashed at the same time (AU-2).
+    pub hash_permits: usize,
+    /// A refresh token ends when unused for so long.
+    pub refresh_idle: Duration,
+    /// A refresh family ends after so long, used or not.
+    pub refresh_absolute: Duration,
+    /// A lost answer may be asked for again within this time (RFC 9700; Airlock's rule).
+    pub refresh_grace: Duration,
+}
+
+impl std::fmt::Debug for AuthConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthConfig").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+impl AuthConfig {
+    /// The defaults of docs/OPERATIONS.md around a secret and an issuer.
+    pub fn new(jwt_secret: SecretString, issuer: String) -> Self {
+        Self {
+            jwt_secret,
+            issuer,
+            user_rate: Rate::new(200, Duration::from_secs(4)),
+            hash_permits: 2,
+            refresh_idle: Duration::from_secs(14 * 86_400),
+            refresh_absolute: Duration::from_secs(30 * 86_400),
+            refresh_grace: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The device room: who is connected, how a device comes in, changes hands and leaves.
+
+pub mod actor;
+pub mod claim;
+pub mod inbound;
+pub mod live;
+pub mod provision;
+pub mod registry;
+pub mod session;
+pub mod view;

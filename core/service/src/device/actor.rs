@@ -1,0 +1,322 @@
+//! The actor of one connected device: the connection's task owns it, so nothing here is locked against itself.
+//!
+//! It knows no sockets: frames come in and go out as values. Commands are encoded and messages decoded by plain calls
+//! into the driver, with no channel or await between the socket and the guest (plugins.md 4.3).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hexa_model::driver::{
+    AckPolicy, CommandEnvelope, Decoded, DriverCall, DriverCommand, DriverError, Frame, NewState, SessionInfo,
+};
+use hexa_model::{ErrorCode, TimeMs};
+
+use crate::Services;
+use crate::device::inbound;
+use crate::device::live::Live;
+use crate::device::session::{CloseReason, Session};
+use crate::error::{Error, Result};
+use crate::relay::pending::{Ended, QueuedCommand, Token};
+
+/// Messages per second from one device, and the burst above them (WS-1).
+const MESSAGES_PER_S: f64 = 60.0;
+const MESSAGE_BURST: f64 = 120.0;
+/// Frames per minute that the driver may fail to understand before the session is closed (row 26).
+const MALFORMED_PER_MINUTE: u32 = 20;
+
+/// One connection's side of a device.
+pub struct DeviceActor {
+    services: Arc<Services>,
+    live: Arc<Live>,
+    session: Arc<Session>,
+    info: SessionInfo,
+    prepared: Arc<[u8]>,
+    volatile: Vec<u8>,
+    durable: Vec<u8>,
+    unsaved_durable: bool,
+    budget: f64,
+    budget_at: Duration,
+    malformed: u32,
+    malformed_until: Duration,
+}
+
+impl DeviceActor {
+    /// Registers a session and opens the driver's. `out` receives what the driver wants to send first.
+    ///
+    /// # Errors
+    /// `driver_unavailable` or `driver_fault` when no driver can serve the device; the session is unregistered then.
+    pub async fn open(
+        services: Arc<Services>,
+        live: Arc<Live>,
+        ip: Option<IpAddr>,
+        out: &mut Vec<Frame>,
+    ) -> Result<Self> {
+        let prepared = prepared(&services, &live).await?;
+        let session = services.registry.connect(&live, ip)?;
+        let durable = live.more.lock().durable.as_deref().map(<[u8]>::to_vec).unwrap_or_default();
+        let info = SessionInfo {
+            id: session.id.to_string(),
+            heartbeat_s: services.config.device.heartbeat.as_secs().max(1) as u32,
+            desired_config_version: 0,
+        };
+        let now = services.clock.monotonic();
+        let mut actor = Self {
+            services,
+            live,
+            session,
+            info,
+            prepared,
+            volatile: Vec::new(),
+            durable,
+            unsaved_durable: false,
+            budget: MESSAGE_BURST,
+            budget_at: now,
+            malformed: 0,
+            malformed_until: now,
+        };
+        let opened = actor.services.drivers.open_session(&actor.call(actor.services.clock.now()));
+        match opened {
+            Ok(decoded) => actor.take(decoded, out).await,
+            Err(error) => {
+                actor.closed();
+                return Err(driver_error(error));
+            }
+        }
+        Ok(actor)
+    }
+
+    /// The session that this actor serves.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+    /// The device.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    fn call(&self, now: TimeMs) -> DriverCall<'_> {
+        DriverCall {
+            uid: &self.live.uid,
+            class: self.live.class,
+            relay_count: self.live.relay_count,
+            input_count: self.live.input_count,
+            now,
+            session: Some(&self.info),
+            prepared: &self.prepared,
+            volatile: &self.volatile,
+            durable: &self.durable,
+        }
+    }
+
+    /// Encodes what was accepted since the last call, in order, into `out` (step 2 of the relay path).
+    ///
+    /// A command counts as written here, before the bytes are on the wire: from now on it may move the relay, so it
+    /// must not be reported as never sent.
+    pub fn encode_queued(&mut self, out: &mut Vec<Frame>) {
+        let queued: smallvec::SmallVec<[QueuedCommand; 4]> = self.live.pending.lock().queued().collect();
+        for command in queued {
+            self.encode(&command, out);
+        }
+    }
+
+    fn encode(&mut self, queued: &QueuedCommand, out: &mut Vec<Frame>) {
+        let now = self.services.clock.now();
+        if queued.owner != self.live.owner() || !self.live.active() {
+            return self.refuse(queued, Error::no_device());
+        }
+        let envelope = CommandEnvelope {
+            id: queued.id.to_string(),
+            command: DriverCommand::Relay(queued.action),
+            expires_at: queued.expires_at,
+        };
+        let encoded = match self.services.drivers.encode_command(&self.call(now), &envelope) {
+            Ok(encoded) => encoded,
+            Err(error) => return self.refuse(queued, driver_error(error)),
+        };
+        let token = match encoded.ack {
+            AckPolicy::CommandId => Token::CommandId,
+            AckPolicy::Token(text) => Token::Text(text),
+            AckPolicy::StateReport => Token::StateReport,
+            AckPolicy::None => {
+                let error = Error::new(ErrorCode::DriverFault, "the driver would not wait for an acknowledgement");
+                return self.refuse(queued, error);
+            }
+        };
+        // False when the deadline came first: a command that has been answered 504 must not be sent any more.
+        if self.live.pending.lock().written(queued.id, token) {
+            out.extend(encoded.frames);
+            self.keep(encoded.state);
+        }
+    }
+
+    fn refuse(&self, queued: &QueuedCommand, error: Error) {
+        let withdrawn = self.live.pending.lock().withdraw(queued.id);
+        if let Some(command) = withdrawn {
+            command.end(Ended::Failed(error));
+        }
+    }
+
+    /// Takes one message. `out` receives replies. `Err` asks the connection to close.
+    pub async fn message(&mut self, frame: &Frame, out: &mut Vec<Frame>) -> std::result::Result<(), CloseReason> {
+        self.alive();
+        let now = self.services.clock.now();
+        if !self.spend() {
+            return Err(CloseReason::TooFast);
+        }
+        match self.services.drivers.decode_message(&self.call(now), "ws", frame) {
+            Ok(decoded) => {
+                self.take(decoded, out).await;
+                Ok(())
+            }
+            Err(DriverError::Malformed { message, reply }) => {
+                tracing::debug!(device.uid = %self.live.uid, reason = %message, "malformed frame");
+                out.extend(reply);
+                self.not_understood()
+            }
+            Err(error) => {
+                let error = driver_error(error);
+                tracing::warn!(device.uid = %self.live.uid, %error, "frame dropped");
+                self.not_understood()
+            }
+        }
+    }
+
+    /// A pong or another sign of life.
+    pub fn alive(&mut self) {
+        self.session.received(self.services.clock.monotonic());
+        let now = self.services.clock.now();
+        self.live.seen(now);
+        if self.session.note_due(now) {
+            self.services.registry.note(&self.live, None);
+        }
+    }
+
+    /// The connection is over.
+    pub fn closed(&mut self) {
+        self.services.registry.disconnect(&self.live, &self.session);
+    }
+
+    /// Acts on what the driver understood, in order.
+    async fn take(&mut self, decoded: Decoded, out: &mut Vec<Frame>) {
+        self.keep(decoded.state);
+        out.extend(decoded.replies);
+        for event in decoded.events {
+            if inbound::handle(&self.services, &self.live, event).await == inbound::Counted::Free {
+                self.budget = (self.budget + 1.0).min(MESSAGE_BURST);
+            }
+        }
+        if self.unsaved_durable {
+            self.save_durable().await;
+        }
+    }
+
+    fn keep(&mut self, state: NewState) {
+        if let Some(volatile) = state.volatile {
+            self.volatile = volatile;
+        }
+        if let Some(durable) = state.durable
+            && durable != self.durable
+        {
+            self.durable = durable;
+            self.unsaved_durable = true;
+        }
+    }
+
+    async fn save_durable(&mut self) {
+        let Some(version) = self.services.drivers.version_for(self.live.class) else { return };
+        self.live.more.lock().durable = Some(self.durable.clone().into());
+        let write = hexa_store::HotWrite {
+            device: self.live.key,
+            relays: smallvec::SmallVec::new(),
+            audit: None,
+            durable: Some(hexa_store::DurableState { blob: self.durable.clone(), version }),
+        };
+        match self.services.store.writer().commit(write).await {
+            Ok(_) => self.unsaved_durable = false,
+            Err(error) => tracing::error!(device.uid = %self.live.uid, %error, "driver state not saved, will retry"),
+        }
+    }
+
+    fn not_understood(&mut self) -> std::result::Result<(), CloseReason> {
+        self.services.metrics.malformed_frames.inc();
+        let now = self.services.clock.monotonic();
+        if self.malformed_until <= now {
+            self.malformed_until = now + Duration::from_secs(60);
+            self.malformed = 0;
+        }
+        self.malformed += 1;
+        if self.malformed >= MALFORMED_PER_MINUTE { Err(CloseReason::Malformed) } else { Ok(()) }
+    }
+
+    fn spend(&mut self) -> bool {
+        let now = self.services.clock.monotonic();
+        let refill = now.saturating_sub(self.budget_at).as_secs_f64() * MESSAGES_PER_S;
+        self.budget_at = now;
+        self.budget = (self.budget + refill).min(MESSAGE_BURST);
+        if self.budget < 1.0 {
+            return false;
+        }
+        self.budget -= 1.0;
+        true
+    }
+}
+
+/// What the driver made of the device's configuration; asked once per device and driver version, off the async
+/// threads, because it may take up to half a second.
+async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<Arc<[u8]>> {
+    let Some(version) = services.drivers.version_for(live.class) else {
+        return Err(driver_error(DriverError::Unavailable(format!("no driver for {}", live.class.as_str()))));
+    };
+    if let Some((known, prepared)) = &live.more.lock().prepared
+        && **known == *version
+    {
+        return Ok(Arc::clone(prepared));
+    }
+    let (drivers, ident) = (Arc::clone(&services.drivers), live.ident());
+    let accepted = tokio::task::spawn_blocking(move || drivers.validate_config(&ident, "{}"))
+        .await
+        .map_err(Error::internal)?
+        .map_err(driver_error)?
+        .map_err(|fields| {
+            let what = fields.first().map_or_else(String::new, |f| format!(": {} {}", f.path, f.message));
+            Error::new(ErrorCode::DeviceNotReady, format!("the driver refuses the device's configuration{what}"))
+        })?;
+    let prepared: Arc<[u8]> = accepted.prepared.into();
+    let mut more = live.more.lock();
+    // Durable state of another driver version is not this one's to read (plugins.md: no migration = dropped).
+    if more.driver_version.as_deref() != Some(version.as_str()) {
+        more.durable = (!accepted.durable.is_empty()).then(|| accepted.durable.into());
+        more.driver_version = Some(version.clone().into());
+    }
+    more.prepared = Some((version.into(), Arc::clone(&prepared)));
+    Ok(prepared)
+}
+
+/// The error that callers see (plugins.md 4.3 and 4.10).
+pub(crate) fn driver_error(error: DriverError) -> Error {
+    match error {
+        DriverError::Unsupported(what) => Error::new(ErrorCode::UnsupportedCommand, format!("the device cannot do this: {what}")),
+        DriverError::InvalidArgument(what) => Error::new(ErrorCode::ValidationError, what),
+        DriverError::Malformed { message, .. } => Error::new(ErrorCode::ValidationError, message),
+        DriverError::NotReady(what) => Error::new(ErrorCode::DeviceNotReady, what),
+        DriverError::Other { code, message } => {
+            Error::new(ErrorCode::DriverFault, message).details(serde_json::json!({ "kind": code }))
+        }
+        DriverError::Fault(fault) => {
+            tracing::error!(plugin.id = %fault.plugin, plugin.version = %fault.version, kind = fault.kind, reason = %fault.message, "driver fault");
+            let limit = fault.limit.map(|l| serde_json::json!({"limit": l.limit, "allowed": l.allowed, "actual": l.actual}));
+            Error::new(ErrorCode::DriverFault, "the device's driver failed; nothing was sent").details(
+                serde_json::json!({"plugin": fault.plugin, "version": fault.version, "kind": fault.kind, "limit": limit}),
+            )
+        }
+        DriverError::Unavailable(why) => Error::new(ErrorCode::DriverUnavailable, why).retry_after(5),
+        DriverError::Busy => Error::new(ErrorCode::Busy, "all instances of the driver are in use").retry_after(1),
+    }
+}
+
+impl std::fmt::Debug for DeviceActor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceActor").field("uid", &self.live.uid).finish_non_exhaustive()
+    }
+}

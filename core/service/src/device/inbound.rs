@@ -1,0 +1,108 @@
+//! Every device message enters here: the closed enum of what a driver can understand, each kind to its room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hexa_model::audit::AuditEntry;
+use hexa_model::driver::{DeviceEvent, EventMeta, Hello, InputEvent};
+use hexa_model::event::Event;
+use hexa_model::{Actor, Outcome, Source};
+use serde_json::json;
+
+use crate::Services;
+use crate::device::live::Live;
+use crate::relay::path::AckTaken;
+use crate::relay::{path, report};
+
+/// Whether a message counts against the device's rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Yes.
+    Yes,
+    /// It answered an open command: free (WS-1).
+    Free,
+}
+
+/// Foreign acks are audited once in this time per device: a hostile one must not fill the audit.
+const FOREIGN_ACK_AUDIT_EVERY: Duration = Duration::from_secs(60);
+
+/// Acts on one event of `live`, and of `live` only.
+pub async fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) -> Counted {
+    match event {
+        DeviceEvent::Ack(ack) => match path::acknowledge(services, live, ack).await {
+            AckTaken::Open => return Counted::Free,
+            AckTaken::Late | AckTaken::Duplicate => {}
+            AckTaken::Unknown(token) => foreign_ack(services, live, &token),
+        },
+        DeviceEvent::StateReport(state) => {
+            if let Some(firmware) = &state.firmware {
+                set_firmware(services, live, firmware);
+            }
+            report::reconcile(services, live, &state).await;
+        }
+        DeviceEvent::Input(input) => input_event(services, live, input),
+        DeviceEvent::Hello(hello) => greeting(services, live, &hello),
+        DeviceEvent::Heartbeat(meta) => heartbeat(live, &meta),
+        DeviceEvent::Bye(until) => {
+            tracing::info!(device.uid = %live.uid, until_ms = until.map(|t| t.0), "device says good-bye");
+        }
+        DeviceEvent::Error { code, message, token } => {
+            tracing::warn!(device.uid = %live.uid, %code, %message, command.id = token, "device reports an error");
+        }
+        DeviceEvent::Readings(readings) => {
+            tracing::debug!(device.uid = %live.uid, count = readings.len(), "readings have no room yet");
+        }
+        DeviceEvent::Ignored(what) => tracing::debug!(device.uid = %live.uid, %what, "noise"),
+        DeviceEvent::Other(what) => tracing::debug!(device.uid = %live.uid, %what, "no room for this kind yet"),
+    }
+    Counted::Yes
+}
+
+/// I7: an ack for a command that this device was never sent changes nothing, is counted, and is a security event.
+fn foreign_ack(services: &Arc<Services>, live: &Arc<Live>, token: &str) {
+    services.metrics.unexpected_acks.inc();
+    let now = services.clock.monotonic();
+    {
+        let mut more = live.more.lock();
+        if more.last_foreign_ack_audit.is_some_and(|at| now.saturating_sub(at) < FOREIGN_ACK_AUDIT_EVERY) {
+            return;
+        }
+        more.last_foreign_ack_audit = Some(now);
+    }
+    let shown: String = token.chars().take(64).collect();
+    tracing::warn!(device.uid = %live.uid, token = %shown, "ack for a command this device was not sent");
+    let entry = AuditEntry::event(services.clock.now(), Actor::Device, Source::Device, "security.unexpected_ack")
+        .device(live.key)
+        .outcome(Outcome::Rejected)
+        .details(&json!({ "token": shown }));
+    services.audit.note(live.key, entry);
+}
+
+fn input_event(services: &Arc<Services>, live: &Arc<Live>, input: InputEvent) {
+    let (input, at) = (Arc::new(input), services.clock.now());
+    live.more.lock().last_input = Some((Arc::clone(&input), at));
+    services.bus.publish(&Event::InputReceived { device: live.event_device(), input, at });
+}
+
+fn greeting(services: &Arc<Services>, live: &Arc<Live>, hello: &Hello) {
+    if let Some(firmware) = &hello.firmware {
+        set_firmware(services, live, firmware);
+    }
+    if let Some(hardware) = &hello.hardware {
+        live.more.lock().hardware = Some(hardware.as_str().into());
+    }
+    heartbeat(live, &hello.meta);
+}
+
+fn heartbeat(live: &Live, meta: &EventMeta) {
+    tracing::trace!(device.uid = %live.uid, uptime_s = meta.uptime_s, rssi = meta.rssi, "heartbeat");
+}
+
+fn set_firmware(services: &Arc<Services>, live: &Live, firmware: &str) {
+    let mut more = live.more.lock();
+    if more.firmware.as_deref() != Some(firmware) {
+        more.firmware = Some(firmware.into());
+        drop(more);
+        services.registry.note(live, None);
+    }
+}

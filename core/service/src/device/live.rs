@@ -1,0 +1,231 @@
+//! What the process knows of one device while it matters: owner, states, open commands, the current session.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use hexa_model::audit::RelayStates;
+use hexa_model::driver::{DeviceIdent, InputEvent};
+use hexa_model::event::EventDevice;
+use hexa_model::{CommandId, DeviceClass, DeviceKey, DeviceUid, Source, TimeMs, UserKey};
+use hexa_store::DeviceRow;
+use parking_lot::Mutex;
+
+use crate::device::session::Session;
+use crate::relay::cache::RelayCache;
+use crate::relay::pending::Pending;
+
+const NOBODY: i64 = 0;
+const NEVER: i64 = 0;
+
+/// One device. Locks here are held for a few instructions and never across an await.
+#[derive(Debug)]
+pub struct Live {
+    /// Store key.
+    pub key: DeviceKey,
+    /// Public id.
+    pub uid: DeviceUid,
+    /// Its class, which picks the driver.
+    pub class: DeviceClass,
+    /// How many relays it has.
+    pub relay_count: u16,
+    /// How many inputs it has.
+    pub input_count: u16,
+    /// Last known states.
+    pub cache: Mutex<RelayCache>,
+    /// Open commands.
+    pub pending: Mutex<Pending>,
+    /// The current session.
+    pub(crate) session: Mutex<Option<Arc<Session>>>,
+    /// Connects in the current minute (WS-3).
+    pub(crate) flap: Mutex<Flap>,
+    /// What is rarely needed.
+    pub(crate) more: Mutex<More>,
+    owner: AtomicI64,
+    active: AtomicBool,
+    last_seen_ms: AtomicI64,
+}
+
+/// Facts that only views and reconnects read.
+#[derive(Debug, Default)]
+pub(crate) struct More {
+    pub model: Option<Box<str>>,
+    pub hardware: Option<Box<str>>,
+    pub firmware: Option<Box<str>>,
+    pub ip: Option<IpAddr>,
+    pub stored_ip: Option<Box<str>>,
+    pub durable: Option<Box<[u8]>>,
+    pub driver_version: Option<Box<str>>,
+    pub prepared: Option<(Box<str>, Arc<[u8]>)>,
+    pub last_action: Option<LastAction>,
+    pub last_input: Option<(Arc<InputEvent>, TimeMs)>,
+    pub last_foreign_ack_audit: Option<Duration>,
+}
+
+/// The last change of a relay, for the device's page.
+#[derive(Clone, Debug)]
+pub struct LastAction {
+    /// Through which door.
+    pub source: Source,
+    /// The command, if it was one.
+    pub command: Option<CommandId>,
+    /// The relays.
+    pub relays: RelayStates,
+    /// When it was committed.
+    pub at: TimeMs,
+}
+
+/// Counts connects in fixed minutes; too many ban for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Flap {
+    window_ends: Duration,
+    connects: u32,
+    banned_until: Duration,
+}
+
+/// How long a flapping device is refused.
+const FLAP_BAN: Duration = Duration::from_secs(300);
+
+impl Flap {
+    /// Counts one connect; gives the seconds to wait when it is one too many.
+    pub(crate) fn connect(&mut self, now: Duration, per_minute: u32) -> Result<(), u64> {
+        if self.banned_until > now {
+            return Err((self.banned_until - now).as_millis().div_ceil(1000) as u64);
+        }
+        if self.window_ends <= now {
+            *self = Self { window_ends: now + Duration::from_secs(60), ..Self::default() };
+        }
+        self.connects += 1;
+        if self.connects > per_minute {
+            self.banned_until = now + FLAP_BAN;
+            return Err(FLAP_BAN.as_secs());
+        }
+        Ok(())
+    }
+}
+
+impl Live {
+    /// From its stored rows.
+    pub fn new(row: DeviceRow, states: &RelayStates) -> Self {
+        Self {
+            key: row.key,
+            uid: row.uid,
+            class: row.class,
+            relay_count: row.relay_count,
+            input_count: row.input_count,
+            cache: Mutex::new(RelayCache::new(row.relay_count, states)),
+            pending: Mutex::default(),
+            session: Mutex::default(),
+            flap: Mutex::default(),
+            more: Mutex::new(More {
+                model: row.model.map(Into::into),
+                hardware: row.hardware.map(Into::into),
+                firmware: row.firmware.map(Into::into),
+                stored_ip: row.last_ip.map(Into::into),
+                durable: row.driver_durable.map(Into::into),
+                driver_version: row.driver_version.map(Into::into),
+                ..More::default()
+            }),
+            owner: AtomicI64::new(row.owner.map_or(NOBODY, |k| k.0)),
+            active: AtomicBool::new(row.active),
+            last_seen_ms: AtomicI64::new(row.last_seen_at.map_or(NEVER, |t| t.0)),
+        }
+    }
+
+    /// The owner.
+    pub fn owner(&self) -> Option<UserKey> {
+        match self.owner.load(Ordering::Acquire) {
+            NOBODY => None,
+            key => Some(UserKey(key)),
+        }
+    }
+    pub(crate) fn set_owner(&self, owner: Option<UserKey>) {
+        self.owner.store(owner.map_or(NOBODY, |k| k.0), Ordering::Release);
+    }
+    /// False once it is deleted or disabled.
+    pub fn active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+    pub(crate) fn set_active(&self, active: bool) {
+        self.active.store(active, Ordering::Release);
+    }
+    /// Last frame or pong from it.
+    pub fn last_seen(&self) -> Option<TimeMs> {
+        match self.last_seen_ms.load(Ordering::Relaxed) {
+            NEVER => None,
+            ms => Some(TimeMs(ms)),
+        }
+    }
+    pub(crate) fn seen(&self, now: TimeMs) {
+        self.last_seen_ms.store(now.0, Ordering::Relaxed);
+    }
+    /// Whether a session is connected.
+    pub fn online(&self) -> bool {
+        self.session.lock().is_some()
+    }
+    /// The current session.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.session.lock().clone()
+    }
+    /// Its address: of the connection, or the last stored one.
+    pub fn ip(&self) -> Option<String> {
+        let more = self.more.lock();
+        more.ip.map(|ip| ip.to_string()).or_else(|| more.stored_ip.as_deref().map(str::to_owned))
+    }
+    /// Latest firmware version.
+    pub fn firmware(&self) -> Option<String> {
+        self.more.lock().firmware.as_deref().map(str::to_owned)
+    }
+    /// The last relay change since the process started.
+    pub fn last_action(&self) -> Option<LastAction> {
+        self.more.lock().last_action.clone()
+    }
+    /// The last input event since the process started.
+    pub fn last_input(&self) -> Option<(Arc<InputEvent>, TimeMs)> {
+        self.more.lock().last_input.clone()
+    }
+    /// For events.
+    pub fn event_device(&self) -> EventDevice {
+        EventDevice { key: self.key, uid: self.uid.clone(), owner: self.owner() }
+    }
+    /// For the driver's cold calls.
+    pub(crate) fn ident(&self) -> DeviceIdent {
+        let more = self.more.lock();
+        let text = |t: &Option<Box<str>>| t.as_deref().map(str::to_owned);
+        DeviceIdent {
+            uid: self.uid.clone(),
+            class: self.class,
+            model: text(&more.model),
+            hardware: text(&more.hardware),
+            firmware: text(&more.firmware),
+            relay_count: self.relay_count,
+            input_count: self.input_count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sixteenth_connect_in_a_minute_is_refused_for_five() {
+        let mut flap = Flap::default();
+        let at = Duration::from_secs;
+        for second in 0..15 {
+            assert!(flap.connect(at(second), 15).is_ok());
+        }
+        assert_eq!(flap.connect(at(15), 15), Err(300));
+        assert_eq!(flap.connect(at(115), 15), Err(200));
+        assert!(flap.connect(at(315), 15).is_ok());
+    }
+
+    #[test]
+    fn connects_of_another_minute_do_not_count() {
+        let mut flap = Flap::default();
+        for n in 0..150 {
+            assert!(flap.connect(Duration::from_secs(n * 5), 15).is_ok(), "{n}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Every device that this process has touched, and which of them are connected.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hexa_crypto::random_bytes;
+use hexa_model::event::Event;
+use hexa_model::{Clock, DeviceUid, SessionId};
+use hexa_store::{Seen, Store};
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::device::live::Live;
+use crate::device::session::{CloseReason, Session};
+use crate::error::{Error, Result};
+use crate::ops::metrics::Metrics;
+use hexa_model::ErrorCode;
+
+/// Shards of the map; lookups are reads, so a few are plenty on a small machine.
+const SHARDS: usize = 16;
+/// Offline entries per shard that are kept before the sweep drops idle ones.
+const KEEP_OFFLINE: usize = 1024;
+
+/// The devices of this process.
+pub struct Registry {
+    shards: Vec<RwLock<HashMap<DeviceUid, Arc<Live>>>>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    bus: Arc<Bus>,
+    metrics: Arc<Metrics>,
+    heartbeat: Duration,
+    flap_per_minute: u32,
+}
+
+impl Registry {
+    /// Empty; devices are loaded when they are first asked for.
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        bus: Arc<Bus>,
+        metrics: Arc<Metrics>,
+        config: &crate::config::DeviceConfig,
+    ) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            store,
+            clock,
+            bus,
+            metrics,
+            heartbeat: config.heartbeat,
+            flap_per_minute: config.flap_per_minute,
+        }
+    }
+
+    fn shard(&self, uid: &DeviceUid) -> &RwLock<HashMap<DeviceUid, Arc<Live>>> {
+        let mut hasher = DefaultHasher::new();
+        uid.hash(&mut hasher);
+        &self.shards[hasher.finish() as usize % SHARDS]
+    }
+
+    /// A device that is already known here.
+    pub fn peek(&self, uid: &DeviceUid) -> Option<Arc<Live>> {
+        self.shard(uid).read().get(uid).cloned()
+    }
+
+    /// A device, loaded if need be; `None` when there is none of this uid.
+    pub async fn find(&self, uid: &DeviceUid) -> Result<Option<Arc<Live>>> {
+        if let Some(live) = self.peek(uid) {
+            return Ok(Some(live));
+        }
+        let Some(row) = self.store.device_by_uid(uid).await? else { return Ok(None) };
+        let states = self.store.relay_states(row.key).await?;
+        // Two loads may race; the first one in the map is the one everybody gets.
+        let entry = self.shard(uid).write().entry(uid.clone()).or_insert_with(|| Arc::new(Live::new(row, &states))).clone();
+        Ok(Some(entry))
+    }
+
+    /// Forgets a deleted device.
+    pub(crate) fn forget(&self, uid: &DeviceUid) {
+        self.shard(uid).write().remove(uid);
+    }
+
+    /// Counts a connect against the flap guard (WS-3): call it after the token was checked, so that a stranger
+    /// cannot lock a device out.
+    pub fn admit(&self, live: &Live) -> Result<()> {
+        live.flap.lock().connect(self.clock.monotonic(), self.flap_per_minute).map_err(|seconds| {
+            Error::rate_limited(
+                format!("more than {} connects in a minute; try again in {seconds} s", self.flap_per_minute),
+                seconds,
+            )
+        })
+    }
+
+    /// A new session. The newest wins: an older one is closed with 4001, without an offline event (WS-2).
+    ///
+    /// # Errors
+    /// `invalid_token` when the device was deleted or disabled meanwhile.
+    pub fn connect(&self, live: &Arc<Live>, ip: Option<IpAddr>) -> Result<Arc<Session>> {
+        let now = self.clock.now();
+        let session = Arc::new(Session::new(SessionId::at(now, random_bytes()), self.clock.monotonic()));
+        // Held until the event is out: an offline event of an older session must not overtake this online event.
+        let mut current = live.session.lock();
+        if !live.active() {
+            return Err(Error::new(ErrorCode::InvalidToken, "the device's uid or token is wrong"));
+        }
+        let former = current.replace(Arc::clone(&session));
+        live.seen(now);
+        live.more.lock().ip = ip;
+        if let Some(former) = former {
+            self.metrics.takeovers.inc();
+            former.close(CloseReason::Replaced);
+        } else {
+            self.metrics.device_sessions.inc();
+            self.bus.publish(&Event::DeviceOnline { device: live.event_device(), at: now });
+        }
+        self.note(live, Some(true));
+        Ok(session)
+    }
+
+    /// The end of a session. Nothing happens when a newer one has taken its place.
+    pub fn disconnect(&self, live: &Live, session: &Arc<Session>) {
+        let mut current = live.session.lock();
+        if !current.as_ref().is_some_and(|c| Arc::ptr_eq(c, session)) {
+            return;
+        }
+        *current = None;
+        let unsent = live.pending.lock().cancel(false);
+        for command in unsent {
+            let error = Error::new(ErrorCode::DeviceOffline, "the device disconnected before the command was sent");
+            command.end(crate::relay::pending::Ended::Failed(error));
+        }
+        self.metrics.device_sessions.dec();
+        self.note(live, Some(false));
+        self.bus.publish(&Event::DeviceOffline { device: live.event_device(), at: self.clock.now() });
+    }
+
+    /// Puts what the session knows (last seen, address, firmware) onto the store's coalescing list.
+    pub(crate) fn note(&self, live: &Live, online: Option<bool>) {
+        let more = live.more.lock();
+        self.store.writer().note(Seen {
+            device: live.key,
+            last_seen_at: live.last_seen().unwrap_or_else(|| self.clock.now()),
+            ip: more.ip.map(|ip| ip.to_string()),
+            firmware: more.firmware.as_deref().map(str::to_owned),
+            online,
+        });
+    }
+
+    /// Devices that are connected, or have open commands.
+    pub fn connected(&self) -> Vec<Arc<Live>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(shard.read().values().filter(|l| l.online() || !l.pending.lock().is_empty()).cloned());
+        }
+        all
+    }
+
+    /// Asks every session to close: with `Restarting`, each gets its own place in the next `spread`.
+    pub fn close_all(&self, spread: Duration) {
+        for live in self.connected() {
+            if let Some(session) = live.session() {
+                let jitter = u32::from_le_bytes(random_bytes()) % (spread.as_millis() as u32).max(1);
+                session.close(CloseReason::Restarting { reconnect_after_ms: jitter });
+            }
+        }
+    }
+
+    /// Watches over signs of life until `stop`: one sweep for all sessions instead of a timer each. A silent session
+    /// is pinged every heartbeat and closed after 2.25 of them, half-open TCP included (WS-4).
+    pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(self.heartbeat / 8);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            self.sweep_once();
+        }
+    }
+
+    fn sweep_once(&self) {
+        let now = self.clock.monotonic();
+        for shard in &self.shards {
+            let mut offline = 0;
+            for live in shard.read().values() {
+                let Some(session) = live.session() else {
+                    offline += 1;
+                    continue;
+                };
+                let silence = session.silence(now);
+                if silence > self.heartbeat * 9 / 4 {
+                    session.close(CloseReason::Dead);
+                } else if silence > self.heartbeat * 7 / 8 {
+                    session.ask_ping();
+                }
+            }
+            if offline > KEEP_OFFLINE {
+                // Only entries that nobody holds: whoever has an `Arc` may be about to use it.
+                shard.write().retain(|_, live| Arc::strong_count(live) > 1 || live.online());
+            }
+        }
+    }
+
+    /// For tests and the house's own use: how many entries are held.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.read().len()).sum()
+    }
+    /// Whether no device was touched yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts a freshly provisioned device in, so that its first connect needs no read.
+    pub(crate) fn insert(&self, live: Live) -> Arc<Live> {
+        let live = Arc::new(live);
+        match self.shard(&live.uid).write().entry(live.uid.clone()) {
+            Entry::Occupied(e) => Arc::clone(e.get()),
+            Entry::Vacant(e) => Arc::clone(e.insert(live)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("devices", &self.len()).finish_non_exhaustive()
+    }
+}

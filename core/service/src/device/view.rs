@@ -1,0 +1,154 @@
+//! Devices as their owners see them: stored facts under live ones; and the names that owners give.
+
+use std::sync::Arc;
+
+use hexa_model::audit::{AuditEntry, RelayStates};
+use hexa_model::event::Event;
+use hexa_model::{Actor, DeviceKey, DeviceUid, Source};
+use hexa_store::{DeviceFilter, DeviceRow};
+use serde_json::json;
+
+use crate::Services;
+use crate::auth::principal::Principal;
+use crate::device::live::Live;
+use crate::error::{Error, Result};
+
+/// A device with everything that its page shows.
+#[derive(Debug)]
+pub struct DeviceView {
+    /// Stored facts.
+    pub row: DeviceRow,
+    /// Live facts, when this process has touched it.
+    pub live: Option<Arc<Live>>,
+    /// Committed states; unknown relays are missing.
+    pub relays: RelayStates,
+    /// Names that the owner gave.
+    pub names: Vec<(u16, String)>,
+}
+
+/// One page of devices.
+#[derive(Debug)]
+pub struct DevicePage {
+    /// In order of their keys.
+    pub items: Vec<DeviceView>,
+    /// Where the next page starts.
+    pub next: Option<DeviceKey>,
+}
+
+/// New names; `None` leaves, an empty text removes.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// The device's.
+    pub device: Option<String>,
+    /// Relays', by index.
+    pub relays: Vec<(u16, String)>,
+}
+
+/// The device of this uid, if the principal may see it (AZ-2: a foreign one is not there).
+pub async fn find(services: &Services, by: &Principal, uid: &str) -> Result<Arc<Live>> {
+    let uid = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
+    let live = services.registry.find(&uid).await?.filter(|l| l.active()).ok_or_else(Error::no_device)?;
+    if services.may_control(by.actor(), &live) { Ok(live) } else { Err(Error::no_device()) }
+}
+
+/// One device.
+pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<DeviceView> {
+    let live = find(services, by, uid).await?;
+    let row = services.store.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
+    let names = services.store.relay_names(live.key).await?;
+    let relays = live.cache.lock().all();
+    Ok(DeviceView { row, relays, names, live: Some(live) })
+}
+
+/// A page of the caller's devices; an admin with `all` sees everybody's.
+pub async fn list(
+    services: &Services,
+    by: &Principal,
+    all: bool,
+    after: Option<DeviceKey>,
+    limit: u32,
+) -> Result<DevicePage> {
+    if all {
+        by.require_admin()?;
+    }
+    let owner = (!all).then_some(by.account.key);
+    // One more than asked for tells whether there is a next page.
+    let mut rows = services.store.list_devices(DeviceFilter { owner, after, limit: limit + 1 }).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = if more { rows.last().map(|r| r.key) } else { None };
+    let keys: Vec<_> = rows.iter().map(|r| r.key).collect();
+    let mut states = services.store.relay_states_of(&keys).await?;
+    let mut names = services.store.relay_names_of(&keys).await?;
+    let items = rows
+        .into_iter()
+        .map(|row| {
+            let live = services.registry.peek(&row.uid);
+            // The cache is at least as new as the rows just read.
+            let relays = match &live {
+                Some(live) => live.cache.lock().all(),
+                None => states.remove(&row.key).unwrap_or_default(),
+            };
+            let names = names.remove(&row.key).unwrap_or_default();
+            DeviceView { row, live, relays, names }
+        })
+        .collect();
+    Ok(DevicePage { items, next })
+}
+
+/// Every device of an account, live: what a client socket's snapshot shows.
+pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<Arc<Live>>> {
+    const PAGE: u32 = 500;
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let filter = DeviceFilter { owner: Some(by.account.key), after, limit: PAGE };
+        let rows = services.store.list_devices(filter).await?;
+        let full = rows.len() == PAGE as usize;
+        after = rows.last().map(|r| r.key);
+        for row in rows {
+            found.extend(services.registry.find(&row.uid).await?);
+        }
+        if !full {
+            return Ok(found);
+        }
+    }
+}
+
+fn check_name(field: &str, name: &str) -> Result<()> {
+    if name.chars().count() > 64 || name.chars().any(char::is_control) {
+        return Err(Error::validation(field, "a name has at most 64 characters and no control characters"));
+    }
+    Ok(())
+}
+
+/// Renames a device and its relays in one transaction.
+///
+/// # Errors
+/// `validation_error` for a name that is too long or a relay that is not there; nothing is changed then.
+pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names: Names) -> Result<()> {
+    if let Some(name) = &names.device {
+        check_name("name", name)?;
+    }
+    for (index, name) in &names.relays {
+        check_name("relays", name)?;
+        if *index >= live.relay_count {
+            return Err(Error::validation("relays", format!("this device has no relay {index}")));
+        }
+    }
+    let now = services.clock.now();
+    let mut tx = services.store.begin().await?;
+    if let Some(name) = &names.device {
+        let name = Some(name.trim()).filter(|n| !n.is_empty());
+        tx.rename_device(live.key, name, now).await?;
+    }
+    if !names.relays.is_empty() {
+        tx.set_relay_names(live.key, &names.relays).await?;
+    }
+    let actor: Actor = by.actor();
+    let entry = AuditEntry::event(now, actor, Source::Api, "device.renamed").device(live.key);
+    tx.audit(&entry.details(&json!({ "name": names.device, "relays": names.relays }))).await?;
+    tx.commit().await?;
+    services.bus.publish(&Event::DeviceUpdated { device: live.event_device() });
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The error of every room: a code of the table, a sentence for people, facts for programs.
+
+use std::borrow::Cow;
+
+use hexa_model::ErrorCode;
+use hexa_store::StoreError;
+use serde_json::{Value, json};
+
+/// What a caller is told. `source` goes to the log only.
+#[derive(Debug)]
+pub struct Error {
+    /// From the one table.
+    pub code: ErrorCode,
+    /// What was wrong, what is allowed, what to do.
+    pub message: Cow<'static, str>,
+    /// Facts for programs.
+    pub details: Option<Value>,
+    /// Seconds after which a retry makes sense.
+    pub retry_after_s: Option<u64>,
+    /// For the log.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of every room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// With this code and sentence.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), details: None, retry_after_s: None, source: None }
+    }
+    /// 400: `field` has a value that is not allowed.
+    pub fn validation(field: &str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorCode::ValidationError, message).details(json!({ "field": field }))
+    }
+    /// 404 for a device that is not there, or not the caller's: the two are not told apart (AZ-2).
+    pub fn no_device() -> Self {
+        Self::new(ErrorCode::NotFound, "there is no such device, or it is not yours")
+    }
+    /// 429 with the seconds to wait.
+    pub fn rate_limited(message: impl Into<Cow<'static, str>>, retry_after_s: u64) -> Self {
+        Self::new(ErrorCode::RateLimited, message).retry_after(retry_after_s)
+    }
+    /// 500 with a source for the log.
+    pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self {
+            source: Some(source.into()),
+            ..Self::new(ErrorCode::InternalError, "the server failed; the request id finds the reason in its log")
+        }
+    }
+    /// With these facts.
+    #[must_use]
+    pub fn details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+    /// With this waiting time.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+    /// Adds one member to the details.
+    #[must_use]
+    pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        let details = self.details.get_or_insert_with(|| json!({}));
+        if let Value::Object(map) = details {
+            map.insert(name.to_owned(), value.into());
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code.name(), self.message)
+    }
+}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| &**s as _)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => {
+                Self::new(ErrorCode::Busy, "the database writer's queue is full; try again").retry_after(1)
+            }
+            StoreError::Unavailable { .. } => Self {
+                source: Some(Box::new(error)),
+                ..Self::new(ErrorCode::StorageUnavailable, "the database did not accept the write; nothing was changed")
+            }
+            .retry_after(5),
+            other => Self::internal(other),
+        }
+    }
+}

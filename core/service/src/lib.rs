@@ -1,0 +1,31 @@
+//! What the house does, free of transport: the relay path, devices, accounts, audit, metrics.
+//!
+//! Called by the doors (`api`, later `script`, `transport`, `cluster`); calls `store`, `crypto`, `model`.
+//! Invariants: relay state changes in `relay/path.rs` and `relay/report.rs` only; a command ends exactly once; nothing
+//! that must not be lost travels only on the bus; no socket is opened here.
+//! Start at [`relay::path`], the nine steps of a command.
+
+pub mod audit;
+pub mod auth;
+pub mod bus;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod limit;
+pub mod ops;
+pub mod ports;
+pub mod relay;
+mod services;
+
+pub use error::{Error, Result};
+pub use services::Services;
+
+/// Compares two secrets in constant time.
+pub fn same_secret(a: &str, b: &str) -> bool {
+    hexa_crypto::token::same_text(a, b)
+}
+
+/// Random bits for ids that must only differ, for example between two starts.
+pub fn random_u32() -> u32 {
+    u32::from_le_bytes(hexa_crypto::random_bytes())
+}

@@ -1,0 +1,4 @@
+//! Operations: what the house counts.
+
+pub mod metrics;
+pub mod writer;

@@ -1,0 +1,158 @@
+//! What the house counts, in Prometheus' words. No per-device and no per-user labels: the number of series does not
+//! grow with the fleet (LG-6).
+
+use std::time::Duration;
+
+use hexa_model::{Outcome, Source};
+use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Where the latency buckets end, in seconds.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// All of the house's own counters, registered once.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    command_errors: IntCounterVec,
+    fast: Vec<CommandHandles>,
+    /// Connected devices.
+    pub device_sessions: IntGauge,
+    /// Connected client sockets.
+    pub client_sessions: IntGauge,
+    /// Acks for commands that this device was never sent (I7).
+    pub unexpected_acks: IntCounter,
+    /// Second acks of an ended command (I8).
+    pub duplicate_acks: IntCounter,
+    /// Acks after the timeout (I8).
+    pub late_acks: IntCounter,
+    /// Reports, by whether they changed anything.
+    pub reports: IntCounterVec,
+    /// Device frames that the driver did not understand.
+    pub malformed_frames: IntCounter,
+    /// Sessions that a newer one replaced.
+    pub takeovers: IntCounter,
+    /// State events that were folded into a later one because a client was slow.
+    pub conflated: IntCounter,
+    /// Encodings of broadcast frames; one per event, however many clients hear it.
+    pub broadcast_encodes: IntCounter,
+    /// Broadcast frames handed to clients.
+    pub broadcast_frames: IntCounter,
+    /// Errors answered by the API, by code.
+    pub api_errors: IntCounterVec,
+}
+
+/// Label lookups cost a hash of strings each; a command takes these instead.
+#[derive(Debug)]
+struct CommandHandles {
+    source: Source,
+    success: (IntCounter, Histogram),
+    timeout: (IntCounter, Histogram),
+    error: (IntCounter, Histogram),
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let commands =
+            counter_vec(&registry, "hexa_commands_total", "Relay commands by source and outcome.", &["source", "outcome"]);
+        let command_seconds = HistogramVec::new(
+            HistogramOpts::new("hexa_command_seconds", "Time from acceptance to the end of a relay command.")
+                .buckets(LATENCY_BUCKETS.to_vec()),
+            &["outcome"],
+        )
+        .expect("static metric options are valid");
+        register(&registry, command_seconds.clone());
+        let handle = |source: Source, outcome: &str| {
+            (commands.with_label_values(&[source.as_str(), outcome]), command_seconds.with_label_values(&[outcome]))
+        };
+        let fast = Source::ALL
+            .into_iter()
+            .map(|source| CommandHandles {
+                source,
+                success: handle(source, "success"),
+                timeout: handle(source, "timeout"),
+                error: handle(source, "error"),
+            })
+            .collect();
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect("static metric options are valid");
+            register(&registry, counter.clone());
+            counter
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect("static metric options are valid");
+            register(&registry, gauge.clone());
+            gauge
+        };
+        Self {
+            device_sessions: gauge("hexa_device_sessions", "Connected devices."),
+            client_sessions: gauge("hexa_client_sessions", "Connected client sockets."),
+            unexpected_acks: counter("hexa_unexpected_acks_total", "Acks for commands this device was never sent."),
+            duplicate_acks: counter("hexa_duplicate_acks_total", "Second acks of an ended command."),
+            late_acks: counter("hexa_late_acks_total", "Acks that came after the timeout."),
+            reports: counter_vec(&registry, "hexa_state_reports_total", "State reports by result.", &["result"]),
+            malformed_frames: counter("hexa_malformed_frames_total", "Device frames that were not understood."),
+            takeovers: counter("hexa_session_takeovers_total", "Device sessions replaced by a newer one."),
+            conflated: counter("hexa_client_conflated_total", "State events folded into a later one for a slow client."),
+            broadcast_encodes: counter("hexa_broadcast_encodes_total", "Encodings of broadcast frames."),
+            broadcast_frames: counter("hexa_broadcast_frames_total", "Broadcast frames handed to clients."),
+            command_errors: counter_vec(
+                &registry,
+                "hexa_command_errors_total",
+                "Relay commands that ended as an error, by reason.",
+                &["reason"],
+            ),
+            api_errors: counter_vec(&registry, "hexa_api_errors_total", "Errors answered by the API.", &["code"]),
+            fast,
+            registry,
+        }
+    }
+
+    /// For collectors of other rooms (the writer, the plugin host).
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// One ended command: one sample (invariant 5).
+    pub fn command_ended(&self, source: Source, outcome: Outcome, reason: Option<&'static str>, took: Duration) {
+        let Some(handles) = self.fast.iter().find(|h| h.source == source) else { return };
+        let (count, seconds) = match outcome.metric() {
+            "success" => &handles.success,
+            "timeout" => &handles.timeout,
+            _ => &handles.error,
+        };
+        count.inc();
+        seconds.observe(took.as_secs_f64());
+        if outcome.metric() == "error" {
+            self.command_errors.with_label_values(&[reason.unwrap_or(outcome.as_str())]).inc();
+        }
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// When a collector produced an invalid family; a fault of the server.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        prometheus::TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn register(registry: &Registry, collector: impl prometheus::core::Collector + 'static) {
+    registry.register(Box::new(collector)).expect("metric names are unique");
+}
+
+fn counter_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let counter = IntCounterVec::new(Opts::new(name, help), labels).expect("static metric options are valid");
+    register(registry, counter.clone());
+    counter
+}

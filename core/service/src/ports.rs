@@ -1,0 +1,25 @@
+//! What the house needs from outside its walls. `host` implements [`Drivers`]; tests bring their own.
+
+use hexa_model::driver::{
+    Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
+};
+
+/// Device drivers, picked by the class of the device. All calls are synchronous and bounded (plugins.md 4.7): a call
+/// returns within its CPU limit, so it may be made from a session task without `spawn_blocking`.
+pub trait Drivers: Send + Sync + 'static {
+    /// Once per (re)connect, before anything else.
+    fn open_session(&self, call: &DriverCall<'_>) -> Result<Decoded, DriverError>;
+
+    /// Turns a command into frames.
+    fn encode_command(&self, call: &DriverCall<'_>, command: &CommandEnvelope) -> Result<Encoded, DriverError>;
+
+    /// Understands one message. `channel` is `ws`, or the name of an ingest route; replies are only allowed on `ws`.
+    fn decode_message(&self, call: &DriverCall<'_>, channel: &str, message: &Frame) -> Result<Decoded, DriverError>;
+
+    /// Cold: fills in defaults and prepares the device's configuration. Blocks up to its limit; call it off the async
+    /// threads.
+    fn validate_config(&self, ident: &DeviceIdent, config: &str) -> Result<Result<Accepted, Vec<FieldError>>, DriverError>;
+
+    /// `plugin@version` that serves this class, for the device's stored driver version; none when there is none.
+    fn version_for(&self, class: hexa_model::DeviceClass) -> Option<String>;
+}

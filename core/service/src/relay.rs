@@ -1,0 +1,7 @@
+//! The relay room: one path for every command, one for every report.
+
+pub mod cache;
+pub mod lookup;
+pub mod path;
+pub mod pending;
+pub mod report;

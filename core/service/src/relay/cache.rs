@@ -1,0 +1,122 @@
+//! The last known relay states of one device.
+//!
+//! Two values per relay: what is committed, and what is on its way to the disk (`projected`). Reports are compared
+//! with the projected one, so that a report behind an acknowledgement does not count as a change of its own.
+
+use hexa_model::audit::{RelaySets, RelayStates};
+use hexa_model::{RelayState, TimeMs};
+use smallvec::SmallVec;
+
+/// States of one device, by index.
+#[derive(Debug, Default)]
+pub struct RelayCache {
+    slots: SmallVec<[Slot; 4]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    version: u64,
+    updated_at: TimeMs,
+    committed: Option<bool>,
+    projected: Option<bool>,
+}
+
+impl RelayCache {
+    /// From the stored rows; relays without a row are unknown.
+    pub fn new(relay_count: u16, stored: &[RelayState]) -> Self {
+        let mut cache = Self { slots: SmallVec::from_elem(Slot::default(), usize::from(relay_count)) };
+        for state in stored {
+            if let Some(slot) = cache.slots.get_mut(usize::from(state.index)) {
+                *slot = Slot {
+                    version: state.version,
+                    updated_at: state.updated_at,
+                    committed: Some(state.on),
+                    projected: Some(state.on),
+                };
+            }
+        }
+        cache
+    }
+
+    /// The committed state of one relay.
+    pub fn get(&self, index: u16) -> Option<RelayState> {
+        let slot = self.slots.get(usize::from(index))?;
+        slot.committed.map(|on| RelayState { index, on, version: slot.version, updated_at: slot.updated_at })
+    }
+
+    /// All committed states; unknown relays are missing.
+    pub fn all(&self) -> RelayStates {
+        (0..self.slots.len() as u16).filter_map(|i| self.get(i)).collect()
+    }
+
+    /// What the relay has, or will have once the writes under way are committed.
+    pub fn projected(&self, index: u16) -> Option<bool> {
+        self.slots.get(usize::from(index))?.projected
+    }
+
+    /// These states are on their way to the disk, in this order.
+    pub fn project(&mut self, sets: &RelaySets) {
+        for set in sets {
+            if let Some(slot) = self.slots.get_mut(usize::from(set.index)) {
+                slot.projected = Some(set.on);
+            }
+        }
+    }
+
+    /// A write failed: what these relays have is unknown until the next report, which then counts as a change.
+    pub fn forget_projected(&mut self, sets: &RelaySets) {
+        for set in sets {
+            if let Some(slot) = self.slots.get_mut(usize::from(set.index)) {
+                slot.projected = None;
+            }
+        }
+    }
+
+    /// Takes committed states; those with a version not above the known one are dropped. Gives what was taken.
+    pub fn apply(&mut self, states: &RelayStates) -> RelayStates {
+        let mut taken = RelayStates::new();
+        for state in states {
+            let Some(slot) = self.slots.get_mut(usize::from(state.index)) else { continue };
+            if state.version > slot.version {
+                slot.version = state.version;
+                slot.committed = Some(state.on);
+                slot.updated_at = state.updated_at;
+                taken.push(*state);
+            }
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hexa_model::audit::RelaySet;
+    use smallvec::smallvec;
+
+    use super::*;
+
+    fn state(index: u16, on: bool, version: u64) -> RelayState {
+        RelayState { index, on, version, updated_at: TimeMs(version as i64) }
+    }
+
+    #[test]
+    fn versions_never_go_back() {
+        let mut cache = RelayCache::new(2, &[state(0, true, 5)]);
+        assert!(cache.apply(&smallvec![state(0, false, 5)]).is_empty());
+        assert_eq!(cache.apply(&smallvec![state(0, false, 7), state(1, true, 1)]).len(), 2);
+        assert!(cache.apply(&smallvec![state(0, true, 6)]).is_empty());
+        assert_eq!(cache.get(0).map(|s| (s.on, s.version)), Some((false, 7)));
+        assert_eq!(cache.all().len(), 2);
+    }
+
+    #[test]
+    fn a_projected_state_is_not_a_committed_one() {
+        let mut cache = RelayCache::new(1, &[state(0, false, 1)]);
+        let sets: RelaySets = smallvec![RelaySet { index: 0, on: true }];
+        cache.project(&sets);
+        assert_eq!((cache.projected(0), cache.get(0).map(|s| s.on)), (Some(true), Some(false)));
+        cache.forget_projected(&sets);
+        assert_eq!(cache.projected(0), None);
+        assert_eq!(cache.projected(9), None);
+    }
+}

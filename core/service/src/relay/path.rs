@@ -1,0 +1,407 @@
+//! The one relay path (platform.md section 3): REST, the client socket, and later schedules, automations and bridges
+//! all end in [`RelayService::execute`]. [`acknowledge`] is its other half, entered by the device's answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hexa_crypto::random_bytes;
+use hexa_model::audit::{AuditEntry, RelaySet, RelaySets, RelayStates};
+use hexa_model::driver::{Ack, AckOutcome};
+use hexa_model::{Actor, CommandId, DeviceUid, ErrorCode, Outcome, RejectReason, RelayAction, RelayState, Source};
+use hexa_store::HotWrite;
+use serde_json::json;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use crate::Services;
+use crate::device::live::{LastAction, Live};
+use crate::error::{Error, Result};
+use crate::relay::pending::{AckOf, Ended, NewCommand, OpenCommand, TimedOut};
+use hexa_model::event::Event;
+
+/// What somebody wants of a device's relays.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Through which door.
+    pub source: Source,
+    /// In whose name.
+    pub actor: Actor,
+    /// Which device.
+    pub device: DeviceUid,
+    /// What.
+    pub action: RelayAction,
+}
+
+/// A command that succeeded; its state and audit row are on disk.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Its id.
+    pub command: CommandId,
+    /// `executed` or `noop`.
+    pub outcome: Outcome,
+    /// The relays concerned, with their versions.
+    pub relays: RelayStates,
+    /// From acceptance to the commit.
+    pub latency: Duration,
+}
+
+/// Starts commands. A thin handle: the state is in [`Services`].
+#[derive(Clone, Debug)]
+pub struct RelayService {
+    services: Arc<Services>,
+}
+
+impl RelayService {
+    /// For the doors.
+    pub fn new(services: Arc<Services>) -> Self {
+        Self { services }
+    }
+
+    /// Runs a command to its end. It runs in a task of its own: a caller that hangs up cancels nothing (I12).
+    ///
+    /// # Errors
+    /// Every way of architecture.md 3A other than success; `details.command_id` names the command once it has an id.
+    pub async fn execute(&self, command: Command) -> Result<Done> {
+        let services = Arc::clone(&self.services);
+        if services.stopping() {
+            return Err(Error::new(ErrorCode::ShuttingDown, "the server is stopping; nothing was sent").retry_after(5));
+        }
+        let task = self.services.tasks.spawn(run(services, command));
+        task.await.map_err(Error::internal)?
+    }
+}
+
+/// The nine steps, in their observable order.
+async fn run(services: Arc<Services>, command: Command) -> Result<Done> {
+    let mut ending = Ending::new(&services, command.source);
+    // 1. Validate ownership and device status.
+    let live = validate(&services, &command).await.inspect_err(|e| ending.refused(e))?;
+    // 2. Send: the device's task encodes and writes it, with its command id.
+    let (id, reply) = send(&services, &live, &command, &ending).await.inspect_err(|e| ending.refused(e))?;
+    // 3. Wait for the ack or the deadline. 4 + 8. The ack's transaction holds state and audit row; `wait` returns after
+    // its commit, so nothing below can run for a state that is not on disk.
+    let ended = wait(&services, &live, id, reply).await;
+    // 5. Cache, 6. clients, 7. bridges: in version order, because both happen under the cache's lock.
+    if let Ended::Answered { sets, commit, .. } = &ended {
+        publish(&services, &live, (command.source, Some(id)), sets, commit);
+    }
+    // 9. Metrics, and the answer.
+    ending.answer(id, &live, &command, ended)
+}
+
+async fn validate(services: &Services, command: &Command) -> Result<Arc<Live>> {
+    let live = services.registry.find(&command.device).await?.filter(|l| l.active()).ok_or_else(Error::no_device)?;
+    if !services.may_control(command.actor, &live) {
+        // Audited, but answered like a device that is not there (AZ-2).
+        let entry = AuditEntry {
+            outcome: Outcome::Rejected,
+            relay: command.action.index(),
+            state: Some(command.action.on()),
+            ..AuditEntry::event(services.clock.now(), command.actor, command.source, command.action.name())
+        };
+        services.audit.note(live.key, entry.device(live.key).details(&json!({ "reason": "not_owner" })));
+        return Err(Error::no_device());
+    }
+    if live.relay_count == 0 {
+        return Err(Error::new(ErrorCode::UnsupportedCommand, "this device has no relays"));
+    }
+    if let Some(index) = command.action.index()
+        && index >= live.relay_count
+    {
+        let most = live.relay_count - 1;
+        return Err(Error::validation("index", format!("this device's relays are 0 to {most}; {index} is not one")));
+    }
+    Ok(live)
+}
+
+async fn send(
+    services: &Services,
+    live: &Arc<Live>,
+    command: &Command,
+    ending: &Ending<'_>,
+) -> Result<(CommandId, oneshot::Receiver<Ended>)> {
+    let now = services.clock.now();
+    let id = CommandId::at(now, random_bytes());
+    let Some(session) = live.session() else {
+        let entry = primary_row(services, live, id, command, Outcome::Offline, ending.took());
+        services.audit.write(live.key, entry).await;
+        let error = Error::new(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent");
+        return Err(error.detail("command_id", id.to_string()));
+    };
+    let by = (command.source, command.actor);
+    let expires_at = now.plus(services.config.relay.timeout);
+    let new = NewCommand::new(id, command.action, by, live.owner(), ending.accepted, expires_at);
+    let Some(reply) = live.pending.lock().submit(new) else {
+        return Err(Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end").retry_after(1));
+    };
+    session.wake.notify_one();
+    Ok((id, reply))
+}
+
+async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: oneshot::Receiver<Ended>) -> Ended {
+    let gone = |_| Ended::Failed(Error::internal("the command's waiter was dropped"));
+    if let Ok(ended) = tokio::time::timeout(services.config.relay.timeout, &mut reply).await {
+        return ended.unwrap_or_else(gone);
+    }
+    // Whoever takes it out of `pending` ends it. If it is gone, the ack came first and its commit is under way.
+    let timed_out = live.pending.lock().time_out(id);
+    let Some(command) = timed_out else { return reply.await.unwrap_or_else(gone) };
+    let took = services.clock.monotonic().saturating_sub(command.accepted);
+    let row = Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
+    services.audit.write(live.key, primary_row(services, live, id, &row, Outcome::Timeout, took)).await;
+    let ms = services.config.relay.timeout.as_millis();
+    Ended::Failed(Error::new(
+        ErrorCode::DeviceTimeout,
+        format!("no acknowledgement within {ms} ms: whether the relay moved is unknown until the device reports"),
+    ))
+}
+
+/// Steps 5 to 7, after the commit.
+pub(crate) fn publish(
+    services: &Services,
+    live: &Live,
+    (source, command): (Source, Option<CommandId>),
+    sets: &RelaySets,
+    commit: &std::result::Result<hexa_store::Committed, hexa_store::StoreError>,
+) {
+    let mut cache = live.cache.lock();
+    match commit {
+        Ok(committed) => {
+            let relays = cache.apply(&committed.relays);
+            if relays.is_empty() {
+                return;
+            }
+            let last = LastAction { source, command, relays: relays.clone(), at: committed.at };
+            live.more.lock().last_action = Some(last);
+            let device = live.event_device();
+            services.bus.publish(&Event::RelayChanged { device, relays, source, command, at: committed.at });
+        }
+        Err(_) => cache.forget_projected(sets),
+    }
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AckTaken {
+    /// It ended an open command.
+    Open,
+    /// It came after the timeout: state and a follow-up row were written.
+    Late,
+    /// It was the second one.
+    Duplicate,
+    /// Not one of this device's commands.
+    Unknown(String),
+}
+
+/// The device's answer to a command: hands state and audit row to the writer in the order in which the device spoke,
+/// and lets the commit wake the waiting path.
+pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: Ack) -> AckTaken {
+    let of = live.pending.lock().acknowledged(&ack.token);
+    match of {
+        AckOf::Open(command) => {
+            answered(services, live, *command, &ack);
+            AckTaken::Open
+        }
+        AckOf::Late(timed_out) => {
+            services.metrics.late_acks.inc();
+            late(services, live, &timed_out, &ack).await;
+            AckTaken::Late
+        }
+        AckOf::Duplicate => {
+            services.metrics.duplicate_acks.inc();
+            AckTaken::Duplicate
+        }
+        AckOf::Unknown => AckTaken::Unknown(ack.token),
+    }
+}
+
+/// Step 4 and 8 for an open command that the device, by ack or by report, has answered.
+pub(crate) fn answered(services: &Services, live: &Live, command: OpenCommand, ack: &Ack) {
+    let took = services.clock.monotonic().saturating_sub(command.accepted);
+    let id = command.id;
+    let row = Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
+    // The lock spans the hand-over to the writer, so that two answers reach the disk in the order of their projection.
+    let mut cache = live.cache.lock();
+    let (outcome, sets) = judge(&cache, live.relay_count, command.action, ack);
+    cache.project(&sets);
+    let reason = match &ack.outcome {
+        AckOutcome::Rejected { reason, detail } => Some((*reason, detail.clone())),
+        AckOutcome::Executed | AckOutcome::Noop => None,
+    };
+    let mut audit = primary_row(services, live, id, &row, outcome, took);
+    if let Some((reason, detail)) = &reason {
+        audit = audit.details(&json!({ "reason": reason.as_str(), "detail": detail }));
+    }
+    let Some(waiter) = command.into_waiter() else { return };
+    let kept = sets.clone();
+    let complete = move |commit| {
+        let _ = waiter.send(Ended::Answered { outcome, reason, sets: kept, commit });
+    };
+    let write = HotWrite { device: live.key, relays: sets, audit: Some(audit), durable: None };
+    services.store.writer().submit(write, Box::new(complete));
+}
+
+/// A late ack (I8): the state and one follow-up row; no success is counted, the caller had its 504.
+async fn late(services: &Services, live: &Live, command: &TimedOut, ack: &Ack) {
+    let took = services.clock.monotonic().saturating_sub(command.accepted);
+    let (sets, pending) = {
+        let mut cache = live.cache.lock();
+        let (outcome, sets) = judge(&cache, live.relay_count, command.action, ack);
+        cache.project(&sets);
+        let row =
+            Command { source: Source::Device, actor: command.actor, device: live.uid.clone(), action: command.action };
+        let mut audit = primary_row(services, live, command.id, &row, Outcome::LateAck, took);
+        audit.follow_up = true;
+        audit = audit.details(&json!({ "answer": outcome.as_str() }));
+        let write = HotWrite { device: live.key, relays: sets.clone(), audit: Some(audit), durable: None };
+        (sets, services.store.writer().send(write))
+    };
+    let commit = pending.await.unwrap_or_else(|_| Err(hexa_store::StoreError::closed()));
+    if let Err(error) = &commit {
+        tracing::error!(device.uid = %live.uid, command.id = %command.id, %error, "late ack not stored");
+    }
+    publish(services, live, (Source::Device, Some(command.id)), &sets, &commit);
+}
+
+/// What an answer amounts to, and which states are to be stored: those that were asked for, and any other that the
+/// device says and that differs from what is known. A `noop` stores only what differs.
+fn judge(
+    cache: &crate::relay::cache::RelayCache,
+    relay_count: u16,
+    action: RelayAction,
+    ack: &Ack,
+) -> (Outcome, RelaySets) {
+    let wanted = |index: u16| action.index().is_none_or(|i| i == index);
+    let reported = |index: u16| ack.relays.iter().rev().find(|r| r.index == index).map(|r| r.on);
+    let refused = matches!(ack.outcome, AckOutcome::Rejected { .. });
+    let silent = ack.relays.is_empty();
+    let mut mismatch = false;
+    let mut sets = RelaySets::new();
+    for index in 0..relay_count {
+        let on = match reported(index) {
+            Some(on) => on,
+            None if refused || !wanted(index) => continue,
+            // A set_all whose ack lists only some relays confirms only those (I13).
+            None if !silent && action.index().is_none() => {
+                mismatch = true;
+                continue;
+            }
+            None => action.on(),
+        };
+        mismatch |= wanted(index) && on != action.on();
+        let known = cache.projected(index) == Some(on);
+        if !known || (wanted(index) && ack.outcome == AckOutcome::Executed) {
+            sets.push(RelaySet { index, on });
+        }
+    }
+    let outcome = match ack.outcome {
+        AckOutcome::Rejected { .. } => Outcome::Rejected,
+        _ if mismatch => Outcome::Mismatch,
+        AckOutcome::Executed => Outcome::Executed,
+        AckOutcome::Noop => Outcome::Noop,
+    };
+    (outcome, sets)
+}
+
+fn primary_row(
+    services: &Services,
+    live: &Live,
+    id: CommandId,
+    command: &Command,
+    outcome: Outcome,
+    took: Duration,
+) -> AuditEntry {
+    AuditEntry {
+        device: Some(live.key),
+        command: Some(id),
+        outcome,
+        relay: command.action.index(),
+        state: Some(command.action.on()),
+        latency_ms: Some(took.as_millis().min(u128::from(u32::MAX)) as u32),
+        ..AuditEntry::event(services.clock.now(), command.actor, command.source, command.action.name())
+    }
+}
+
+/// Ends a command exactly once with one metric sample (invariant 5), also when its task is dropped half way.
+struct Ending<'a> {
+    services: &'a Services,
+    source: Source,
+    accepted: Duration,
+    open: bool,
+}
+
+impl<'a> Ending<'a> {
+    fn new(services: &'a Services, source: Source) -> Self {
+        Self { services, source, accepted: services.clock.monotonic(), open: true }
+    }
+    fn took(&self) -> Duration {
+        self.services.clock.monotonic().saturating_sub(self.accepted)
+    }
+    fn count(&mut self, outcome: Outcome, reason: Option<&'static str>) {
+        if std::mem::take(&mut self.open) {
+            self.services.metrics.command_ended(self.source, outcome, reason, self.took());
+        }
+    }
+    fn refused(&mut self, error: &Error) {
+        let outcome = if error.code == ErrorCode::DeviceOffline { Outcome::Offline } else { Outcome::Error };
+        self.count(outcome, Some(error.code.name()));
+    }
+
+    fn answer(&mut self, id: CommandId, live: &Live, command: &Command, ended: Ended) -> Result<Done> {
+        let with_id = |error: Error| error.detail("command_id", id.to_string());
+        let (outcome, reason, commit) = match ended {
+            Ended::Answered { outcome, reason, commit, .. } => (outcome, reason, commit),
+            Ended::Failed(error) => {
+                let timeout = error.code == ErrorCode::DeviceTimeout;
+                self.count(if timeout { Outcome::Timeout } else { Outcome::Error }, Some(error.code.name()));
+                return Err(with_id(error));
+            }
+        };
+        let committed = commit.map_err(|source| {
+            self.count(Outcome::Error, Some(ErrorCode::StorageUnavailable.name()));
+            let what = "the device acknowledged, but the result could not be stored; the next report heals it";
+            with_id(Error { message: what.into(), ..Error::from(source) })
+        })?;
+        self.count(outcome, reason.as_ref().map(|(r, _)| r.as_str()));
+        let relays = shown(live, command.action, &committed.relays);
+        match outcome {
+            Outcome::Executed | Outcome::Noop => Ok(Done { command: id, outcome, relays, latency: self.took() }),
+            Outcome::Mismatch => {
+                let error = Error::new(
+                    ErrorCode::DeviceStateMismatch,
+                    "the device acknowledged another state than asked for; the reported one is stored",
+                );
+                Err(with_id(error).detail("relays", relays_json(&relays)))
+            }
+            _ => Err(with_id(rejection(reason))),
+        }
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.count(Outcome::Error, Some("cancelled"));
+    }
+}
+
+fn rejection(reason: Option<(RejectReason, Option<String>)>) -> Error {
+    let (reason, detail) = reason.unwrap_or((RejectReason::Other, None));
+    let words = detail.as_deref().map_or_else(String::new, |d| format!(" ({d})"));
+    Error::new(ErrorCode::DeviceRejected, format!("the device refused: {}{words}", reason.as_str()))
+        .details(json!({ "reason": reason.as_str(), "detail": detail }))
+}
+
+/// The relays that a command was about, with their latest versions: from its own commit, else (noop) from the cache.
+fn shown(live: &Live, action: RelayAction, committed: &RelayStates) -> RelayStates {
+    let cache = live.cache.lock();
+    let indexes: SmallVec<[u16; 4]> = action.index().map_or_else(|| (0..live.relay_count).collect(), |i| smallvec::smallvec![i]);
+    indexes
+        .into_iter()
+        .filter_map(|i| committed.iter().find(|s| s.index == i).copied().or_else(|| cache.get(i)))
+        .collect()
+}
+
+/// `[{index, state, version}]`.
+pub fn relays_json(relays: &[RelayState]) -> serde_json::Value {
+    relays.iter().map(|r| json!({ "index": r.index, "state": r.on, "version": r.version })).collect()
+}

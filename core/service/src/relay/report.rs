@@ -1,0 +1,106 @@
+//! A device's `state_report` (platform.md 4.1): reconcile with what is known, store what changed, heal what was open.
+//!
+//! An unchanged report costs no write of its own: `last_seen_at` goes out with the next coalesced flush.
+
+use std::sync::Arc;
+
+use hexa_model::audit::{AuditEntry, RelaySet, RelaySets, RelayStates};
+use hexa_model::driver::{Ack, AckOutcome, StateReport};
+use hexa_model::event::Event;
+use hexa_model::{Actor, Outcome, RelayAction, Source};
+use hexa_store::{HotWrite, StoreError};
+use serde_json::json;
+
+use crate::Services;
+use crate::device::live::Live;
+use crate::relay::path;
+use crate::relay::pending::TimedOut;
+
+/// Takes one report.
+pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &StateReport) {
+    let shows = |action: RelayAction| shows(report, live.relay_count, action);
+    // Open commands whose target the report shows are answered by it, each with its own state and audit row.
+    let answered = live.pending.lock().shown(shows);
+    for command in answered {
+        let ack = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
+        path::answered(services, live, command, &ack);
+    }
+    // Timed-out ones are healed: one follow-up row each, the newest carries the change.
+    let mut healed = live.pending.lock().healed(shows);
+    let newest = healed.pop();
+    let (sets, pending) = {
+        let mut cache = live.cache.lock();
+        let mut sets = RelaySets::new();
+        for relay in &report.relays {
+            if cache.projected(relay.index) != Some(relay.on) {
+                sets.retain(|s| s.index != relay.index);
+                sets.push(RelaySet { index: relay.index, on: relay.on });
+            }
+        }
+        if sets.is_empty() && newest.is_none() {
+            drop(cache);
+            services.metrics.reports.with_label_values(&["unchanged"]).inc();
+            show_unchanged(services, live);
+            return;
+        }
+        cache.project(&sets);
+        let audit = cause_row(services, live, report, newest.as_ref());
+        let write = HotWrite { device: live.key, relays: sets.clone(), audit: Some(audit), durable: None };
+        (sets, services.store.writer().send(write))
+    };
+    for older in &healed {
+        services.audit.note(live.key, cause_row(services, live, report, Some(older)));
+    }
+    let commit = pending.await.unwrap_or_else(|_| Err(StoreError::closed()));
+    match &commit {
+        Ok(_) => services.metrics.reports.with_label_values(&["changed"]).inc(),
+        Err(error) => {
+            services.metrics.reports.with_label_values(&["failed"]).inc();
+            tracing::error!(device.uid = %live.uid, %error, "report not stored; the next one is compared afresh");
+        }
+    }
+    path::publish(services, live, (Source::Device, newest.map(|t| t.id)), &sets, &commit);
+    if sets.is_empty() {
+        show_unchanged(services, live);
+    }
+}
+
+/// Whether the report says that this action's target is reached.
+fn shows(report: &StateReport, relay_count: u16, action: RelayAction) -> bool {
+    let is = |index: u16| report.relays.iter().rev().find(|r| r.index == index).is_some_and(|r| r.on == action.on());
+    match action.index() {
+        Some(index) => is(index),
+        None => relay_count > 0 && (0..relay_count).all(is),
+    }
+}
+
+/// The audit row that is the cause of the change: of the device itself, or the follow-up of a healed command.
+fn cause_row(services: &Services, live: &Live, report: &StateReport, healed: Option<&TimedOut>) -> AuditEntry {
+    let sources: Vec<_> = report.relays.iter().filter_map(|r| r.source.as_deref()).collect();
+    let mut entry =
+        AuditEntry::event(services.clock.now(), Actor::Device, Source::Device, "state_report").device(live.key);
+    if !sources.is_empty() {
+        entry = entry.details(&json!({ "sources": sources }));
+    }
+    let Some(healed) = healed else { return entry };
+    let took = services.clock.monotonic().saturating_sub(healed.accepted);
+    AuditEntry {
+        actor: healed.actor,
+        action: healed.action.name(),
+        command: Some(healed.id),
+        follow_up: true,
+        outcome: Outcome::Healed,
+        relay: healed.action.index(),
+        state: Some(healed.action.on()),
+        latency_ms: Some(took.as_millis().min(u128::from(u32::MAX)) as u32),
+        ..entry
+    }
+}
+
+/// "Server pushes `device_state` to owner clients": also when nothing changed, from the cache.
+fn show_unchanged(services: &Services, live: &Live) {
+    let cache = live.cache.lock();
+    let relays: RelayStates = cache.all();
+    let (device, at) = (live.event_device(), services.clock.now());
+    services.bus.publish(&Event::RelayChanged { device, relays, source: Source::Device, command: None, at });
+}

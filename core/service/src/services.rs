@@ -1,0 +1,106 @@
+//! The rooms together, behind one `Arc`. Built once by the server, handed to every door.
+
+use std::sync::Arc;
+
+use hexa_model::{Actor, Clock, CommandId, Role};
+use hexa_store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::Audit;
+use crate::auth::Auth;
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::device::live::Live;
+use crate::device::provision::Provision;
+use crate::device::registry::Registry;
+use crate::ops::metrics::Metrics;
+use crate::ports::Drivers;
+use crate::relay::path::RelayService;
+
+/// Everything that a door may need.
+pub struct Services {
+    /// Settings.
+    pub config: Config,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The cellar.
+    pub store: Store,
+    /// Device drivers.
+    pub drivers: Arc<dyn Drivers>,
+    /// Who hears of what happened.
+    pub bus: Arc<Bus>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Devices of this process.
+    pub registry: Arc<Registry>,
+    /// Rows that stand alone.
+    pub audit: Audit,
+    /// Accounts.
+    pub auth: Auth,
+    /// Devices come in and change hands.
+    pub provision: Provision,
+    /// Commands under way; the stop waits for them.
+    pub tasks: TaskTracker,
+    /// Set when the server begins to stop.
+    pub stop: CancellationToken,
+}
+
+impl Services {
+    /// Builds the rooms.
+    pub fn new(config: Config, clock: Arc<dyn Clock>, store: Store, drivers: Arc<dyn Drivers>) -> Arc<Self> {
+        let bus = Arc::new(Bus::default());
+        let metrics = Arc::new(Metrics::new());
+        crate::ops::writer::register(&metrics, &store);
+        let registry = Arc::new(Registry::new(
+            store.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&bus),
+            Arc::clone(&metrics),
+            &config.device,
+        ));
+        Arc::new(Self {
+            audit: Audit::new(store.clone()),
+            auth: Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock)),
+            provision: Provision::new(config.provision.clone()),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            config,
+            clock,
+            store,
+            drivers,
+            bus,
+            metrics,
+            registry,
+        })
+    }
+
+    /// The relay path, for a door.
+    pub fn relay(self: &Arc<Self>) -> RelayService {
+        RelayService::new(Arc::clone(self))
+    }
+
+    /// Whether the server has begun to stop.
+    pub fn stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// The one answer to "may this actor see and switch this device": its owner, an admin, or the house itself.
+    pub fn may_control(&self, actor: Actor, live: &Live) -> bool {
+        match actor {
+            Actor::User { key, role, .. } => role == Role::Admin || live.owner() == Some(key),
+            Actor::Device | Actor::System => true,
+        }
+    }
+
+    /// An open command: its device, when this process has it.
+    pub fn open_command(&self, id: CommandId) -> Option<Arc<Live>> {
+        self.registry.connected().into_iter().find(|live| live.pending.lock().contains(id))
+    }
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}

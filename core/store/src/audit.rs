@@ -1,0 +1,207 @@
+//! Reading the audit: what became of a command, and whether the chain holds. Reads look in the tail and in the table.
+
+use hexa_model::audit::RelayStates;
+use hexa_model::{CommandId, DeviceKey, Outcome, RelayState, Source, TimeMs, UserKey};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::Store;
+use crate::chain::{ChainedRow, GENESIS};
+use crate::error::StoreError;
+
+/// What the audit says of one command.
+#[derive(Clone, Debug)]
+pub struct CommandRow {
+    /// Its id.
+    pub command: CommandId,
+    /// Where.
+    pub device: Option<DeviceKey>,
+    /// When it ended.
+    pub at: TimeMs,
+    /// In whose name.
+    pub actor_id: Option<UserKey>,
+    /// Through which door.
+    pub source: Source,
+    /// `set_relay` or `set_all_relays`.
+    pub action: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Milliseconds from acceptance to the end.
+    pub latency_ms: Option<u32>,
+    /// The states that it stored.
+    pub changes: RelayStates,
+    /// What came after the end: outcome, time, states.
+    pub follow_up: Option<(Outcome, TimeMs, RelayStates)>,
+}
+
+/// One row as it is shown.
+#[derive(Clone, Debug)]
+pub struct AuditRow {
+    /// Place in the chain.
+    pub seq: i64,
+    /// When.
+    pub at: TimeMs,
+    /// `user`, `device`, `system`.
+    pub actor_kind: String,
+    /// Which user.
+    pub actor_id: Option<UserKey>,
+    /// Through which door.
+    pub source: String,
+    /// What.
+    pub action: String,
+    /// Where.
+    pub device: Option<DeviceKey>,
+    /// Which command.
+    pub command: Option<CommandId>,
+    /// Whether it follows up a command.
+    pub follow_up: bool,
+    /// How it ended.
+    pub outcome: String,
+    /// The states that it stored.
+    pub changes: RelayStates,
+    /// Further facts, JSON.
+    pub details: Option<String>,
+}
+
+/// The result of reading the whole chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditCheck {
+    /// Rows read.
+    pub rows: u64,
+    /// The first row that does not fit: edited, missing or swapped.
+    pub first_bad: Option<i64>,
+}
+
+/// Rows per read while verifying.
+const CHUNK: i64 = 2_000;
+
+const BOTH: &str = "(select * from audit_tail union all select * from audit)";
+
+fn command_id(row: &SqliteRow) -> Result<Option<[u8; 16]>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.try_get("command_id")?;
+    let fixed = bytes.map(<[u8; 16]>::try_from).transpose();
+    fixed.map_err(|_| StoreError::Corrupt("audit.command_id has not 16 bytes".into()))
+}
+
+fn changes(row: &SqliteRow) -> Result<RelayStates, StoreError> {
+    let (at, text): (i64, Option<String>) = (row.try_get("at")?, row.try_get("changes")?);
+    let Some(text) = text else { return Ok(RelayStates::new()) };
+    let list: Vec<(u16, u8, u64)> =
+        serde_json::from_str(&text).map_err(|e| StoreError::Corrupt(format!("audit.changes: {e}")))?;
+    let state = |(index, on, version)| RelayState { index, on: on == 1, version, updated_at: TimeMs(at) };
+    Ok(list.into_iter().map(state).collect())
+}
+
+fn outcome(row: &SqliteRow) -> Result<Outcome, StoreError> {
+    let text: String = row.try_get("outcome")?;
+    Outcome::parse(&text).ok_or_else(|| StoreError::Corrupt(format!("audit.outcome {text:?}")))
+}
+
+impl Store {
+    /// What became of a command; none when it never ended here.
+    pub async fn command_result(&self, id: CommandId) -> Result<Option<CommandRow>, StoreError> {
+        let sql = "select * from audit_tail where command_id = $1 union all select * from audit where command_id = $1 \
+             order by follow_up";
+        let rows = sqlx::query(sql).bind(id.0.as_bytes().to_vec()).fetch_all(self.readers()).await?;
+        let Some(primary) = rows.first() else { return Ok(None) };
+        if primary.try_get::<bool, _>("follow_up")? {
+            return Ok(None);
+        }
+        let source: String = primary.try_get("source")?;
+        let follow_up = match rows.get(1) {
+            None => None,
+            Some(row) => Some((outcome(row)?, TimeMs(row.try_get("at")?), changes(row)?)),
+        };
+        Ok(Some(CommandRow {
+            command: id,
+            device: primary.try_get::<Option<i64>, _>("device_id")?.map(DeviceKey),
+            at: TimeMs(primary.try_get("at")?),
+            actor_id: primary.try_get::<Option<i64>, _>("actor_id")?.map(UserKey),
+            source: Source::parse(&source).ok_or_else(|| StoreError::Corrupt(format!("audit.source {source:?}")))?,
+            action: primary.try_get("action")?,
+            outcome: outcome(primary)?,
+            latency_ms: primary.try_get("latency_ms")?,
+            changes: changes(primary)?,
+            follow_up,
+        }))
+    }
+
+    /// A device's rows, newest first, below `before`.
+    pub async fn audit_rows_for_device(
+        &self,
+        device: DeviceKey,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "select * from {BOTH} where device_id = $1 and seq < $2 order by seq desc limit $3"
+        ));
+        let before = before.unwrap_or(i64::MAX);
+        let rows = sqlx::query(sql).bind(device.0).bind(before).bind(limit).fetch_all(self.readers()).await?;
+        rows.iter().map(shown).collect()
+    }
+
+    /// Reads the whole chain of a node in order and recomputes it.
+    pub async fn verify_audit(&self) -> Result<AuditCheck, StoreError> {
+        let node = &self.inner.config.node;
+        let sql = format!("select * from {BOTH} where seq > $1 order by seq limit $2");
+        let (mut seq, mut prev, mut rows) = (0i64, GENESIS, 0u64);
+        loop {
+            let chunk = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(seq).bind(CHUNK).fetch_all(self.readers()).await?;
+            if chunk.is_empty() {
+                return Ok(AuditCheck { rows, first_bad: None });
+            }
+            for row in &chunk {
+                let row = chained(row)?;
+                if row.seq != seq + 1 || row.prev != prev || row.computed_hash(node) != row.hash {
+                    return Ok(AuditCheck { rows, first_bad: Some(row.seq) });
+                }
+                (seq, prev) = (row.seq, row.hash);
+                rows += 1;
+            }
+        }
+    }
+}
+
+fn shown(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+    Ok(AuditRow {
+        seq: row.try_get("seq")?,
+        at: TimeMs(row.try_get("at")?),
+        actor_kind: row.try_get("actor_kind")?,
+        actor_id: row.try_get::<Option<i64>, _>("actor_id")?.map(UserKey),
+        source: row.try_get("source")?,
+        action: row.try_get("action")?,
+        device: row.try_get::<Option<i64>, _>("device_id")?.map(DeviceKey),
+        command: command_id(row)?.map(|b| CommandId(uuid::Uuid::from_bytes(b))),
+        follow_up: row.try_get("follow_up")?,
+        outcome: row.try_get("outcome")?,
+        changes: changes(row)?,
+        details: row.try_get("details")?,
+    })
+}
+
+fn chained(row: &SqliteRow) -> Result<ChainedRow, StoreError> {
+    let hash = |name: &str| -> Result<[u8; 32], StoreError> {
+        let bytes: Vec<u8> = row.try_get(name)?;
+        bytes.try_into().map_err(|_| StoreError::Corrupt(format!("audit.{name} has not 32 bytes")))
+    };
+    Ok(ChainedRow {
+        seq: row.try_get("seq")?,
+        at: row.try_get("at")?,
+        actor_kind: row.try_get("actor_kind")?,
+        actor_id: row.try_get("actor_id")?,
+        source: row.try_get("source")?,
+        action: row.try_get("action")?,
+        device_id: row.try_get("device_id")?,
+        command_id: command_id(row)?,
+        follow_up: row.try_get("follow_up")?,
+        outcome: row.try_get("outcome")?,
+        relay: row.try_get("relay")?,
+        state: row.try_get("state")?,
+        latency_ms: row.try_get("latency_ms")?,
+        changes: row.try_get("changes")?,
+        details: row.try_get("details")?,
+        prev: hash("prev")?,
+        hash: hash("hash")?,
+    })
+}

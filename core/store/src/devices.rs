@@ -1,0 +1,316 @@
+//! Devices: rows, claims, tokens.
+
+use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::StoreError;
+use crate::{Store, Tx, dialect};
+
+/// A device.
+#[derive(Clone)]
+pub struct DeviceRow {
+    /// Key.
+    pub key: DeviceKey,
+    /// Public id.
+    pub uid: DeviceUid,
+    /// Whose.
+    pub owner: Option<UserKey>,
+    /// The name that the owner gave.
+    pub name: Option<String>,
+    /// Class.
+    pub class: DeviceClass,
+    /// Model.
+    pub model: Option<String>,
+    /// Hardware revision.
+    pub hardware: Option<String>,
+    /// Firmware version, latest stored.
+    pub firmware: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// How many relays.
+    pub relay_count: u16,
+    /// How many inputs.
+    pub input_count: u16,
+    /// Normalized, sorted.
+    pub capabilities: Vec<String>,
+    /// SHA-256 of the token.
+    pub token_hash: [u8; 32],
+    /// SHA-256 of the token before a rotation.
+    pub previous_token_hash: Option<[u8; 32]>,
+    /// Until then it is good.
+    pub previous_token_until: Option<TimeMs>,
+    /// Until then the claim code is good.
+    pub claim_expires_at: Option<TimeMs>,
+    /// False: disabled.
+    pub active: bool,
+    /// Latest stored.
+    pub last_seen_at: Option<TimeMs>,
+    /// Latest stored.
+    pub last_ip: Option<String>,
+    /// Which driver wrote `driver_durable`.
+    pub driver_version: Option<String>,
+    /// Opaque state of the driver.
+    pub driver_durable: Option<Vec<u8>>,
+    /// When it was provisioned.
+    pub created_at: TimeMs,
+    /// When the owner claimed it.
+    pub claimed_at: Option<TimeMs>,
+}
+
+impl std::fmt::Debug for DeviceRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceRow").field("uid", &self.uid).field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// A device to be made.
+pub struct NewDevice {
+    /// Public id.
+    pub uid: DeviceUid,
+    /// Class.
+    pub class: DeviceClass,
+    /// Model.
+    pub model: Option<String>,
+    /// Hardware revision.
+    pub hardware: Option<String>,
+    /// Firmware version.
+    pub firmware: Option<String>,
+    /// Serial number, unique.
+    pub serial: Option<String>,
+    /// How many relays.
+    pub relay_count: u16,
+    /// How many inputs.
+    pub input_count: u16,
+    /// Normalized.
+    pub capabilities: Vec<String>,
+    /// SHA-256 of the token.
+    pub token_hash: [u8; 32],
+    /// SHA-256 of the claim code.
+    pub claim_hash: [u8; 32],
+    /// Until then it is good.
+    pub claim_expires_at: TimeMs,
+    /// Now.
+    pub created_at: TimeMs,
+}
+
+/// Which devices to list, in order of their keys.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceFilter {
+    /// Whose; none = everybody's.
+    pub owner: Option<UserKey>,
+    /// Behind this one.
+    pub after: Option<DeviceKey>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+const SELECT: &str = "select * from devices where ";
+
+fn hash(row: &SqliteRow, column: &str) -> Result<Option<[u8; 32]>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.try_get(column)?;
+    let fixed = bytes.map(<[u8; 32]>::try_from).transpose();
+    fixed.map_err(|_| StoreError::Corrupt(format!("devices.{column} has not 32 bytes")))
+}
+
+fn device(row: &SqliteRow) -> Result<DeviceRow, StoreError> {
+    let (uid, class): (String, String) = (row.try_get("uid")?, row.try_get("device_class")?);
+    let time =
+        |name: &str| -> Result<Option<TimeMs>, StoreError> { Ok(row.try_get::<Option<i64>, _>(name)?.map(TimeMs)) };
+    Ok(DeviceRow {
+        key: DeviceKey(row.try_get("id")?),
+        uid: DeviceUid::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("device uid {uid:?}")))?,
+        owner: row.try_get::<Option<i64>, _>("owner_id")?.map(UserKey),
+        name: row.try_get("name")?,
+        class: DeviceClass::parse(&class).ok_or_else(|| StoreError::Corrupt(format!("device class {class:?}")))?,
+        model: row.try_get("model")?,
+        hardware: row.try_get("hardware")?,
+        firmware: row.try_get("firmware_version")?,
+        serial: row.try_get("serial")?,
+        relay_count: row.try_get("relay_count")?,
+        input_count: row.try_get("input_count")?,
+        capabilities: Vec::new(),
+        token_hash: hash(row, "token_hash")?.ok_or_else(|| StoreError::Corrupt("devices.token_hash is null".into()))?,
+        previous_token_hash: hash(row, "previous_token_hash")?,
+        previous_token_until: time("previous_token_until")?,
+        claim_expires_at: time("claim_expires_at")?,
+        active: row.try_get("active")?,
+        last_seen_at: time("last_seen_at")?,
+        last_ip: row.try_get("last_ip")?,
+        driver_version: row.try_get("driver_version")?,
+        driver_durable: row.try_get("driver_durable")?,
+        created_at: TimeMs(row.try_get("created_at")?),
+        claimed_at: time("claimed_at")?,
+    })
+}
+
+impl Store {
+    /// By public id. Capabilities are left out: this is asked at every connect.
+    pub async fn device_by_uid(&self, uid: &DeviceUid) -> Result<Option<DeviceRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} uid = $1"));
+        sqlx::query(sql).bind(uid.as_str()).fetch_optional(self.readers()).await?.as_ref().map(device).transpose()
+    }
+
+    /// By key, with capabilities.
+    pub async fn device_by_key(&self, key: DeviceKey) -> Result<Option<DeviceRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} id = $1"));
+        let row = sqlx::query(sql).bind(key.0).fetch_optional(self.readers()).await?;
+        let mut found: Vec<DeviceRow> = row.as_ref().map(device).transpose()?.into_iter().collect();
+        self.add_capabilities(&mut found).await?;
+        Ok(found.pop())
+    }
+
+    /// By serial number.
+    pub async fn device_by_serial(&self, serial: &str) -> Result<Option<DeviceRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} serial = $1"));
+        sqlx::query(sql).bind(serial).fetch_optional(self.readers()).await?.as_ref().map(device).transpose()
+    }
+
+    /// A page of devices, keyset-paged by key, with capabilities.
+    pub async fn list_devices(&self, filter: DeviceFilter) -> Result<Vec<DeviceRow>, StoreError> {
+        let after = filter.after.map_or(0, |k| k.0);
+        let rows = match filter.owner {
+            Some(owner) => {
+                let sql = "select * from devices where owner_id = $1 and id > $2 order by id limit $3";
+                sqlx::query(sql).bind(owner.0).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
+            }
+            None => {
+                let sql = "select * from devices where id > $1 order by id limit $2";
+                sqlx::query(sql).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
+            }
+        };
+        let mut found = rows.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+        self.add_capabilities(&mut found).await?;
+        Ok(found)
+    }
+
+    async fn add_capabilities(&self, devices: &mut [DeviceRow]) -> Result<(), StoreError> {
+        let list = dialect::key_list(devices.iter().map(|d| d.key.0));
+        let rows = sqlx::query(dialect::CAPABILITIES_OF).bind(list).fetch_all(self.readers()).await?;
+        for row in &rows {
+            let key = DeviceKey(row.try_get("device_id")?);
+            if let Some(device) = devices.iter_mut().find(|d| d.key == key) {
+                device.capabilities.push(row.try_get("capability")?);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many devices wait for an owner.
+    pub async fn unclaimed_count(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("select count(*) as n from devices where owner_id is null");
+        Ok(row.fetch_one(self.readers()).await?.try_get::<i64, _>("n")? as u64)
+    }
+}
+
+impl Tx {
+    /// Makes a device with its capabilities.
+    ///
+    /// # Errors
+    /// `Conflict("devices.serial")` and the like.
+    pub async fn insert_device(&mut self, new: &NewDevice) -> Result<DeviceKey, StoreError> {
+        let row = sqlx::query(
+            "insert into devices (uid, device_class, model, hardware, firmware_version, serial, relay_count, \
+             input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12) returning id",
+        )
+        .bind(new.uid.as_str())
+        .bind(new.class.as_str())
+        .bind(&new.model)
+        .bind(&new.hardware)
+        .bind(&new.firmware)
+        .bind(&new.serial)
+        .bind(new.relay_count)
+        .bind(new.input_count)
+        .bind(new.token_hash.to_vec())
+        .bind(new.claim_hash.to_vec())
+        .bind(new.claim_expires_at.0)
+        .bind(new.created_at.0)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        let key = DeviceKey(row.try_get("id")?);
+        for capability in &new.capabilities {
+            let sql = "insert into device_capabilities (device_id, capability) values ($1, $2)";
+            sqlx::query(sql).bind(key.0).bind(capability).execute(&mut *self.inner).await?;
+        }
+        Ok(key)
+    }
+
+    /// Claims the device of a living code: one conditional update, which also spends the code.
+    pub async fn claim_device(
+        &mut self,
+        claim_hash: &[u8; 32],
+        owner: UserKey,
+        now: TimeMs,
+    ) -> Result<Option<DeviceKey>, StoreError> {
+        let sql = "update devices set owner_id = $2, claimed_at = $3, updated_at = $3, claim_hash = null, \
+             claim_expires_at = null where claim_hash = $1 and owner_id is null and active = 1 \
+             and claim_expires_at > $3 returning id";
+        let row = sqlx::query(sql).bind(claim_hash.to_vec()).bind(owner.0).bind(now.0);
+        let row = row.fetch_optional(&mut *self.inner).await?;
+        Ok(row.map(|r| r.try_get("id")).transpose()?.map(DeviceKey))
+    }
+
+    /// Sets a new claim code; the old one is dead.
+    pub async fn set_claim_code(
+        &mut self,
+        key: DeviceKey,
+        claim_hash: &[u8; 32],
+        expires_at: TimeMs,
+    ) -> Result<bool, StoreError> {
+        let sql = "update devices set claim_hash = $2, claim_expires_at = $3 where id = $1 and owner_id is null";
+        let update = sqlx::query(sql).bind(key.0).bind(claim_hash.to_vec()).bind(expires_at.0);
+        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+
+    /// Takes a device from its owner, with the names that the owner gave. False when it is not the owner's any more.
+    pub async fn release_device(
+        &mut self,
+        key: DeviceKey,
+        owner: Option<UserKey>,
+        now: TimeMs,
+    ) -> Result<bool, StoreError> {
+        let sql = "update devices set owner_id = null, claimed_at = null, name = null, previous_token_hash = null, \
+             previous_token_until = null, updated_at = $3 where id = $1 and owner_id = $2";
+        let update = sqlx::query(sql).bind(key.0).bind(owner.map(|o| o.0)).bind(now.0);
+        if update.execute(&mut *self.inner).await?.rows_affected() != 1 {
+            return Ok(false);
+        }
+        sqlx::query("delete from relay_names where device_id = $1").bind(key.0).execute(&mut *self.inner).await?;
+        Ok(true)
+    }
+
+    /// Deletes a device with states, names and capabilities.
+    pub async fn delete_device(&mut self, key: DeviceKey) -> Result<bool, StoreError> {
+        let delete = sqlx::query("delete from devices where id = $1").bind(key.0);
+        Ok(delete.execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+
+    /// A new token; with `previous_until` the old one stays good until then.
+    pub async fn rotate_token(
+        &mut self,
+        key: DeviceKey,
+        token_hash: [u8; 32],
+        previous_until: Option<TimeMs>,
+        now: TimeMs,
+    ) -> Result<bool, StoreError> {
+        let sql = "update devices set previous_token_hash = case when $3 is null then null else token_hash end, \
+             previous_token_until = $3, token_hash = $2, updated_at = $4 where id = $1";
+        let update =
+            sqlx::query(sql).bind(key.0).bind(token_hash.to_vec()).bind(previous_until.map(|t| t.0)).bind(now.0);
+        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+
+    /// The new token was used: the old one ends.
+    pub async fn drop_previous_token(&mut self, key: DeviceKey) -> Result<bool, StoreError> {
+        let sql = "update devices set previous_token_hash = null, previous_token_until = null where id = $1";
+        Ok(sqlx::query(sql).bind(key.0).execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+
+    /// Renames a device.
+    pub async fn rename_device(&mut self, key: DeviceKey, name: Option<&str>, now: TimeMs) -> Result<bool, StoreError> {
+        let update = sqlx::query("update devices set name = $2, updated_at = $3 where id = $1");
+        let update = update.bind(key.0).bind(name).bind(now.0);
+        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+}

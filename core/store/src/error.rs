@@ -1,0 +1,111 @@
+//! What can go wrong below.
+
+use std::path::PathBuf;
+
+/// A read or write failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The writer's queue is full.
+    #[error("the writer's queue is full")]
+    Busy,
+    /// The database does not take it: disk full, I/O error, closed. Nothing was changed.
+    #[error("the database is unavailable: {source}")]
+    Unavailable {
+        /// What the database said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A unique or foreign key stands against it; names `table.column`.
+    #[error("conflict with {0}")]
+    Conflict(String),
+    /// A stored value makes no sense.
+    #[error("the database holds a value that makes no sense: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// The store was closed.
+    pub fn closed() -> Self {
+        Self::Unavailable { source: "the store is closed".into() }
+    }
+}
+
+/// `UNIQUE constraint failed: users.email` -> `users.email`.
+fn constraint_of(message: &str) -> String {
+    message.rsplit_once(": ").map_or(message, |(_, name)| name).to_owned()
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(db) if db.is_unique_violation() || db.is_foreign_key_violation() => {
+                Self::Conflict(constraint_of(db.message()))
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
+            _ => Self::Unavailable { source: Box::new(error) },
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match &error {
+            rusqlite::Error::SqliteFailure(e, message) if e.code == rusqlite::ErrorCode::ConstraintViolation => {
+                Self::Conflict(constraint_of(message.as_deref().unwrap_or("a constraint")))
+            }
+            _ => Self::Unavailable { source: Box::new(error) },
+        }
+    }
+}
+
+/// The database could not be opened. Each says what to do; none has changed the file.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses the data directory.
+    #[error("{path} is in use by another hexa process ({holder}); stop it, or give this one its own HEXA_DATA_DIR")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// What the holder wrote into it.
+        holder: String,
+    },
+    /// The file is damaged, or no SQLite database.
+    #[error(
+        "{path} is damaged ({problem}). Nothing was changed. Restore it from a backup, or move it away to start empty"
+    )]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What the check found.
+        problem: String,
+    },
+    /// A newer hexa has been here.
+    #[error(
+        "{path} has schema {found}, this hexa knows up to {known}. Nothing was changed. Run the newer version, or \
+         restore the backup made before the upgrade"
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// An address that this version does not serve.
+    #[error("DATABASE_URL {0:?} is not supported: leave it empty for SQLite in the data directory")]
+    Unsupported(String),
+    /// The SQLite inside is older than the fix of its WAL corruption (3.51.3).
+    #[error("the SQLite library is version {0}; at least 3.51.3 is needed")]
+    OldLibrary(String),
+    /// The directory or file cannot be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// What could not be used.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database said no.
+    #[error("the database cannot be opened: {0}")]
+    Database(#[from] StoreError),
+}

@@ -1,0 +1,99 @@
+//! The cellar: the only crate that speaks SQL.
+//!
+//! Called by `service`; calls `model`. SQLite today; PostgreSQL joins through `dialect`.
+//! Invariants: applied migrations never change; hot writes go through [`Writer`] and are answered after the commit;
+//! every audit row is part of one hash chain; a corrupt or newer database is refused, never replaced.
+//! Start at [`Store::open`] and [`writer`].
+
+mod audit;
+mod chain;
+mod devices;
+mod dialect;
+mod error;
+mod open;
+mod relays;
+mod sessions;
+mod tx;
+mod users;
+pub mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use audit::{AuditCheck, AuditRow, CommandRow};
+pub use devices::{DeviceFilter, DeviceRow, NewDevice};
+pub use error::{OpenError, StoreError};
+pub use sessions::{NewFamily, RefreshRow};
+pub use tx::Tx;
+pub use users::{NewUser, UserRow};
+pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, WriterStats};
+
+/// What the store can be told.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Holds `hexa.db` and the lock file.
+    pub data_dir: PathBuf,
+    /// `DATABASE_URL`; none = SQLite in the data directory.
+    pub database_url: Option<String>,
+    /// What survives what.
+    pub durability: Durability,
+    /// The name of this node's audit chain.
+    pub node: String,
+    /// How long a busy writer waits for more (0 = not at all).
+    pub linger: Duration,
+    /// How often `last_seen_at` and the like go out.
+    pub note_flush: Duration,
+}
+
+impl StoreConfig {
+    /// The defaults over this directory.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            database_url: None,
+            durability: Durability::Full,
+            node: "main".into(),
+            linger: Duration::from_micros(300),
+            note_flush: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `HEXA_DURABILITY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Each group commit is on the disk before it is answered.
+    Full,
+    /// Survives `kill -9`, not the loss of power.
+    Normal,
+}
+
+/// The open database. Cheap to clone; [`Store::close`] ends it for all clones.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<open::Inner>,
+}
+
+impl Store {
+    /// The hot writer.
+    pub fn writer(&self) -> &Writer {
+        &self.inner.writer
+    }
+
+    /// Whether the database answers a read.
+    pub async fn health(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(self.readers()).await?;
+        Ok(())
+    }
+
+    pub(crate) fn readers(&self) -> &sqlx::SqlitePool {
+        &self.inner.readers
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("data_dir", &self.inner.config.data_dir).finish_non_exhaustive()
+    }
+}

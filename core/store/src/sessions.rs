@@ -1,0 +1,145 @@
+//! Refresh families and their tokens.
+
+use hexa_model::{SessionId, TimeMs, UserKey};
+use sqlx::Row;
+
+use crate::error::StoreError;
+use crate::{Store, Tx};
+
+/// A session to begin.
+#[derive(Debug)]
+pub struct NewFamily {
+    /// Public id.
+    pub id: SessionId,
+    /// Whose.
+    pub user: UserKey,
+    /// Now.
+    pub created_at: TimeMs,
+    /// It ends then, used or not.
+    pub expires_at: TimeMs,
+    /// For the session list.
+    pub user_agent: Option<String>,
+    /// For the session list.
+    pub ip: Option<String>,
+}
+
+/// A refresh token with its family.
+#[derive(Clone, Debug)]
+pub struct RefreshRow {
+    /// Row.
+    pub id: i64,
+    /// Family's row.
+    pub family: i64,
+    /// Whose.
+    pub user: UserKey,
+    /// Family's public id.
+    pub family_id: SessionId,
+    /// When it was issued.
+    pub issued_at: TimeMs,
+    /// Until then it may be spent.
+    pub expires_at: TimeMs,
+    /// When it was spent.
+    pub spent_at: Option<TimeMs>,
+    /// The token it was spent for.
+    pub successor: Option<i64>,
+    /// Whether that one was spent in turn.
+    pub successor_spent: bool,
+    /// The family's end.
+    pub family_expires_at: TimeMs,
+    /// When the family was revoked.
+    pub family_revoked_at: Option<TimeMs>,
+}
+
+impl Store {
+    /// Whether the session exists and was not revoked.
+    pub async fn family_active(&self, id: SessionId) -> Result<bool, StoreError> {
+        let sql = "select exists (select 1 from refresh_families where uid = $1 and revoked_at is null) as found";
+        Ok(sqlx::query(sql).bind(id.to_string()).fetch_one(self.readers()).await?.try_get("found")?)
+    }
+}
+
+impl Tx {
+    /// Begins a family; gives its row.
+    pub async fn insert_family(&mut self, new: &NewFamily) -> Result<i64, StoreError> {
+        let row = sqlx::query(
+            "insert into refresh_families (uid, user_id, created_at, expires_at, user_agent, ip) \
+             values ($1, $2, $3, $4, $5, $6) returning id",
+        )
+        .bind(new.id.to_string())
+        .bind(new.user.0)
+        .bind(new.created_at.0)
+        .bind(new.expires_at.0)
+        .bind(&new.user_agent)
+        .bind(&new.ip)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(row.try_get("id")?)
+    }
+
+    /// Adds a token to a family; gives its row.
+    pub async fn insert_refresh(
+        &mut self,
+        family: i64,
+        hash: &[u8; 32],
+        issued_at: TimeMs,
+        expires_at: TimeMs,
+    ) -> Result<i64, StoreError> {
+        let sql = "insert into refresh_tokens (family_id, hash, issued_at, expires_at) values ($1, $2, $3, $4) \
+             returning id";
+        let insert = sqlx::query(sql).bind(family).bind(hash.to_vec()).bind(issued_at.0).bind(expires_at.0);
+        Ok(insert.fetch_one(&mut *self.inner).await?.try_get("id")?)
+    }
+
+    /// Finds a token by its hash.
+    pub async fn refresh_by_hash(&mut self, hash: &[u8; 32]) -> Result<Option<RefreshRow>, StoreError> {
+        let sql = "select t.id, t.family_id, f.user_id, f.uid, t.issued_at, t.expires_at, t.spent_at, t.successor_id, \
+             s.spent_at is not null as successor_spent, f.expires_at as family_expires_at, f.revoked_at \
+             from refresh_tokens t join refresh_families f on f.id = t.family_id \
+             left join refresh_tokens s on s.id = t.successor_id where t.hash = $1";
+        let Some(row) = sqlx::query(sql).bind(hash.to_vec()).fetch_optional(&mut *self.inner).await? else {
+            return Ok(None);
+        };
+        let uid: String = row.try_get("uid")?;
+        let time = |name: &str| -> Result<Option<TimeMs>, StoreError> {
+            Ok(row.try_get::<Option<i64>, _>(name)?.map(TimeMs))
+        };
+        Ok(Some(RefreshRow {
+            id: row.try_get("id")?,
+            family: row.try_get("family_id")?,
+            user: UserKey(row.try_get("user_id")?),
+            family_id: SessionId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("session id {uid:?}")))?,
+            issued_at: TimeMs(row.try_get("issued_at")?),
+            expires_at: TimeMs(row.try_get("expires_at")?),
+            spent_at: time("spent_at")?,
+            successor: row.try_get("successor_id")?,
+            successor_spent: row.try_get("successor_spent")?,
+            family_expires_at: TimeMs(row.try_get("family_expires_at")?),
+            family_revoked_at: time("revoked_at")?,
+        }))
+    }
+
+    /// Spends a token for its successor, if it is not spent yet.
+    pub async fn spend_refresh(&mut self, id: i64, successor: i64, at: TimeMs) -> Result<bool, StoreError> {
+        let sql = "update refresh_tokens set spent_at = $3, successor_id = $2 where id = $1 and spent_at is null";
+        let update = sqlx::query(sql).bind(id).bind(successor).bind(at.0);
+        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+
+    /// Puts another successor into a lost one's place.
+    pub async fn replace_successor(&mut self, id: i64, successor: i64) -> Result<bool, StoreError> {
+        let update = sqlx::query("update refresh_tokens set successor_id = $2 where id = $1").bind(id).bind(successor);
+        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+
+    /// Removes a token that was never used.
+    pub async fn delete_refresh(&mut self, id: i64) -> Result<bool, StoreError> {
+        let delete = sqlx::query("delete from refresh_tokens where id = $1").bind(id);
+        Ok(delete.execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+
+    /// Ends a family; false when it was ended before.
+    pub async fn revoke_family(&mut self, family: i64, at: TimeMs) -> Result<bool, StoreError> {
+        let sql = "update refresh_families set revoked_at = $2 where id = $1 and revoked_at is null";
+        Ok(sqlx::query(sql).bind(family).bind(at.0).execute(&mut *self.inner).await?.rows_affected() == 1)
+    }
+}

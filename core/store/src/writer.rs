@@ -1,0 +1,232 @@
+//! The hot writer: group commit.
+//!
+//! One OS thread with a connection of its own drains everything that is queued into one transaction (natural
+//! batching), loops over prepared statements, and answers each writer after the commit. A thread and a loop because
+//! that was measured to cost a third of one round trip per statement (docs/adr/0004). When the last batch was
+//! busy, it lingers for 300 µs to gather more; an idle system commits one write at once.
+
+mod batch;
+mod mover;
+mod thread;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+
+use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
+use hexa_model::{DeviceKey, TimeMs};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::error::StoreError;
+
+pub use batch::{INSERT_AUDIT, UPSERT_RELAY};
+pub(crate) use thread::{ThreadConfig, run};
+
+/// Writes that may wait; the next one is refused with `Busy`.
+const QUEUE: usize = 8192;
+/// Writes per transaction at the most: returns flatten after 256.
+const MAX_BATCH: usize = 512;
+
+/// One write: relay states, their audit row, a driver's durable state. All of it or none.
+#[derive(Debug)]
+pub struct HotWrite {
+    /// Which device.
+    pub device: DeviceKey,
+    /// Each is stored with its version raised by one.
+    pub relays: RelaySets,
+    /// Its row gets the versions as `changes`.
+    pub audit: Option<AuditEntry>,
+    /// Replaces the driver's stored state.
+    pub durable: Option<DurableState>,
+}
+
+/// What a driver wants to find again after a restart.
+#[derive(Debug)]
+pub struct DurableState {
+    /// Opaque.
+    pub blob: Vec<u8>,
+    /// `plugin@version` that wrote it.
+    pub version: String,
+}
+
+/// A write that is on the disk.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The stored states with their versions.
+    pub relays: RelayStates,
+    /// The audit row's time, or 0 without one.
+    pub at: TimeMs,
+}
+
+/// Called once, after the commit or with the reason why there was none; on the writer's thread, so it must not block.
+pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
+
+/// What a session knows of its device; coalesced, so that the last one counts.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which device.
+    pub device: DeviceKey,
+    /// Last frame or pong.
+    pub last_seen_at: TimeMs,
+    /// Peer address; none = leave.
+    pub ip: Option<String>,
+    /// Firmware version; none = leave.
+    pub firmware: Option<String>,
+    /// true: it connected, false: it disconnected, none: neither.
+    pub online: Option<bool>,
+}
+
+/// What the writer has done since it started.
+#[derive(Clone, Debug, Default)]
+pub struct WriterStats {
+    /// Group commits.
+    pub batches: u64,
+    /// Writes in them.
+    pub rows: u64,
+    /// Transactions of the hot writer (batches, note flushes, tail moves).
+    pub hot_transactions: u64,
+    /// Cold transactions.
+    pub cold_transactions: u64,
+    /// Statements in group commits.
+    pub statements: u64,
+    /// Writes waiting now.
+    pub queued: u64,
+    /// Audit rows not yet moved to the indexed table.
+    pub tail_rows: u64,
+    /// Batches by size: index i counts sizes from 2^i to 2^(i+1) - 1.
+    pub batch_sizes: Vec<u64>,
+}
+
+enum Job {
+    Write(Box<(HotWrite, Completion)>),
+    Flush(oneshot::Sender<()>),
+    Stop,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    batches: AtomicU64,
+    rows: AtomicU64,
+    hot: AtomicU64,
+    cold: AtomicU64,
+    statements: AtomicU64,
+    queued: AtomicU64,
+    tail: AtomicU64,
+    sizes: [AtomicU64; 10],
+}
+
+/// A handle to the writer's thread.
+pub struct Writer {
+    queue: SyncSender<Job>,
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    counters: Counters,
+    notes: Mutex<HashMap<DeviceKey, Seen>>,
+}
+
+impl Writer {
+    /// The queue's two ends; [`thread::run`] takes the receiver.
+    pub(crate) fn channel(tail_rows: u64) -> (Self, WriterEnd) {
+        let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE);
+        let shared = Arc::new(Shared { counters: Counters::default(), notes: Mutex::default() });
+        shared.counters.tail.store(tail_rows, Ordering::Relaxed);
+        (Self { queue, shared: Arc::clone(&shared) }, WriterEnd { jobs, shared })
+    }
+
+    /// Queues a write. Writes are committed in the order of these calls. `complete` always runs: with `Busy` at once
+    /// when the queue is full.
+    pub fn submit(&self, write: HotWrite, complete: Completion) {
+        self.shared.counters.queued.fetch_add(1, Ordering::Relaxed);
+        if let Err(refused) = self.queue.try_send(Job::Write(Box::new((write, complete)))) {
+            self.shared.counters.queued.fetch_sub(1, Ordering::Relaxed);
+            let (job, error) = match refused {
+                TrySendError::Full(job) => (job, StoreError::Busy),
+                TrySendError::Disconnected(job) => (job, StoreError::closed()),
+            };
+            if let Job::Write(write) = job {
+                (write.1)(Err(error));
+            }
+        }
+    }
+
+    /// As [`Writer::submit`], with a receiver to wait on. The write is queued when this returns.
+    pub fn send(&self, write: HotWrite) -> oneshot::Receiver<Result<Committed, StoreError>> {
+        let (tx, rx) = oneshot::channel();
+        self.submit(write, Box::new(move |commit| drop(tx.send(commit))));
+        rx
+    }
+
+    /// Queues a write and waits for its commit.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable`, or `Conflict` for a command that has its row already or a device that is gone.
+    pub async fn commit(&self, write: HotWrite) -> Result<Committed, StoreError> {
+        self.send(write).await.unwrap_or_else(|_| Err(StoreError::closed()))
+    }
+
+    /// Remembers what a session knows; written with a later transaction, the last word per device.
+    pub fn note(&self, seen: Seen) {
+        let mut notes = self.shared.notes.lock();
+        match notes.entry(seen.device) {
+            std::collections::hash_map::Entry::Vacant(e) => drop(e.insert(seen)),
+            std::collections::hash_map::Entry::Occupied(mut e) => {
+                let old = e.get_mut();
+                old.last_seen_at = seen.last_seen_at;
+                old.ip = seen.ip.or(old.ip.take());
+                old.firmware = seen.firmware.or(old.firmware.take());
+                old.online = seen.online.or(old.online);
+            }
+        }
+    }
+
+    /// Waits until everything queued and noted before is written.
+    pub async fn flush(&self) {
+        let (tx, rx) = oneshot::channel();
+        let mut job = Job::Flush(tx);
+        // A full queue drains within milliseconds; a stopped one has nothing left to flush.
+        while let Err(refused) = self.queue.try_send(job) {
+            match refused {
+                TrySendError::Full(back) => job = back,
+                TrySendError::Disconnected(_) => return,
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let _ = rx.await;
+    }
+
+    pub(crate) fn stop(&self) {
+        // Blocks until there is room; called while closing, off the async threads.
+        let _ = self.queue.send(Job::Stop);
+    }
+
+    pub(crate) fn cold_committed(&self, audit_rows: u64) {
+        self.shared.counters.cold.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.tail.fetch_add(audit_rows, Ordering::Relaxed);
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> WriterStats {
+        let c = &self.shared.counters;
+        let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
+        WriterStats {
+            batches: get(&c.batches),
+            rows: get(&c.rows),
+            hot_transactions: get(&c.hot),
+            cold_transactions: get(&c.cold),
+            statements: get(&c.statements),
+            queued: get(&c.queued),
+            tail_rows: get(&c.tail),
+            batch_sizes: c.sizes.iter().map(get).collect(),
+        }
+    }
+}
+
+/// The thread's end of the queue.
+pub(crate) struct WriterEnd {
+    jobs: Receiver<Job>,
+    shared: Arc<Shared>,
+}

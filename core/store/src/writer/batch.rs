@@ -1,0 +1,177 @@
+//! One group commit: a loop over prepared statements inside one transaction.
+
+use hexa_model::audit::RelayStates;
+use hexa_model::{RelayState, TimeMs};
+use rusqlite::{Connection, params};
+
+use super::{Committed, HotWrite, Seen};
+use crate::chain::ChainHead;
+use crate::error::StoreError;
+
+/// Raises the version with every stored state; `returning` gives it back. Parameters: device, relay, state, time.
+pub const UPSERT_RELAY: &str = "insert into relay_states (device_id, relay, state, version, updated_at) \
+     values ($1, $2, $3, 1, $4) on conflict (device_id, relay) do update \
+     set state = excluded.state, version = version + 1, updated_at = excluded.updated_at returning version";
+
+/// Appends to the audit's tail. Parameters in column order.
+pub const INSERT_AUDIT: &str = "insert into audit_tail (seq, chain, at, actor_kind, actor_id, source, action, \
+     device_id, command_id, follow_up, outcome, relay, state, latency_ms, changes, details, prev, hash) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+
+const SAVE_DURABLE: &str = "update devices set driver_durable = $2, driver_version = $3 where id = $1";
+
+const SAVE_SEEN: &str = "update devices set last_seen_at = $2, last_ip = coalesce($3, last_ip), \
+     firmware_version = coalesce($4, firmware_version), \
+     connected_at = case when $5 = 1 then $2 else connected_at end, \
+     disconnected_at = case when $5 = 0 then $2 else disconnected_at end where id = $1";
+
+/// How one write of a batch went.
+pub(super) type Outcome = Result<Committed, StoreError>;
+
+/// What a batch cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    pub(super) statements: u64,
+    pub(super) audit_rows: u64,
+}
+
+/// Commits all writes in one transaction and advances the head. When one of them conflicts, the batch is run again
+/// with a savepoint each, so that it fails alone.
+///
+/// # Errors
+/// `Unavailable` for all of them; nothing was changed and the head stands where it stood.
+pub(super) fn commit(
+    connection: &Connection,
+    head: &mut ChainHead,
+    writes: &[&HotWrite],
+    cost: &mut Cost,
+) -> Result<Vec<Outcome>, StoreError> {
+    match attempt(connection, head, writes, false, cost) {
+        Err(StoreError::Conflict(_)) => attempt(connection, head, writes, true, cost),
+        done => done,
+    }
+}
+
+fn attempt(
+    connection: &Connection,
+    head: &mut ChainHead,
+    writes: &[&HotWrite],
+    savepoints: bool,
+    cost: &mut Cost,
+) -> Result<Vec<Outcome>, StoreError> {
+    let mut next = head.clone();
+    let mut spent = Cost { statements: 2, audit_rows: 0 };
+    let done = run(connection, &mut next, writes, savepoints, &mut spent);
+    if done.is_err() && !connection.is_autocommit() {
+        // A failed rollback leaves nothing to roll back: SQLite has done it by itself (disk full, I/O error).
+        let _ = connection.execute_batch("rollback");
+    }
+    if done.is_ok() {
+        *head = next;
+        cost.statements += spent.statements;
+        cost.audit_rows += spent.audit_rows;
+    }
+    done
+}
+
+fn run(
+    connection: &Connection,
+    head: &mut ChainHead,
+    writes: &[&HotWrite],
+    savepoints: bool,
+    cost: &mut Cost,
+) -> Result<Vec<Outcome>, StoreError> {
+    let mut outcomes = Vec::with_capacity(writes.len());
+    connection.prepare_cached("begin immediate")?.execute([])?;
+    for write in writes {
+        if !savepoints {
+            outcomes.push(Ok(one(connection, head, write, cost)?));
+            continue;
+        }
+        let before = head.clone();
+        connection.prepare_cached("savepoint item")?.execute([])?;
+        match one(connection, head, write, cost) {
+            Ok(committed) => {
+                connection.prepare_cached("release item")?.execute([])?;
+                outcomes.push(Ok(committed));
+            }
+            Err(conflict @ StoreError::Conflict(_)) => {
+                connection.execute_batch("rollback to item; release item")?;
+                *head = before;
+                outcomes.push(Err(conflict));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    connection.prepare_cached("commit")?.execute([])?;
+    Ok(outcomes)
+}
+
+fn one(
+    connection: &Connection,
+    head: &mut ChainHead,
+    write: &HotWrite,
+    cost: &mut Cost,
+) -> Result<Committed, StoreError> {
+    let at = write.audit.as_ref().map_or(TimeMs(0), |a| a.at);
+    let mut relays = RelayStates::new();
+    if !write.relays.is_empty() {
+        let mut upsert = connection.prepare_cached(UPSERT_RELAY)?;
+        for set in &write.relays {
+            let version: i64 =
+                upsert.query_row(params![write.device.0, set.index, set.on, at.0], |row| row.get(0))?;
+            relays.push(RelayState { index: set.index, on: set.on, version: version as u64, updated_at: at });
+            cost.statements += 1;
+        }
+    }
+    if let Some(entry) = &write.audit {
+        let row = head.append(entry, &relays);
+        connection.prepare_cached(INSERT_AUDIT)?.execute(params![
+            row.seq,
+            head.node,
+            row.at,
+            row.actor_kind,
+            row.actor_id,
+            row.source,
+            row.action,
+            row.device_id,
+            row.command_id,
+            row.follow_up,
+            row.outcome,
+            row.relay,
+            row.state,
+            row.latency_ms,
+            row.changes,
+            row.details,
+            row.prev,
+            row.hash,
+        ])?;
+        cost.statements += 1;
+        cost.audit_rows += 1;
+    }
+    if let Some(durable) = &write.durable {
+        connection.prepare_cached(SAVE_DURABLE)?.execute(params![write.device.0, durable.blob, durable.version])?;
+        cost.statements += 1;
+    }
+    Ok(Committed { relays, at })
+}
+
+/// Writes what sessions noted, in one transaction.
+pub(super) fn save_notes<'a>(
+    connection: &Connection,
+    notes: impl Iterator<Item = &'a Seen>,
+) -> Result<(), StoreError> {
+    let done = (|| {
+        connection.prepare_cached("begin immediate")?.execute([])?;
+        let mut save = connection.prepare_cached(SAVE_SEEN)?;
+        for seen in notes {
+            save.execute(params![seen.device.0, seen.last_seen_at.0, seen.ip, seen.firmware, seen.online])?;
+        }
+        connection.prepare_cached("commit")?.execute([])?;
+        Ok(())
+    })();
+    if done.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("rollback");
+    }
+    done
+}

@@ -1,0 +1,36 @@
+//! Moves the audit's tail, in device order, to the indexed table: an index is cheap to extend in its own order and
+//! dear to extend at random places (prototype.md section 2).
+
+use rusqlite::{Connection, params};
+
+use crate::error::StoreError;
+
+/// Moved when the tail has grown to this.
+pub(super) const FULL_TAIL: u64 = 16_384;
+/// Moved when nothing else is to do and the tail has grown to this.
+pub(super) const IDLE_TAIL: u64 = 1_000;
+/// Rows per move: one transaction of some ten milliseconds.
+const CHUNK: i64 = 4_096;
+
+/// Moves up to one chunk of the oldest rows; gives how many.
+pub(super) fn move_chunk(connection: &Connection) -> Result<u64, StoreError> {
+    let done = (|| -> Result<u64, StoreError> {
+        connection.execute_batch("begin immediate")?;
+        let oldest: Option<i64> = connection.query_row("select min(seq) from audit_tail", [], |row| row.get(0))?;
+        let Some(oldest) = oldest else {
+            connection.execute_batch("commit")?;
+            return Ok(0);
+        };
+        let until = oldest + CHUNK;
+        connection
+            .prepare_cached("insert into audit select * from audit_tail where seq < $1 order by device_id, at, seq")?
+            .execute(params![until])?;
+        let moved = connection.prepare_cached("delete from audit_tail where seq < $1")?.execute(params![until])?;
+        connection.execute_batch("commit")?;
+        Ok(moved as u64)
+    })();
+    if done.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("rollback");
+    }
+    done
+}

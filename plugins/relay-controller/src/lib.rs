@@ -1,0 +1,1 @@
+//! First-party driver of the class relay_controller.

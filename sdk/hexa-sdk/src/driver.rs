@@ -1,0 +1,235 @@
+//! The trait that a driver implements and the context of one call.
+
+use std::fmt::Write as _;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bindings::hexa::core::types::Reading;
+use crate::descriptor::Descriptor;
+use crate::error::{Error, Result};
+use crate::guest::{Accepted, PREPARED_HEADER, PREPARED_VERSION};
+use crate::json::Document;
+use crate::types::{CommandEnvelope, DeviceCtx, DeviceEvent, DeviceIdent, Encoded, Frame, NewState, SessionInfo};
+
+/// A device driver: a pure codec between a device's frames and the platform's commands and events.
+///
+/// Any pooled instance serves any device, so a driver keeps nothing in statics; what must live longer than a call goes
+/// through [`Cx::set_state`] (until the connection ends) or [`Cx::set_durable`] (saved with the device).
+pub trait Driver: Sized + 'static {
+    /// The device's configuration. Unknown keys should be refused (`#[serde(deny_unknown_fields)]`).
+    type Config: Serialize + DeserializeOwned;
+    /// What lives with the connection; `()` for most.
+    type State: Serialize + DeserializeOwned + Default;
+
+    /// What this driver serves and what its devices can do.
+    fn descriptor() -> Descriptor;
+
+    /// Understands one message: events and replies go into `cx`.
+    fn decode(cx: &mut Cx<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()>;
+
+    /// Turns a command into frames.
+    fn encode(cx: &mut Cx<'_, Self>, command: &CommandEnvelope) -> Result<Encoded>;
+
+    /// On every (re)connect, before anything else; greets the device if its protocol wants that.
+    fn open(cx: &mut Cx<'_, Self>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Checks a configuration and fills in defaults. Errors carry a JSON pointer and a sentence for the user.
+    fn validate_config(ident: &DeviceIdent, config: &str) -> std::result::Result<Accepted, Vec<(String, String)>> {
+        let config: Self::Config = serde_json::from_str(config).map_err(|e| vec![(String::new(), e.to_string())])?;
+        Accepted::new(ident, &config)
+    }
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel<'a> {
+    /// The device's WebSocket; the only channel that can be replied on.
+    Ws,
+    /// An ingest route such as `http:sensor-report`.
+    Ingest(&'a str),
+}
+
+impl<'a> Channel<'a> {
+    /// Reads the contract's text.
+    pub fn of(name: &'a str) -> Self {
+        if name == "ws" { Self::Ws } else { Self::Ingest(name) }
+    }
+}
+
+/// One message as it came over the wire.
+#[derive(Clone, Copy, Debug)]
+pub enum Message<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Binary.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// The message as strict JSON; a binary message is malformed.
+    pub fn json(self) -> Result<Document<'a>> {
+        match self {
+            Self::Text(text) => Document::parse(text),
+            Self::Binary(_) => Err(Error::malformed("binary messages are not understood; send JSON text")),
+        }
+    }
+}
+
+impl<'a> From<&'a Frame> for Message<'a> {
+    fn from(frame: &'a Frame) -> Self {
+        match frame {
+            Frame::Text(text) => Self::Text(text),
+            Frame::Binary(bytes) => Self::Binary(bytes),
+        }
+    }
+}
+
+/// The context of one call: what is known of the device, and where events, replies and new state go.
+#[derive(Debug)]
+pub struct Cx<'a, D> {
+    ctx: &'a DeviceCtx,
+    events: Vec<DeviceEvent>,
+    replies: Vec<Frame>,
+    state: NewState,
+    driver: PhantomData<D>,
+}
+
+impl<'a, D: Driver> Cx<'a, D> {
+    pub(crate) fn new(ctx: &'a DeviceCtx) -> Self {
+        let state = NewState { volatile: None, durable: None };
+        Self { ctx, events: Vec::new(), replies: Vec::new(), state, driver: PhantomData }
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<DeviceEvent>, Vec<Frame>, NewState) {
+        (self.events, self.replies, self.state)
+    }
+
+    /// Epoch milliseconds, handed in by the host so that calls replay exactly.
+    pub fn now_ms(&self) -> u64 {
+        self.ctx.now_ms
+    }
+
+    /// The live connection; none outside one.
+    pub fn session(&self) -> Option<&'a SessionInfo> {
+        self.ctx.session.as_ref()
+    }
+
+    /// How many relays the device has; 64, the platform's limit, while its configuration was never prepared.
+    pub fn relay_count(&self) -> u32 {
+        self.header_u16(1)
+    }
+
+    /// How many inputs the device has; 64 while its configuration was never prepared.
+    pub fn input_count(&self) -> u32 {
+        self.header_u16(3)
+    }
+
+    fn header_u16(&self, at: usize) -> u32 {
+        match self.ctx.prepared.get(..PREPARED_HEADER) {
+            Some(head) if head[0] == PREPARED_VERSION => u32::from(u16::from_le_bytes([head[at], head[at + 1]])),
+            _ => 64,
+        }
+    }
+
+    /// The device's configuration, as [`Driver::validate_config`] prepared it.
+    pub fn config(&self) -> Result<D::Config> {
+        let json = self.ctx.prepared.get(PREPARED_HEADER..).unwrap_or(b"{}");
+        serde_json::from_slice(json).map_err(|e| Error::other("bad_prepared", e.to_string()))
+    }
+
+    /// What the last [`Cx::set_state`] of this connection stored, or the default.
+    pub fn state(&self) -> Result<D::State> {
+        if self.ctx.volatile.is_empty() {
+            return Ok(D::State::default());
+        }
+        serde_json::from_slice(&self.ctx.volatile).map_err(|e| Error::other("bad_state", e.to_string()))
+    }
+
+    /// Keeps `state` until the connection ends; at most 4 KiB as JSON.
+    pub fn set_state(&mut self, state: &D::State) -> Result<()> {
+        let bytes = serde_json::to_vec(state).map_err(|e| Error::other("bad_state", e.to_string()))?;
+        self.state.volatile = Some(bytes);
+        Ok(())
+    }
+
+    /// What was saved with the device; empty at first.
+    pub fn durable(&self) -> &'a [u8] {
+        &self.ctx.durable
+    }
+
+    /// Saves `bytes` with the device, at most 4 KiB.
+    pub fn set_durable(&mut self, bytes: Vec<u8>) {
+        self.state.durable = Some(bytes);
+    }
+
+    /// Adds an event.
+    pub fn event(&mut self, event: DeviceEvent) {
+        self.events.push(event);
+    }
+
+    /// Adds sensor values; their keys must be declared in the descriptor.
+    pub fn readings(&mut self, readings: Vec<Reading>) {
+        self.events.push(DeviceEvent::Readings(readings));
+    }
+
+    /// The message was understood as noise; counted, not an error.
+    pub fn ignored(&mut self, why: impl Into<String>) {
+        self.events.push(DeviceEvent::Ignored(why.into()));
+    }
+
+    /// Sends a frame straight back. Only possible on [`Channel::Ws`].
+    pub fn reply(&mut self, frame: Frame) {
+        self.replies.push(frame);
+    }
+}
+
+impl Encoded {
+    /// One text frame.
+    pub fn text(frame: String, ack: crate::types::AckPolicy) -> Self {
+        let state = NewState { volatile: None, durable: None };
+        Self { frames: vec![Frame::Text(frame)], ack, state }
+    }
+}
+
+/// Appends `text` as a JSON string, quotes included.
+pub fn push_json_str(out: &mut String, text: &str) {
+    out.push('"');
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        out.push_str(text);
+    } else {
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                c if c < ' ' => {
+                    // Writing into a String cannot fail.
+                    let _ = write!(out, "\\u{:04x}", c as u32);
+                }
+                c => out.push(c),
+            }
+        }
+    }
+    out.push('"');
+}
+
+/// Appends a whole number. The hot path writes two of these per command, and `fmt` costs more than the digits.
+pub fn push_u64(out: &mut String, mut n: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    // Digits are ASCII, so the default is never used.
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}

@@ -1,0 +1,110 @@
+//! From the contract's exports to a [`Driver`] and back. Drivers' native tests call the same functions.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+
+use crate::bindings::exports::hexa::driver::{catalog, codec};
+use crate::driver::{Channel, Cx, Driver, Message};
+use crate::error::Error;
+use crate::types::{CommandEnvelope, Decoded, DeviceCtx, DeviceIdent, Encoded, Frame};
+
+/// First byte of a prepared blob: its own version, in case a driver is fed what an older SDK wrote.
+pub(crate) const PREPARED_VERSION: u8 = 1;
+/// Version, relay count and input count (u16, little endian) stand before the configuration's JSON.
+pub(crate) const PREPARED_HEADER: usize = 5;
+
+/// A configuration that a driver agreed to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    /// With defaults filled in, JSON; this is what is stored.
+    pub config: String,
+    /// Handed back with every call, at most 16 KiB.
+    pub prepared: Vec<u8>,
+    /// First durable state of a device that has none yet.
+    pub durable: Vec<u8>,
+}
+
+impl Accepted {
+    /// The usual answer: the configuration as it was parsed, prepared so that [`Cx`] knows counts and configuration.
+    pub fn new<C: Serialize>(ident: &DeviceIdent, config: &C) -> Result<Self, Vec<(String, String)>> {
+        let config = serde_json::to_string(config).map_err(|e| vec![(String::new(), e.to_string())])?;
+        let count = |n: u32| u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes();
+        let mut prepared = Vec::with_capacity(PREPARED_HEADER + config.len());
+        prepared.push(PREPARED_VERSION);
+        prepared.extend_from_slice(&count(ident.relay_count));
+        prepared.extend_from_slice(&count(ident.input_count));
+        prepared.extend_from_slice(config.as_bytes());
+        Ok(Self { config, prepared, durable: Vec::new() })
+    }
+}
+
+/// `open-session` of driver `D`.
+pub fn open<D: Driver>(ctx: &DeviceCtx) -> Result<Decoded, Error> {
+    let mut cx = Cx::<D>::new(ctx);
+    D::open(&mut cx)?;
+    let (events, replies, state) = cx.into_parts();
+    Ok(Decoded { events, replies, state })
+}
+
+/// `decode-message` of driver `D`.
+pub fn decode<D: Driver>(ctx: &DeviceCtx, channel: &str, message: &Frame) -> Result<Decoded, Error> {
+    let mut cx = Cx::<D>::new(ctx);
+    D::decode(&mut cx, Channel::of(channel), Message::from(message))?;
+    let (events, replies, state) = cx.into_parts();
+    Ok(Decoded { events, replies, state })
+}
+
+/// `encode-command` of driver `D`.
+pub fn encode<D: Driver>(ctx: &DeviceCtx, command: &CommandEnvelope) -> Result<Encoded, Error> {
+    let mut cx = Cx::<D>::new(ctx);
+    let mut encoded = D::encode(&mut cx, command)?;
+    let (_, _, state) = cx.into_parts();
+    encoded.state.volatile = encoded.state.volatile.or(state.volatile);
+    encoded.state.durable = encoded.state.durable.or(state.durable);
+    Ok(encoded)
+}
+
+/// `validate-config` of driver `D`.
+pub fn validate<D: Driver>(
+    ident: &DeviceIdent,
+    config: &str,
+) -> Result<catalog::Accepted, Vec<catalog::FieldError>> {
+    match D::validate_config(ident, config) {
+        Ok(Accepted { config, prepared, durable }) => Ok(catalog::Accepted { config, prepared, durable }),
+        Err(wrong) => {
+            Err(wrong.into_iter().map(|(path, message)| catalog::FieldError { path, message }).collect())
+        }
+    }
+}
+
+/// What [`crate::export_driver!`] exports.
+#[derive(Debug)]
+pub struct Exported<D>(PhantomData<D>);
+
+impl<D: Driver> catalog::Guest for Exported<D> {
+    fn describe() -> String {
+        D::descriptor().to_json()
+    }
+
+    fn validate_config(
+        ident: DeviceIdent,
+        config: String,
+    ) -> Result<catalog::Accepted, Vec<catalog::FieldError>> {
+        validate::<D>(&ident, &config)
+    }
+}
+
+impl<D: Driver> codec::Guest for Exported<D> {
+    fn open_session(ctx: DeviceCtx) -> Result<Decoded, Error> {
+        open::<D>(&ctx)
+    }
+
+    fn encode_command(ctx: DeviceCtx, cmd: CommandEnvelope) -> Result<Encoded, Error> {
+        encode::<D>(&ctx, &cmd)
+    }
+
+    fn decode_message(ctx: DeviceCtx, channel: String, message: Frame) -> Result<Decoded, Error> {
+        decode::<D>(&ctx, &channel, &message)
+    }
+}

@@ -1,0 +1,4 @@
+//! Whole protocols and configurations to build a driver from.
+
+pub mod hexa_json;
+pub mod relay_config;

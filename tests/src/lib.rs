@@ -1,0 +1,1 @@
+//! The harness and the house tests over real sockets.
