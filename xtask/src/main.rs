@@ -1,1 +1,94 @@
-fn main() {}
+//! What a developer types: `cargo xtask run | test | ci | setup | plugins | tidy | drift | bench | sim`.
+//!
+//! Depends on nothing of the house: it starts cargo and the binaries as anybody would.
+//! Invariants: every command works on a fresh checkout, says what it does, and fails with what to do.
+//! Start at [`Command`].
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod bench;
+mod ci;
+mod drift;
+mod http;
+mod plugins;
+mod process;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of Hexa.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build everything and run a server with simulated devices and a demo user.
+    Run(run::RunArgs),
+    /// Install what the tests need, build, and run all tests.
+    Test(test::TestArgs),
+    /// fmt, clippy, tidy, doc, drift.
+    Ci,
+    /// Check and install what building (and with --tests, testing) needs.
+    Setup {
+        /// Also what the tests need.
+        #[arg(long)]
+        tests: bool,
+    },
+    /// Build the plugins into target/plugins.
+    Plugins,
+    /// Check floors, file sizes, ADR numbers, dependency rooms.
+    Tidy {
+        /// Print problems as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare generated files with the code.
+    Drift {
+        /// Write them instead.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Measure against a floor in the same run.
+    Bench(bench::BenchArgs),
+    /// Run `hexa sim` with these arguments.
+    Sim {
+        /// As for `hexa sim`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Ci => ci::run(),
+        Command::Setup { tests } => setup::run(tests),
+        Command::Plugins => plugins::build().map(drop),
+        Command::Tidy { json } => tidy::run(json),
+        Command::Drift { write } => drift::run(write),
+        Command::Bench(args) => bench::run(&args),
+        Command::Sim { args } => sim(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sim(args: &[String]) -> anyhow::Result<()> {
+    process::cargo(&["build", "--package", "hexa-server"])?;
+    process::run(std::process::Command::new(process::hexa("debug")).arg("sim").args(args))
+}

@@ -113,7 +113,8 @@ impl Descriptor {
     #[must_use]
     pub fn custom(mut self, name: &str, args_schema: Value) -> Self {
         self.commands.push(format!("custom:{name}"));
-        self.custom.insert(name.to_owned(), serde_json::json!({"args_schema": args_schema}));
+        let spec = serde_json::Map::from_iter([("args_schema".to_owned(), args_schema)]);
+        self.custom.insert(name.to_owned(), Value::Object(spec));
         self
     }
 

@@ -66,15 +66,10 @@ pub fn encode<D: Driver>(ctx: &DeviceCtx, command: &CommandEnvelope) -> Result<E
 }
 
 /// `validate-config` of driver `D`.
-pub fn validate<D: Driver>(
-    ident: &DeviceIdent,
-    config: &str,
-) -> Result<catalog::Accepted, Vec<catalog::FieldError>> {
+pub fn validate<D: Driver>(ident: &DeviceIdent, config: &str) -> Result<catalog::Accepted, Vec<catalog::FieldError>> {
     match D::validate_config(ident, config) {
         Ok(Accepted { config, prepared, durable }) => Ok(catalog::Accepted { config, prepared, durable }),
-        Err(wrong) => {
-            Err(wrong.into_iter().map(|(path, message)| catalog::FieldError { path, message }).collect())
-        }
+        Err(wrong) => Err(wrong.into_iter().map(|(path, message)| catalog::FieldError { path, message }).collect()),
     }
 }
 
@@ -87,10 +82,7 @@ impl<D: Driver> catalog::Guest for Exported<D> {
         D::descriptor().to_json()
     }
 
-    fn validate_config(
-        ident: DeviceIdent,
-        config: String,
-    ) -> Result<catalog::Accepted, Vec<catalog::FieldError>> {
+    fn validate_config(ident: DeviceIdent, config: String) -> Result<catalog::Accepted, Vec<catalog::FieldError>> {
         validate::<D>(&ident, &config)
     }
 }

@@ -14,8 +14,36 @@ fn error(text: &str) -> String {
 /// Text that is often nearly JSON.
 fn nearly_json() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
-        "{", "}", "[", "]", ":", ",", "\"a\"", "\"b\"", "\"\\u00e9\"", "\"\\ud83d\\ude00\"", "\"\\ud83d\"", "\"\\x\"", "1",
-        "-0", "01", "1.5", "1.", "1e5", "-", "1E+", "true", "false", "null", "nul", " ", "\n", "\u{1}", "\"\u{1}\"", "\"", "é",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"a\"",
+        "\"b\"",
+        "\"\\u00e9\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud83d\"",
+        "\"\\x\"",
+        "1",
+        "-0",
+        "01",
+        "1.5",
+        "1.",
+        "1e5",
+        "-",
+        "1E+",
+        "true",
+        "false",
+        "null",
+        "nul",
+        " ",
+        "\n",
+        "\u{1}",
+        "\"\u{1}\"",
+        "\"",
+        "é",
     ]);
     prop::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat())
 }
@@ -26,7 +54,8 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(Into::into),
         any::<i64>().prop_map(Into::into),
-        (-1e9f64..1e9).prop_map(Into::into),
+        // Quarters are exact in any parser; the last bit of others is not serde_json's promise.
+        any::<i32>().prop_map(|n| (f64::from(n) / 4.0).into()),
         ".{0,12}".prop_map(Into::into),
     ];
     leaf.prop_recursive(6, 40, 16, |inner| {
@@ -104,7 +133,7 @@ fn depth_duplicates_and_infinities_are_refused() {
     assert!(error(&nested(17)).contains("16 deep"));
     assert!(error(r#"{"a":1,"\u0061":2}"#).contains("`a` is there twice"));
     assert!(error(r#"{"o":{"x":1,"x":1}}"#).contains("`x` is there twice"));
-    let many: String = (0..40).map(|i| format!("\"k{i}\":0,")).collect();
+    let many = (0..40).map(|i| format!("\"k{i}\":0,")).collect::<Vec<_>>().concat();
     assert!(Document::parse(&format!("{{{many}\"z\":0}}")).is_ok());
     assert!(error(&format!("{{{many}\"k7\":0}}")).contains("`k7` is there twice"));
     let document = Document::parse(r#"{"x":1e999}"#).unwrap();

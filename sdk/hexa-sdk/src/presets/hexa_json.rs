@@ -17,17 +17,8 @@ use crate::driver::push_json_str;
 use crate::types::Frame;
 
 /// What a device may call the event of an input.
-pub const INPUT_EVENTS: [&str; 9] = [
-    "press",
-    "release",
-    "click",
-    "double_click",
-    "triple_click",
-    "hold",
-    "release_after_hold",
-    "on",
-    "off",
-];
+pub const INPUT_EVENTS: [&str; 9] =
+    ["press", "release", "click", "double_click", "triple_click", "hold", "release_after_hold", "on", "off"];
 
 /// Relays in one frame, the platform's limit per device.
 pub const MAX_RELAYS: usize = 64;

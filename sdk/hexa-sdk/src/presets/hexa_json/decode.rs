@@ -8,8 +8,8 @@ use crate::driver::{Channel, Cx, Driver, Message};
 use crate::error::{Error, Result};
 use crate::json::{Json, shorten};
 use crate::types::{
-    Ack, AckOutcome, DeviceError, DeviceEvent, EventMeta, Frame, Hello, InputEvent, RejectReason, Rejection, RelayReport,
-    StateReport,
+    Ack, AckOutcome, DeviceError, DeviceEvent, EventMeta, Frame, Hello, InputEvent, RejectReason, Rejection,
+    RelayReport, StateReport,
 };
 
 /// Longest firmware version, boot id, slot and the like, in bytes.

@@ -29,7 +29,9 @@ fn ir_code(code: Json<'_>) -> Result<IrCode> {
     }
     let data = match code.opt_str("data")? {
         None => Vec::new(),
-        Some(text) => BASE64.decode(text).map_err(|_| Error::malformed("`data` must be base64 (RFC 4648) with padding"))?,
+        Some(text) => {
+            BASE64.decode(text).map_err(|_| Error::malformed("`data` must be base64 (RFC 4648) with padding"))?
+        }
     };
     if data.is_empty() == timings_us.is_empty() {
         return Err(Error::malformed("a code has either `data` or `timings_us`, and not empty"));

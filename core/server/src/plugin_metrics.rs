@@ -1,0 +1,1 @@
+//! The plugin host, counted for Prometheus: read when scraped.

@@ -1,0 +1,34 @@
+//! Generated files that are kept in git: compared with what the code says today.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{cargo, hexa, output, root};
+
+/// File below the workspace, and what makes it: arguments of `hexa`.
+const GENERATED: &[(&str, &[&str])] = &[
+    ("docs/generated/errors.md", &["docs", "errors"]),
+    ("docs/generated/config.md", &["docs", "config"]),
+];
+
+/// Compares, or writes.
+pub(crate) fn run(write: bool) -> Result<()> {
+    cargo(&["build", "--quiet", "--package", "hexa-server"])?;
+    let binary = hexa("debug");
+    let mut stale = Vec::new();
+    for (file, args) in GENERATED {
+        let text = output(&binary.to_string_lossy(), args).with_context(|| format!("hexa {} failed", args.join(" ")))?;
+        let path = root().join(file);
+        if write {
+            fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            fs::write(&path, text)?;
+        } else if fs::read_to_string(&path).unwrap_or_default() != text {
+            stale.push(*file);
+        }
+    }
+    if !stale.is_empty() {
+        bail!("{} no longer say what the code does: run `cargo xtask drift --write`", stale.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! What building and testing need: found, installed, or named in one line with how to get it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::process::{self, output, root};
+
+/// Debian packages of the tests, with a program that tells whether each is there.
+const TEST_PACKAGES: &[(&str, &str)] = &[("prometheus", "promtool"), ("python3-venv", "python3")];
+/// For the device in plain Python.
+const WEBSOCKETS: &str = "websockets==15.0.1";
+const GUEST_TARGET: &str = "wasm32-wasip2";
+
+/// Checks and installs.
+pub(crate) fn run(tests: bool) -> Result<()> {
+    compiler()?;
+    guest_target()?;
+    if tests {
+        packages()?;
+        python()?;
+    }
+    Ok(())
+}
+
+fn compiler() -> Result<()> {
+    if output("cc", &["--version"]).is_none() {
+        bail!("no C compiler: install one, for example `apt-get install gcc libc6-dev`");
+    }
+    Ok(())
+}
+
+fn guest_target() -> Result<()> {
+    let sysroot = output("rustc", &["--print", "sysroot"]).unwrap_or_default();
+    let library = PathBuf::from(sysroot.trim()).join("lib/rustlib").join(GUEST_TARGET);
+    if library.exists() {
+        return Ok(());
+    }
+    eprintln!("setup: adding the Rust target {GUEST_TARGET}");
+    let added = Command::new("rustup").args(["target", "add", GUEST_TARGET]).current_dir(root()).status();
+    if !added.is_ok_and(|s| s.success()) {
+        bail!("the Rust target {GUEST_TARGET} is missing: run `rustup target add {GUEST_TARGET}`");
+    }
+    Ok(())
+}
+
+fn packages() -> Result<()> {
+    let on_path = |program: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    };
+    let missing: Vec<_> = TEST_PACKAGES.iter().filter(|(_, program)| !on_path(program)).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    let root_user = output("id", &["-u"]).is_some_and(|id| id.trim() == "0");
+    if !root_user || !on_path("apt-get") {
+        bail!("the tests need the Debian packages {names}: run `sudo apt-get install {names}`");
+    }
+    eprintln!("setup: installing {names}");
+    // The packages' services are not wanted, only their programs: `RUNLEVEL=1` keeps invoke-rc.d from starting them.
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+        process::run(&mut command)
+    };
+    apt(&["update", "-qq"])?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(missing);
+    apt(&install)
+}
+
+/// The interpreter of `target/venv`, which has what the device in plain Python needs.
+pub(crate) fn venv_python() -> PathBuf {
+    process::target().join("venv/bin/python")
+}
+
+fn python() -> Result<()> {
+    let python = venv_python();
+    let shown = python.to_string_lossy();
+    if output(&shown, &["-c", "import websockets"]).is_some() {
+        return Ok(());
+    }
+    eprintln!("setup: making a Python environment with {WEBSOCKETS}");
+    let venv = process::target().join("venv");
+    process::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    process::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", WEBSOCKETS]))
+}

@@ -1,0 +1,36 @@
+//! Decisions: `docs/adr/NNNN-title.md`, numbered without gaps, short, in the index.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Problem;
+
+const MAX_LINES: usize = 60;
+
+/// Checks docs/adr.
+pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
+    let dir = root.join("docs/adr");
+    let index_file = dir.join("README.md");
+    let index = fs::read_to_string(&index_file).unwrap_or_default();
+    let mut problems = Vec::new();
+    let mut expected = 1;
+    for path in super::files(&dir)?.into_iter().filter(|p| *p != index_file) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.split('-').next().filter(|n| n.len() == 4).and_then(|n| n.parse::<u32>().ok());
+        if number != Some(expected) || !name.ends_with(".md") {
+            let message = format!("expected {expected:04}-title.md here: numbers are consecutive");
+            problems.push(Problem::new(root, &path, 1, message));
+        }
+        expected = number.unwrap_or(expected) + 1;
+        let lines = fs::read_to_string(&path)?.lines().count();
+        if lines > MAX_LINES {
+            problems.push(Problem::new(root, &path, lines, format!("{lines} lines; an ADR has at most {MAX_LINES}")));
+        }
+        if !index.contains(&name) {
+            problems.push(Problem::new(root, &path, 1, "not listed in docs/adr/README.md"));
+        }
+    }
+    Ok(problems)
+}
