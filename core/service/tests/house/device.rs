@@ -1,0 +1,131 @@
+use std::sync::Arc;
+
+use hexa_model::ErrorCode;
+use hexa_model::event::Event;
+use hexa_service::device::session::CloseReason;
+use hexa_service::device::{claim, provision};
+
+use crate::rig::{House, sign_up};
+
+#[tokio::test]
+async fn the_newest_session_wins_without_an_offline_event_and_open_commands_go_on() {
+    let house = House::new().await;
+    let mut old = house.device(1).await;
+    let asked = house.set(&old, 0, true);
+    let words = old.expect().await;
+    let mut new = house.connect(&old.live).await;
+    assert_eq!(old.actor.session().closing(), Some(CloseReason::Replaced));
+    old.actor.closed();
+    assert!(new.live.online(), "the old session's end does not unregister the new one");
+    new.say(&format!("ack {}", words[1])).await;
+    assert!(asked.await.unwrap().is_ok(), "I15: the ack came on the new socket");
+    let offline = |e: &&Event| matches!(e, Event::DeviceOffline { .. });
+    assert_eq!(house.ear.0.lock().iter().filter(offline).count(), 0);
+    assert_eq!(house.services.metrics.device_sessions.get(), 1);
+    new.actor.closed();
+    assert_eq!(house.ear.0.lock().iter().filter(offline).count(), 1);
+    house.check(&new.live).await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_fails_only_what_was_not_sent() {
+    let house = House::new().await;
+    let mut device = house.device(1).await;
+    let sent = house.set(&device, 0, true);
+    device.expect().await;
+    let unsent = house.set(&device, 0, false);
+    while device.live.pending.lock().open_count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    device.actor.closed();
+    assert_eq!(unsent.await.unwrap().unwrap_err().code, ErrorCode::DeviceOffline);
+    assert_eq!(sent.await.unwrap().unwrap_err().code, ErrorCode::DeviceTimeout, "it may have moved the relay");
+    house.check(&device.live).await;
+}
+
+#[tokio::test]
+async fn a_release_ends_open_commands_closes_the_socket_and_needs_a_new_code() {
+    let house = House::new().await;
+    let mut device = house.device(1).await;
+    let asked = house.set(&device, 0, true);
+    device.expect().await;
+    let code = claim::release(&house.services, &house.user, &device.live).await.unwrap();
+    assert_eq!(asked.await.unwrap().unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(device.actor.session().closing(), Some(CloseReason::Revoked));
+    assert_eq!(house.set(&device, 0, true).await.unwrap().unwrap_err().code, ErrorCode::NotFound);
+    let bob = sign_up(&house.services, "bob@example.com").await;
+    let live = claim::claim(&house.services, &bob, secrecy::ExposeSecret::expose_secret(&code.code)).await.unwrap();
+    assert_eq!(live.owner(), Some(bob.account.key));
+    house.check(&device.live).await;
+}
+
+#[tokio::test]
+async fn fifty_users_race_one_code_and_one_gets_the_device() {
+    let house = House::new().await;
+    let device = house.device(1).await;
+    let code = claim::release(&house.services, &house.user, &device.live).await.unwrap();
+    let code: Arc<str> = secrecy::ExposeSecret::expose_secret(&code.code).into();
+    let racers: Vec<_> = (0..50)
+        .map(|_| {
+            let (services, user, code) = (Arc::clone(&house.services), house.user.clone(), Arc::clone(&code));
+            tokio::spawn(async move { claim::claim(&services, &user, &code).await.map(|l| l.key) })
+        })
+        .collect();
+    let mut won = 0;
+    for racer in racers {
+        match racer.await.unwrap() {
+            Ok(_) => won += 1,
+            Err(e) => assert!(matches!(e.code, ErrorCode::NotFound | ErrorCode::RateLimited), "{e}"),
+        }
+    }
+    assert_eq!(won, 1);
+}
+
+#[tokio::test]
+async fn a_token_is_good_until_it_is_rotated_and_the_new_one_used() {
+    let house = House::new().await;
+    let (live, old) = house.claimed(1).await;
+    let good = async |token: &str| provision::authenticate(&house.services, live.uid.as_str(), &token.into()).await.is_ok();
+    assert!(good(&old).await);
+    assert!(!good("hxd_wrong").await);
+    let rotated = claim::rotate_token(&house.services, &house.user, &live).await.unwrap();
+    let new = secrecy::ExposeSecret::expose_secret(&rotated.token).to_owned();
+    assert!(good(&old).await, "grace");
+    assert!(good(&new).await);
+    assert!(!good(&old).await, "the new one was used");
+    assert!(good(&new).await);
+}
+
+#[tokio::test]
+async fn a_deleted_device_is_gone_and_its_audit_stays() {
+    let house = House::new().await;
+    let mut device = house.device(1).await;
+    device.say("report 0=1").await;
+    claim::delete(&house.services, &house.user, &device.live).await.unwrap();
+    device.say("report 0=0").await;
+    assert!(house.services.registry.find(&device.live.uid).await.unwrap().is_none());
+    assert_eq!(house.rows(&device.live).await.len(), 1, "the report after the deletion left no row");
+    assert_eq!(house.services.store.verify_audit().await.unwrap().first_bad, None);
+}
+
+#[tokio::test]
+async fn a_device_that_floods_or_babbles_is_closed() {
+    let house = House::new().await;
+    let mut device = house.device(1).await;
+    let mut out = Vec::new();
+    let babble = hexa_model::driver::Frame::Text("what".into());
+    let mut ends = Vec::new();
+    for _ in 0..20 {
+        ends.push(device.actor.message(&babble, &mut out).await);
+    }
+    assert_eq!(ends.iter().filter(|e| e.is_err()).count(), 1);
+    assert_eq!(ends.last(), Some(&Err(CloseReason::Malformed)));
+    let mut device = house.device(1).await;
+    let report = hexa_model::driver::Frame::Text("report 0=1".into());
+    let mut taken = 0;
+    while device.actor.message(&report, &mut out).await.is_ok() {
+        taken += 1;
+        assert!(taken < 1000, "60 a second and a burst of 120 are the limit");
+    }
+    assert!(taken >= 120, "{taken}");
+}
