@@ -1,1 +1,2 @@
-//! The guest house: drivers as sandboxed WASM components.
+pub mod wit;
+pub mod wasi;
