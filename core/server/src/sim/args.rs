@@ -156,7 +156,8 @@ impl SimArgs {
 }
 
 fn server(text: &str) -> Result<Url> {
-    let url = Url::parse(text).with_context(|| format!("--server {text}: give an address such as http://127.0.0.1:8080"))?;
+    let url =
+        Url::parse(text).with_context(|| format!("--server {text}: give an address such as http://127.0.0.1:8080"))?;
     if url.scheme() != "http" {
         bail!("--server {text}: simulated devices speak plain http; give the server's own address, not its proxy's");
     }

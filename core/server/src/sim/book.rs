@@ -53,8 +53,8 @@ impl Book {
     pub(super) fn open(file: Option<PathBuf>, count: usize) -> Result<Self> {
         let mut devices = Vec::new();
         if let Some(path) = file.as_ref().filter(|path| path.exists()) {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("--state: cannot read {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("--state: cannot read {}", path.display()))?;
             let read: File = serde_json::from_str(&text).with_context(|| {
                 format!("--state: {} was not written by hexa sim; name another file, or delete it", path.display())
             })?;

@@ -64,24 +64,19 @@ impl Enrolment {
 
     /// The credentials of device `index`: those it has, or new ones. Also claims it if there is a user and it has no
     /// owner yet; a claim that fails is told to `complain` and leaves the device usable.
-    pub(super) async fn credentials(
-        &self,
-        index: usize,
-        complain: impl Fn(&str),
-    ) -> Result<Credentials, Refused> {
+    pub(super) async fn credentials(&self, index: usize, complain: impl Fn(&str)) -> Result<Credentials, Refused> {
         let known = self.book.get(index);
         if let Some(known) = known.as_ref().filter(|k| k.claimed || self.user_token.is_none()) {
             return Ok(known.clone());
         }
         // The semaphore is never closed; if it were, going on unpaced would be right.
         let _turn = self.turns.acquire().await;
-        let (mut credentials, code) = match known {
-            Some(known) => (known, None),
-            None => {
-                let (new, code) = self.provision().await?;
-                self.book.put(index, Some(new.clone()));
-                (new, Some(code))
-            }
+        let (mut credentials, code) = if let Some(known) = known {
+            (known, None)
+        } else {
+            let (new, code) = self.provision().await?;
+            self.book.put(index, Some(new.clone()));
+            (new, Some(code))
         };
         if let Some(user) = &self.user_token {
             match self.claim(&credentials, code, user).await {
@@ -133,12 +128,7 @@ impl Enrolment {
 
     /// A device from an earlier start asks for a fresh code first: its old one has probably expired, and wrong codes
     /// are limited.
-    async fn claim(
-        &self,
-        device: &Credentials,
-        code: Option<String>,
-        user: &SecretString,
-    ) -> Result<(), Refused> {
+    async fn claim(&self, device: &Credentials, code: Option<String>, user: &SecretString) -> Result<(), Refused> {
         let code = match code {
             Some(code) => code,
             None => match self.renew_code(device).await {

@@ -208,7 +208,7 @@ impl Device {
                     return End::Lost("the server is silent".into());
                 }
                 // The ping makes a silent server answer, so that a half-open connection is found from this side too.
-                out.extend([Message::text(self.model.heartbeat()), Message::Ping(Vec::new().into())]);
+                out.extend([Message::text(DeviceModel::heartbeat()), Message::Ping(Vec::new().into())]);
                 beat = now + self.heartbeat();
             }
             if !out.is_empty()

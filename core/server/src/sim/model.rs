@@ -188,7 +188,7 @@ impl DeviceModel {
     }
 
     /// A sign of life.
-    pub(super) fn heartbeat(&self) -> String {
+    pub(super) fn heartbeat() -> String {
         json!({ "type": "heartbeat", "rssi": -50 }).to_string()
     }
 
