@@ -7,10 +7,8 @@ use anyhow::{Context, Result, bail};
 use crate::process::{cargo, hexa, output, root};
 
 /// File below the workspace, and what makes it: arguments of `hexa`.
-const GENERATED: &[(&str, &[&str])] = &[
-    ("docs/generated/errors.md", &["docs", "errors"]),
-    ("docs/generated/config.md", &["docs", "config"]),
-];
+const GENERATED: &[(&str, &[&str])] =
+    &[("docs/generated/errors.md", &["docs", "errors"]), ("docs/generated/config.md", &["docs", "config"])];
 
 /// Compares, or writes.
 pub(crate) fn run(write: bool) -> Result<()> {
@@ -18,7 +16,8 @@ pub(crate) fn run(write: bool) -> Result<()> {
     let binary = hexa("debug");
     let mut stale = Vec::new();
     for (file, args) in GENERATED {
-        let text = output(&binary.to_string_lossy(), args).with_context(|| format!("hexa {} failed", args.join(" ")))?;
+        let text =
+            output(&binary.to_string_lossy(), args).with_context(|| format!("hexa {} failed", args.join(" ")))?;
         let path = root().join(file);
         if write {
             fs::create_dir_all(path.parent().unwrap_or(&path))?;

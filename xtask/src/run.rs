@@ -149,7 +149,11 @@ fn random_password() -> Result<String> {
     use std::io::Read;
     let mut bytes = [0u8; 12];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    use std::fmt::Write as _;
+    Ok(bytes.iter().fold(String::new(), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    }))
 }
 
 fn wait_for_device(address: &str, token: &str, sim: &mut Running) -> Result<String> {

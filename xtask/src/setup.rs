@@ -50,7 +50,8 @@ fn packages() -> Result<()> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
     };
-    let missing: Vec<_> = TEST_PACKAGES.iter().filter(|(_, program)| !on_path(program)).map(|(name, _)| *name).collect();
+    let missing: Vec<_> =
+        TEST_PACKAGES.iter().filter(|(_, program)| !on_path(program)).map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -23,7 +23,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The peer's address, put into every request by the listener.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+pub(crate) struct Peer(pub SocketAddr);
 
 /// A JSON body: the right content type, at most 1 MiB, no unknown or doubled members, nested at most 128 deep.
 pub(crate) struct Json<T>(pub T);

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -40,7 +40,7 @@ impl RequestId {
     pub(crate) fn fresh() -> HeaderValue {
         static START: OnceLock<u32> = OnceLock::new();
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let start = START.get_or_init(|| hexa_service::random_u32());
+        let start = START.get_or_init(hexa_service::random_u32);
         let mut text = String::with_capacity(24);
         let _ = write!(text, "req-{start:08x}{:08x}", COUNT.fetch_add(1, Ordering::Relaxed));
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("req-0"))
@@ -53,22 +53,18 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     request.extensions_mut().insert(id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let mut response = match outcome {
-        Ok(mut response) => match response.extensions_mut().remove::<Carried>() {
-            Some(Carried(error)) => {
-                state.services.metrics.api_errors.with_label_values(&[error.code.name()]).inc();
-                log(&error, &id, &method, &path);
-                respond(&error, id.as_str())
-            }
-            None => response,
-        },
-        Err(_) => {
-            // The panic itself was logged by the hook; the caller learns only where to look.
-            let error = Error::new(ErrorCode::InternalError, "the server failed; the request id finds the reason in its log");
+    let failed = match outcome {
+        Ok(mut response) => response.extensions_mut().remove::<Carried>().map(|c| c.0).ok_or(response),
+        // The panic itself was logged by the hook; the caller learns only where to look.
+        Err(_) => Ok(Arc::new(Error::internal("a handler panicked"))),
+    };
+    let mut response = match failed {
+        Ok(error) => {
             state.services.metrics.api_errors.with_label_values(&[error.code.name()]).inc();
             log(&error, &id, &method, &path);
             respond(&error, id.as_str())
         }
+        Err(response) => response,
     };
     response.headers_mut().insert(X_REQUEST_ID.clone(), id.0);
     response

@@ -63,10 +63,7 @@ pub(crate) struct ClaimCodeBody {
 
 impl ClaimCodeBody {
     pub(crate) fn new(claim: &ClaimCode) -> Self {
-        Self {
-            claim_code: claim.code.expose_secret().to_owned(),
-            claim_expires_at: rfc3339(claim.expires_at),
-        }
+        Self { claim_code: claim.code.expose_secret().to_owned(), claim_expires_at: rfc3339(claim.expires_at) }
     }
 }
 
@@ -174,11 +171,9 @@ impl DeviceBody {
                 relays: self::relays(&a.relays),
                 at: rfc3339(a.at),
             }),
-            last_input_event: live.and_then(hexa_service::device::live::Live::last_input).map(|(i, at)| LastInputBody {
-                input: i.input,
-                event: i.kind.clone(),
-                at: rfc3339(at),
-            }),
+            last_input_event: live
+                .and_then(hexa_service::device::live::Live::last_input)
+                .map(|(i, at)| LastInputBody { input: i.input, event: i.kind.clone(), at: rfc3339(at) }),
         }
     }
 }

@@ -76,8 +76,8 @@ pub struct DeviceUid(Arc<str>);
 impl DeviceUid {
     /// Checks the grammar; `None` when the text does not fit it.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let fits =
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         fits.then(|| Self(text.into()))
     }
     /// A new uid: `hx` and 16 lower-case Crockford base32 digits (80 random bits).

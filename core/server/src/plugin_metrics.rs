@@ -1,1 +1,90 @@
-//! The plugin host, counted for Prometheus: read when scraped.
+//! The plugin host, counted for Prometheus: read when scraped, nothing on the hot path.
+
+use std::sync::Arc;
+
+use hexa_host::PluginHost;
+use hexa_host::stats::{BUCKETS_US, CallOutcome, FunctionStats};
+use hexa_service::ops::metrics::Metrics;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+
+/// Adds the host's families to the registry.
+pub(crate) fn register(metrics: &Metrics, host: Arc<PluginHost>) {
+    let registered = metrics.registry().register(Box::new(HostCollector { host }));
+    registered.expect("metric names are unique");
+}
+
+struct HostCollector {
+    host: Arc<PluginHost>,
+}
+
+impl Collector for HostCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        // An unchecked collector: its families are made at each scrape.
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).expect("static metric options are valid")
+        };
+        let calls = counter("hexa_plugin_calls_total", "Driver calls.", &["plugin", "function", "outcome"]);
+        let faults = counter("hexa_plugin_faults_total", "Driver calls that cost their instance.", &["plugin", "kind"]);
+        let instances = IntGaugeVec::new(Opts::new("hexa_plugin_instances", "Driver instances."), &["plugin", "state"])
+            .expect("static metric options are valid");
+        let mut seconds = Vec::new();
+        for stats in self.host.stats() {
+            let plugin = stats.plugin.as_str();
+            for function in &stats.functions {
+                for (outcome, count) in CallOutcome::ALL.into_iter().zip(function.outcomes) {
+                    let labels = [plugin, function.function.as_str(), outcome.as_str()];
+                    calls.with_label_values(&labels).inc_by(count);
+                }
+                let of = |outcome: CallOutcome| function.outcomes[outcome as usize];
+                faults.with_label_values(&[plugin, "plugin"]).inc_by(of(CallOutcome::Fault));
+                faults.with_label_values(&[plugin, "host"]).inc_by(of(CallOutcome::HostError));
+                seconds.push(histogram(plugin, function));
+            }
+            instances.with_label_values(&[plugin, "live"]).set(stats.live as i64);
+            instances.with_label_values(&[plugin, "idle"]).set(stats.idle as i64);
+        }
+        let mut families = calls.collect();
+        families.extend(faults.collect());
+        families.extend(instances.collect());
+        if !seconds.is_empty() {
+            let mut family = MetricFamily::default();
+            family.set_name("hexa_plugin_call_seconds".to_owned());
+            family.set_help("Time of a driver call.".to_owned());
+            family.set_field_type(MetricType::HISTOGRAM);
+            family.set_metric(seconds);
+            families.push(family);
+        }
+        families
+    }
+}
+
+fn histogram(plugin: &str, stats: &FunctionStats) -> Metric {
+    let mut total = 0;
+    let mut buckets = Vec::with_capacity(BUCKETS_US.len());
+    for (bound, count) in BUCKETS_US.iter().zip(stats.buckets) {
+        total += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound as f64 / 1e6);
+        bucket.set_cumulative_count(total);
+        buckets.push(bucket);
+    }
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(stats.buckets.iter().sum());
+    histogram.set_sample_sum(stats.sum_ns as f64 / 1e9);
+    let label = |name: &str, value: &str| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value.to_owned());
+        pair
+    };
+    let mut metric = Metric::from_label(vec![label("function", stats.function.as_str()), label("plugin", plugin)]);
+    metric.set_histogram(histogram);
+    metric
+}

@@ -45,12 +45,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Limiter<K> {
     pub fn new(what: &'static str, rate: Rate) -> Self {
         let one = (rate.per / rate.burst.get()).max(Duration::from_nanos(1));
         let quota = Quota::with_period(one).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(rate.burst);
-        Self {
-            inner: RateLimiter::keyed(quota),
-            clock: DefaultClock::default(),
-            checks: AtomicU32::new(0),
-            what,
-        }
+        Self { inner: RateLimiter::keyed(quota), clock: DefaultClock::default(), checks: AtomicU32::new(0), what }
     }
 
     /// Takes one from the key's bucket, or says how long to wait (429 `rate_limited`).

@@ -18,7 +18,11 @@ pub trait Drivers: Send + Sync + 'static {
 
     /// Cold: fills in defaults and prepares the device's configuration. Blocks up to its limit; call it off the async
     /// threads.
-    fn validate_config(&self, ident: &DeviceIdent, config: &str) -> Result<Result<Accepted, Vec<FieldError>>, DriverError>;
+    fn validate_config(
+        &self,
+        ident: &DeviceIdent,
+        config: &str,
+    ) -> Result<Result<Accepted, Vec<FieldError>>, DriverError>;
 
     /// `plugin@version` that serves this class, for the device's stored driver version; none when there is none.
     fn version_for(&self, class: hexa_model::DeviceClass) -> Option<String>;

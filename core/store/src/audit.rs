@@ -147,7 +147,8 @@ impl Store {
         let sql = format!("select * from {BOTH} where seq > $1 order by seq limit $2");
         let (mut seq, mut prev, mut rows) = (0i64, GENESIS, 0u64);
         loop {
-            let chunk = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(seq).bind(CHUNK).fetch_all(self.readers()).await?;
+            let chunk =
+                sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(seq).bind(CHUNK).fetch_all(self.readers()).await?;
             if chunk.is_empty() {
                 return Ok(AuditCheck { rows, first_bad: None });
             }

@@ -169,15 +169,12 @@ impl Store {
     /// A page of devices, keyset-paged by key, with capabilities.
     pub async fn list_devices(&self, filter: DeviceFilter) -> Result<Vec<DeviceRow>, StoreError> {
         let after = filter.after.map_or(0, |k| k.0);
-        let rows = match filter.owner {
-            Some(owner) => {
-                let sql = "select * from devices where owner_id = $1 and id > $2 order by id limit $3";
-                sqlx::query(sql).bind(owner.0).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
-            }
-            None => {
-                let sql = "select * from devices where id > $1 order by id limit $2";
-                sqlx::query(sql).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
-            }
+        let rows = if let Some(owner) = filter.owner {
+            let sql = "select * from devices where owner_id = $1 and id > $2 order by id limit $3";
+            sqlx::query(sql).bind(owner.0).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
+        } else {
+            let sql = "select * from devices where id > $1 order by id limit $2";
+            sqlx::query(sql).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
         };
         let mut found = rows.iter().map(device).collect::<Result<Vec<_>, _>>()?;
         self.add_capabilities(&mut found).await?;

@@ -61,10 +61,12 @@ impl Store {
         let readers = pool(&path, &config, true).await?;
         let (head, tail_rows) = chain_head(&readers, &config.node).await?;
         // What a crash left open: nobody is connected yet.
-        sqlx::query("update devices set disconnected_at = last_seen_at where connected_at > coalesce(disconnected_at, 0)")
-            .execute(&cold)
-            .await
-            .map_err(StoreError::from)?;
+        sqlx::query(
+            "update devices set disconnected_at = last_seen_at where connected_at > coalesce(disconnected_at, 0)",
+        )
+        .execute(&cold)
+        .await
+        .map_err(StoreError::from)?;
         let connection = hot_connection(&path, config.durability).map_err(StoreError::from)?;
         let gate = Arc::new(Mutex::new(head));
         let (writer, end) = Writer::channel(tail_rows);
@@ -107,8 +109,7 @@ impl Store {
 /// Takes the data directory for this process. The lock goes with the process, however it ends.
 fn lock(path: &Path) -> Result<File, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -152,9 +153,8 @@ fn check(path: &Path, unclean: bool) -> Result<(), OpenError> {
         return Err(OpenError::Newer { path: path.to_owned(), found, known });
     }
     if unclean || size <= ALWAYS_CHECKED_BYTES {
-        let verdict: String = connection
-            .query_row("pragma quick_check(1)", [], |row| row.get(0))
-            .map_err(|e| corrupt(e.to_string()))?;
+        let verdict: String =
+            connection.query_row("pragma quick_check(1)", [], |row| row.get(0)).map_err(|e| corrupt(e.to_string()))?;
         if verdict != "ok" {
             return Err(corrupt(verdict));
         }

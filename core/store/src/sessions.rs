@@ -100,9 +100,8 @@ impl Tx {
             return Ok(None);
         };
         let uid: String = row.try_get("uid")?;
-        let time = |name: &str| -> Result<Option<TimeMs>, StoreError> {
-            Ok(row.try_get::<Option<i64>, _>(name)?.map(TimeMs))
-        };
+        let time =
+            |name: &str| -> Result<Option<TimeMs>, StoreError> { Ok(row.try_get::<Option<i64>, _>(name)?.map(TimeMs)) };
         Ok(Some(RefreshRow {
             id: row.try_get("id")?,
             family: row.try_get("family_id")?,

@@ -19,7 +19,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
     for path in super::files(&dir)?.into_iter().filter(|p| *p != index_file) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let number = name.split('-').next().filter(|n| n.len() == 4).and_then(|n| n.parse::<u32>().ok());
-        if number != Some(expected) || !name.ends_with(".md") {
+        if number != Some(expected) || path.extension().is_none_or(|e| e != "md") {
             let message = format!("expected {expected:04}-title.md here: numbers are consecutive");
             problems.push(Problem::new(root, &path, 1, message));
         }

@@ -49,7 +49,8 @@ pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
         }
         let Some((_, floor)) = FLOORS.iter().find(|(name, _)| *name == package.name) else { continue };
         if Version::parse(&package.version)? < Version::parse(floor)? {
-            let message = format!("{} {} is below {floor}: cargo update -p {}", package.name, package.version, package.name);
+            let message =
+                format!("{} {} is below {floor}: cargo update -p {}", package.name, package.version, package.name);
             problems.push(Problem::new(root, &path, 1, message));
         }
     }

@@ -39,7 +39,11 @@ pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
             problems.push(Problem::new(root, &path, 1, "begins without a module doc (//!) that says what it is for"));
         }
         for (number, line) in text.lines().enumerate() {
-            let note = ["TO", "FIX"].iter().zip(["DO", "ME"]).map(|(a, b)| format!("{a}{b}")).find(|n| line.contains(n.as_str()));
+            let note = ["TO", "FIX"]
+                .iter()
+                .zip(["DO", "ME"])
+                .map(|(a, b)| format!("{a}{b}"))
+                .find(|n| line.contains(n.as_str()));
             if let Some(note) = note.filter(|_| !line.contains("(#")) {
                 let message = format!("{note} without an issue, such as {note}(#12)");
                 problems.push(Problem::new(root, &path, number + 1, message));
@@ -64,7 +68,7 @@ fn limit(path: &str) -> usize {
         800
     } else if path.contains("/routes/") || (path.starts_with("plugins/") && path.ends_with("driver.rs")) {
         400
-    } else if path.ends_with(".ts") || path.ends_with(".tsx") {
+    } else if Path::new(path).extension().is_some_and(|e| e == "ts" || e == "tsx") {
         350
     } else {
         500

@@ -63,10 +63,7 @@ pub(super) async fn login(
     Ok(tokens(StatusCode::OK, &signed_in))
 }
 
-pub(super) async fn refresh(
-    State(state): State<ApiState>,
-    Json(request): Json<RefreshRequest>,
-) -> ApiResult<Response> {
+pub(super) async fn refresh(State(state): State<ApiState>, Json(request): Json<RefreshRequest>) -> ApiResult<Response> {
     let signed_in = state.services.auth.refresh(&request.refresh_token).await?;
     Ok(tokens(StatusCode::OK, &signed_in))
 }

@@ -40,21 +40,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum ClientFrame {
-    Subscribe {
-        devices: Option<Vec<String>>,
-    },
-    SetRelay {
-        id: Option<String>,
-        device_uid: String,
-        relay: u16,
-        state: bool,
-        for_ms: Option<u32>,
-    },
-    SetAllRelays {
-        id: Option<String>,
-        device_uid: String,
-        state: bool,
-    },
+    Subscribe { devices: Option<Vec<String>> },
+    SetRelay { id: Option<String>, device_uid: String, relay: u16, state: bool, for_ms: Option<u32> },
+    SetAllRelays { id: Option<String>, device_uid: String, state: bool },
     Ping {},
 }
 

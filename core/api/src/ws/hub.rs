@@ -271,11 +271,8 @@ mod tests {
     use super::*;
 
     fn changed(owner: i64, version: u64) -> Event {
-        let device = EventDevice {
-            key: DeviceKey(7),
-            uid: DeviceUid::parse("hx1").unwrap(),
-            owner: Some(UserKey(owner)),
-        };
+        let device =
+            EventDevice { key: DeviceKey(7), uid: DeviceUid::parse("hx1").unwrap(), owner: Some(UserKey(owner)) };
         let state = RelayState { index: 0, on: true, version, updated_at: TimeMs(0) };
         Event::RelayChanged { device, relays: smallvec![state], source: Source::Api, command: None, at: TimeMs(0) }
     }

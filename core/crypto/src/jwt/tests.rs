@@ -18,11 +18,7 @@ fn good() -> Value {
 
 /// Signs any header and claims with our secret: what an attacker with a signing oracle, or a careless issuer, makes.
 fn forge(header: &Value, claims: &Value, secret: &[u8]) -> String {
-    let body = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header.to_string()),
-        URL_SAFE_NO_PAD.encode(claims.to_string())
-    );
+    let body = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
     let sig = jsonwebtoken::crypto::sign(body.as_bytes(), &EncodingKey::from_secret(secret), Algorithm::HS256).unwrap();
     format!("{body}.{sig}")
 }

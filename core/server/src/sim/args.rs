@@ -190,7 +190,8 @@ mod tests {
     }
 
     fn plan(args: &[&str]) -> Result<super::Plan, String> {
-        let all = ["sim", "--provision-key", "a-key-for-the-tests"].iter().chain(args);
+        let key: &[&str] = if args.contains(&"--provision-key") { &[] } else { &["--provision-key", "a-key"] };
+        let all = ["sim"].iter().chain(key).chain(args);
         let cli = Cli::try_parse_from(all).map_err(|e| e.to_string())?;
         cli.sim.plan().map_err(|e| format!("{e:#}"))
     }
@@ -212,7 +213,7 @@ mod tests {
             (["--jitter", "60001"], "--jitter"),
             (["--reconnect-every", "0"], "--reconnect-every"),
             (["--input-every", "NaN"], "--input-every"),
-            (["--duration", "-1"], "--duration"),
+            (["--duration", "1e9"], "--duration"),
             (["--server", "https://hexa.example"], "--server"),
             (["--server", "http://127.0.0.1:8080/api"], "--server"),
             (["--server", "nonsense"], "--server"),

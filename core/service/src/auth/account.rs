@@ -65,7 +65,10 @@ fn normalize_email(email: &str) -> Result<String> {
 fn check_password(password: &SecretString) -> Result<()> {
     let length = password.expose_secret().chars().count();
     if !(12..=128).contains(&length) {
-        return Err(Error::validation("password", format!("a password has 12 to 128 characters; this one has {length}")));
+        return Err(Error::validation(
+            "password",
+            format!("a password has 12 to 128 characters; this one has {length}"),
+        ));
     }
     Ok(())
 }
@@ -93,8 +96,7 @@ impl Auth {
             return Err(email_taken());
         }
         let plain = new.password;
-        let password_hash =
-            self.hash(move || password::hash(plain.expose_secret())).await?.map_err(Error::internal)?;
+        let password_hash = self.hash(move || password::hash(plain.expose_secret())).await?.map_err(Error::internal)?;
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let role = match &new.bootstrap_secret {
@@ -117,8 +119,7 @@ impl Auth {
         let actor = Actor::User { key, id, role };
         let entry = AuditEntry::event(now, actor, Source::Api, "account.registered");
         tx.audit(&entry.details(&json!({ "role": role.as_str() }))).await?;
-        let account =
-            Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
+        let account = Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
         let signed_in = self.sign_in(&mut tx, account, origin).await?;
         tx.commit().await?;
         Ok(signed_in)

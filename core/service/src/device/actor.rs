@@ -296,7 +296,9 @@ async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<Arc<[u8]
 /// The error that callers see (plugins.md 4.3 and 4.10).
 pub(crate) fn driver_error(error: DriverError) -> Error {
     match error {
-        DriverError::Unsupported(what) => Error::new(ErrorCode::UnsupportedCommand, format!("the device cannot do this: {what}")),
+        DriverError::Unsupported(what) => {
+            Error::new(ErrorCode::UnsupportedCommand, format!("the device cannot do this: {what}"))
+        }
         DriverError::InvalidArgument(what) => Error::new(ErrorCode::ValidationError, what),
         DriverError::Malformed { message, .. } => Error::new(ErrorCode::ValidationError, message),
         DriverError::NotReady(what) => Error::new(ErrorCode::DeviceNotReady, what),
@@ -305,7 +307,8 @@ pub(crate) fn driver_error(error: DriverError) -> Error {
         }
         DriverError::Fault(fault) => {
             tracing::error!(plugin.id = %fault.plugin, plugin.version = %fault.version, kind = fault.kind, reason = %fault.message, "driver fault");
-            let limit = fault.limit.map(|l| serde_json::json!({"limit": l.limit, "allowed": l.allowed, "actual": l.actual}));
+            let limit =
+                fault.limit.map(|l| serde_json::json!({"limit": l.limit, "allowed": l.allowed, "actual": l.actual}));
             Error::new(ErrorCode::DriverFault, "the device's driver failed; nothing was sent").details(
                 serde_json::json!({"plugin": fault.plugin, "version": fault.version, "kind": fault.kind, "limit": limit}),
             )

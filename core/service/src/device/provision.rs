@@ -161,7 +161,8 @@ fn check(new: &Registration) -> Result<()> {
         return Err(Error::validation("serial", "a serial has 1 to 64 of A-Z a-z 0-9 _ -"));
     }
     if let Some(capabilities) = &new.capabilities {
-        let fits = |c: &String| !c.is_empty() && c.len() <= 32 && c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let fits =
+            |c: &String| !c.is_empty() && c.len() <= 32 && c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         if capabilities.len() > 16 || !capabilities.iter().all(fits) {
             let what = "at most 16 capabilities of 1 to 32 lower-case letters and _";
             return Err(Error::validation("capabilities", what));

@@ -76,7 +76,8 @@ impl Registry {
         let Some(row) = self.store.device_by_uid(uid).await? else { return Ok(None) };
         let states = self.store.relay_states(row.key).await?;
         // Two loads may race; the first one in the map is the one everybody gets.
-        let entry = self.shard(uid).write().entry(uid.clone()).or_insert_with(|| Arc::new(Live::new(row, &states))).clone();
+        let entry =
+            self.shard(uid).write().entry(uid.clone()).or_insert_with(|| Arc::new(Live::new(row, &states))).clone();
         Ok(Some(entry))
     }
 

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use hexa_model::{Outcome, Source};
-use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 /// Where the latency buckets end, in seconds.
-const LATENCY_BUCKETS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LATENCY_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All of the house's own counters, registered once.
 #[derive(Debug)]
@@ -55,8 +56,12 @@ impl Metrics {
     /// Registers everything.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let commands =
-            counter_vec(&registry, "hexa_commands_total", "Relay commands by source and outcome.", &["source", "outcome"]);
+        let commands = counter_vec(
+            &registry,
+            "hexa_commands_total",
+            "Relay commands by source and outcome.",
+            &["source", "outcome"],
+        );
         let command_seconds = HistogramVec::new(
             HistogramOpts::new("hexa_command_seconds", "Time from acceptance to the end of a relay command.")
                 .buckets(LATENCY_BUCKETS.to_vec()),
@@ -95,7 +100,10 @@ impl Metrics {
             reports: counter_vec(&registry, "hexa_state_reports_total", "State reports by result.", &["result"]),
             malformed_frames: counter("hexa_malformed_frames_total", "Device frames that were not understood."),
             takeovers: counter("hexa_session_takeovers_total", "Device sessions replaced by a newer one."),
-            conflated: counter("hexa_client_conflated_total", "State events folded into a later one for a slow client."),
+            conflated: counter(
+                "hexa_client_conflated_total",
+                "State events folded into a later one for a slow client.",
+            ),
             broadcast_encodes: counter("hexa_broadcast_encodes_total", "Encodings of broadcast frames."),
             broadcast_frames: counter("hexa_broadcast_frames_total", "Broadcast frames handed to clients."),
             command_errors: counter_vec(

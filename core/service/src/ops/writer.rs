@@ -47,7 +47,11 @@ impl Collector for WriterCollector {
         families.extend(counter("hexa_writer_rows_total", "Writes committed in groups.", stats.rows));
         families.extend(counter("hexa_writer_statements_total", "Statements run in group commits.", stats.statements));
         families.extend(gauge("hexa_writer_queue", "Writes waiting for the next group.", stats.queued));
-        families.extend(gauge("hexa_audit_tail_rows", "Audit rows not yet moved to the indexed table.", stats.tail_rows));
+        families.extend(gauge(
+            "hexa_audit_tail_rows",
+            "Audit rows not yet moved to the indexed table.",
+            stats.tail_rows,
+        ));
         families.extend(batch_sizes(&stats.batch_sizes));
         families
     }

@@ -132,7 +132,9 @@ async fn send(
     let expires_at = now.plus(services.config.relay.timeout);
     let new = NewCommand::new(id, command.action, by, live.owner(), ending.accepted, expires_at);
     let Some(reply) = live.pending.lock().submit(new) else {
-        return Err(Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end").retry_after(1));
+        return Err(
+            Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end").retry_after(1)
+        );
     };
     session.wake.notify_one();
     Ok((id, reply))
@@ -147,7 +149,8 @@ async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: o
     let timed_out = live.pending.lock().time_out(id);
     let Some(command) = timed_out else { return reply.await.unwrap_or_else(gone) };
     let took = services.clock.monotonic().saturating_sub(command.accepted);
-    let row = Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
+    let row =
+        Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
     services.audit.write(live.key, primary_row(services, live, id, &row, Outcome::Timeout, took)).await;
     let ms = services.config.relay.timeout.as_millis();
     Ended::Failed(Error::new(
@@ -219,7 +222,8 @@ pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: Ack) -
 pub(crate) fn answered(services: &Services, live: &Live, command: OpenCommand, ack: &Ack) {
     let took = services.clock.monotonic().saturating_sub(command.accepted);
     let id = command.id;
-    let row = Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
+    let row =
+        Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
     // The lock spans the hand-over to the writer, so that two answers reach the disk in the order of their projection.
     let mut cache = live.cache.lock();
     let (outcome, sets) = judge(&cache, live.relay_count, command.action, ack);
@@ -394,7 +398,8 @@ fn rejection(reason: Option<(RejectReason, Option<String>)>) -> Error {
 /// The relays that a command was about, with their latest versions: from its own commit, else (noop) from the cache.
 fn shown(live: &Live, action: RelayAction, committed: &RelayStates) -> RelayStates {
     let cache = live.cache.lock();
-    let indexes: SmallVec<[u16; 4]> = action.index().map_or_else(|| (0..live.relay_count).collect(), |i| smallvec::smallvec![i]);
+    let indexes: SmallVec<[u16; 4]> =
+        action.index().map_or_else(|| (0..live.relay_count).collect(), |i| smallvec::smallvec![i]);
     indexes
         .into_iter()
         .filter_map(|i| committed.iter().find(|s| s.index == i).copied().or_else(|| cache.get(i)))

@@ -197,12 +197,8 @@ impl Pending {
     pub fn time_out(&mut self, id: CommandId) -> Option<OpenCommand> {
         let command = self.withdraw(id)?;
         if let Stage::Written(token) = &command.stage {
-            let open_end = Some(TimedOut {
-                id,
-                action: command.action,
-                actor: command.actor,
-                accepted: command.accepted,
-            });
+            let open_end =
+                Some(TimedOut { id, action: command.action, actor: command.actor, accepted: command.accepted });
             self.remember(Recent { id, token: token.clone(), open_end });
         }
         Some(command)
@@ -227,9 +223,7 @@ impl Pending {
     /// Open, written commands whose target the predicate sees in a report: they are answered by it.
     pub fn shown(&mut self, shows: impl Fn(RelayAction) -> bool) -> Vec<OpenCommand> {
         let mut ended = Vec::new();
-        while let Some(at) =
-            self.open.iter().position(|c| matches!(c.stage, Stage::Written(_)) && shows(c.action))
-        {
+        while let Some(at) = self.open.iter().position(|c| matches!(c.stage, Stage::Written(_)) && shows(c.action)) {
             ended.push(self.answer(at));
         }
         ended
@@ -237,10 +231,7 @@ impl Pending {
 
     /// Timed-out commands without a follow-up whose target the predicate sees in a report, oldest first.
     pub fn healed(&mut self, shows: impl Fn(RelayAction) -> bool) -> Vec<TimedOut> {
-        self.recent
-            .iter_mut()
-            .filter_map(|r| r.open_end.take_if(|t| shows(t.action)))
-            .collect()
+        self.recent.iter_mut().filter_map(|r| r.open_end.take_if(|t| shows(t.action))).collect()
     }
 
     /// Everything that is open and not yet written (the connection went), or all of it (released, deleted, stopping).
@@ -282,17 +273,7 @@ impl NewCommand {
         expires_at: TimeMs,
     ) -> Self {
         let (source, actor) = by;
-        Self(OpenCommand {
-            id,
-            action,
-            source,
-            actor,
-            owner,
-            accepted,
-            expires_at,
-            waiter: None,
-            stage: Stage::Queued,
-        })
+        Self(OpenCommand { id, action, source, actor, owner, accepted, expires_at, waiter: None, stage: Stage::Queued })
     }
 }
 

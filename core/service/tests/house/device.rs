@@ -85,7 +85,8 @@ async fn fifty_users_race_one_code_and_one_gets_the_device() {
 async fn a_token_is_good_until_it_is_rotated_and_the_new_one_used() {
     let house = House::new().await;
     let (live, old) = house.claimed(1).await;
-    let good = async |token: &str| provision::authenticate(&house.services, live.uid.as_str(), &token.into()).await.is_ok();
+    let good =
+        async |token: &str| provision::authenticate(&house.services, live.uid.as_str(), &token.into()).await.is_ok();
     assert!(good(&old).await);
     assert!(!good("hxd_wrong").await);
     let rotated = claim::rotate_token(&house.services, &house.user, &live).await.unwrap();

@@ -1,5 +1,7 @@
 //! The rooms together, with a real store in a temporary folder, a driver in plain Rust, and devices without sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected comes")]
+
 mod device;
 mod relay;
 mod rig;

@@ -21,7 +21,10 @@ async fn an_acknowledged_command_is_stored_audited_and_heard_of() {
     assert!(house.heard().is_empty(), "nothing is told before the ack");
     device.say(&format!("ack {}", words[1])).await;
     let done = asked.await.unwrap().unwrap();
-    assert_eq!((done.outcome, done.relays[0].index, done.relays[0].on, done.relays[0].version), (Outcome::Executed, 2, true, 1));
+    assert_eq!(
+        (done.outcome, done.relays[0].index, done.relays[0].on, done.relays[0].version),
+        (Outcome::Executed, 2, true, 1)
+    );
     assert_eq!(house.heard(), [(true, 1)]);
     assert_eq!(house.rows(&device.live).await, [row("set_relay", "executed", false)]);
     let stored = house.services.store.command_result(done.command).await.unwrap().unwrap();

@@ -36,12 +36,7 @@ pub(crate) struct PlainDriver {
 fn relays<'a>(words: impl Iterator<Item = &'a str>) -> Vec<ReportedRelay> {
     words
         .filter_map(|w| w.split_once('='))
-        .map(|(i, on)| ReportedRelay {
-            index: i.parse().unwrap(),
-            on: on == "1",
-            source: None,
-            timer_ends_in_ms: None,
-        })
+        .map(|(i, on)| ReportedRelay { index: i.parse().unwrap(), on: on == "1", source: None, timer_ends_in_ms: None })
         .collect()
 }
 
@@ -217,12 +212,8 @@ impl House {
 }
 
 pub(crate) async fn sign_up(services: &Services, email: &str) -> Principal {
-    let new = Registration {
-        email: email.into(),
-        password: "a long password".into(),
-        name: None,
-        bootstrap_secret: None,
-    };
+    let new =
+        Registration { email: email.into(), password: "a long password".into(), name: None, bootstrap_secret: None };
     let signed_in = services.auth.register(new, Origin::default()).await.unwrap();
     services.auth.authenticate(signed_in.access_token.expose_secret()).await.unwrap()
 }

@@ -118,8 +118,7 @@ fn one(
     if !write.relays.is_empty() {
         let mut upsert = connection.prepare_cached(UPSERT_RELAY)?;
         for set in &write.relays {
-            let version: i64 =
-                upsert.query_row(params![write.device.0, set.index, set.on, at.0], |row| row.get(0))?;
+            let version: i64 = upsert.query_row(params![write.device.0, set.index, set.on, at.0], |row| row.get(0))?;
             relays.push(RelayState { index: set.index, on: set.on, version: version as u64, updated_at: at });
             cost.statements += 1;
         }
@@ -157,10 +156,7 @@ fn one(
 }
 
 /// Writes what sessions noted, in one transaction.
-pub(super) fn save_notes<'a>(
-    connection: &Connection,
-    notes: impl Iterator<Item = &'a Seen>,
-) -> Result<(), StoreError> {
+pub(super) fn save_notes<'a>(connection: &Connection, notes: impl Iterator<Item = &'a Seen>) -> Result<(), StoreError> {
     let done = (|| {
         connection.prepare_cached("begin immediate")?.execute([])?;
         let mut save = connection.prepare_cached(SAVE_SEEN)?;
