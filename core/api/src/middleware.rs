@@ -11,7 +11,7 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use hexa_model::ErrorCode;
 use hexa_service::Error;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::error::{Carried, respond};
 use crate::state::ApiState;
@@ -53,19 +53,21 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     request.extensions_mut().insert(id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let failed = match outcome {
-        Ok(mut response) => response.extensions_mut().remove::<Carried>().map(|c| c.0).ok_or(response),
+    let (carried, mut response) = match outcome {
+        Ok(mut response) => (response.extensions_mut().remove::<Carried>().map(|c| c.0), response),
         // The panic itself was logged by the hook; the caller learns only where to look.
-        Err(_) => Ok(Arc::new(Error::internal("a handler panicked"))),
+        Err(_) => (Some(Arc::new(Error::internal("a handler panicked"))), Response::default()),
     };
-    let mut response = match failed {
-        Ok(error) => {
-            state.services.metrics.api_errors.with_label_values(&[error.code.name()]).inc();
-            log(&error, &id, &method, &path);
-            respond(&error, id.as_str())
+    if let Some(error) = carried {
+        state.services.metrics.api_errors.with_label_values(&[error.code.name()]).inc();
+        log(&error, &id, &method, &path);
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = respond(&error, id.as_str());
+        // What the router knows and an error does not: the methods of this route (RFC 9110 section 15.5.6).
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
         }
-        Err(response) => response,
-    };
+    }
     response.headers_mut().insert(X_REQUEST_ID.clone(), id.0);
     response
 }

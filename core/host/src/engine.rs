@@ -19,9 +19,14 @@ pub struct EngineError {
     reason: String,
 }
 
+impl EngineError {
+    pub(crate) fn new(reason: &dyn std::fmt::Display) -> Self {
+        Self { reason: reason.to_string() }
+    }
+}
+
 /// An engine with its ticking thread, which ends soon after the engine and everything made from it are gone.
 pub(crate) fn new() -> Result<Engine, EngineError> {
-    let fail = |why: &dyn std::fmt::Display| EngineError { reason: why.to_string() };
     let config = hardened();
     let mut pooled = config.clone();
     pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
@@ -29,12 +34,12 @@ pub(crate) fn new() -> Result<Engine, EngineError> {
         Ok(engine) => engine,
         Err(reason) => {
             tracing::warn!(%reason, "plugins run without pooled memory, which is slower: too little address space");
-            Engine::new(&config).map_err(|e| fail(&e))?
+            Engine::new(&config).map_err(|e| EngineError::new(&e))?
         }
     };
     let weak = engine.weak();
     // An OS thread and not a task: a blocked runtime must not stop the guests' clock.
-    std::thread::Builder::new().name("plugin-epoch".into()).spawn(move || tick(&weak)).map_err(|e| fail(&e))?;
+    std::thread::Builder::new().name("plugin-epoch".into()).spawn(move || tick(&weak)).map_err(|e| EngineError::new(&e))?;
     Ok(engine)
 }
 

@@ -82,14 +82,19 @@ impl PluginLog {
         };
         let (id, version) = (self.id.as_str(), self.version.as_str());
         if dropped_before > 0 {
-            tracing::warn!(target: "plugin", plugin.id = id, lines = dropped_before, "log lines over the rate dropped");
+            tracing::warn!(target: "plugin", { plugin.id = id, lines = dropped_before }, "log lines over the rate dropped");
+        }
+        macro_rules! at {
+            ($level:ident) => {
+                tracing::$level!(target: "plugin", { plugin.id = id, plugin.version = version, device.uid = device }, "{line}")
+            };
         }
         match level {
-            Level::Trace => tracing::trace!(target: "plugin", plugin.id = id, plugin.version = version, device.uid = device, "{line}"),
-            Level::Debug => tracing::debug!(target: "plugin", plugin.id = id, plugin.version = version, device.uid = device, "{line}"),
-            Level::Info => tracing::info!(target: "plugin", plugin.id = id, plugin.version = version, device.uid = device, "{line}"),
-            Level::Warn => tracing::warn!(target: "plugin", plugin.id = id, plugin.version = version, device.uid = device, "{line}"),
-            Level::Error => tracing::error!(target: "plugin", plugin.id = id, plugin.version = version, device.uid = device, "{line}"),
+            Level::Trace => at!(trace),
+            Level::Debug => at!(debug),
+            Level::Info => at!(info),
+            Level::Warn => at!(warn),
+            Level::Error => at!(error),
         }
     }
 

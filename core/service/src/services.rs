@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hexa_model::{Actor, Clock, CommandId, Role};
+use hexa_model::{Actor, Clock, CommandId, RelayAction, Role};
 use hexa_store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -93,9 +93,12 @@ impl Services {
         }
     }
 
-    /// An open command: its device, when this process has it.
-    pub fn open_command(&self, id: CommandId) -> Option<Arc<Live>> {
-        self.registry.connected().into_iter().find(|live| live.pending.lock().contains(id))
+    /// A command that has no row yet: where and what, when this process has it.
+    pub fn open_command(&self, id: CommandId) -> Option<(Arc<Live>, RelayAction)> {
+        self.registry.connected().into_iter().find_map(|live| {
+            let action = live.pending.lock().action_of(id)?;
+            Some((live, action))
+        })
     }
 }
 

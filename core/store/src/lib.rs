@@ -81,8 +81,11 @@ impl Store {
         &self.inner.writer
     }
 
-    /// Whether the database answers a read.
+    /// Whether the database answers a read, and its writer is alive.
     pub async fn health(&self) -> Result<(), StoreError> {
+        if !self.writer_alive() {
+            return Err(StoreError::closed());
+        }
         sqlx::query("select 1").execute(self.readers()).await?;
         Ok(())
     }

@@ -81,6 +81,11 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Whether the writer's thread is there to take writes.
+    pub(crate) fn writer_alive(&self) -> bool {
+        self.inner.thread.lock().as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Writes what is queued and noted, stops the writer, folds the log into the file and marks the stop as clean.
     pub async fn close(&self) {
         let thread = self.inner.thread.lock().take();

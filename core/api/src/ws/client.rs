@@ -59,16 +59,10 @@ pub(crate) async fn connect(
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES).on_upgrade(move |socket| async move {
         let session = ClientSession::new(user.account.key);
-        state.hub.join(&session);
-        let client = Client {
-            state: state.clone(),
-            user,
-            session: Arc::clone(&session),
-            request,
-            open: Arc::new(Semaphore::new(MAX_OPEN_COMMANDS)),
-        };
+        let _joined = state.hub.join(&session);
+        let client =
+            Client { state: state.clone(), user, session, request, open: Arc::new(Semaphore::new(MAX_OPEN_COMMANDS)) };
         client.run(socket).await;
-        state.hub.leave(&session);
     }))
 }
 

@@ -58,6 +58,18 @@ struct ClientState {
     closing: bool,
 }
 
+/// A session's place in the hub.
+pub(crate) struct Joined {
+    hub: Arc<Hub>,
+    session: Arc<ClientSession>,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.hub.leave(&self.session);
+    }
+}
+
 /// What a client's task takes at once.
 pub(crate) struct Taken {
     pub(crate) frames: VecDeque<(Option<DeviceKey>, Utf8Bytes)>,
@@ -147,12 +159,14 @@ impl Hub {
         Self { by_owner: RwLock::default(), metrics }
     }
 
-    pub(crate) fn join(&self, session: &Arc<ClientSession>) {
+    /// The session hears events until the guard is dropped, also when its task panics.
+    pub(crate) fn join(self: &Arc<Self>, session: &Arc<ClientSession>) -> Joined {
         self.by_owner.write().entry(session.user).or_default().push(Arc::clone(session));
         self.metrics.client_sessions.inc();
+        Joined { hub: Arc::clone(self), session: Arc::clone(session) }
     }
 
-    pub(crate) fn leave(&self, session: &Arc<ClientSession>) {
+    fn leave(&self, session: &Arc<ClientSession>) {
         let mut by_owner = self.by_owner.write();
         if let Some(sessions) = by_owner.get_mut(&session.user) {
             sessions.retain(|s| !Arc::ptr_eq(s, session));
@@ -277,22 +291,22 @@ mod tests {
         Event::RelayChanged { device, relays: smallvec![state], source: Source::Api, command: None, at: TimeMs(0) }
     }
 
-    fn hub() -> (Hub, Arc<ClientSession>) {
-        let hub = Hub::new(Arc::new(Metrics::new()));
+    fn hub() -> (Arc<Hub>, Arc<ClientSession>, Joined) {
+        let hub = Arc::new(Hub::new(Arc::new(Metrics::new())));
         let session = ClientSession::new(UserKey(1));
-        hub.join(&session);
+        let joined = hub.join(&session);
         session.subscribe(None);
-        (hub, session)
+        (hub, session, joined)
     }
 
     #[test]
     fn an_event_is_encoded_once_for_all_of_its_owners_clients_and_nobody_else() {
-        let (hub, first) = hub();
+        let (hub, first, _joined) = hub();
         let (second, foreign) = (ClientSession::new(UserKey(1)), ClientSession::new(UserKey(2)));
-        for s in [&second, &foreign] {
-            hub.join(s);
+        let _others = [&second, &foreign].map(|s| {
             s.subscribe(None);
-        }
+            hub.join(s)
+        });
         hub.on_event(&changed(1, 1));
         assert_eq!(hub.metrics.broadcast_encodes.get(), 1);
         assert_eq!((first.take().frames.len(), second.take().frames.len()), (1, 1));
@@ -301,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_client_that_does_not_read_costs_a_bounded_queue_and_one_fresh_state() {
-        let (hub, session) = hub();
+        let (hub, session, _joined) = hub();
         for version in 1..=1000 {
             hub.on_event(&changed(1, version));
         }
@@ -312,8 +326,8 @@ mod tests {
 
     #[test]
     fn nothing_is_encoded_for_nobody() {
-        let (hub, session) = hub();
-        hub.leave(&session);
+        let (hub, _session, joined) = hub();
+        drop(joined);
         hub.on_event(&changed(1, 1));
         assert_eq!(hub.metrics.broadcast_encodes.get(), 0);
         assert!(hub.by_owner.read().is_empty());

@@ -1,6 +1,203 @@
-wasmtime::component::bindgen!({
-    path: ["../../sdk/wit/core.wit", "../../sdk/wit/driver.wit"],
-    world: "hexa:driver/driver",
-    ownership: Borrowing { duplicate_if_necessary: true },
-    imports: { default: trappable },
-});
+//! `hexa:driver@0.1`: values in, checked values out.
+
+mod values;
+
+use hexa_model::driver::{
+    Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverCommand, DriverError, Encoded, FieldError, Frame,
+};
+use hexa_model::{RelayAction, TimeMs};
+use wasmtime::Store;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::check::{self, Check};
+use crate::fault::Broken;
+use crate::instance::GuestState;
+use crate::log::Level;
+use crate::wit::v0_1::raw::hexa::core::log;
+use crate::wit::v0_1::raw::hexa::driver::types;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; which of these it breaks changes with the generator"
+)]
+mod raw {
+    wasmtime::component::bindgen!({
+        path: ["../../sdk/wit/core.wit", "../../sdk/wit/driver.wit"],
+        world: "hexa:driver/driver",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        imports: { default: trappable },
+    });
+}
+
+/// What a call gives: a result, the driver's own no, or a broken guest.
+pub(crate) type Answer<T> = Result<Result<T, DriverError>, Broken>;
+
+/// Packages and interfaces that a driver of this version may import beside the tiny WASI.
+pub(crate) const IMPORTS: [&str; 3] = ["hexa:core/log@0.1.", "hexa:core/types@0.1.", "hexa:driver/types@0.1."];
+
+/// Adds what a driver of this version may import beside the tiny WASI.
+pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    raw::Driver::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
+}
+
+/// A component that fits the world, ready to be instantiated.
+pub(crate) struct Pre(raw::DriverPre<GuestState>);
+
+impl Pre {
+    pub(crate) fn new(linker: &Linker<GuestState>, component: &Component) -> wasmtime::Result<Self> {
+        Ok(Self(raw::DriverPre::new(linker.instantiate_pre(component)?)?))
+    }
+
+    pub(crate) fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Bound> {
+        Ok(Bound(self.0.instantiate(store)?))
+    }
+}
+
+/// The exports of one instance.
+pub(crate) struct Bound(raw::Driver);
+
+impl Bound {
+    pub(crate) fn describe(&self, store: &mut Store<GuestState>) -> wasmtime::Result<String> {
+        self.0.hexa_driver_catalog().call_describe(store)
+    }
+
+    pub(crate) fn open_session(
+        &self,
+        store: &mut Store<GuestState>,
+        check: &Check<'_>,
+        call: &DriverCall<'_>,
+    ) -> Answer<Decoded> {
+        match self.0.hexa_driver_codec().call_open_session(store, ctx(call))? {
+            Ok(decoded) => Ok(Ok(values::decoded(decoded, check)?)),
+            Err(error) => Ok(Err(values::codec_error(error, check)?)),
+        }
+    }
+
+    pub(crate) fn encode_command(
+        &self,
+        store: &mut Store<GuestState>,
+        check: &Check<'_>,
+        call: &DriverCall<'_>,
+        envelope: &CommandEnvelope,
+    ) -> Answer<Encoded> {
+        match self.0.hexa_driver_codec().call_encode_command(store, ctx(call), command(envelope))? {
+            Ok(encoded) => Ok(Ok(values::encoded(encoded, check, envelope)?)),
+            Err(error) => Ok(Err(values::codec_error(error, check)?)),
+        }
+    }
+
+    pub(crate) fn decode_message(
+        &self,
+        store: &mut Store<GuestState>,
+        check: &Check<'_>,
+        call: &DriverCall<'_>,
+        channel: &str,
+        message: &Frame,
+    ) -> Answer<Decoded> {
+        let message = match message {
+            Frame::Text(text) => types::FrameParam::Text(text),
+            Frame::Binary(bytes) => types::FrameParam::Binary(bytes),
+        };
+        match self.0.hexa_driver_codec().call_decode_message(store, ctx(call), channel, message)? {
+            Ok(decoded) => Ok(Ok(values::decoded(decoded, check)?)),
+            Err(error) => Ok(Err(values::codec_error(error, check)?)),
+        }
+    }
+
+    pub(crate) fn validate_config(
+        &self,
+        store: &mut Store<GuestState>,
+        check: &Check<'_>,
+        ident: &DeviceIdent,
+        config: &str,
+    ) -> Answer<Result<Accepted, Vec<FieldError>>> {
+        let ident = types::DeviceIdent {
+            uid: ident.uid.as_str(),
+            class: ident.class.as_str(),
+            model: ident.model.as_deref(),
+            hardware: ident.hardware.as_deref(),
+            firmware: ident.firmware.as_deref(),
+            relay_count: u32::from(ident.relay_count),
+            input_count: u32::from(ident.input_count),
+            attrs: &[],
+        };
+        let answer = self.0.hexa_driver_catalog().call_validate_config(store, ident, config)?;
+        match answer {
+            Ok(accepted) => {
+                let accepted = Accepted {
+                    config: accepted.config,
+                    prepared: accepted.prepared,
+                    durable: accepted.durable,
+                };
+                check.accepted(&accepted)?;
+                Ok(Ok(Ok(accepted)))
+            }
+            Err(errors) => {
+                let cut = |e: raw::exports::hexa::driver::catalog::FieldError| FieldError {
+                    path: check::cut(e.path),
+                    message: check::cut(e.message),
+                };
+                Ok(Ok(Err(errors.into_iter().take(crate::limits::EVENTS).map(cut).collect())))
+            }
+        }
+    }
+}
+
+fn ctx<'a>(call: &DriverCall<'a>) -> types::DeviceCtx<'a> {
+    types::DeviceCtx {
+        now_ms: epoch(call.now),
+        session: call.session.map(|s| types::SessionInfo {
+            id: &s.id,
+            heartbeat_s: s.heartbeat_s,
+            desired_config_version: s.desired_config_version,
+        }),
+        prepared: call.prepared,
+        volatile: call.volatile,
+        durable: call.durable,
+    }
+}
+
+fn command(envelope: &CommandEnvelope) -> types::CommandEnvelope<'_> {
+    let command = match &envelope.command {
+        DriverCommand::Relay(RelayAction::Set { index, on, for_ms }) => {
+            types::Command::SetRelay(types::RelayTarget { index: u32::from(*index), on: *on, for_ms: *for_ms })
+        }
+        DriverCommand::Relay(RelayAction::SetAll { on }) => types::Command::SetAllRelays(*on),
+        DriverCommand::RequestState => types::Command::RequestState,
+        DriverCommand::Identify => types::Command::Identify,
+        DriverCommand::Custom { name, args } => types::Command::Custom(types::CustomCommand { name, args }),
+    };
+    types::CommandEnvelope { id: &envelope.id, command, expires_at_ms: epoch(envelope.expires_at) }
+}
+
+/// The contract's times are unsigned; before 1970 counts as 1970.
+fn epoch(time: TimeMs) -> u64 {
+    u64::try_from(time.0).unwrap_or(0)
+}
+
+impl log::Host for GuestState {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.say(host_level(level), &message);
+        Ok(())
+    }
+
+    fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
+        Ok(host_level(level).enabled())
+    }
+}
+
+fn host_level(level: log::Level) -> Level {
+    match level {
+        log::Level::Trace => Level::Trace,
+        log::Level::Debug => Level::Debug,
+        log::Level::Info => Level::Info,
+        log::Level::Warn => Level::Warn,
+        log::Level::Error => Level::Error,
+    }
+}
+
+impl raw::hexa::core::types::Host for GuestState {}
+impl types::Host for GuestState {}

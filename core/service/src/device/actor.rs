@@ -318,6 +318,13 @@ pub(crate) fn driver_error(error: DriverError) -> Error {
     }
 }
 
+/// Also when its task panics: a session without a task must not stay registered.
+impl Drop for DeviceActor {
+    fn drop(&mut self) {
+        self.services.registry.disconnect(&self.live, &self.session);
+    }
+}
+
 impl std::fmt::Debug for DeviceActor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DeviceActor").field("uid", &self.live.uid).finish_non_exhaustive()

@@ -32,19 +32,14 @@ pub enum CommandView {
 /// `not_found`: unknown, foreign, or cut off by a crash before it ended.
 pub async fn find(services: &Services, by: &Principal, id: CommandId) -> Result<CommandView> {
     let none = || Error::new(ErrorCode::NotFound, "there is no such command, or it is not yours");
-    // Open ones first: one that ends between the two looks is in the audit by then, because it leaves `pending` before.
-    let open = services.open_command(id);
-    if let Some(live) = open {
-        let action = live.pending.lock().action_of(id);
-        if let Some(action) = action {
-            return if services.may_control(by.actor(), &live) {
+    let Some(row) = services.store.command_result(id).await? else {
+        return match services.open_command(id) {
+            Some((live, action)) if services.may_control(by.actor(), &live) => {
                 Ok(CommandView::Open { device: live.uid.clone(), action })
-            } else {
-                Err(none())
-            };
-        }
-    }
-    let row = services.store.command_result(id).await?.ok_or_else(none)?;
+            }
+            _ => Err(none()),
+        };
+    };
     let device = match row.device {
         Some(key) => services.store.device_by_key(key).await?,
         None => None,

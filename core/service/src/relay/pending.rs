@@ -117,6 +117,7 @@ pub struct TimedOut {
 #[derive(Debug)]
 struct Recent {
     id: CommandId,
+    action: RelayAction,
     token: Token,
     /// None once it was answered or followed up.
     open_end: Option<TimedOut>,
@@ -151,13 +152,10 @@ impl Pending {
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
-    /// Whether this command is open here.
-    pub fn contains(&self, id: CommandId) -> bool {
-        self.open.iter().any(|c| c.id == id)
-    }
-    /// The action of an open command.
+    /// The action of a command that is open here, or was a moment ago and whose commit may still be under way.
     pub fn action_of(&self, id: CommandId) -> Option<RelayAction> {
-        self.open.iter().find(|c| c.id == id).map(|c| c.action)
+        let open = self.open.iter().find(|c| c.id == id).map(|c| c.action);
+        open.or_else(|| self.recent.iter().find(|r| r.id == id).map(|r| r.action))
     }
 
     /// Accepts a command behind the others; `None` when the device has [`MAX_OPEN`] already.
@@ -199,7 +197,7 @@ impl Pending {
         if let Stage::Written(token) = &command.stage {
             let open_end =
                 Some(TimedOut { id, action: command.action, actor: command.actor, accepted: command.accepted });
-            self.remember(Recent { id, token: token.clone(), open_end });
+            self.remember(Recent { id, action: command.action, token: token.clone(), open_end });
         }
         Some(command)
     }
@@ -245,7 +243,7 @@ impl Pending {
     fn answer(&mut self, at: usize) -> OpenCommand {
         let command = self.open.remove(at);
         if let Stage::Written(token) = &command.stage {
-            self.remember(Recent { id: command.id, token: token.clone(), open_end: None });
+            self.remember(Recent { id: command.id, action: command.action, token: token.clone(), open_end: None });
         }
         command
     }

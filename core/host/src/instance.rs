@@ -1,0 +1,82 @@
+//! One instance of a plugin: its store, its state in the host, and its exports.
+
+use std::sync::Arc;
+
+use hexa_model::DeviceUid;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Store};
+
+use crate::limits::{Budget, Fence, HANDLES, IO_BYTES, Limits, USES};
+use crate::log::{Level, PluginLog, Printed};
+use crate::wit::v0_1;
+
+/// What the host keeps for one instance; reachable from every host function that the guest calls.
+pub(crate) struct GuestState {
+    pub(crate) fence: Fence,
+    pub(crate) table: ResourceTable,
+    pub(crate) printed: Printed,
+    pub(crate) log: Arc<PluginLog>,
+    /// Of the current call; none while the instance starts.
+    device: Option<DeviceUid>,
+}
+
+impl GuestState {
+    /// A line in the plugin's log, with the device of the current call.
+    pub(crate) fn say(&self, level: Level, text: &str) {
+        self.log.write(level, self.device.as_ref().map_or("", DeviceUid::as_str), text);
+    }
+
+    /// Bytes that the guest printed.
+    pub(crate) fn print(&mut self, bytes: &[u8]) {
+        let Self { printed, log, device, .. } = self;
+        let device = device.as_ref().map_or("", DeviceUid::as_str);
+        printed.take(bytes, |line| log.write(Level::Info, device, line));
+    }
+}
+
+/// A plugin instance, warm between calls.
+pub(crate) struct Instance {
+    pub(crate) store: Store<GuestState>,
+    pub(crate) bound: v0_1::Bound,
+    uses: u32,
+}
+
+impl Instance {
+    /// Starts one, within the limits of a cold call.
+    pub(crate) fn start(
+        engine: &Engine,
+        pre: &v0_1::Pre,
+        limits: &Limits,
+        log: &Arc<PluginLog>,
+    ) -> wasmtime::Result<Self> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES);
+        let state =
+            GuestState { fence: Fence::new(limits), table, printed: Printed::default(), log: Arc::clone(log), device: None };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.fence);
+        store.set_hostcall_fuel(IO_BYTES);
+        store.set_max_component_handles(HANDLES);
+        store.epoch_deadline_callback(|mut cx| cx.data_mut().fence.tick());
+        arm(&mut store, Budget::COLD);
+        let bound = pre.instantiate(&mut store)?;
+        Ok(Self { store, bound, uses: 0 })
+    }
+
+    /// Before every call: a limit armed once would be used up by the calls before.
+    pub(crate) fn begin(&mut self, device: Option<&DeviceUid>, budget: Budget) {
+        self.store.data_mut().device = device.cloned();
+        self.uses += 1;
+        arm(&mut self.store, budget);
+    }
+
+    /// Used enough, or grown too large: to be replaced by a fresh one.
+    pub(crate) fn worn(&self) -> bool {
+        self.uses >= USES || self.store.data().fence.memory_worn()
+    }
+}
+
+fn arm(store: &mut Store<GuestState>, budget: Budget) {
+    store.data_mut().fence.arm(budget);
+    store.set_epoch_deadline(1);
+}
