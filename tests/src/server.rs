@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::process::{self, Lines};
 use crate::wait::{PATIENCE, eventually};
 
-/// A stop takes at most so long (issue of lifecycle: finish or time out commands, close, flush).
+/// A stop takes at most so long: open commands end, sockets are closed, everything is written.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// How a server is started.
@@ -114,8 +114,9 @@ impl Drop for ScratchDir {
 fn sweep(base: &Path) {
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let alive = name.split('.').next().is_some_and(|pid| Path::new("/proc").join(pid).exists());
-        if !alive {
+        let pid = name.split('.').next().unwrap_or_default();
+        // Pids come again: what carries this process's own was left by an earlier one.
+        if pid == std::process::id().to_string() || !Path::new("/proc").join(pid).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -1,9 +1,9 @@
 //! The plugin host, counted for Prometheus: read when scraped, nothing on the hot path.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use hexa_host::PluginHost;
-use hexa_host::stats::{BUCKETS_US, CallOutcome, FunctionStats};
+use hexa_host::{BUCKETS_US, CallOutcome, FunctionStats, PluginHost};
 use hexa_service::ops::metrics::Metrics;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -11,18 +11,21 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 
 /// Adds the host's families to the registry.
 pub(crate) fn register(metrics: &Metrics, host: Arc<PluginHost>) {
-    let registered = metrics.registry().register(Box::new(HostCollector { host }));
+    let about = Desc::new("hexa_plugin_calls_total".into(), "Driver calls.".into(), vec![], HashMap::new());
+    let about = about.expect("static metric options are valid");
+    let registered = metrics.registry().register(Box::new(HostCollector { host, about }));
     registered.expect("metric names are unique");
 }
 
 struct HostCollector {
     host: Arc<PluginHost>,
+    /// One description stands for the collector; its families are made at each scrape.
+    about: Desc,
 }
 
 impl Collector for HostCollector {
     fn desc(&self) -> Vec<&Desc> {
-        // An unchecked collector: its families are made at each scrape.
-        Vec::new()
+        vec![&self.about]
     }
 
     fn collect(&self) -> Vec<MetricFamily> {

@@ -1,5 +1,7 @@
 //! The store's writer, counted for Prometheus: read when scraped, nothing on the hot path.
 
+use std::collections::HashMap;
+
 use hexa_store::Store;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Metric, MetricFamily, MetricType};
@@ -9,18 +11,21 @@ use super::metrics::Metrics;
 
 /// Adds the writer's families to the registry.
 pub fn register(metrics: &Metrics, store: &Store) {
-    let collector = WriterCollector { store: store.clone() };
+    let about = Desc::new("hexa_writer_batches_total".into(), "Group commits.".into(), vec![], HashMap::new());
+    let about = about.expect("static metric options are valid");
+    let collector = WriterCollector { store: store.clone(), about };
     metrics.registry().register(Box::new(collector)).expect("metric names are unique");
 }
 
 struct WriterCollector {
     store: Store,
+    /// One description stands for the collector; its families are made at each scrape.
+    about: Desc,
 }
 
 impl Collector for WriterCollector {
     fn desc(&self) -> Vec<&Desc> {
-        // An unchecked collector: its families are made at each scrape.
-        Vec::new()
+        vec![&self.about]
     }
 
     fn collect(&self) -> Vec<MetricFamily> {

@@ -1,0 +1,333 @@
+//! A device that does what the test says.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::wait::within;
+
+/// What provisioning gave.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Public id.
+    pub uid: String,
+    /// Secret.
+    pub token: String,
+    /// For the owner.
+    pub claim_code: String,
+}
+
+impl Identity {
+    /// From the answer to `provision/register`.
+    ///
+    /// # Panics
+    /// When something is missing.
+    pub fn from_json(answer: &Value) -> Self {
+        let text = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("no {name}: {answer}")).to_owned();
+        Self { uid: text("device_uid"), token: text("device_token"), claim_code: text("claim_code") }
+    }
+    /// `Authorization` for the HTTP routes of devices.
+    pub fn authorization(&self) -> String {
+        format!("Device {}:{}", self.uid, self.token)
+    }
+}
+
+/// An HTTP answer instead of the upgrade.
+#[derive(Debug)]
+pub struct Refused {
+    /// Status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body, null if it is no JSON.
+    pub body: Value,
+}
+
+/// What came over the socket.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    /// A JSON text frame.
+    Text(Value),
+    /// A close frame with code and reason.
+    Close(u16, String),
+    /// The end of the connection without a close frame.
+    Gone,
+}
+
+/// A command of the server.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// `set_relay` or `set_all_relays`, and the others.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// The whole frame.
+    pub frame: Value,
+}
+
+impl Command {
+    /// The relay of a `set_relay`.
+    pub fn relay(&self) -> u64 {
+        self.frame["relay"].as_u64().unwrap_or(u64::MAX)
+    }
+    /// The wanted state.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn state(&self) -> bool {
+        self.frame["state"].as_bool().unwrap_or_else(|| panic!("a relay command has a state: {}", self.frame))
+    }
+}
+
+/// An open socket of either kind; [`FakeDevice`] and [`crate::WsClient`] speak through it.
+#[derive(Debug)]
+pub struct Socket(WebSocketStream<TcpStream>);
+
+impl Socket {
+    /// Upgrades `path` with these credentials.
+    ///
+    /// # Errors
+    /// The server's HTTP answer.
+    ///
+    /// # Panics
+    /// When there is no HTTP answer at all.
+    pub async fn open(address: SocketAddr, path: &str, authorization: Option<&str>) -> Result<Self, Refused> {
+        let mut request = format!("ws://{address}{path}").into_client_request().expect("a valid address");
+        if let Some(value) = authorization {
+            request.headers_mut().insert("authorization", HeaderValue::from_str(value).expect("a header value"));
+        }
+        let opening = async {
+            let stream = TcpStream::connect(address).await.expect("the server listens");
+            stream.set_nodelay(true).expect("a connected socket");
+            client_async(request, stream).await
+        };
+        match within("the answer to an upgrade", opening).await {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(Error::Http(answer)) => {
+                let body = answer.body().as_deref().unwrap_or_default();
+                Err(Refused {
+                    status: answer.status().as_u16(),
+                    headers: answer.headers().clone(),
+                    body: serde_json::from_slice(body).unwrap_or_default(),
+                })
+            }
+            Err(other) => panic!("no answer to the upgrade of {path}: {other}"),
+        }
+    }
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub async fn send(&mut self, message: Message) -> Result<(), Error> {
+        within("sending a frame", self.0.send(message)).await
+    }
+    /// The next frame, pings and pongs aside.
+    ///
+    /// # Panics
+    /// When nothing comes, or something that is no JSON text.
+    pub async fn next(&mut self) -> Frame {
+        let frame = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        let value = serde_json::from_str(text.as_str());
+                        return Frame::Text(value.unwrap_or_else(|e| panic!("no JSON ({e}): {text}")));
+                    }
+                    Some(Ok(Message::Close(frame))) => {
+                        let frame = frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
+                        return Frame::Close(frame.0, frame.1);
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(other)) => panic!("a frame of an unexpected kind: {other:?}"),
+                    Some(Err(_)) | None => return Frame::Gone,
+                }
+            }
+        };
+        within("a frame", frame).await
+    }
+    /// Waits for the server's close; what comes before it is dropped.
+    ///
+    /// # Panics
+    /// When the connection ends without one.
+    pub async fn expect_close(&mut self) -> (u16, String) {
+        loop {
+            match self.next().await {
+                Frame::Close(code, reason) => return (code, reason),
+                Frame::Text(_) => {}
+                Frame::Gone => panic!("the connection ended without a close frame"),
+            }
+        }
+    }
+    /// Closes in good order.
+    pub async fn close(mut self) {
+        if self.0.close(None).await.is_ok() {
+            let _ = within("the answer to a close", async { while let Some(Ok(_)) = self.0.next().await {} }).await;
+        }
+    }
+    /// The TCP stream below, for tests that stop reading.
+    pub fn stream(&self) -> &TcpStream {
+        self.0.get_ref()
+    }
+}
+
+/// A connected device.
+#[derive(Debug)]
+pub struct FakeDevice {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its socket.
+    pub socket: Socket,
+}
+
+impl FakeDevice {
+    /// Connects with the preferred form of the credentials.
+    ///
+    /// # Errors
+    /// The server's HTTP answer.
+    pub async fn connect(address: SocketAddr, identity: &Identity) -> Result<Self, Refused> {
+        let path = format!("/ws/device?uid={}", identity.uid);
+        let authorization = format!("Bearer {}", identity.token);
+        let socket = Socket::open(address, &path, Some(&authorization)).await?;
+        Ok(Self { identity: identity.clone(), socket })
+    }
+    /// Its public id.
+    pub fn uid(&self) -> &str {
+        &self.identity.uid
+    }
+    /// Sends a JSON frame.
+    ///
+    /// # Panics
+    /// When the connection is over.
+    pub async fn send(&mut self, frame: &Value) {
+        self.socket.send(Message::text(frame.to_string())).await.expect("the connection is open");
+    }
+    /// The next frame of the server, which must be a JSON text.
+    ///
+    /// # Panics
+    /// On a close.
+    pub async fn expect_text(&mut self) -> Value {
+        match self.socket.next().await {
+            Frame::Text(value) => value,
+            other => panic!("expected a text frame, got {other:?}"),
+        }
+    }
+    /// The next frame, which must be a command.
+    ///
+    /// # Panics
+    /// On anything else.
+    pub async fn expect_command(&mut self) -> Command {
+        let frame = self.expect_text().await;
+        let text = |name: &str| frame[name].as_str().unwrap_or_else(|| panic!("no command: {frame}")).to_owned();
+        Command { kind: text("type"), id: text("command_id"), frame: frame.clone() }
+    }
+    /// Acknowledges as a simple device does: executed, without relays.
+    pub async fn ack(&mut self, command: &Command) {
+        self.send(&json!({ "type": "ack", "command_id": command.id })).await;
+    }
+    /// Acknowledges with these further members.
+    ///
+    /// # Panics
+    /// When `members` is no object.
+    pub async fn ack_with(&mut self, command: &Command, members: &Value) {
+        let mut frame = json!({ "type": "ack", "command_id": command.id });
+        for (name, value) in members.as_object().expect("members are an object") {
+            frame[name] = value.clone();
+        }
+        self.send(&frame).await;
+    }
+    /// Reports these relays, index and state.
+    pub async fn report(&mut self, relays: &[(u16, bool)]) {
+        let relays: Vec<_> = relays.iter().map(|(i, s)| json!({ "index": i, "state": s })).collect();
+        self.send(&json!({ "type": "state_report", "relays": relays })).await;
+    }
+    /// Proves that nothing waits for this device: the answer to a `hello` is the next thing that comes.
+    ///
+    /// # Panics
+    /// When something else comes.
+    pub async fn assert_nothing_sent(&mut self) {
+        self.send(&json!({ "type": "hello", "firmware_version": "1.0.0" })).await;
+        let frame = self.expect_text().await;
+        assert_eq!(frame["type"], "hello_ack", "something was sent to the device: {frame}");
+    }
+    /// Waits until everything sent so far has been processed, by the order of frames.
+    pub async fn settled(&mut self) {
+        self.assert_nothing_sent().await;
+    }
+    /// From now on it executes and acknowledges everything by itself.
+    pub fn automatic(self, relays: u16) -> AutoDevice {
+        AutoDevice::start(self, relays)
+    }
+}
+
+/// A device that executes and acknowledges every command.
+#[derive(Debug)]
+pub struct AutoDevice {
+    /// Who it is.
+    pub identity: Identity,
+    states: Arc<Mutex<Vec<bool>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl AutoDevice {
+    fn start(mut device: FakeDevice, relays: u16) -> Self {
+        let states = Arc::new(Mutex::new(vec![false; usize::from(relays)]));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let identity = device.identity.clone();
+        let (shared, ids) = (Arc::clone(&states), Arc::clone(&seen));
+        let task = tokio::spawn(async move {
+            // No patience here: it lives as long as its connection.
+            while let Some(Ok(message)) = device.socket.0.next().await {
+                let Message::Text(text) = message else { continue };
+                let Ok(frame) = serde_json::from_str::<Value>(text.as_str()) else { continue };
+                let (Some(id), Some(on)) = (frame["command_id"].as_str(), frame["state"].as_bool()) else { continue };
+                let relays = {
+                    let mut states = shared.lock().unwrap();
+                    match frame["relay"].as_u64() {
+                        Some(index) => states[index as usize] = on,
+                        None => states.fill(on),
+                    }
+                    let all = states.iter().enumerate().map(|(i, s)| json!({ "index": i, "state": s }));
+                    all.filter(|r| frame["relay"].is_null() || r["index"] == frame["relay"]).collect::<Vec<_>>()
+                };
+                ids.lock().unwrap().push(id.to_owned());
+                let ack = json!({ "type": "ack", "command_id": id, "status": "executed", "relays": relays });
+                if device.socket.0.send(Message::text(ack.to_string())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { identity, states, seen, task }
+    }
+    /// Its public id.
+    pub fn uid(&self) -> &str {
+        &self.identity.uid
+    }
+    /// What its relays really are.
+    ///
+    /// # Panics
+    /// When its task panicked.
+    pub fn states(&self) -> Vec<bool> {
+        self.states.lock().unwrap().clone()
+    }
+    /// The ids of the commands that reached it, in order.
+    ///
+    /// # Panics
+    /// When its task panicked.
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for AutoDevice {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
