@@ -168,7 +168,7 @@ impl Socket {
     /// Closes in good order.
     pub async fn close(mut self) {
         if self.0.close(None).await.is_ok() {
-            let _ = within("the answer to a close", async { while let Some(Ok(_)) = self.0.next().await {} }).await;
+            within("the answer to a close", async { while let Some(Ok(_)) = self.0.next().await {} }).await;
         }
     }
     /// The TCP stream below, for tests that stop reading.

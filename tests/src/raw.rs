@@ -99,11 +99,11 @@ impl RawSocket {
         match length {
             0..=125 => bytes.push(mask_bit | length as u8),
             126..=65_535 => {
-                bytes.push(mask_bit | 126);
+                bytes.push(mask_bit | 0x7e);
                 bytes.extend_from_slice(&(length as u16).to_be_bytes());
             }
             _ => {
-                bytes.push(mask_bit | 127);
+                bytes.push(mask_bit | 0x7f);
                 bytes.extend_from_slice(&length.to_be_bytes());
             }
         }

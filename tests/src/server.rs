@@ -21,6 +21,9 @@ use crate::wait::{PATIENCE, eventually};
 /// A stop takes at most so long: open commands end, sockets are closed, everything is written.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
+/// What a server of the tests calls itself, whatever its port.
+pub const PUBLIC_URL: &str = "http://hexa.example";
+
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -32,6 +35,8 @@ impl Options {
     /// As the tests need it: limits that many users of one test would hit are far away.
     pub fn new() -> Self {
         Self::default()
+            // Tokens name their issuer: a fixed one outlives a restart on another port.
+            .env("PUBLIC_URL", PUBLIC_URL)
             .env("COMMAND_TIMEOUT_MS", "8000")
             .env("LIMIT_USER_RPS", "100000")
             .env("LIMIT_USER_BURST", "100000")

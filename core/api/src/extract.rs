@@ -48,6 +48,10 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
             Ok(Err(_)) => return Err(Error::new(ErrorCode::ValidationError, "the body broke off").into()),
             Err(_) => return Err(Error::new(ErrorCode::RequestTimeout, "the body did not arrive within 15 s").into()),
         };
+        // serde would take an array's items as a struct's fields in their order.
+        if bytes.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(Error::new(ErrorCode::ValidationError, "the body must be a JSON object").into());
+        }
         let value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::new(ErrorCode::ValidationError, format!("the body is not as expected: {e}")))?;
         Ok(Self(value))

@@ -46,18 +46,18 @@ pub(crate) struct Catalog {
 }
 
 /// What loading needs.
-struct Loader<'a> {
+struct Loader {
     engine: Engine,
     linker: Linker<GuestState>,
     cache: Cache,
-    clock: &'a Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Catalog {
     pub(crate) fn load(
         plugins_dir: &Path,
         cache: Cache,
-        clock: &Arc<dyn Clock>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, engine::EngineError> {
         let engine = engine::new()?;
         let mut linker = Linker::new(&engine);
@@ -125,7 +125,7 @@ fn folders(plugins_dir: &Path) -> Vec<PathBuf> {
     dirs
 }
 
-impl Loader<'_> {
+impl Loader {
     fn load(&self, dir: &Path) -> Result<Plugin, Failed> {
         let folder = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unknown = |reason| Failed { id: folder.clone(), version: String::new(), classes: Vec::new(), reason };
@@ -164,7 +164,7 @@ impl Loader<'_> {
             pre,
             pool: Pool::new(),
             stats: Stats::default(),
-            log: Arc::new(PluginLog::new(&manifest.id, &manifest.version, Arc::clone(self.clock))),
+            log: Arc::new(PluginLog::new(&manifest.id, &manifest.version, Arc::clone(&self.clock))),
         };
         let described = plugin.describe().map_err(|e| format!("describe failed: {}", said(e)))?;
         plugin.descriptor = Descriptor::parse(&described, &manifest.classes)?;

@@ -65,7 +65,7 @@ impl PluginHost {
     /// the only error is a machine that cannot run WebAssembly at all.
     pub fn load(config: &HostConfig) -> Result<Self, EngineError> {
         let cache = Cache::new(&config.cache_dir, config.cache_key);
-        Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, &config.clock)? })
+        Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, Arc::clone(&config.clock))? })
     }
 
     /// Every plugin that was found, the running ones first.

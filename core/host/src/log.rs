@@ -60,9 +60,9 @@ impl PluginLog {
     /// One line, said in a call for this device.
     pub(crate) fn write(&self, level: Level, device: &str, text: &str) {
         let line = clean(text);
+        let second = self.clock.monotonic().as_secs();
         let dropped_before = {
             let mut state = self.state.lock();
-            let second = self.clock.monotonic().as_secs();
             let mut dropped_before = 0;
             if state.second != Some(second) {
                 dropped_before = std::mem::take(&mut state.dropped);

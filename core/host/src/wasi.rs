@@ -66,7 +66,6 @@ use resource::{Input, IoError, Output, Pollable, Terminal};
 /// What stands behind the guest's handles: nothing, so only their number counts.
 mod resource {
     #![expect(unreachable_pub, reason = "generated code re-exports them, which needs them public")]
-    #![expect(missing_docs, reason = "named like the WASI resources that they are")]
     pub struct IoError;
     pub struct Pollable;
     pub struct Input;
@@ -282,7 +281,7 @@ impl random::insecure::Host for GuestState {
 }
 impl random::insecure_seed::Host for GuestState {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        let mut half = || u64::from_le_bytes(hexa_crypto::random_bytes());
+        let half = || u64::from_le_bytes(hexa_crypto::random_bytes());
         Ok((half(), half()))
     }
 }

@@ -74,7 +74,7 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<
         cache_key: token::sha256(key.expose_secret().as_bytes()),
         clock,
     };
-    let host = tokio::task::spawn_blocking(move || PluginHost::load(&config)).await?.context("plugin engine")?;
+    let host = tokio::task::spawn_blocking(move || PluginHost::load(config)).await?.context("plugin engine")?;
     if host.status().is_empty() {
         let dir = settings.plugins_dir.display();
         tracing::warn!("no plugin in {dir}: devices cannot connect; set HEXA_PLUGINS_DIR");

@@ -1,0 +1,97 @@
+use super::*;
+
+fn component() -> Vec<u8> {
+    wat::parse_str("(component (core module (func (export \"f\"))))").expect("valid text")
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = fs::read_dir(dir).expect("exists").flatten().map(|e| e.path()).collect();
+    entries.sort();
+    entries
+}
+
+fn origin(dir: &Path, key: u8, wasm: &[u8]) -> Origin {
+    let engine = crate::engine::new().expect("an engine");
+    Cache::new(dir, [key; 32]).component(&engine, wasm).expect("a component").1
+}
+
+#[test]
+fn the_second_start_does_not_compile() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("plugin-cache");
+    assert_eq!(origin(&cache, 1, &component()), Origin::Compiled);
+    assert_eq!(origin(&cache, 1, &component()), Origin::Cached);
+    let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&cache), 0o700);
+    assert_eq!(entries(&cache).iter().map(|p| mode(p)).collect::<Vec<_>>(), [0o600]);
+}
+
+#[test]
+fn a_damaged_or_foreign_entry_is_compiled_anew_and_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let damage = |change: &dyn Fn(&mut Vec<u8>)| {
+        let path = &entries(dir.path())[0];
+        let mut bytes = fs::read(path).unwrap();
+        change(&mut bytes);
+        fs::write(path, bytes).unwrap();
+    };
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    let changes: [&dyn Fn(&mut Vec<u8>); 5] = [
+        &|b| b[0] ^= 1,
+        &|b| *b.last_mut().unwrap() ^= 1,
+        &|b| b.truncate(b.len() / 2),
+        &|b| b.truncate(7),
+        &|b| b.push(0),
+    ];
+    for change in changes {
+        damage(change);
+        assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+        assert_eq!(origin(dir.path(), 1, &component()), Origin::Cached);
+    }
+    // Signed with another installation's secret: whole, but not ours.
+    assert_eq!(origin(dir.path(), 2, &component()), Origin::Compiled);
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+}
+
+#[test]
+fn an_entry_is_good_for_its_own_component_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = wat::parse_str("(component (core module (func (export \"g\"))))").unwrap();
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    let first = entries(dir.path()).remove(0);
+    assert_eq!(origin(dir.path(), 1, &other), Origin::Compiled);
+    let second = entries(dir.path()).into_iter().find(|p| *p != first).unwrap();
+    fs::copy(&first, &second).unwrap();
+    assert_eq!(origin(dir.path(), 1, &other), Origin::Compiled);
+}
+
+#[test]
+fn a_link_is_not_followed_and_leftovers_go() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    let entry = entries(dir.path()).remove(0);
+    let elsewhere = dir.path().join("elsewhere");
+    fs::rename(&entry, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &entry).unwrap();
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    assert!(!fs::symlink_metadata(&entry).unwrap().is_symlink());
+
+    for leftover in ["old.cwasm", "half.123.tmp", "mine.txt"] {
+        fs::write(dir.path().join(leftover), "x").unwrap();
+    }
+    let engine = crate::engine::new().unwrap();
+    let cache = Cache::new(dir.path(), [1; 32]);
+    cache.component(&engine, &component()).unwrap();
+    cache.prune();
+    let names: Vec<_> = entries(dir.path()).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(entry.exists() && dir.path().join("mine.txt").exists());
+}
+
+#[test]
+fn without_a_usable_folder_everything_still_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert_eq!(origin(&file, 1, &component()), Origin::Compiled);
+}

@@ -1,0 +1,7 @@
+//! The plugin host with a real driver and with guests that misbehave.
+
+mod hostile;
+mod loading;
+mod micro;
+mod relay_controller;
+mod support;
