@@ -149,6 +149,11 @@ impl Target {
         let seconds = started.elapsed().as_secs_f64();
         all.sort_unstable();
         let at = |q: f64| all.get(((all.len() as f64 - 1.0) * q) as usize).copied().map_or(0.0, f64::from);
-        Ok(Slice { per_second: all.len() as f64 / seconds, commands: all.len() as f64, p50_us: at(0.5), p99_us: at(0.99) })
+        Ok(Slice {
+            per_second: all.len() as f64 / seconds,
+            commands: all.len() as f64,
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+        })
     }
 }

@@ -65,7 +65,8 @@ pub(crate) fn usage(pid: u32) -> Usage {
         let ns = read("schedstat").split(' ').next().and_then(|n| n.parse::<f64>().ok());
         sum.cpu_us += ns.unwrap_or(0.0) / 1000.0;
         let status = read("status");
-        let switches = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<f64>().ok());
+        let switches =
+            status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<f64>().ok());
         sum.switches += switches.unwrap_or(0.0);
     }
     sum

@@ -70,7 +70,9 @@ pub(crate) async fn run(hexa: &Path, plugins: &Path, quick: bool, as_json: bool)
 fn verdict(rows: &[Row], seen: u64) -> i32 {
     let Some(r) = rows.iter().find(|r| r.in_flight == 64) else { return 1 };
     let (ratio, cpu) = (r.ratio.median, r.hexa_cpu_us.median);
-    println!("\nrelay ratio={ratio:.2} (goal >= {RATIO_GOAL:.2}) cpu_us={cpu:.1} (goal <= {CPU_GOAL_US:.0}) at 64 in flight; the dashboard got {seen} frames");
+    println!(
+        "\nrelay ratio={ratio:.2} (goal >= {RATIO_GOAL:.2}) cpu_us={cpu:.1} (goal <= {CPU_GOAL_US:.0}) at 64 in flight; the dashboard got {seen} frames"
+    );
     if r.floor_per_second.noisy() {
         println!("the floor moved by more than 60 % between slices: too noisy to judge");
         return 3;
@@ -152,7 +154,8 @@ async fn floor_target(address: &str) -> Result<Target> {
     let mut requests = Vec::new();
     for n in 0..DEVICES {
         tokio::spawn(load::raw_device(load::socket(address, &format!("/device/d{n}"), None).await?));
-        let request = |on: u8| format!("POST /cmd/d{n}/{on} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").into_bytes();
+        let request =
+            |on: u8| format!("POST /cmd/d{n}/{on} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").into_bytes();
         requests.push([request(0), request(1)]);
     }
     Ok(Target::new(address.to_owned(), requests))

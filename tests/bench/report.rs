@@ -56,11 +56,25 @@ pub(crate) struct Row {
 pub(crate) fn print(rows: &[Row]) {
     for r in rows {
         println!("\n{} in flight", r.in_flight);
-        println!("  F2 (raw relay)       {} /s   p50 {} us  p99 {} us  cpu {} us", r.floor_per_second, r.floor_p50_us, r.floor_p99_us, r.floor_cpu_us);
+        println!(
+            "  F2 (raw relay)       {} /s   p50 {} us  p99 {} us  cpu {} us",
+            r.floor_per_second, r.floor_p50_us, r.floor_p99_us, r.floor_cpu_us
+        );
         println!("  SQ (bare batches)    {} /s   one batch {} us", r.sqlite_per_second, r.sqlite_batch_us);
-        println!("  hexa                 {} /s   p50 {} us  p99 {} us  cpu {} us", r.hexa_per_second, r.hexa_p50_us, r.hexa_p99_us, r.hexa_cpu_us);
-        println!("  hexa / F2            {}   p99/p50 {:.2} (F2 {:.2})", r.ratio, div(r.hexa_p99_us, r.hexa_p50_us), div(r.floor_p99_us, r.floor_p50_us));
-        println!("  p50 / (F2 + SQ)      {:.2}", r.hexa_p50_us.median / (r.floor_p50_us.median + r.sqlite_batch_us.median));
+        println!(
+            "  hexa                 {} /s   p50 {} us  p99 {} us  cpu {} us",
+            r.hexa_per_second, r.hexa_p50_us, r.hexa_p99_us, r.hexa_cpu_us
+        );
+        println!(
+            "  hexa / F2            {}   p99/p50 {:.2} (F2 {:.2})",
+            r.ratio,
+            div(r.hexa_p99_us, r.hexa_p50_us),
+            div(r.floor_p99_us, r.floor_p50_us)
+        );
+        println!(
+            "  p50 / (F2 + SQ)      {:.2}",
+            r.hexa_p50_us.median / (r.floor_p50_us.median + r.sqlite_batch_us.median)
+        );
         println!(
             "  per command          {:.3} transactions, {:.1} rows a batch, {} voluntary switches, {:.2} encodes",
             r.transactions_per_command, r.rows_per_batch, r.hexa_switches, r.encodes_per_command

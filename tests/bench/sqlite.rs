@@ -65,8 +65,24 @@ impl Loop {
             let command = (u128::from(self.seq as u64) << 64).to_be_bytes();
             let hash = [version as u8; 32];
             audit.execute(params![
-                self.seq, "main", self.seq, "user", 1, "api", "set_relay", device, command, false, "executed", 0, on, 1,
-                format!("[[0,{on},{version}]]"), None::<String>, hash, hash
+                self.seq,
+                "main",
+                self.seq,
+                "user",
+                1,
+                "api",
+                "set_relay",
+                device,
+                command,
+                false,
+                "executed",
+                0,
+                on,
+                1,
+                format!("[[0,{on},{version}]]"),
+                None::<String>,
+                hash,
+                hash
             ])?;
         }
         c.prepare_cached("commit")?.execute([])?;

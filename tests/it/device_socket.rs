@@ -51,7 +51,10 @@ async fn an_unknown_uid_and_a_wrong_token_get_the_same_401_before_the_upgrade() 
 
 #[tokio::test]
 async fn a_token_never_reaches_the_log() {
-    let server = TestServer::start(Options::new().env("HEXA_LOG", "trace"));
+    // Everything that handles tokens, at its loudest; the compiler of plugins would only drown it.
+    let loud = "info,hexa=trace,hexa_api=trace,hexa_service=trace,hexa_store=trace,hexa_host=trace,sqlx=trace,\
+                hyper=trace,axum=trace,tower=trace,tungstenite=trace,tokio_tungstenite=trace";
+    let server = TestServer::start(Options::new().env("HEXA_LOG", loud));
     let identity = server.provision(1).await;
     let canary = "hxd_canary-4711-canary";
     let path = format!("/ws/device?uid={}&token={canary}", identity.uid);

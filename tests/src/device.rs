@@ -1,5 +1,6 @@
 //! A device that does what the test says.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -88,7 +89,11 @@ impl Command {
 
 /// An open socket of either kind; [`FakeDevice`] and [`crate::WsClient`] speak through it.
 #[derive(Debug)]
-pub struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket {
+    stream: WebSocketStream<TcpStream>,
+    /// Frames that came while waiting for a pong.
+    early: VecDeque<Frame>,
+}
 
 impl Socket {
     /// Upgrades `path` with these credentials.
@@ -109,7 +114,7 @@ impl Socket {
             client_async(request, stream).await
         };
         match within("the answer to an upgrade", opening).await {
-            Ok((socket, _)) => Ok(Self(socket)),
+            Ok((stream, _)) => Ok(Self { stream, early: VecDeque::new() }),
             Err(Error::Http(answer)) => {
                 let body = answer.body().as_deref().unwrap_or_default();
                 Err(Refused {
@@ -126,31 +131,62 @@ impl Socket {
     /// # Errors
     /// When the connection is over.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
-        within("sending a frame", self.0.send(message)).await
+        within("sending a frame", self.stream.send(message)).await
     }
     /// The next frame, pings and pongs aside.
     ///
     /// # Panics
     /// When nothing comes, or something that is no JSON text.
     pub async fn next(&mut self) -> Frame {
+        if let Some(early) = self.early.pop_front() {
+            return early;
+        }
         let frame = async {
             loop {
-                match self.0.next().await {
-                    Some(Ok(Message::Text(text))) => {
-                        let value = serde_json::from_str(text.as_str());
-                        return Frame::Text(value.unwrap_or_else(|e| panic!("no JSON ({e}): {text}")));
-                    }
-                    Some(Ok(Message::Close(frame))) => {
-                        let frame = frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
-                        return Frame::Close(frame.0, frame.1);
-                    }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(other)) => panic!("a frame of an unexpected kind: {other:?}"),
-                    Some(Err(_)) | None => return Frame::Gone,
+                if let Some(frame) = Self::frame(self.stream.next().await) {
+                    return frame;
                 }
             }
         };
         within("a frame", frame).await
+    }
+    /// Waits until the server's task for this socket runs: the upgrade is answered before that. Frames that come
+    /// meanwhile are kept for [`next`](Self::next).
+    pub async fn served(&mut self) {
+        if self.stream.send(Message::Ping(Vec::new().into())).await.is_err() {
+            return;
+        }
+        let pong = async {
+            loop {
+                let message = self.stream.next().await;
+                if let Some(Ok(Message::Pong(_))) = message {
+                    return;
+                }
+                if let Some(frame) = Self::frame(message) {
+                    let over = !matches!(frame, Frame::Text(_));
+                    self.early.push_back(frame);
+                    if over {
+                        return;
+                    }
+                }
+            }
+        };
+        within("the answer to a ping", pong).await;
+    }
+    fn frame(message: Option<Result<Message, Error>>) -> Option<Frame> {
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                let value = serde_json::from_str(text.as_str());
+                Some(Frame::Text(value.unwrap_or_else(|e| panic!("no JSON ({e}): {text}"))))
+            }
+            Some(Ok(Message::Close(frame))) => {
+                let (code, reason) = frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
+                Some(Frame::Close(code, reason))
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
+            Some(Ok(other)) => panic!("a frame of an unexpected kind: {other:?}"),
+            Some(Err(_)) | None => Some(Frame::Gone),
+        }
     }
     /// Waits for the server's close; what comes before it is dropped.
     ///
@@ -167,13 +203,13 @@ impl Socket {
     }
     /// Closes in good order.
     pub async fn close(mut self) {
-        if self.0.close(None).await.is_ok() {
-            within("the answer to a close", async { while let Some(Ok(_)) = self.0.next().await {} }).await;
+        if self.stream.close(None).await.is_ok() {
+            within("the answer to a close", async { while let Some(Ok(_)) = self.stream.next().await {} }).await;
         }
     }
     /// The TCP stream below, for tests that stop reading.
     pub fn stream(&self) -> &TcpStream {
-        self.0.get_ref()
+        self.stream.get_ref()
     }
 }
 
@@ -187,14 +223,15 @@ pub struct FakeDevice {
 }
 
 impl FakeDevice {
-    /// Connects with the preferred form of the credentials.
+    /// Connects with the preferred form of the credentials, and waits until the server counts it as online.
     ///
     /// # Errors
     /// The server's HTTP answer.
     pub async fn connect(address: SocketAddr, identity: &Identity) -> Result<Self, Refused> {
         let path = format!("/ws/device?uid={}", identity.uid);
         let authorization = format!("Bearer {}", identity.token);
-        let socket = Socket::open(address, &path, Some(&authorization)).await?;
+        let mut socket = Socket::open(address, &path, Some(&authorization)).await?;
+        socket.served().await;
         Ok(Self { identity: identity.clone(), socket })
     }
     /// Its public id.
@@ -284,7 +321,7 @@ impl AutoDevice {
         let (shared, ids) = (Arc::clone(&states), Arc::clone(&seen));
         let task = tokio::spawn(async move {
             // No patience here: it lives as long as its connection.
-            while let Some(Ok(message)) = device.socket.0.next().await {
+            while let Some(Ok(message)) = device.socket.stream.next().await {
                 let Message::Text(text) = message else { continue };
                 let Ok(frame) = serde_json::from_str::<Value>(text.as_str()) else { continue };
                 let (Some(id), Some(on)) = (frame["command_id"].as_str(), frame["state"].as_bool()) else { continue };
@@ -299,7 +336,7 @@ impl AutoDevice {
                 };
                 ids.lock().unwrap().push(id.to_owned());
                 let ack = json!({ "type": "ack", "command_id": id, "status": "executed", "relays": relays });
-                if device.socket.0.send(Message::text(ack.to_string())).await.is_err() {
+                if device.socket.stream.send(Message::text(ack.to_string())).await.is_err() {
                     return;
                 }
             }

@@ -350,7 +350,8 @@ impl TestServer {
         let from = all.len().saturating_sub(80);
         eprintln!("--- the server's log, last {} of {} lines", all.len() - from, all.len());
         for line in &all[from..] {
-            eprintln!("{line}");
+            let shown: String = line.chars().take(600).collect();
+            eprintln!("{shown}");
         }
     }
 }

@@ -61,7 +61,9 @@ impl Cache {
             Err(error) => tracing::warn!(%error, "cached plugin {name} is not used, compiling it"),
         }
         let component = Component::new(engine, wasm)?;
-        if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &name, &code)) {
+        if let Err(error) =
+            component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &name, &code))
+        {
             tracing::warn!(%error, "compiled plugin {name} could not be cached");
         }
         Ok((component, Origin::Compiled))

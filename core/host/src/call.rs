@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hexa_model::driver::{
-    Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverCommand, DriverError, Encoded, Fault, FieldError,
-    Frame, LimitBroken,
+    Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverCommand, DriverError, Encoded, Fault,
+    FieldError, Frame, LimitBroken,
 };
 use hexa_model::{DeviceClass, DeviceUid};
 use wasmtime::Engine;

@@ -54,11 +54,7 @@ struct Loader {
 }
 
 impl Catalog {
-    pub(crate) fn load(
-        plugins_dir: &Path,
-        cache: Cache,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, engine::EngineError> {
+    pub(crate) fn load(plugins_dir: &Path, cache: Cache, clock: Arc<dyn Clock>) -> Result<Self, engine::EngineError> {
         let engine = engine::new()?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).and_then(|()| v0_1::link(&mut linker)).map_err(|e| engine::EngineError::new(&e))?;
@@ -175,11 +171,14 @@ impl Loader {
     /// A driver has no permission but its log: whatever else it imports, it is not loaded.
     fn imports_allowed(&self, component: &Component) -> Result<(), String> {
         for (name, _) in component.component_type().imports(&self.engine) {
-            let allowed = wasi::IMPORTS.iter().chain(&v0_1::IMPORTS).any(|known| {
-                name.strip_prefix(known).is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit()))
-            });
+            let allowed = wasi::IMPORTS
+                .iter()
+                .chain(&v0_1::IMPORTS)
+                .any(|known| name.strip_prefix(known).is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit())));
             if !allowed {
-                return Err(format!("plugin.wasm imports {name}, which drivers are not given; they may use hexa:core/log only"));
+                return Err(format!(
+                    "plugin.wasm imports {name}, which drivers are not given; they may use hexa:core/log only"
+                ));
             }
         }
         Ok(())

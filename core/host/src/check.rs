@@ -51,11 +51,6 @@ fn at_most(limit: &'static str, allowed: usize, actual: usize) -> Checked {
 }
 
 impl Check<'_> {
-    pub(crate) fn counts(&self, events: usize, frames: usize) -> Checked {
-        at_most("events", EVENTS, events)?;
-        at_most("frames", FRAMES, frames)
-    }
-
     pub(crate) fn replies(&self, replies: &[Frame]) -> Checked {
         if !replies.is_empty() && !self.may_reply {
             return Err(OutputError::new("replies are only allowed on the channel \"ws\"".into()));
@@ -75,42 +70,12 @@ impl Check<'_> {
         at_most("durable_bytes", self.state_bytes, accepted.durable.len())
     }
 
-    pub(crate) fn encoded(&self, encoded: &Encoded, envelope: &CommandEnvelope) -> Checked {
-        frames(&encoded.frames)?;
-        let DriverCommand::Relay(action) = &envelope.command else { return Ok(()) };
-        let name = RelayAction::name(*action);
-        if encoded.ack == AckPolicy::None {
-            return Err(OutputError::new(format!("{name} has the ack policy `none`, so it could never end as executed")));
-        }
-        if encoded.frames.is_empty() {
-            return Err(OutputError::new(format!("{name} was encoded into no frame at all")));
-        }
-        Ok(())
-    }
-
     pub(crate) fn relay(&self, index: u32) -> Checked<u16> {
         below("relay", index, self.relay_count)
     }
 
     pub(crate) fn input(&self, index: u32) -> Checked<u16> {
         below("input", index, self.input_count)
-    }
-
-    /// Indexes were checked before, so they are below 64 relays a device may have.
-    pub(crate) fn no_relay_twice(&self, relays: &[ReportedRelay]) -> Checked {
-        let mut seen = 0u64;
-        for relay in relays {
-            let bit = 1u64 << (relay.index & 63);
-            if seen & bit != 0 {
-                return Err(OutputError::new(format!("relay {} is reported twice in one event", relay.index)));
-            }
-            seen |= bit;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn reading_count(&self, count: usize) -> Checked {
-        at_most("readings", READINGS, count)
     }
 
     pub(crate) fn reading_key(&self, key: &str) -> Checked {
@@ -120,27 +85,62 @@ impl Check<'_> {
         let key = cut(key.to_owned());
         Err(OutputError::new(format!("the reading {key:?} is not declared in the driver's descriptor")))
     }
+}
 
-    pub(crate) fn token(&self, token: String) -> Checked<String> {
-        if token.is_empty() {
-            return Err(OutputError::new("an acknowledgement token is empty".into()));
+pub(crate) fn counts(events: usize, frames: usize) -> Checked {
+    at_most("events", EVENTS, events)?;
+    at_most("frames", FRAMES, frames)
+}
+
+pub(crate) fn encoded(encoded: &Encoded, envelope: &CommandEnvelope) -> Checked {
+    frames(&encoded.frames)?;
+    let DriverCommand::Relay(action) = &envelope.command else { return Ok(()) };
+    let name = RelayAction::name(*action);
+    if encoded.ack == AckPolicy::None {
+        return Err(OutputError::new(format!("{name} has the ack policy `none`, so it could never end as executed")));
+    }
+    if encoded.frames.is_empty() {
+        return Err(OutputError::new(format!("{name} was encoded into no frame at all")));
+    }
+    Ok(())
+}
+
+/// Indexes were checked before, so they are below 64 relays a device may have.
+pub(crate) fn no_relay_twice(relays: &[ReportedRelay]) -> Checked {
+    let mut seen = 0u64;
+    for relay in relays {
+        let bit = 1u64 << (relay.index & 63);
+        if seen & bit != 0 {
+            return Err(OutputError::new(format!("relay {} is reported twice in one event", relay.index)));
         }
-        self.name("token", token)
+        seen |= bit;
     }
+    Ok(())
+}
 
-    pub(crate) fn name(&self, what: &'static str, text: String) -> Checked<String> {
-        at_most(what, NAME_BYTES, text.len())?;
-        Ok(text)
-    }
+pub(crate) fn reading_count(count: usize) -> Checked {
+    at_most("readings", READINGS, count)
+}
 
-    pub(crate) fn opt_name(&self, what: &'static str, text: Option<String>) -> Checked<Option<String>> {
-        text.map(|t| self.name(what, t)).transpose()
+pub(crate) fn token(token: String) -> Checked<String> {
+    if token.is_empty() {
+        return Err(OutputError::new("an acknowledgement token is empty".into()));
     }
+    name("token", token)
+}
 
-    pub(crate) fn text(&self, what: &'static str, text: String) -> Checked<String> {
-        at_most(what, TEXT_BYTES, text.len())?;
-        Ok(text)
-    }
+pub(crate) fn name(what: &'static str, text: String) -> Checked<String> {
+    at_most(what, NAME_BYTES, text.len())?;
+    Ok(text)
+}
+
+pub(crate) fn opt_name(what: &'static str, text: Option<String>) -> Checked<Option<String>> {
+    text.map(|t| name(what, t)).transpose()
+}
+
+pub(crate) fn text(what: &'static str, text: String) -> Checked<String> {
+    at_most(what, TEXT_BYTES, text.len())?;
+    Ok(text)
 }
 
 fn below(what: &str, index: u32, count: u16) -> Checked<u16> {

@@ -68,7 +68,9 @@ mod tests {
         let good = r#"{"schema":"hexa.descriptor/1","classes":["ir_hub"],"readings":[{"key":"t"},{"key":"h"}],
                        "custom":{"blink":{}},"new_in_later_versions":1}"#;
         let descriptor = Descriptor::parse(good, &[DeviceClass::IrHub]).unwrap();
-        assert!(descriptor.declares_reading("h") && descriptor.declares_reading("t") && !descriptor.declares_reading("x"));
+        assert!(
+            descriptor.declares_reading("h") && descriptor.declares_reading("t") && !descriptor.declares_reading("x")
+        );
         assert!(descriptor.declares_custom("blink") && !descriptor.declares_custom("dance"));
         let error = |json: &str, class| Descriptor::parse(json, &[class]).expect_err("refused");
         assert!(error(good, DeviceClass::Hybrid).contains("hybrid"));

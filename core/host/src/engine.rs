@@ -39,7 +39,10 @@ pub(crate) fn new() -> Result<Engine, EngineError> {
     };
     let weak = engine.weak();
     // An OS thread and not a task: a blocked runtime must not stop the guests' clock.
-    std::thread::Builder::new().name("plugin-epoch".into()).spawn(move || tick(&weak)).map_err(|e| EngineError::new(&e))?;
+    std::thread::Builder::new()
+        .name("plugin-epoch".into())
+        .spawn(move || tick(&weak))
+        .map_err(|e| EngineError::new(&e))?;
     Ok(engine)
 }
 

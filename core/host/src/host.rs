@@ -87,13 +87,7 @@ impl PluginHost {
     pub fn stats(&self) -> Vec<PluginStats> {
         let read = |p: &Arc<Plugin>| {
             let (live, idle) = p.pool.size();
-            PluginStats {
-                plugin: p.id.clone(),
-                version: p.version.clone(),
-                functions: p.stats.snapshot(),
-                live,
-                idle,
-            }
+            PluginStats { plugin: p.id.clone(), version: p.version.clone(), functions: p.stats.snapshot(), live, idle }
         };
         self.catalog.active.iter().map(read).collect()
     }

@@ -51,8 +51,13 @@ impl Instance {
     ) -> wasmtime::Result<Self> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        let state =
-            GuestState { fence: Fence::new(limits), table, printed: Printed::default(), log: Arc::clone(log), device: None };
+        let state = GuestState {
+            fence: Fence::new(limits),
+            table,
+            printed: Printed::default(),
+            log: Arc::clone(log),
+            device: None,
+        };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.fence);
         store.set_hostcall_fuel(IO_BYTES);

@@ -107,9 +107,7 @@ impl Manifest {
 }
 
 fn check_plugin(plugin: &RawPlugin) -> Result<(), String> {
-    let part = |p: &str| {
-        !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
+    let part = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if plugin.id.len() > 64 || !plugin.id.contains('.') || !plugin.id.split('.').all(part) {
         return Err(format!(
             "plugin.toml: plugin.id {:?} must be publisher.name in lower-case letters, digits and -, at most 64 bytes",

@@ -33,8 +33,9 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let store = Store::open(store_config).await?;
     let plugins = load_plugins(&settings, Arc::clone(&clock)).await?;
     bootstrap(&settings, &store).await?;
-    let listener = Listener::bind(settings.listen)
-        .with_context(|| format!("cannot listen on {}; is another server running there? Set HEXA_LISTEN", settings.listen))?;
+    let listener = Listener::bind(settings.listen).with_context(|| {
+        format!("cannot listen on {}; is another server running there? Set HEXA_LISTEN", settings.listen)
+    })?;
     let address = listener.address();
     let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let config = rooms(&settings, &public_url)?;
@@ -74,7 +75,7 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<
         cache_key: token::sha256(key.expose_secret().as_bytes()),
         clock,
     };
-    let host = tokio::task::spawn_blocking(move || PluginHost::load(config)).await?.context("plugin engine")?;
+    let host = tokio::task::spawn_blocking(move || PluginHost::load(&config)).await?.context("plugin engine")?;
     if host.status().is_empty() {
         let dir = settings.plugins_dir.display();
         tracing::warn!("no plugin in {dir}: devices cannot connect; set HEXA_PLUGINS_DIR");
@@ -127,7 +128,10 @@ async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
     secrets::write(&path, &secret)?;
     tx.put_setting(BOOTSTRAP_SETTING, &hex(&token::sha256(secret.expose_secret().as_bytes()))).await?;
     tx.commit().await?;
-    eprintln!("hexa: no admin yet. Register one with this bootstrap_secret, which works once: {}", secret.expose_secret());
+    eprintln!(
+        "hexa: no admin yet. Register one with this bootstrap_secret, which works once: {}",
+        secret.expose_secret()
+    );
     eprintln!("hexa: it is also in {} until it is used", path.display());
     Ok(())
 }

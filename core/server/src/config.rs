@@ -134,7 +134,8 @@ fn connections(v: &Values) -> Result<usize, ConfigError> {
         return Ok(v.number("LIMIT_CONNECTIONS", 1..=10_000_000)? as usize);
     }
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let open_files = limits.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+    let open_files =
+        limits.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
     Ok(open_files.unwrap_or(1024u64).saturating_sub(RESERVED).max(64) as usize)
 }
 

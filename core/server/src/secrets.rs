@@ -12,8 +12,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// Makes a directory that only this user may enter.
 pub(crate) fn private_dir(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("cannot make {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).with_context(|| format!("cannot use {}", path.display()))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// The secret in `dir/name`, generated when there is none. An empty or unreadable file is an error: a secret that

@@ -29,20 +29,16 @@ fn the_second_start_does_not_compile() {
 #[test]
 fn a_damaged_or_foreign_entry_is_compiled_anew_and_overwritten() {
     let dir = tempfile::tempdir().unwrap();
-    let damage = |change: &dyn Fn(&mut Vec<u8>)| {
+    type Change = fn(&mut Vec<u8>);
+    let damage = |change: Change| {
         let path = &entries(dir.path())[0];
         let mut bytes = fs::read(path).unwrap();
         change(&mut bytes);
         fs::write(path, bytes).unwrap();
     };
     assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
-    let changes: [&dyn Fn(&mut Vec<u8>); 5] = [
-        &|b| b[0] ^= 1,
-        &|b| *b.last_mut().unwrap() ^= 1,
-        &|b| b.truncate(b.len() / 2),
-        &|b| b.truncate(7),
-        &|b| b.push(0),
-    ];
+    let changes: [Change; 5] =
+        [|b| b[0] ^= 1, |b| *b.last_mut().unwrap() ^= 1, |b| b.truncate(b.len() / 2), |b| b.truncate(7), |b| b.push(0)];
     for change in changes {
         damage(change);
         assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);

@@ -127,11 +127,8 @@ impl Bound {
         let answer = self.0.hexa_driver_catalog().call_validate_config(store, ident, config)?;
         match answer {
             Ok(accepted) => {
-                let accepted = Accepted {
-                    config: accepted.config,
-                    prepared: accepted.prepared,
-                    durable: accepted.durable,
-                };
+                let accepted =
+                    Accepted { config: accepted.config, prepared: accepted.prepared, durable: accepted.durable };
                 check.accepted(&accepted)?;
                 Ok(Ok(Ok(accepted)))
             }

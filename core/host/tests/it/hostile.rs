@@ -1,13 +1,14 @@
 //! One guest that misbehaves in every way that a message asks for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use hexa_host::{CallOutcome, PluginHost};
 use hexa_model::driver::{Decoded, DriverError};
 use hexa_model::{Clock, DeviceClass, SystemClock, TimeMs};
 use hexa_service::ports::Drivers;
+use parking_lot::{Condvar, Mutex};
 
 use crate::support::{House, call, component, fault, manifest, set_relay, stats_of, text, uid};
 
@@ -15,7 +16,7 @@ const ID: &str = "test.hostile";
 const DESCRIPTOR: &str = r#"{"schema":"hexa.descriptor/1","classes":["sensor_hub"],"readings":[{"key":"t"}]}"#;
 
 /// The guest; `describe` is put in front of what `describe` does.
-pub fn hostile(describe: &str) -> Vec<u8> {
+pub(crate) fn hostile(describe: &str) -> Vec<u8> {
     let length: String = (DESCRIPTOR.len() as u32).to_le_bytes().map(|b| format!("\\{b:02x}")).concat();
     let module = include_str!("hostile.wat")
         .replace("DESCRIPTOR", &DESCRIPTOR.replace('"', "\\\""))
@@ -42,20 +43,23 @@ fn fine(host: &PluginHost) {
 
 #[test]
 fn every_fault_is_named_and_the_very_next_call_works() {
-    let (house, kinds) = (house(), [
-        ("l", "cpu", Some("cpu_ms")),
-        ("g", "memory", Some("memory_bytes")),
-        ("t", "trap", None),
-        ("r", "trap", None),
-        ("p", "trap", None),
-        ("b", "io", Some("io_bytes")),
-        ("e", "output", Some("events")),
-        ("n", "output", Some("frames")),
-        ("f", "output", Some("frame_bytes")),
-        ("s", "output", Some("volatile_bytes")),
-        ("i", "output", None),
-        ("u", "output", None),
-    ]);
+    let (house, kinds) = (
+        house(),
+        [
+            ("l", "cpu", Some("cpu_ms")),
+            ("g", "memory", Some("memory_bytes")),
+            ("t", "trap", None),
+            ("r", "trap", None),
+            ("p", "trap", None),
+            ("b", "io", Some("io_bytes")),
+            ("e", "output", Some("events")),
+            ("n", "output", Some("frames")),
+            ("f", "output", Some("frame_bytes")),
+            ("s", "output", Some("volatile_bytes")),
+            ("i", "output", None),
+            ("u", "output", None),
+        ],
+    );
     let host = house.host();
     for (what, kind, limit) in kinds {
         let fault = fault(send(&host, what));
@@ -160,7 +164,11 @@ fn other_work_on_the_machine_ends_no_healthy_call() {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     std::thread::scope(|threads| {
         for _ in 0..cores * 3 {
-            threads.spawn(|| while !stop.load(Ordering::Relaxed) { std::hint::spin_loop() });
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let callers: Vec<_> = (0..cores)
             .map(|_| {
@@ -212,7 +220,7 @@ impl TrapDoor {
         })
     }
     fn hold(&self, held: bool) {
-        *self.held.lock().unwrap() = held;
+        *self.held.lock() = held;
         self.released.notify_all();
     }
 }
@@ -224,8 +232,7 @@ impl Clock for TrapDoor {
     fn monotonic(&self) -> Duration {
         assert!(!self.panics.load(Ordering::SeqCst), "the host's own mistake");
         self.inside.fetch_add(1, Ordering::SeqCst);
-        let held = self.held.lock().unwrap();
-        drop(self.released.wait_while(held, |held| *held).unwrap());
+        self.released.wait_while(&mut self.held.lock(), |held| *held);
         self.time.monotonic()
     }
 }

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use hexa_model::driver::DeviceIdent;
 use hexa_model::DeviceClass;
+use hexa_model::driver::DeviceIdent;
 use hexa_service::ports::Drivers;
 
 use crate::support::{House, call, set_relay, text, uid};
@@ -12,6 +12,7 @@ use crate::support::{House, call, set_relay, text, uid};
 const CALLS: u32 = 200_000;
 
 /// Best of five rounds, nanoseconds per call.
+#[expect(clippy::print_stdout, reason = "a measurement is for whoever started it")]
 fn measure(what: &str, mut once: impl FnMut()) -> u128 {
     let round = |once: &mut dyn FnMut()| {
         let begun = Instant::now();

@@ -74,7 +74,8 @@ fn hello_is_greeted_with_the_session() {
     let frame = text(r#"{"type":"hello","firmware_version":"1.2.0","relays":[{"index":0,"state":true}]}"#);
     let decoded = bench.host.decode_message(&call, "ws", &frame).expect("understood");
     assert!(matches!(&decoded.events[..], [DeviceEvent::Hello(_), DeviceEvent::StateReport(_)]), "{decoded:?}");
-    let reply = r#"{"type":"hello_ack","server_time_ms":1760000000000,"session_id":"s-1","heartbeat_s":30,"config_version":3}"#;
+    let reply =
+        r#"{"type":"hello_ack","server_time_ms":1760000000000,"session_id":"s-1","heartbeat_s":30,"config_version":3}"#;
     assert_eq!(decoded.replies, [text(reply)]);
 }
 
@@ -86,11 +87,17 @@ fn events_arrive_as_the_house_knows_them() {
     ) else {
         panic!()
     };
-    assert_eq!((report.relays[0].index, report.relays[0].on, report.complete, report.meta.seq), (3, true, true, Some(4)));
-    let DeviceEvent::Input(input) = bench.event(r#"{"type":"input_event","input":1,"event":"click"}"#) else { panic!() };
+    assert_eq!(
+        (report.relays[0].index, report.relays[0].on, report.complete, report.meta.seq),
+        (3, true, true, Some(4))
+    );
+    let DeviceEvent::Input(input) = bench.event(r#"{"type":"input_event","input":1,"event":"click"}"#) else {
+        panic!()
+    };
     assert_eq!((input.input, input.kind.as_str()), (1, "click"));
     let reading = |value| Reading { key: "power".into(), value, at: None };
-    let report = bench.event(r#"{"type":"sensor_report","readings":[{"key":"power","value":7},{"key":"power","value":7.5}]}"#);
+    let report =
+        bench.event(r#"{"type":"sensor_report","readings":[{"key":"power","value":7},{"key":"power","value":7.5}]}"#);
     assert_eq!(report, DeviceEvent::Readings(vec![reading(Value::Integer(7)), reading(Value::Number(7.5))]));
     assert_eq!(bench.event(r#"{"type":"bye","until_ms":5}"#), DeviceEvent::Bye(Some(TimeMs(5))));
     let later = bench.event(r#"{"type":"ota_status","release_id":"r","state":"failed"}"#);

@@ -11,30 +11,30 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 /// The built first-party driver.
-pub const RELAY_CONTROLLER: &str = "hexa.relay-controller";
+pub(crate) const RELAY_CONTROLLER: &str = "hexa.relay-controller";
 
 /// A temporary folder with plugins and cache.
-pub struct House {
+pub(crate) struct House {
     dir: TempDir,
 }
 
 impl House {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    pub fn plugins(&self) -> PathBuf {
+    pub(crate) fn plugins(&self) -> PathBuf {
         self.dir.path().join("plugins")
     }
 
     /// With the built relay-controller driver.
-    pub fn with_relay_controller(self) -> Self {
+    pub(crate) fn with_relay_controller(self) -> Self {
         let built = built_plugin(RELAY_CONTROLLER);
         let read = |name: &str| std::fs::read(built.join(name)).expect("just looked at");
         self.with("relay", &String::from_utf8(read("plugin.toml")).expect("text"), &read("plugin.wasm"))
     }
 
-    pub fn with(self, folder: &str, manifest: &str, wasm: &[u8]) -> Self {
+    pub(crate) fn with(self, folder: &str, manifest: &str, wasm: &[u8]) -> Self {
         let dir = self.plugins().join(folder);
         std::fs::create_dir_all(&dir).expect("writable");
         std::fs::write(dir.join("plugin.toml"), manifest).expect("writable");
@@ -42,11 +42,11 @@ impl House {
         self
     }
 
-    pub fn host(&self) -> PluginHost {
+    pub(crate) fn host(&self) -> PluginHost {
         self.host_with(Arc::new(SystemClock::new()))
     }
 
-    pub fn host_with(&self, clock: Arc<dyn Clock>) -> PluginHost {
+    pub(crate) fn host_with(&self, clock: Arc<dyn Clock>) -> PluginHost {
         let cache_dir = self.dir.path().join("cache");
         let config = HostConfig { plugins_dir: self.plugins(), cache_dir, cache_key: [7; 32], clock };
         PluginHost::load(&config).expect("an engine")
@@ -62,18 +62,18 @@ fn built_plugin(id: &str) -> PathBuf {
     dir
 }
 
-pub fn manifest(id: &str, class: &str) -> String {
+pub(crate) fn manifest(id: &str, class: &str) -> String {
     format!(
         "[plugin]\nid='{id}'\nversion='1.0.0'\nkind='driver'\napi='0.1'\nname='N'\npublisher='p'\n[driver]\nclasses=['{class}']\n"
     )
 }
 
-pub fn uid() -> DeviceUid {
+pub(crate) fn uid() -> DeviceUid {
     DeviceUid::parse("hx1").expect("valid")
 }
 
 /// A call for a device with four relays and two inputs.
-pub fn call<'a>(uid: &'a DeviceUid, class: DeviceClass, prepared: &'a [u8]) -> DriverCall<'a> {
+pub(crate) fn call<'a>(uid: &'a DeviceUid, class: DeviceClass, prepared: &'a [u8]) -> DriverCall<'a> {
     DriverCall {
         uid,
         class,
@@ -87,33 +87,33 @@ pub fn call<'a>(uid: &'a DeviceUid, class: DeviceClass, prepared: &'a [u8]) -> D
     }
 }
 
-pub fn text(text: &str) -> Frame {
+pub(crate) fn text(text: &str) -> Frame {
     Frame::Text(text.into())
 }
 
-pub fn set_relay(index: u16) -> CommandEnvelope {
+pub(crate) fn set_relay(index: u16) -> CommandEnvelope {
     let command = DriverCommand::Relay(RelayAction::Set { index, on: true, for_ms: None });
     CommandEnvelope { id: "c-1".into(), command, expires_at: TimeMs(1_760_000_005_000) }
 }
 
-pub fn fault<T: std::fmt::Debug>(result: Result<T, DriverError>) -> Fault {
+pub(crate) fn fault<T: std::fmt::Debug>(result: Result<T, DriverError>) -> Fault {
     match result {
         Err(DriverError::Fault(fault)) => fault,
         other => panic!("expected a fault, got {other:?}"),
     }
 }
 
-pub fn stats_of(host: &PluginHost, id: &str) -> PluginStats {
+pub(crate) fn stats_of(host: &PluginHost, id: &str) -> PluginStats {
     host.stats().into_iter().find(|s| s.plugin == id).expect("running")
 }
 
 /// A component of the world `hexa:driver/driver` from a core module in text form.
-pub fn component(module: &str) -> Vec<u8> {
+pub(crate) fn component(module: &str) -> Vec<u8> {
     component_of(module, "world guest { include hexa:driver/driver@0.1.0; }")
 }
 
 /// The same with a world of the test's own.
-pub fn component_of(module: &str, world: &str) -> Vec<u8> {
+pub(crate) fn component_of(module: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/wit");
     for file in ["core.wit", "driver.wit"] {
@@ -123,7 +123,7 @@ pub fn component_of(module: &str, world: &str) -> Vec<u8> {
     let world = resolve.select_world(&[package], Some("guest")).expect("it has that world");
     let mut module = wat::parse_str(module).unwrap_or_else(|e| panic!("{e}"));
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("metadata");
-    let mut encoder = ComponentEncoder::default().validate(true);
-    encoder = encoder.module(&module).expect("a module of that world");
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true).module(&module).expect("a module of that world");
     encoder.encode().unwrap_or_else(|e| panic!("{e:?}"))
 }

@@ -77,7 +77,8 @@ impl Values {
 
     pub(super) fn number(&self, name: &'static str, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
         let allowed = format!("a whole number from {} to {}", range.start(), range.end());
-        self.parse(name, &allowed).and_then(|n| if range.contains(&n) { Ok(n) } else { Err(self.wrong(name, &allowed)) })
+        self.parse(name, &allowed)
+            .and_then(|n| if range.contains(&n) { Ok(n) } else { Err(self.wrong(name, &allowed)) })
     }
 
     pub(super) fn one_of(&self, name: &'static str, allowed: &[&'static str]) -> Result<&'static str, ConfigError> {

@@ -7,14 +7,14 @@ use hexa_model::driver::{
 };
 use hexa_model::{RejectReason, TimeMs};
 
-use crate::check::{Check, OutputError, cut};
+use crate::check::{self, Check, OutputError, cut};
 use crate::wit::v0_1::raw::hexa::core::types as core;
 use crate::wit::v0_1::raw::hexa::driver::types;
 
 type Checked<T> = Result<T, OutputError>;
 
 pub(super) fn decoded(raw: types::Decoded, check: &Check<'_>) -> Checked<Decoded> {
-    check.counts(raw.events.len(), raw.replies.len())?;
+    check::counts(raw.events.len(), raw.replies.len())?;
     let decoded = Decoded {
         events: raw.events.into_iter().map(|e| event(e, check)).collect::<Checked<_>>()?,
         replies: raw.replies.into_iter().map(frame).collect(),
@@ -26,15 +26,15 @@ pub(super) fn decoded(raw: types::Decoded, check: &Check<'_>) -> Checked<Decoded
 }
 
 pub(super) fn encoded(raw: types::Encoded, check: &Check<'_>, envelope: &CommandEnvelope) -> Checked<Encoded> {
-    check.counts(0, raw.frames.len())?;
+    check::counts(0, raw.frames.len())?;
     let ack = match raw.ack {
         types::AckPolicy::None => AckPolicy::None,
         types::AckPolicy::CommandId => AckPolicy::CommandId,
-        types::AckPolicy::Token(token) => AckPolicy::Token(check.token(token)?),
+        types::AckPolicy::Token(token) => AckPolicy::Token(check::token(token)?),
         types::AckPolicy::StateReport => AckPolicy::StateReport,
     };
     let encoded = Encoded { frames: raw.frames.into_iter().map(frame).collect(), ack, state: state(raw.state) };
-    check.encoded(&encoded, envelope)?;
+    check::encoded(&encoded, envelope)?;
     check.state(&encoded.state)?;
     Ok(encoded)
 }
@@ -71,33 +71,33 @@ fn event(raw: types::DeviceEvent, check: &Check<'_>) -> Checked<DeviceEvent> {
         Raw::StateReport(report) => DeviceEvent::StateReport(StateReport {
             relays: relays(report.relays, check)?,
             complete: report.complete,
-            firmware: check.opt_name("firmware", report.firmware)?,
-            meta: meta(report.meta, check)?,
+            firmware: check::opt_name("firmware", report.firmware)?,
+            meta: meta(report.meta)?,
         }),
-        Raw::Heartbeat(m) => DeviceEvent::Heartbeat(meta(m, check)?),
+        Raw::Heartbeat(m) => DeviceEvent::Heartbeat(meta(m)?),
         Raw::Hello(hello) => DeviceEvent::Hello(Hello {
-            firmware: check.opt_name("firmware", hello.firmware)?,
-            hardware: check.opt_name("hardware", hello.hardware)?,
+            firmware: check::opt_name("firmware", hello.firmware)?,
+            hardware: check::opt_name("hardware", hello.hardware)?,
             security_version: hello.security_version,
-            boot_reason: check.opt_name("boot-reason", hello.boot_reason)?,
+            boot_reason: check::opt_name("boot-reason", hello.boot_reason)?,
             config_version: hello.config_version,
-            meta: meta(hello.meta, check)?,
+            meta: meta(hello.meta)?,
         }),
         Raw::Input(input) => DeviceEvent::Input(InputEvent {
             input: check.input(input.input)?,
-            kind: check.name("kind", input.kind)?,
+            kind: check::name("kind", input.kind)?,
             duration_ms: input.duration_ms,
-            meta: meta(input.meta, check)?,
+            meta: meta(input.meta)?,
         }),
         Raw::Readings(readings) => {
-            check.reading_count(readings.len())?;
+            check::reading_count(readings.len())?;
             DeviceEvent::Readings(readings.into_iter().map(|r| reading(r, check)).collect::<Checked<_>>()?)
         }
         Raw::Bye(until) => DeviceEvent::Bye(until.map(time).transpose()?),
         Raw::Error(error) => DeviceEvent::Error {
-            code: check.name("code", error.code)?,
+            code: check::name("code", error.code)?,
             message: cut(error.message),
-            token: error.token.map(|t| check.token(t)).transpose()?,
+            token: error.token.map(check::token).transpose()?,
         },
         Raw::Ignored(why) => DeviceEvent::Ignored(cut(why)),
         Raw::IrProgress(_) => DeviceEvent::Other("ir_progress"),
@@ -112,9 +112,7 @@ fn ack(raw: types::Ack, check: &Check<'_>) -> Checked<Ack> {
     let outcome = match raw.outcome {
         types::AckOutcome::Executed => AckOutcome::Executed,
         types::AckOutcome::Noop => AckOutcome::Noop,
-        types::AckOutcome::Rejected(r) => {
-            AckOutcome::Rejected { reason: reason(r.reason), detail: r.detail.map(cut) }
-        }
+        types::AckOutcome::Rejected(r) => AckOutcome::Rejected { reason: reason(r.reason), detail: r.detail.map(cut) },
     };
     let mut relays = Vec::with_capacity(raw.relays.len());
     for relay in raw.relays {
@@ -125,8 +123,8 @@ fn ack(raw: types::Ack, check: &Check<'_>) -> Checked<Ack> {
             timer_ends_in_ms: None,
         });
     }
-    check.no_relay_twice(&relays)?;
-    Ok(Ack { token: check.token(raw.token)?, outcome, relays })
+    check::no_relay_twice(&relays)?;
+    Ok(Ack { token: check::token(raw.token)?, outcome, relays })
 }
 
 fn reason(raw: types::RejectReason) -> RejectReason {
@@ -148,19 +146,19 @@ fn relays(raw: Vec<types::RelayReport>, check: &Check<'_>) -> Checked<Vec<Report
         relays.push(ReportedRelay {
             index: check.relay(relay.index)?,
             on: relay.on,
-            source: check.opt_name("source", relay.source)?,
+            source: check::opt_name("source", relay.source)?,
             timer_ends_in_ms: relay.timer_ends_in_ms,
         });
     }
-    check.no_relay_twice(&relays)?;
+    check::no_relay_twice(&relays)?;
     Ok(relays)
 }
 
-fn meta(raw: types::EventMeta, check: &Check<'_>) -> Checked<EventMeta> {
+fn meta(raw: types::EventMeta) -> Checked<EventMeta> {
     Ok(EventMeta {
         seq: raw.seq,
-        boot_id: check.opt_name("boot-id", raw.boot_id)?,
-        ip: check.opt_name("ip", raw.ip)?,
+        boot_id: check::opt_name("boot-id", raw.boot_id)?,
+        ip: check::opt_name("ip", raw.ip)?,
         rssi: raw.rssi,
         uptime_s: raw.uptime_s,
     })
@@ -175,7 +173,7 @@ fn reading(raw: core::Reading, check: &Check<'_>) -> Checked<Reading> {
         core::ValueResult::Number(n) => {
             return Err(OutputError::new(format!("the reading {:?} is {n}, not a finite number", raw.key)));
         }
-        core::ValueResult::Text(text) => Value::Text(check.text("value", text)?),
+        core::ValueResult::Text(text) => Value::Text(check::text("value", text)?),
     };
     Ok(Reading { key: raw.key, value, at: raw.at_ms.map(time).transpose()? })
 }
