@@ -192,12 +192,12 @@ impl Client {
             }
             ClientFrame::SetRelay { id, device_uid, relay, state, for_ms } => {
                 match crate::routes::set_action(relay, state, for_ms) {
-                    Ok(action) => self.command(id, &device_uid, action),
+                    Ok(action) => self.command(id, &device_uid, action).await,
                     Err(error) => self.refuse(id, &error),
                 }
             }
             ClientFrame::SetAllRelays { id, device_uid, state } => {
-                self.command(id, &device_uid, RelayAction::SetAll { on: state });
+                self.command(id, &device_uid, RelayAction::SetAll { on: state }).await;
             }
         }
     }
@@ -237,18 +237,19 @@ impl Client {
         Ok(())
     }
 
-    /// Runs a command without holding up this socket; the answer comes as `command_result` or `error`.
-    fn command(&self, id: Option<String>, uid: &str, action: RelayAction) {
+    /// Starts a command and waits only until it has its place behind this socket's earlier ones; the answer comes as
+    /// `command_result` or `error`.
+    async fn command(&self, id: Option<String>, uid: &str, action: RelayAction) {
         let Some(device) = DeviceUid::parse(uid) else { return self.refuse(id, &Error::no_device()) };
         let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() else {
             let what = "this socket has 32 open commands; wait for one to end";
             return self.refuse(id, &Error::new(ErrorCode::Busy, what).retry_after(1));
         };
         let command = Command { source: Source::Ws, actor: self.user.actor(), device, action };
-        let (relay, session) = (self.state.services.relay(), Arc::clone(&self.session));
-        let request = self.request.clone();
+        let (in_order, running) = self.state.services.relay().begin(command);
+        let (session, request) = (Arc::clone(&self.session), self.request.clone());
         self.state.services.tasks.spawn(async move {
-            let frame = match relay.execute(command).await {
+            let frame = match running.await.unwrap_or_else(|e| Err(Error::internal(e))) {
                 Ok(done) => serde_json::to_string(&ResultFrame {
                     r#type: "command_result",
                     id: id.as_deref(),
@@ -260,6 +261,8 @@ impl Client {
             session.answer(frame.into());
             drop(permit);
         });
+        // Closed without a value when the command was refused: either way its turn is over.
+        let _ = in_order.await;
     }
 
     fn refuse(&self, id: Option<String>, error: &Error) {

@@ -12,6 +12,7 @@ use hexa_store::HotWrite;
 use serde_json::json;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::Services;
 use crate::device::live::{LastAction, Live};
@@ -62,22 +63,31 @@ impl RelayService {
     /// # Errors
     /// Every way of architecture.md 3A other than success; `details.command_id` names the command once it has an id.
     pub async fn execute(&self, command: Command) -> Result<Done> {
+        self.begin(command).1.await.map_err(Error::internal)?
+    }
+
+    /// Starts a command. The first value ends when the command has its place in the device's order (or was refused):
+    /// a door that waits for it before it starts the next one keeps the order of its frames (I6).
+    pub fn begin(&self, command: Command) -> (oneshot::Receiver<()>, JoinHandle<Result<Done>>) {
+        let (accepted, in_order) = oneshot::channel();
         let services = Arc::clone(&self.services);
-        if services.stopping() {
-            return Err(Error::new(ErrorCode::ShuttingDown, "the server is stopping; nothing was sent").retry_after(5));
-        }
-        let task = self.services.tasks.spawn(run(services, command));
-        task.await.map_err(Error::internal)?
+        (in_order, self.services.tasks.spawn(run(services, command, accepted)))
     }
 }
 
 /// The nine steps, in their observable order.
-async fn run(services: Arc<Services>, command: Command) -> Result<Done> {
+async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sender<()>) -> Result<Done> {
     let mut ending = Ending::new(&services, command.source);
+    if services.stopping() {
+        let error = Error::new(ErrorCode::ShuttingDown, "the server is stopping; nothing was sent").retry_after(5);
+        ending.refused(&error);
+        return Err(error);
+    }
     // 1. Validate ownership and device status.
     let live = validate(&services, &command).await.inspect_err(|e| ending.refused(e))?;
     // 2. Send: the device's task encodes and writes it, with its command id.
     let (id, reply) = send(&services, &live, &command, &ending).await.inspect_err(|e| ending.refused(e))?;
+    drop(accepted);
     // 3. Wait for the ack or the deadline. 4 + 8. The ack's transaction holds state and audit row; `wait` returns after
     // its commit, so nothing below can run for a state that is not on disk.
     let ended = wait(&services, &live, id, reply).await;

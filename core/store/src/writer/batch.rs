@@ -18,12 +18,13 @@ pub const INSERT_AUDIT: &str = "insert into audit_tail (seq, chain, at, actor_ki
      device_id, command_id, follow_up, outcome, relay, state, latency_ms, changes, details, prev, hash) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
 
-const SAVE_DURABLE: &str = "update devices set driver_durable = $2, driver_version = $3 where id = $1";
+// `?N`, because SQLite takes `$N` for a name and numbers it by its first appearance.
+const SAVE_DURABLE: &str = "update devices set driver_durable = ?2, driver_version = ?3 where id = ?1";
 
-const SAVE_SEEN: &str = "update devices set last_seen_at = $2, last_ip = coalesce($3, last_ip), \
-     firmware_version = coalesce($4, firmware_version), \
-     connected_at = case when $5 = 1 then $2 else connected_at end, \
-     disconnected_at = case when $5 = 0 then $2 else disconnected_at end where id = $1";
+const SAVE_SEEN: &str = "update devices set last_seen_at = ?2, last_ip = coalesce(?3, last_ip), \
+     firmware_version = coalesce(?4, firmware_version), \
+     connected_at = case when ?5 = 1 then ?2 else connected_at end, \
+     disconnected_at = case when ?5 = 0 then ?2 else disconnected_at end where id = ?1";
 
 /// How one write of a batch went.
 pub(super) type Outcome = Result<Committed, StoreError>;
