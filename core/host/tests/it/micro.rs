@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use hexa_model::DeviceClass;
-use hexa_model::driver::DeviceIdent;
+use hexa_model::driver::{DeviceIdent, DriverCall};
 use hexa_service::ports::Drivers;
 
-use crate::support::{House, call, set_relay, text, uid};
+use crate::hostile::hostile;
+use crate::support::{House, call, manifest, set_relay, text, uid};
 
 const CALLS: u32 = 200_000;
 
@@ -49,6 +50,11 @@ fn micro() {
     let report = text(
         r#"{"type":"state_report","relays":[{"index":0,"state":true},{"index":1,"state":false},{"index":2,"state":true},{"index":3,"state":false}],"seq":7}"#,
     );
+    // A guest that does nothing: what the boundary, the pool, the limits and the counters cost.
+    let empty = House::new().with("empty", &manifest("test.empty", "sensor_hub"), &hostile(""));
+    let nobody = empty.host();
+    let other = DriverCall { class: DeviceClass::SensorHub, ..call.clone() };
+    measure("empty call", || drop(nobody.decode_message(&other, "ws", &ack).expect("decoded")));
     let encode = measure("encode set_relay", || drop(host.encode_command(&call, &command).expect("encoded")));
     let decode = measure("decode ack", || drop(host.decode_message(&call, "ws", &ack).expect("decoded")));
     measure("decode report of 4", || drop(host.decode_message(&call, "ws", &report).expect("decoded")));

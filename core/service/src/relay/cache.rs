@@ -3,14 +3,30 @@
 //! Two values per relay: what is committed, and what is on its way to the disk (`projected`). Reports are compared
 //! with the projected one, so that a report behind an acknowledgement does not count as a change of its own.
 
+use std::collections::VecDeque;
+
 use hexa_model::audit::{RelaySets, RelayStates};
-use hexa_model::{RelayState, TimeMs};
+use hexa_model::{CommandId, RelayState, Source, TimeMs};
 use smallvec::SmallVec;
+
+/// A change that is on the disk.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Through which door.
+    pub source: Source,
+    /// The command that did it.
+    pub command: Option<CommandId>,
+    /// The stored states.
+    pub relays: RelayStates,
+    /// When it was committed.
+    pub at: TimeMs,
+}
 
 /// States of one device, by index.
 #[derive(Debug, Default)]
 pub struct RelayCache {
     slots: SmallVec<[Slot; 4]>,
+    committed: VecDeque<Change>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +40,8 @@ struct Slot {
 impl RelayCache {
     /// From the stored rows; relays without a row are unknown.
     pub fn new(relay_count: u16, stored: &[RelayState]) -> Self {
-        let mut cache = Self { slots: SmallVec::from_elem(Slot::default(), usize::from(relay_count)) };
+        let slots = SmallVec::from_elem(Slot::default(), usize::from(relay_count));
+        let mut cache = Self { slots, committed: VecDeque::new() };
         for state in stored {
             if let Some(slot) = cache.slots.get_mut(usize::from(state.index)) {
                 *slot = Slot {
@@ -72,8 +89,21 @@ impl RelayCache {
         }
     }
 
+    /// A change was committed. Called by the writer, in the order of the commits, so that whoever publishes next tells
+    /// all of them in this order.
+    pub fn arrived(&mut self, change: Change) {
+        self.committed.push_back(change);
+    }
+
+    /// Applies the next committed change; `None` when all are applied.
+    pub fn next_change(&mut self) -> Option<Change> {
+        let mut change = self.committed.pop_front()?;
+        change.relays = self.apply(&change.relays);
+        Some(change)
+    }
+
     /// Takes committed states; those with a version not above the known one are dropped. Gives what was taken.
-    pub fn apply(&mut self, states: &RelayStates) -> RelayStates {
+    fn apply(&mut self, states: &RelayStates) -> RelayStates {
         let mut taken = RelayStates::new();
         for state in states {
             let Some(slot) = self.slots.get_mut(usize::from(state.index)) else { continue };

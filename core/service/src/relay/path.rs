@@ -8,7 +8,7 @@ use hexa_crypto::random_bytes;
 use hexa_model::audit::{AuditEntry, RelaySet, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome};
 use hexa_model::{Actor, CommandId, DeviceUid, ErrorCode, Outcome, RejectReason, RelayAction, RelayState, Source};
-use hexa_store::HotWrite;
+use hexa_store::{Committed, HotWrite, StoreError};
 use serde_json::json;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -17,8 +17,12 @@ use tokio::task::JoinHandle;
 use crate::Services;
 use crate::device::live::{LastAction, Live};
 use crate::error::{Error, Result};
+use crate::relay::cache::{Change, RelayCache};
 use crate::relay::pending::{AckOf, Ended, NewCommand, OpenCommand, TimedOut};
 use hexa_model::event::Event;
+
+/// How a write ended.
+pub(crate) type CommitResult = std::result::Result<Committed, StoreError>;
 
 /// What somebody wants of a device's relays.
 #[derive(Clone, Debug)]
@@ -91,9 +95,9 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
     // 3. Wait for the ack or the deadline. 4 + 8. The ack's transaction holds state and audit row; `wait` returns after
     // its commit, so nothing below can run for a state that is not on disk.
     let ended = wait(&services, &live, id, reply).await;
-    // 5. Cache, 6. clients, 7. bridges: in version order, because both happen under the cache's lock.
+    // 5. Cache, 6. clients, 7. bridges: every committed change of the device, in the order of the commits.
     if let Ended::Answered { sets, commit, .. } = &ended {
-        publish(&services, &live, (command.source, Some(id)), sets, commit);
+        publish(&services, &live, sets, commit.is_ok());
     }
     // 9. Metrics, and the answer.
     ending.answer(id, &live, &command, ended)
@@ -169,28 +173,45 @@ async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: o
     ))
 }
 
-/// Steps 5 to 7, after the commit.
-pub(crate) fn publish(
-    services: &Services,
-    live: &Live,
-    (source, command): (Source, Option<CommandId>),
-    sets: &RelaySets,
-    commit: &std::result::Result<hexa_store::Committed, hexa_store::StoreError>,
-) {
+/// Steps 5 to 7, after the commit: cache and bus under one lock, so that nobody hears versions go down.
+pub(crate) fn publish(services: &Services, live: &Live, sets: &RelaySets, committed: bool) {
     let mut cache = live.cache.lock();
-    match commit {
-        Ok(committed) => {
-            let relays = cache.apply(&committed.relays);
-            if relays.is_empty() {
-                return;
-            }
-            let last = LastAction { source, command, relays: relays.clone(), at: committed.at };
-            live.more.lock().last_action = Some(last);
-            let device = live.event_device();
-            services.bus.publish(&Event::RelayChanged { device, relays, source, command, at: committed.at });
-        }
-        Err(_) => cache.forget_projected(sets),
+    if !committed {
+        cache.forget_projected(sets);
     }
+    while let Some(Change { source, command, relays, at }) = cache.next_change() {
+        if relays.is_empty() {
+            continue;
+        }
+        live.more.lock().last_action = Some(LastAction { source, command, relays: relays.clone(), at });
+        services.bus.publish(&Event::RelayChanged { device: live.event_device(), relays, source, command, at });
+    }
+}
+
+/// Steps 4 and 8: hands states and audit row to the writer as one transaction. `cache` is the device's, locked by the
+/// caller, so that writes reach the disk in the order of their projection; `then` runs after the commit.
+pub(crate) fn persist(
+    services: &Services,
+    live: &Arc<Live>,
+    cache: &mut RelayCache,
+    (sets, audit): (RelaySets, AuditEntry),
+    (source, command): (Source, Option<CommandId>),
+    then: impl FnOnce(CommitResult) + Send + 'static,
+) {
+    cache.project(&sets);
+    let device = Arc::clone(live);
+    let complete = move |commit: CommitResult| {
+        // Only the writer's own thread brings a success, so the caller's lock is not held here then.
+        if let Ok(done) = &commit
+            && !done.relays.is_empty()
+        {
+            let change = Change { source, command, relays: done.relays.clone(), at: done.at };
+            device.cache.lock().arrived(change);
+        }
+        then(commit);
+    };
+    let write = HotWrite { device: live.key, relays: sets, audit: Some(audit), durable: None };
+    services.store.writer().submit(write, Box::new(complete));
 }
 
 /// What became of an acknowledgement.
@@ -228,16 +249,13 @@ pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: Ack) -
     }
 }
 
-/// Step 4 and 8 for an open command that the device, by ack or by report, has answered.
-pub(crate) fn answered(services: &Services, live: &Live, command: OpenCommand, ack: &Ack) {
+/// For an open command that the device, by ack or by report, has answered.
+pub(crate) fn answered(services: &Services, live: &Arc<Live>, command: OpenCommand, ack: &Ack) {
     let took = services.clock.monotonic().saturating_sub(command.accepted);
-    let id = command.id;
-    let row =
-        Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
-    // The lock spans the hand-over to the writer, so that two answers reach the disk in the order of their projection.
+    let (id, source) = (command.id, command.source);
+    let row = Command { source, actor: command.actor, device: live.uid.clone(), action: command.action };
     let mut cache = live.cache.lock();
     let (outcome, sets) = judge(&cache, live.relay_count, command.action, ack);
-    cache.project(&sets);
     let reason = match &ack.outcome {
         AckOutcome::Rejected { reason, detail } => Some((*reason, detail.clone())),
         AckOutcome::Executed | AckOutcome::Noop => None,
@@ -248,43 +266,37 @@ pub(crate) fn answered(services: &Services, live: &Live, command: OpenCommand, a
     }
     let Some(waiter) = command.into_waiter() else { return };
     let kept = sets.clone();
-    let complete = move |commit| {
+    persist(services, live, &mut cache, (sets, audit), (source, Some(id)), move |commit| {
         let _ = waiter.send(Ended::Answered { outcome, reason, sets: kept, commit });
-    };
-    let write = HotWrite { device: live.key, relays: sets, audit: Some(audit), durable: None };
-    services.store.writer().submit(write, Box::new(complete));
+    });
 }
 
 /// A late ack (I8): the state and one follow-up row; no success is counted, the caller had its 504.
-async fn late(services: &Services, live: &Live, command: &TimedOut, ack: &Ack) {
+async fn late(services: &Services, live: &Arc<Live>, command: &TimedOut, ack: &Ack) {
     let took = services.clock.monotonic().saturating_sub(command.accepted);
     let (sets, pending) = {
         let mut cache = live.cache.lock();
         let (outcome, sets) = judge(&cache, live.relay_count, command.action, ack);
-        cache.project(&sets);
         let row =
             Command { source: Source::Device, actor: command.actor, device: live.uid.clone(), action: command.action };
         let mut audit = primary_row(services, live, command.id, &row, Outcome::LateAck, took);
         audit.follow_up = true;
         audit = audit.details(&json!({ "answer": outcome.as_str() }));
-        let write = HotWrite { device: live.key, relays: sets.clone(), audit: Some(audit), durable: None };
-        (sets, services.store.writer().send(write))
+        let (tx, rx) = oneshot::channel();
+        let by = (Source::Device, Some(command.id));
+        persist(services, live, &mut cache, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
+        (sets, rx)
     };
-    let commit = pending.await.unwrap_or_else(|_| Err(hexa_store::StoreError::closed()));
+    let commit = pending.await.unwrap_or_else(|_| Err(StoreError::closed()));
     if let Err(error) = &commit {
         tracing::error!(device.uid = %live.uid, command.id = %command.id, %error, "late ack not stored");
     }
-    publish(services, live, (Source::Device, Some(command.id)), &sets, &commit);
+    publish(services, live, &sets, commit.is_ok());
 }
 
 /// What an answer amounts to, and which states are to be stored: those that were asked for, and any other that the
 /// device says and that differs from what is known. A `noop` stores only what differs.
-fn judge(
-    cache: &crate::relay::cache::RelayCache,
-    relay_count: u16,
-    action: RelayAction,
-    ack: &Ack,
-) -> (Outcome, RelaySets) {
+fn judge(cache: &RelayCache, relay_count: u16, action: RelayAction, ack: &Ack) -> (Outcome, RelaySets) {
     let wanted = |index: u16| action.index().is_none_or(|i| i == index);
     let reported = |index: u16| ack.relays.iter().rev().find(|r| r.index == index).map(|r| r.on);
     let refused = matches!(ack.outcome, AckOutcome::Rejected { .. });

@@ -8,8 +8,9 @@ use hexa_model::audit::{AuditEntry, RelaySet, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome, StateReport};
 use hexa_model::event::Event;
 use hexa_model::{Actor, Outcome, RelayAction, Source};
-use hexa_store::{HotWrite, StoreError};
+use hexa_store::StoreError;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::Services;
 use crate::device::live::Live;
@@ -43,10 +44,11 @@ pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &Stat
             show_unchanged(services, live);
             return;
         }
-        cache.project(&sets);
         let audit = cause_row(services, live, report, newest.as_ref());
-        let write = HotWrite { device: live.key, relays: sets.clone(), audit: Some(audit), durable: None };
-        (sets, services.store.writer().send(write))
+        let (tx, rx) = oneshot::channel();
+        let by = (Source::Device, newest.as_ref().map(|t| t.id));
+        path::persist(services, live, &mut cache, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
+        (sets, rx)
     };
     for older in &healed {
         services.audit.note(live.key, cause_row(services, live, report, Some(older)));
@@ -59,7 +61,7 @@ pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &Stat
             tracing::error!(device.uid = %live.uid, %error, "report not stored; the next one is compared afresh");
         }
     }
-    path::publish(services, live, (Source::Device, newest.map(|t| t.id)), &sets, &commit);
+    path::publish(services, live, &sets, commit.is_ok());
     if sets.is_empty() {
         show_unchanged(services, live);
     }

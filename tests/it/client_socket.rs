@@ -1,0 +1,312 @@
+//! `/ws/client`: snapshot first, versions that never go down, nobody else's devices, slow clients that harm nobody.
+
+use std::sync::OnceLock;
+
+use hexa_tests::device::Socket;
+use hexa_tests::{Options, Shared, TestServer, WsClient, eventually};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+fn server() -> Shared {
+    static SERVER: OnceLock<TestServer> = OnceLock::new();
+    TestServer::shared(&SERVER)
+}
+
+#[tokio::test]
+async fn a_token_is_needed_before_the_upgrade() {
+    let server = server();
+    for authorization in [None, Some("Bearer nonsense"), Some("Basic dTpw")] {
+        let refused = Socket::open(server.address, "/ws/client", authorization).await.expect_err("no upgrade");
+        assert_eq!(refused.status, 401);
+        hexa_tests::shapes::assert_error(&refused.body, "invalid_token", "the client socket");
+    }
+    let user = server.user().await;
+    user.client.get("/ws/client").await.expect_error(400, "validation_error");
+}
+
+#[tokio::test]
+async fn a_foreign_page_cannot_open_a_socket_in_a_users_name() {
+    let server = server();
+    let user = server.user().await;
+    let upgrade = |origin: &str| {
+        format!(
+            "GET /ws/client HTTP/1.1\r\nhost: {}\r\norigin: {origin}\r\nauthorization: Bearer {}\r\n\
+             connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            server.address, user.access_token
+        )
+    };
+    let answer = tokio::spawn({
+        let (address, request) = (server.address, upgrade("https://evil.example"));
+        // Without `connection: close` the server keeps the connection, so only the head is read.
+        async move { first_line(address, &request).await }
+    });
+    assert!(answer.await.unwrap().starts_with("HTTP/1.1 403"));
+    let own = format!("http://{}", server.address);
+    assert!(first_line(server.address, &upgrade(&own)).await.starts_with("HTTP/1.1 101"));
+}
+
+async fn first_line(address: std::net::SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        line.push(hexa_tests::within("an answer", stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(line).unwrap()
+}
+
+#[tokio::test]
+async fn the_snapshot_comes_first_and_holds_what_is_known() {
+    let server = server();
+    let user = server.user().await;
+    let mut device = server.device(&user, 3).await;
+    let offline = server.provision(1).await;
+    user.client.post("/api/v1/devices/claim", &json!({ "code": offline.claim_code })).await.expect(200);
+    device.report(&[(0, true), (2, false)]).await;
+    device.settled().await;
+    let (_, devices) = WsClient::subscribed(&server, &user).await;
+    assert_eq!(devices.len(), 2);
+    let of = |uid: &str| devices.iter().find(|d| d["device_uid"] == uid).unwrap_or_else(|| panic!("{devices:?}"));
+    let relays = json!([{ "index": 0, "state": true, "version": 1 }, { "index": 2, "state": false, "version": 1 }]);
+    assert_eq!((&of(device.uid())["online"], &of(device.uid())["relays"]), (&json!(true), &relays));
+    assert_eq!((&of(&offline.uid)["online"], &of(&offline.uid)["relays"]), (&json!(false), &json!([])));
+}
+
+#[tokio::test]
+async fn nothing_is_heard_before_subscribing_and_only_of_what_was_named() {
+    let server = server();
+    let user = server.user().await;
+    let mut one = server.device(&user, 1).await;
+    let mut two = server.device(&user, 1).await;
+    let mut client = WsClient::open(&server, &user.access_token).await.unwrap();
+    one.report(&[(0, true)]).await;
+    one.settled().await;
+    assert_eq!(client.drained().await, Vec::<Value>::new());
+    client.send(&json!({ "type": "subscribe", "devices": [one.uid()] })).await;
+    let snapshot = client.next().await;
+    assert_eq!((&snapshot["type"], snapshot["devices"].as_array().unwrap().len()), (&json!("snapshot"), 1));
+    two.report(&[(0, true)]).await;
+    two.settled().await;
+    one.report(&[(0, false)]).await;
+    let state = client.next().await;
+    assert_eq!((&state["type"], &state["device_uid"]), (&json!("device_state"), &json!(one.uid())));
+    assert_eq!(state["relays"], json!([{ "index": 0, "state": false, "version": 2 }]));
+}
+
+#[tokio::test]
+async fn a_snapshot_under_fire_is_never_followed_by_an_older_version() {
+    let server = server();
+    let user = server.user().await;
+    let device = server.device(&user, 1).await.automatic(1);
+    let uid = device.uid().to_owned();
+    let busy = tokio::spawn({
+        let (user, uid) = (user.clone(), uid.clone());
+        async move {
+            for n in 0..120 {
+                user.set_relay(&uid, 0, n % 2 == 0).await.expect(200);
+            }
+        }
+    });
+    for _ in 0..10 {
+        let (mut client, devices) = WsClient::subscribed(&server, &user).await;
+        let mut last = devices[0]["relays"][0]["version"].as_u64().unwrap_or(0);
+        for _ in 0..3 {
+            if busy.is_finished() {
+                break;
+            }
+            let state = client.expect("device_state").await;
+            let next = state["relays"][0]["version"].as_u64().unwrap();
+            assert!(next >= last, "{next} after {last}");
+            last = next;
+        }
+        client.socket.close().await;
+    }
+    busy.await.unwrap();
+    // Everybody ends at the newest version.
+    let (_, devices) = WsClient::subscribed(&server, &user).await;
+    assert_eq!(devices[0]["relays"][0]["version"], 120);
+}
+
+#[tokio::test]
+async fn users_hear_of_their_own_devices_only() {
+    let server = server();
+    let (owner, stranger) = (server.user().await, server.user().await);
+    let mut device = server.device(&owner, 1).await;
+    let uid = device.uid().to_owned();
+    let (mut mine, _) = WsClient::subscribed(&server, &owner).await;
+    let (mut theirs, devices) = WsClient::subscribed(&server, &stranger).await;
+    assert_eq!(devices, Vec::<Value>::new());
+    theirs.send(&json!({ "type": "subscribe", "devices": [uid] })).await;
+    let refused = theirs.next().await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("not_found")));
+    for frame in [
+        json!({ "type": "set_relay", "id": "a", "device_uid": uid, "relay": 0, "state": true }),
+        json!({ "type": "set_all_relays", "id": "b", "device_uid": uid, "state": true }),
+        json!({ "type": "set_relay", "id": "c", "device_uid": "hx-none", "relay": 0, "state": true }),
+    ] {
+        theirs.send(&frame).await;
+        let refused = theirs.next().await;
+        assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("not_found")), "{frame}");
+        assert_eq!(refused["id"], frame["id"]);
+    }
+    device.assert_nothing_sent().await;
+    device.report(&[(0, true)]).await;
+    mine.expect("device_state").await;
+    assert_eq!(theirs.drained().await, Vec::<Value>::new(), "nothing of another's device");
+    let rows = eventually("the attempts in the audit", || async {
+        let rows = server.db().device_audit(&uid);
+        let refused = rows.into_iter().filter(|r| r.outcome == "rejected" && r.source == "ws").count();
+        (refused == 2).then_some(refused)
+    });
+    rows.await;
+}
+
+#[tokio::test]
+async fn commands_over_the_socket_take_the_same_path_and_answer_with_their_id() {
+    let server = server();
+    let user = server.user().await;
+    let mut device = server.device(&user, 2).await;
+    let uid = device.uid().to_owned();
+    let (mut client, _) = WsClient::subscribed(&server, &user).await;
+    client.send(&json!({ "type": "set_relay", "id": "r-1", "device_uid": uid, "relay": 1, "state": true })).await;
+    let command = device.expect_command().await;
+    device.ack(&command).await;
+    let result = client.expect("command_result").await;
+    assert_eq!((&result["id"], &result["status"]), (&json!("r-1"), &json!("executed")));
+    assert_eq!((&result["command_id"], &result["relays"][0]["version"]), (&json!(command.id), &json!(1)));
+    assert!(result["latency_ms"].is_number());
+    assert_eq!(server.db().command(&command.id)[0].source, "ws");
+
+    client.send(&json!({ "type": "set_all_relays", "id": "all", "device_uid": uid, "state": false })).await;
+    let command = device.expect_command().await;
+    assert_eq!(command.kind, "set_all_relays");
+    device.ack_with(&command, &json!({ "status": "rejected", "reason": "locked" })).await;
+    let refused = client.expect("error").await;
+    assert_eq!((&refused["id"], &refused["code"]), (&json!("all"), &json!("device_rejected")));
+    assert_eq!((&refused["details"]["reason"], &refused["details"]["command_id"]), (&json!("locked"), &json!(command.id)));
+    assert!(refused["request_id"].is_string() && refused["message"].is_string());
+}
+
+#[tokio::test]
+async fn frames_that_are_not_understood_are_answered_and_the_socket_goes_on() {
+    let server = server();
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let uid = device.uid().to_owned();
+    let (mut client, _) = WsClient::subscribed(&server, &user).await;
+    for text in [
+        "not json".to_owned(),
+        "{}".to_owned(),
+        r#"{"type":"dance","id":"x"}"#.to_owned(),
+        r#"{"type":"ping","extra":1}"#.to_owned(),
+        r#"{"type":"subscribe","devices":"all"}"#.to_owned(),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":-1,"state":true}}"#),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":2147483648,"state":true}}"#),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":"0","state":true}}"#),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":0.5,"state":true}}"#),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":1,"state":true}}"#),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":0,"state":1}}"#),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":0,"state":true,"for_ms":0}}"#),
+        format!(r#"{{"type":"set_relay","id":"x","device_uid":"{uid}","relay":0,"state":true,"state":false}}"#),
+        format!("{}{}", "[".repeat(5000), "]".repeat(5000)),
+    ] {
+        client.socket.send(Message::text(text.clone())).await.unwrap();
+        let answer = client.next().await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("validation_error")), "{text}");
+        if text.contains(r#""id":"x""#) {
+            assert_eq!(answer["id"], "x", "{text}");
+        }
+    }
+    client.socket.send(Message::binary(vec![1u8, 2])).await.unwrap();
+    assert_eq!(client.next().await["code"], "validation_error");
+    client.socket.send(Message::text("x".repeat(17 * 1024))).await.unwrap();
+    assert_eq!(client.socket.expect_close().await.0, 1009);
+    device.assert_nothing_sent().await;
+}
+
+#[tokio::test]
+async fn one_state_change_is_encoded_once_for_all_of_its_owners_sockets() {
+    let server = TestServer::start(Options::new());
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(WsClient::subscribed(&server, &user).await.0);
+    }
+    let before = server.metrics().await.count("hexa_broadcast_encodes_total", &[]);
+    device.report(&[(0, true)]).await;
+    for client in &mut clients {
+        client.expect("device_state").await;
+    }
+    assert_eq!(server.metrics().await.count("hexa_broadcast_encodes_total", &[]) - before, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stops_reading_delays_nobody_and_costs_bounded_memory() {
+    let server = TestServer::start(Options::new());
+    let user = server.user().await;
+    let device = server.device(&user, 64).await.automatic(64);
+    let uid = device.uid().to_owned();
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        let (client, _) = WsClient::subscribed(&server, &user).await;
+        // A small window, so that little is enough to fill it.
+        let socket = socket_of(&client);
+        let small: libc::c_int = 4096;
+        set_receive_buffer(socket, small);
+        stalled.push(client);
+    }
+    let (mut reader, _) = WsClient::subscribed(&server, &user).await;
+    let before = server.resident_bytes();
+    let reading = tokio::spawn(async move {
+        let mut last = 0;
+        while last < 1500 {
+            let state = reader.expect("device_state").await;
+            last = state["relays"][0]["version"].as_u64().unwrap();
+        }
+        last
+    });
+    for n in 0..1500 {
+        user.set_all(&uid, n % 2 == 0).await.expect(200);
+    }
+    assert_eq!(reading.await.unwrap(), 1500, "the reader has everything up to the newest");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 48 << 20, "four stalled clients cost {grown} bytes");
+    // When they read again, the last they hear is the newest version, and versions never went down.
+    for mut client in stalled {
+        let mut last = 0;
+        while last < 1500 {
+            match client.socket.next().await {
+                hexa_tests::Frame::Text(frame) if frame["type"] == "device_state" => {
+                    let next = frame["relays"][0]["version"].as_u64().unwrap();
+                    assert!(next >= last, "{next} after {last}");
+                    last = next;
+                }
+                hexa_tests::Frame::Text(_) => {}
+                // Or it was too slow for too long.
+                hexa_tests::Frame::Close(code, _) => {
+                    assert_eq!(code, 4008);
+                    break;
+                }
+                hexa_tests::Frame::Gone => break,
+            }
+        }
+    }
+}
+
+fn socket_of(client: &WsClient) -> libc::c_int {
+    use std::os::fd::AsRawFd;
+    client.socket.stream().as_raw_fd()
+}
+
+fn set_receive_buffer(socket: libc::c_int, bytes: libc::c_int) {
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    #[expect(unsafe_code, reason = "setsockopt has no safe wrapper in std")]
+    // SAFETY: the descriptor is open for as long as its client lives, and the value outlives the call.
+    let done = unsafe {
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const bytes).cast(), size)
+    };
+    assert_eq!(done, 0, "SO_RCVBUF");
+}

@@ -1,0 +1,301 @@
+//! Starting and stopping, and every start that must not happen.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use hexa_tests::process::{Finished, finish};
+use hexa_tests::server::ScratchDir;
+use hexa_tests::{Frame, Options, TestServer, WsClient, eventually};
+use serde_json::{Value, json};
+
+/// Runs a server that is expected to end by itself.
+async fn refused(options: &Options, dir: &std::path::Path) -> Finished {
+    finish(options.command(dir), Duration::from_secs(30)).await
+}
+
+#[tokio::test]
+async fn a_stop_ends_open_commands_closes_sockets_with_1012_and_exits_with_0() {
+    let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "2000"));
+    let user = server.user().await;
+    let mut acking = server.device(&user, 1).await;
+    let mut silent = server.device(&user, 1).await;
+    let (mut dashboard, _) = WsClient::subscribed(&server, &user).await;
+    let send = |uid: &str| {
+        let (user, uid) = (user.clone(), uid.to_owned());
+        tokio::spawn(async move { user.set_relay(&uid, 0, true).await })
+    };
+    let (answered, lost) = (send(acking.uid()), send(silent.uid()));
+    let command = acking.expect_command().await;
+    silent.expect_command().await;
+    server.terminate();
+    // Not ready any more, and nothing new is taken; both doors may also be closed already.
+    let client = server.client();
+    let ready = client.try_send(client.request(reqwest::Method::GET, "/ready")).await;
+    assert!(ready.as_ref().map_or(true, |r| r.status == 503 || r.status == 200), "{ready:?}");
+    acking.ack(&command).await;
+    answered.await.unwrap().expect(200);
+    lost.await.unwrap().expect_error(504, "device_timeout");
+    let (code, reason) = acking.socket.expect_close().await;
+    assert_eq!(code, 1012);
+    let reason: Value = serde_json::from_str(&reason).expect("a reason that a device can read");
+    assert!(reason["reconnect_after_ms"].as_u64().is_some_and(|ms| ms <= 60_000), "{reason}");
+    assert_eq!(silent.socket.expect_close().await.0, 1012);
+    assert_eq!(dashboard.socket.expect_close().await.0, 1012);
+    let (code, took) = server.ended().await;
+    assert_eq!(code, 0);
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    let db = server.db();
+    assert_eq!(db.relay(acking.uid(), 0), Some((true, 1)));
+    db.assert_sound();
+    assert!(!server.data_dir().join("hexa.unclean").exists(), "a clean stop is marked as one");
+}
+
+#[tokio::test]
+async fn a_stopping_server_is_not_ready_and_takes_no_commands() {
+    let mut server = TestServer::start(Options::new());
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let (mut dashboard, _) = WsClient::subscribed(&server, &user).await;
+    let uid = device.uid().to_owned();
+    // An open command keeps the server from stopping at once; an open connection still hears answers.
+    let open = tokio::spawn({
+        let (user, uid) = (user.clone(), uid.clone());
+        async move { user.set_relay(&uid, 0, true).await }
+    });
+    let command = device.expect_command().await;
+    server.terminate();
+    let refused = loop {
+        dashboard.send(&json!({ "type": "set_relay", "id": "late", "device_uid": uid, "relay": 0, "state": true })).await;
+        // Before the signal is handled the command is an ordinary one: it is acknowledged and tried again.
+        tokio::select! {
+            frame = dashboard.next() => {
+                if frame["type"] == "error" {
+                    break frame;
+                }
+            }
+            another = device.expect_command() => device.ack(&another).await,
+        }
+    };
+    assert_eq!((&refused["code"], &refused["id"]), (&json!("shutting_down"), &json!("late")));
+    device.ack(&command).await;
+    open.await.unwrap().expect(200);
+    let reading = tokio::spawn(async move { device.socket.expect_close().await.0 });
+    assert_eq!(dashboard.socket.expect_close().await.0, 1012);
+    assert_eq!(reading.await.unwrap(), 1012);
+    assert_eq!(server.ended().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_peer_that_does_not_listen() {
+    let mut server = TestServer::start(Options::new());
+    let user = server.user().await;
+    // Sockets that are open and never read, an idle keep-alive connection, and half a request.
+    let device = server.device(&user, 1).await;
+    let (dashboard, _) = WsClient::subscribed(&server, &user).await;
+    let idle = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let mut half = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut half, b"POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    server.terminate();
+    let (code, took) = server.ended().await;
+    assert_eq!(code, 0);
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    drop((device, dashboard, idle, half));
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_data_directory_is_refused() {
+    let scratch = ScratchDir::new();
+    let server = TestServer::start(Options::new().data_dir(scratch.path()));
+    let pid = server.pid();
+    let second = refused(&Options::new(), scratch.path()).await;
+    assert_ne!(second.code, 0);
+    assert!(second.stderr.contains("in use") && second.stderr.contains(&pid.to_string()), "{}", second.stderr);
+    assert!(second.stderr.contains("HEXA_DATA_DIR"), "what to do: {}", second.stderr);
+    // The first one does not mind.
+    server.client().get("/health").await.expect(200);
+    server.user().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_setting_to_change() {
+    let server = TestServer::start(Options::new());
+    let scratch = ScratchDir::new();
+    let options = Options::new().env("HEXA_LISTEN", &server.address.to_string());
+    let second = refused(&options, scratch.path()).await;
+    assert_ne!(second.code, 0);
+    assert!(second.stderr.contains(&server.address.to_string()), "{}", second.stderr);
+    assert!(second.stderr.contains("HEXA_LISTEN"), "{}", second.stderr);
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_ends_with_78_and_names_the_setting() {
+    let scratch = ScratchDir::new();
+    for (name, value) in [
+        ("COMMAND_TIMEOUT_MS", "9000"), ("COMMAND_TIMEOUT_MS", "soon"), ("HEXA_LISTEN", "everywhere"),
+        ("HEXA_ENV", "staging"), ("JWT_SECRET", "short"), ("DEVICE_PROVISION_KEY", "short"),
+        ("DEVICE_PROVISION_KEY", "key-number-one-0001,key-number-two-0002,key-number-three-03"),
+        ("HEXA_DURABILITY", "perhaps"), ("PUBLIC_URL", "not an address"), ("LIMIT_FLAP", "0"),
+        ("HEXA_HEARTBEAT_SECONDS", "-1"), ("DATABASE_URL", "mysql://elsewhere"),
+    ] {
+        let ended = refused(&Options::new().env(name, value), scratch.path()).await;
+        assert_eq!(ended.code, 78, "{name}={value}: {}", ended.stderr);
+        assert!(ended.stderr.contains(name), "{name}={value}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        if name == "JWT_SECRET" {
+            assert!(!ended.stderr.contains("short"), "a secret is not repeated: {}", ended.stderr);
+        }
+    }
+    assert!(!scratch.path().join("hexa.db").exists() || scratch.path().join("listen.addr").metadata().is_err());
+}
+
+#[tokio::test]
+async fn a_configuration_file_is_read_and_what_is_wrong_in_it_is_named() {
+    let scratch = ScratchDir::new();
+    let file = scratch.path().join("custom.toml");
+    let start = |text: Option<&str>| {
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        let mut command = Options::new().command(scratch.path());
+        command.args(["--config", file.to_str().unwrap()]).env_remove("COMMAND_TIMEOUT_MS");
+        finish(command, Duration::from_secs(30))
+    };
+    let missing = start(None).await;
+    assert_eq!(missing.code, 78, "{}", missing.stderr);
+    assert!(missing.stderr.contains("custom.toml"), "{}", missing.stderr);
+    for (text, named) in [
+        ("command_timeout_ms = [", "custom.toml"),
+        ("comand_timeout_ms = 100", "comand_timeout_ms"),
+        ("command_timeout_ms = 99999", "COMMAND_TIMEOUT_MS"),
+        ("[section]\nx = 1", "section"),
+    ] {
+        let ended = start(Some(text)).await;
+        assert_eq!(ended.code, 78, "{text}: {}", ended.stderr);
+        assert!(ended.stderr.to_lowercase().contains(&named.to_lowercase()), "{text}: {}", ended.stderr);
+    }
+    std::fs::write(&file, [0xff, 0xfe, 0x00]).unwrap();
+    assert_eq!(start(None).await.code, 78);
+}
+
+#[tokio::test]
+async fn config_check_shows_what_is_in_effect_and_no_secret() {
+    let scratch = ScratchDir::new();
+    let mut command = std::process::Command::new(hexa_tests::process::hexa());
+    command
+        .args(["config", "check", "--json"])
+        .env_clear()
+        .env("HEXA_DATA_DIR", scratch.path())
+        .env("COMMAND_TIMEOUT_MS", "1234")
+        .env("JWT_SECRET", "a secret of more than thirty-two bytes")
+        .current_dir(scratch.path());
+    let shown = finish(command, Duration::from_secs(30)).await;
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    assert!(!shown.stdout.contains("thirty-two"), "{}", shown.stdout);
+    let effective: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    assert_eq!(effective["COMMAND_TIMEOUT_MS"]["value"], "1234");
+    assert_eq!(effective["LIMIT_FLAP"]["value"], "15");
+    assert_ne!(effective["COMMAND_TIMEOUT_MS"]["from"], effective["LIMIT_FLAP"]["from"]);
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_and_not_replaced() {
+    let scratch = ScratchDir::new();
+    let file = scratch.path().join("hexa.db");
+    for damaged in [b"".to_vec(), b"this is no database".repeat(500), half_a_database().await] {
+        std::fs::write(&file, &damaged).unwrap();
+        let ended = refused(&Options::new(), scratch.path()).await;
+        assert_eq!(ended.code, 78, "{}", ended.stderr);
+        assert!(ended.stderr.contains("hexa.db") && ended.stderr.contains("backup"), "{}", ended.stderr);
+        assert_eq!(std::fs::read(&file).unwrap(), damaged, "not a byte is changed");
+        for side in ["hexa.db-wal", "hexa.db-shm"] {
+            let _ = std::fs::remove_file(scratch.path().join(side));
+        }
+    }
+}
+
+/// A real database with its second half overwritten.
+async fn half_a_database() -> Vec<u8> {
+    let mut server = TestServer::start(Options::new());
+    server.user().await;
+    server.stop().await;
+    let mut bytes = std::fs::read(server.data_dir().join("hexa.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0x5a);
+    bytes
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused_and_not_changed() {
+    let mut server = TestServer::start(Options::new());
+    server.stop().await;
+    let file = server.data_dir().join("hexa.db");
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection
+        .execute(
+            "insert into _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
+             values (999999, 'of the future', current_timestamp, 1, x'00', 0)",
+            [],
+        )
+        .unwrap();
+    drop(connection);
+    let before = std::fs::read(&file).unwrap();
+    let ended = refused(&Options::new(), server.data_dir()).await;
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    assert!(ended.stderr.contains("999999") && ended.stderr.contains("newer"), "{}", ended.stderr);
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[tokio::test]
+async fn secrets_are_made_once_private_and_kept() {
+    let mut server = TestServer::start(Options::new());
+    let dir = server.data_dir().to_owned();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&dir), mode(&dir.join("secrets"))), (0o700, 0o700));
+    let names = ["jwt_secret", "device_provision_key", "bootstrap_secret"];
+    let read = || names.map(|n| std::fs::read_to_string(dir.join("secrets").join(n)).unwrap());
+    let before = read();
+    for name in names {
+        assert_eq!(mode(&dir.join("secrets").join(name)), 0o600, "{name}");
+    }
+    server.stop().await;
+    server.restart();
+    assert_eq!(read(), before, "the second start makes no new ones");
+    assert_eq!(before.iter().filter(|s| s.len() >= 32).count(), 3);
+}
+
+#[tokio::test]
+async fn rest_is_served_without_any_plugin_and_devices_are_told_why_not() {
+    let scratch = ScratchDir::new();
+    let empty = ScratchDir::new();
+    let options = Options::new().data_dir(scratch.path()).env("HEXA_PLUGINS_DIR", empty.path().to_str().unwrap());
+    let server = TestServer::start(options);
+    let user = server.user().await;
+    user.client.get("/api/v1/devices").await.expect(200);
+    let identity = server.provision(1).await;
+    user.client.post("/api/v1/devices/claim", &json!({ "code": identity.claim_code })).await.expect(200);
+    match hexa_tests::FakeDevice::connect(server.address, &identity).await {
+        Ok(mut device) => assert_eq!(device.socket.next().await, Frame::Close(1013, "driver_unavailable".into())),
+        Err(refused) => assert_eq!(refused.status, 503, "{refused:?}"),
+    }
+    let offline = || async {
+        let reply = user.set_relay(&identity.uid, 0, true).await;
+        (reply.status == 409).then(|| reply.expect_error(409, "device_offline"))
+    };
+    eventually("the device offline", offline).await;
+}
+
+#[tokio::test]
+async fn wrong_arguments_end_with_2_and_help_says_what_there_is() {
+    let run = |args: &'static [&'static str]| {
+        let mut command = std::process::Command::new(hexa_tests::process::hexa());
+        command.args(args);
+        finish(command, Duration::from_secs(30))
+    };
+    assert_eq!(run(&["dance"]).await.code, 2);
+    assert_eq!(run(&["serve", "--no-such-option"]).await.code, 2);
+    let help = run(&["--help"]).await;
+    assert_eq!(help.code, 0);
+    for command in ["serve", "config", "sim"] {
+        assert!(help.stdout.contains(command), "{}", help.stdout);
+    }
+}
