@@ -2,10 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails with the place and the value")]
 
+mod accounts;
+mod client_socket;
+mod crash;
 mod device_abuse;
 mod device_socket;
+mod errors;
 mod hang_up;
+mod lifecycle;
+mod metrics;
 mod provisioning;
+mod python_device;
 mod relay_bad_input;
 mod relay_path;
 mod reports;
+mod sim;

@@ -33,7 +33,7 @@ pub(crate) struct Inner {
     pub(crate) writer: Writer,
     thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
     unclean: PathBuf,
-    _lock: File,
+    lock: parking_lot::Mutex<Option<File>>,
 }
 
 impl Store {
@@ -77,7 +77,8 @@ impl Store {
             .spawn(move || crate::writer::run(end, connection, thread_gate, thread_config))
             .map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let thread = parking_lot::Mutex::new(Some(thread));
-        let inner = Inner { config, readers, cold, gate, writer, thread, unclean, _lock: lock };
+        let inner =
+            Inner { config, readers, cold, gate, writer, thread, unclean, lock: parking_lot::Mutex::new(Some(lock)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -108,6 +109,7 @@ impl Store {
             (Ok(Ok(())), Err(error)) => tracing::error!(%error, "the log could not be folded into the database"),
             _ => tracing::error!("the writer did not end by itself"),
         }
+        drop(self.inner.lock.lock().take());
     }
 }
 

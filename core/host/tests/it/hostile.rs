@@ -17,12 +17,17 @@ const DESCRIPTOR: &str = r#"{"schema":"hexa.descriptor/1","classes":["sensor_hub
 
 /// The guest; `describe` is put in front of what `describe` does.
 pub(crate) fn hostile(describe: &str) -> Vec<u8> {
+    component(&module("", describe))
+}
+
+/// Its core module, with more imports.
+pub(crate) fn module(imports: &str, describe: &str) -> String {
     let length: String = (DESCRIPTOR.len() as u32).to_le_bytes().map(|b| format!("\\{b:02x}")).concat();
-    let module = include_str!("hostile.wat")
+    include_str!("hostile.wat")
         .replace("DESCRIPTOR", &DESCRIPTOR.replace('"', "\\\""))
         .replace("LENGTH", &length)
-        .replace("DESCRIBE", describe);
-    component(&module)
+        .replace("DESCRIBE", describe)
+        .replace("IMPORTS", imports)
 }
 
 fn house() -> House {

@@ -1,6 +1,7 @@
 ;; A driver that does what the first byte of a message says. Results are written at 8192, which is zeroed first:
 ;; zeroes are "ok, no events, no replies, state unchanged".
 (module
+  IMPORTS
   (import "hexa:core/log@0.1.0" "write" (func $log (param i32 i32 i32)))
   (memory (export "memory") 10)
   (global $heap (mut i32) (i32.const 131072))
@@ -33,7 +34,8 @@
     (i32.const 512))
 
   (func $clear (result i32)
-    (memory.fill (i32.const 8192) (i32.const 0) (i32.const 98304))
+    (memory.fill (i32.const 8192) (i32.const 0) (i32.const 64))
+    (memory.fill (i32.const 16384) (i32.const 0) (i32.const 64))
     (i32.const 8192))
 
   (func (export "hexa:driver/catalog@0.1.0#validate-config") (param i32) (result i32)

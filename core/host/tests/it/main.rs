@@ -5,3 +5,4 @@ mod loading;
 mod micro;
 mod relay_controller;
 mod support;
+mod tiny_wasi;

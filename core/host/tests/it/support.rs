@@ -119,6 +119,8 @@ pub(crate) fn component_of(module: &str, world: &str) -> Vec<u8> {
     for file in ["core.wit", "driver.wit"] {
         resolve.push_path(sdk.join(file)).expect("the contract parses");
     }
+    let wasi = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+    resolve.push_path(wasi).expect("the tiny WASI parses");
     let package = resolve.push_str("guest.wit", &format!("package test:guest;\n{world}")).expect("the world parses");
     let world = resolve.select_world(&[package], Some("guest")).expect("it has that world");
     let mut module = wat::parse_str(module).unwrap_or_else(|e| panic!("{e}"));

@@ -1,6 +1,8 @@
 //! Frames of `hexa-json/1`, exactly as they go over the wire.
 
 use crate::bindings::hexa::core::types::{Reading, RelayState, Value};
+use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
+
 use crate::prelude::*;
 use crate::types::*;
 use crate::{guest, presets::hexa_json};
@@ -267,4 +269,34 @@ fn ingest_takes_sensor_reports_only_and_never_replies() {
     let other = guest::decode::<Board>(&ctx(), "http:sensor-report", &Frame::Text("{}".into()));
     assert!(matches!(other, Err(Error::Malformed(Malformed { reply: None, .. }))), "{other:?}");
     assert!(guest::decode::<Board>(&ctx(), "http:else", &body).is_err());
+}
+
+const FRAMES: [&str; 7] = [
+    r#"{"type":"ack","command_id":"c-1","status":"rejected","reason":"busy","relays":[{"index":0,"state":true}]}"#,
+    r#"{"type":"hello","firmware_version":"1","config_version":6,"relays":[{"index":0,"state":true}]}"#,
+    r#"{"type":"state_report","complete":true,"seq":9,"rssi":-61,"relays":[{"index":3,"state":false}]}"#,
+    r#"{"type":"input_event","input":1,"event":"hold","duration_ms":900}"#,
+    r#"{"type":"sensor_report","readings":[{"key":"temperature","value":21.5,"at_ms":5}]}"#,
+    r#"{"type":"ir_learned","slot":"tv","code":{"protocol":"raw","timings_us":[9000,4500]}}"#,
+    r#"{"type":"ota_status","release_id":"r","state":"confirmed","percent":100}"#,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn a_changed_frame_is_understood_or_refused_with_a_reply(
+        frame in prop::sample::select(&FRAMES[..]),
+        at in any::<prop::sample::Index>(),
+        cut in 0usize..4,
+        put in "[\\[\\]{}:,\"0-9.eE+a-z-]{0,3}",
+    ) {
+        let at = at.index(frame.len());
+        let text = format!("{}{put}{}", &frame[..at], &frame[(at + cut).min(frame.len())..]);
+        let understood = match decode(&text) {
+            Ok(decoded) => !decoded.events.is_empty(),
+            Err(Error::Malformed(m)) => m.reply.is_some(),
+            Err(_) => false,
+        };
+        prop_assert!(understood, "{text}");
+    }
 }

@@ -1,0 +1,191 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hexa_model::TimeMs;
+use hexa_store::{DurableState, HotWrite, NewFamily, Seen, StoreError};
+
+use crate::rig::{command, device, open, raw, store, user, write};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_commits_share_transactions_and_versions_have_no_gap() {
+    let (store, _dir) = store().await;
+    let device = device(&store, 1).await;
+    let before = store.writer().stats().batches;
+    let writes: Vec<_> = (0..200).map(|n| store.writer().send(write(device, n, n % 2 == 0))).collect();
+    let mut versions = BTreeSet::new();
+    for done in writes {
+        versions.insert(done.await.unwrap().unwrap().relays[0].version);
+    }
+    assert_eq!(versions, (1..=200).collect());
+    let stats = store.writer().stats();
+    assert!(stats.batches - before < 200, "{} batches for 200 writes", stats.batches - before);
+    assert_eq!(store.relay_states(device).await.unwrap()[0].version, 200);
+    let check = store.verify_audit().await.unwrap();
+    assert_eq!((check.rows, check.first_bad), (200, None));
+    let row = store.command_result(command(7)).await.unwrap().unwrap();
+    assert_eq!((row.changes[0].version, row.changes[0].on), (8, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_command_and_a_deleted_device_fail_alone() {
+    let (store, _dir) = store().await;
+    let (kept, gone) = (device(&store, 1).await, device(&store, 2).await);
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.delete_device(gone).await.unwrap());
+    tx.commit().await.unwrap();
+    let sent: Vec<_> = [write(kept, 1, true), write(kept, 1, false), write(gone, 2, true), write(kept, 3, false)]
+        .into_iter()
+        .map(|w| store.writer().send(w))
+        .collect();
+    let mut done = Vec::new();
+    for s in sent {
+        done.push(s.await.unwrap());
+    }
+    assert!(done[0].is_ok() && done[3].is_ok());
+    assert!(matches!(done[1], Err(StoreError::Conflict(_))), "{:?}", done[1]);
+    assert!(matches!(done[2], Err(StoreError::Conflict(_))), "{:?}", done[2]);
+    let state = store.relay_states(kept).await.unwrap()[0];
+    assert_eq!((state.on, state.version), (false, 2));
+    assert_eq!(store.verify_audit().await.unwrap().first_bad, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_and_driver_state_are_stored_for_their_own_device() {
+    let (store, dir) = store().await;
+    let (a, b) = (device(&store, 1).await, device(&store, 2).await);
+    for (at, ip) in [(10, "1.1.1.1"), (20, "2.2.2.2")] {
+        let (last_seen_at, ip) = (TimeMs(at), Some(ip.to_owned()));
+        store.writer().note(Seen { device: b, last_seen_at, ip, firmware: Some("9".into()), online: Some(true) });
+    }
+    store.writer().note(Seen { device: b, last_seen_at: TimeMs(30), ip: None, firmware: None, online: None });
+    let durable = Some(DurableState { blob: vec![1, 2], version: "p@1".into() });
+    let write = HotWrite { device: b, relays: smallvec::SmallVec::new(), audit: None, durable };
+    store.writer().commit(write).await.unwrap();
+    store.close().await;
+    let store = open(dir.path()).await.unwrap();
+    let row = store.device_by_key(b).await.unwrap().unwrap();
+    assert_eq!(row.last_seen_at, Some(TimeMs(30)));
+    assert_eq!((row.last_ip.as_deref(), row.firmware.as_deref()), (Some("2.2.2.2"), Some("9")));
+    assert_eq!((row.driver_durable.as_deref(), row.driver_version.as_deref()), (Some(&[1, 2][..]), Some("p@1")));
+    let other = store.device_by_key(a).await.unwrap().unwrap();
+    assert_eq!((other.last_seen_at, other.driver_durable), (None, None));
+    assert_eq!(other.capabilities, ["relay"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stores_nothing_and_says_so_and_passes() {
+    let (store, dir) = store().await;
+    let device = device(&store, 1).await;
+    store.writer().commit(write(device, 1, true)).await.unwrap();
+    // A lock held from outside is what a dead disk looks like to the writer: its transaction cannot begin.
+    let outside = raw(dir.path());
+    outside.execute_batch("begin immediate").unwrap();
+    let refused = store.writer().commit(write(device, 2, false)).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    assert!(store.relay_states(device).await.unwrap()[0].on, "reads go on, nothing was stored");
+    outside.execute_batch("rollback").unwrap();
+    let done = store.writer().commit(write(device, 3, false)).await.unwrap();
+    assert_eq!(done.relays[0].version, 2);
+    assert_eq!(store.verify_audit().await.unwrap().first_bad, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tail_moves_and_everything_is_still_found() {
+    let (store, _dir) = store().await;
+    let device = device(&store, 1).await;
+    let sent: Vec<_> = (0..1_500).map(|n| store.writer().send(write(device, n, true))).collect();
+    for s in sent {
+        s.await.unwrap().unwrap();
+    }
+    // Idle for a second with more than a thousand rows: the writer moves them.
+    let started = std::time::Instant::now();
+    while store.writer().stats().tail_rows > 0 {
+        assert!(started.elapsed().as_secs() < 30, "{:?}", store.writer().stats());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(store.command_result(command(3)).await.unwrap().is_some());
+    store.writer().commit(write(device, 2_000, false)).await.unwrap();
+    let check = store.verify_audit().await.unwrap();
+    assert_eq!((check.rows, check.first_bad), (1_501, None));
+    assert_eq!(store.audit_rows_for_device(device, None, 2).await.unwrap()[0].seq, 1_501);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_refuses_edits_and_shows_those_made_behind_its_back() {
+    let (store, dir) = store().await;
+    let device = device(&store, 1).await;
+    for n in 0..3 {
+        store.writer().commit(write(device, n, true)).await.unwrap();
+    }
+    let raw = raw(dir.path());
+    for edit in ["update audit_tail set outcome = 'noop' where seq = 2", "delete from audit_tail where seq = 2"] {
+        let refused = raw.execute(edit, []).unwrap_err().to_string();
+        assert!(refused.contains("append-only"), "{refused}");
+    }
+    raw.execute_batch("drop trigger audit_tail_no_update; update audit_tail set outcome = 'noop' where seq = 2")
+        .unwrap();
+    assert_eq!(store.verify_audit().await.unwrap().first_bad, Some(2));
+    raw.execute_batch("drop trigger audit_tail_move_only; delete from audit_tail where seq = 2").unwrap();
+    assert_eq!(store.verify_audit().await.unwrap().first_bad, Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_transaction_leaves_no_trace() {
+    let (store, _dir) = store().await;
+    let device = device(&store, 1).await;
+    let mut tx = store.begin().await.unwrap();
+    tx.put_setting("a", "1").await.unwrap();
+    tx.audit(write(device, 1, true).audit.as_ref().unwrap()).await.unwrap();
+    drop(tx);
+    assert_eq!(store.setting("a").await.unwrap(), None);
+    store.writer().commit(write(device, 2, true)).await.unwrap();
+    let check = store.verify_audit().await.unwrap();
+    assert_eq!((check.rows, check.first_bad), (1, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_racers_claim_one_code_and_one_gets_it() {
+    let (store, _dir) = store().await;
+    device(&store, 7).await;
+    let owner = user(&store, 1).await;
+    let store = Arc::new(store);
+    let racers: Vec<_> = (0..50)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut tx = store.begin().await.unwrap();
+                let won = tx.claim_device(&[7; 32], owner, TimeMs(500)).await.unwrap();
+                tx.commit().await.unwrap();
+                won.is_some()
+            })
+        })
+        .collect();
+    let mut won = 0;
+    for racer in racers {
+        won += u32::from(racer.await.unwrap());
+    }
+    assert_eq!(won, 1);
+    device(&store, 8).await;
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.claim_device(&[8; 32], owner, TimeMs(1_000)).await.unwrap(), None, "expired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_is_spent_once() {
+    let (store, _dir) = store().await;
+    let owner = user(&store, 1).await;
+    let mut tx = store.begin().await.unwrap();
+    let id = hexa_model::SessionId::at(TimeMs(1), [3; 10]);
+    let family =
+        NewFamily { id, user: owner, created_at: TimeMs(1), expires_at: TimeMs(99), user_agent: None, ip: None };
+    let family = tx.insert_family(&family).await.unwrap();
+    let first = tx.insert_refresh(family, &[1; 32], TimeMs(1), TimeMs(50)).await.unwrap();
+    let second = tx.insert_refresh(family, &[2; 32], TimeMs(1), TimeMs(50)).await.unwrap();
+    assert!(tx.spend_refresh(first, second, TimeMs(2)).await.unwrap());
+    assert!(!tx.spend_refresh(first, second, TimeMs(3)).await.unwrap());
+    let row = tx.refresh_by_hash(&[1; 32]).await.unwrap().unwrap();
+    assert_eq!((row.spent_at, row.successor, row.successor_spent), (Some(TimeMs(2)), Some(second), false));
+    assert!(tx.revoke_family(family, TimeMs(4)).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(!store.family_active(id).await.unwrap());
+}

@@ -1,0 +1,182 @@
+//! Every error has the one shape (platform.md 13.3), whoever caused it and wherever it was found.
+
+use std::sync::OnceLock;
+
+use hexa_tests::raw::exchange;
+use hexa_tests::{Shared, TestServer};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn server() -> Shared {
+    static SERVER: OnceLock<TestServer> = OnceLock::new();
+    TestServer::shared(&SERVER)
+}
+
+#[tokio::test]
+async fn an_unknown_route_is_404_and_a_wrong_method_405() {
+    let server = server();
+    let client = server.client();
+    for path in ["/", "/nowhere", "/api", "/api/v1/", "/api/v2/devices", "/api/v1/devices/x/y/z/q", "/dashboard/.env",
+        "/.git/config", "/api/v1/auth/register/", "/%00", "/..%2f..%2fetc/passwd"] {
+        client.get(path).await.expect_error(404, "not_found");
+    }
+    for (method, path) in [
+        (Method::GET, "/api/v1/auth/register"), (Method::DELETE, "/api/v1/devices"), (Method::PUT, "/health"),
+        (Method::PATCH, "/api/v1/devices/x/relays/0"), (Method::POST, "/metrics"), (Method::POST, "/ws/client"),
+    ] {
+        let reply = client.send(client.request(method.clone(), path)).await;
+        reply.expect_error(405, "method_not_allowed");
+        assert!(reply.header("allow").is_some(), "{method} {path}: RFC 9110 wants Allow");
+    }
+}
+
+#[tokio::test]
+async fn a_body_must_be_json_that_fits() {
+    let server = server();
+    let client = server.client();
+    let login = "/api/v1/auth/login";
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data"),
+        Some("application/jsonx"), Some("")] {
+        let mut request = client.request(Method::POST, login).body(r#"{"email":"a@b.cd","password":"x"}"#);
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        client.send(request).await.expect_error(415, "unsupported_media_type");
+    }
+    for body in ["", "{", "nonsense", r#"{"email":"a@b.cd""#, "\u{0}", r#"{"email":"\ud800","password":"x"}"#, "[1,2]"] {
+        client.post_text(login, body).await.expect_error(400, "validation_error");
+    }
+    // The message says where.
+    let body = client.post_text(login, r#"{"email":5,"password":"x"}"#).await.expect_error(400, "validation_error");
+    assert!(body["message"].as_str().unwrap().contains("email") || body["message"].as_str().unwrap().contains("column"));
+    for kind in ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.hexa+json"] {
+        let request = client.request(Method::POST, login).header("content-type", kind);
+        let request = request.body(r#"{"email":"nobody@example.org","password":"not the right one"}"#);
+        client.send(request).await.expect_error(401, "invalid_credentials");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_without_being_read() {
+    let server = server();
+    let client = server.client();
+    client.post_text("/api/v1/auth/login", "x".repeat((1 << 20) + 1)).await.expect_error(413, "payload_too_large");
+    // A gigabyte that is only announced.
+    let head = "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let answer = exchange(server.address, format!("{head}content-length: 1073741824\r\n\r\n").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("payload_too_large"), "{answer}");
+    // One that is not announced but comes in chunks.
+    let mut chunked = format!("{head}transfer-encoding: chunked\r\n\r\n").into_bytes();
+    for _ in 0..40 {
+        chunked.extend_from_slice(b"8000\r\n");
+        chunked.extend_from_slice(&[b' '; 0x8000]);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    let answer = exchange(server.address, &chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{}", &answer[..answer.len().min(300)]);
+}
+
+#[tokio::test]
+async fn broken_http_closes_the_connection_and_nothing_else() {
+    let server = server();
+    for request in [
+        "NONSENSE\r\n\r\n".to_owned(),
+        "POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_owned(),
+        "POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_owned(),
+        "GET /health HTTP/9.9\r\nhost: x\r\n\r\n".to_owned(),
+        format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)),
+        format!("GET /health HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(500)),
+    ] {
+        let answer = exchange(server.address, request.as_bytes()).await;
+        let shown = &request[..request.len().min(60)];
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{shown}: {answer}");
+    }
+    server.client().get("/health").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_request_id_is_made_or_taken_over_when_it_is_harmless() {
+    let server = server();
+    let client = server.client();
+    let ask = |id: &str| client.request(Method::GET, "/nowhere").header("x-request-id", id);
+    for good in ["abc", "trace-1.2_3", &"x".repeat(64)] {
+        let body = client.send(ask(good)).await.expect_error(404, "not_found");
+        assert_eq!(body["request_id"], good);
+    }
+    for bad in ["", "with space", "semi;colon", "<script>", &"x".repeat(65), "ä"] {
+        let body = client.send(ask(bad)).await.expect_error(404, "not_found");
+        assert_ne!(body["request_id"], bad);
+    }
+    let (one, two) = (client.get("/health").await, client.get("/health").await);
+    let ids = [one.header("x-request-id").unwrap(), two.header("x-request-id").unwrap()];
+    assert_ne!(ids[0], ids[1], "also on what is no error");
+}
+
+#[tokio::test]
+async fn every_route_of_an_account_wants_a_token() {
+    let server = server();
+    let client = server.client();
+    for (method, path) in [
+        (Method::GET, "/api/v1/auth/me"), (Method::GET, "/api/v1/devices"), (Method::POST, "/api/v1/devices/claim"),
+        (Method::GET, "/api/v1/devices/x"), (Method::PATCH, "/api/v1/devices/x"), (Method::DELETE, "/api/v1/devices/x"),
+        (Method::GET, "/api/v1/devices/x/state"), (Method::POST, "/api/v1/devices/x/release"),
+        (Method::POST, "/api/v1/devices/x/token/rotate"), (Method::POST, "/api/v1/devices/x/claim-code"),
+        (Method::POST, "/api/v1/devices/claim-code"), (Method::POST, "/api/v1/devices/x/relays"),
+        (Method::POST, "/api/v1/devices/x/relays/0"), (Method::GET, "/api/v1/commands/x"), (Method::GET, "/ws/client"),
+        (Method::GET, "/ws/device"),
+    ] {
+        for token in [None, Some("Bearer nonsense"), Some("Basic dTpw"), Some("Bearer"), Some("")] {
+            let mut request = client.request(method.clone(), path);
+            if let Some(token) = token {
+                request = request.header("authorization", token);
+            }
+            let reply = client.send(request).await;
+            assert_eq!(reply.status, 401, "{method} {path} with {token:?}: {}", reply.text);
+            reply.expect_error(401, "invalid_token");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_and_readiness_are_for_everybody() {
+    let server = server();
+    let health = server.client().get("/health").await.expect(200);
+    assert_eq!((&health["status"], &health["database"]), (&json!("ok"), &json!("ok")));
+    assert!(health["version"].as_str().is_some_and(|v| v.split('.').count() == 3));
+    assert_eq!(server.client().get("/ready").await.expect(200)["status"], "ready");
+}
+
+#[tokio::test]
+async fn slow_senders_do_not_hold_up_others() {
+    let server = server();
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET /health HTTP/1.1\r\nho").await.unwrap();
+        slow.push(stream);
+    }
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        server.client().get("/health").await.expect(200);
+    }
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    // Each is closed by the header timeout.
+    let mut first = slow.swap_remove(0);
+    let mut rest = Vec::new();
+    hexa_tests::within("the header timeout", tokio::io::AsyncReadExt::read_to_end(&mut first, &mut rest)).await.ok();
+    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn errors_are_counted_by_code_and_by_nothing_that_grows() {
+    let server = server();
+    for n in 0..50 {
+        server.client().get(&format!("/no/such/route/{n}")).await.expect_error(404, "not_found");
+    }
+    let metrics = server.metrics().await;
+    assert!(metrics.count("hexa_api_errors_total", &[("code", "not_found")]) >= 50);
+    let series = metrics.names().filter(|n| n.starts_with("hexa_api_errors_total")).count();
+    assert!(series < 40, "{series}");
+    let leaked: Vec<Value> = metrics.names().filter(|n| n.contains("/no/such")).map(Into::into).collect();
+    assert_eq!(leaked, Vec::<Value>::new());
+}
