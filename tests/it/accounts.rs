@@ -27,7 +27,10 @@ async fn an_account_registers_signs_in_and_knows_itself() {
     let reply = client.post("/api/v1/auth/register", &body).await;
     let signed = reply.expect(201);
     assert_eq!((&signed["token_type"], &signed["expires_in"]), (&json!("Bearer"), &json!(900)));
-    assert_eq!((&signed["user"]["email"], &signed["user"]["role"]), (&json!("ann.example@example.org"), &json!("user")));
+    assert_eq!(
+        (&signed["user"]["email"], &signed["user"]["role"]),
+        (&json!("ann.example@example.org"), &json!("user"))
+    );
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let me = client.with_token(signed["access_token"].as_str().unwrap()).get("/api/v1/auth/me").await.expect(200);
     assert_eq!(me, signed["user"]);
@@ -38,7 +41,8 @@ async fn an_account_registers_signs_in_and_knows_itself() {
     assert_eq!(again["user"], signed["user"]);
     assert_ne!(again["refresh_token"], signed["refresh_token"]);
     // Nothing of it is stored in the clear.
-    let stored: String = server.db().value("select password_hash from users where email = 'ann.example@example.org'", []);
+    let stored: String =
+        server.db().value("select password_hash from users where email = 'ann.example@example.org'", []);
     assert!(stored.starts_with("$argon2id$"), "{stored}");
 }
 
@@ -68,12 +72,22 @@ async fn what_is_registered_is_checked_before_anything_is_hashed() {
         body
     };
     for body in [
-        json!({}), json!({ "email": "a@b.cd" }), json!({ "password": PASSWORD }),
-        with("email", json!("no-at-sign")), with("email", json!("a@b")), with("email", json!("")),
-        with("email", json!("a b@c.de")), with("email", json!("x".repeat(300) + "@example.org")), with("email", json!(5)),
-        with("password", json!("eleven char")), with("password", json!("x".repeat(129))),
-        with("password", json!("x".repeat(900_000))), with("password", Value::Null),
-        with("name", json!("x".repeat(65))), with("name", json!("a\u{1}b")), with("role", json!("admin")),
+        json!({}),
+        json!({ "email": "a@b.cd" }),
+        json!({ "password": PASSWORD }),
+        with("email", json!("no-at-sign")),
+        with("email", json!("a@b")),
+        with("email", json!("")),
+        with("email", json!("a b@c.de")),
+        with("email", json!("x".repeat(300) + "@example.org")),
+        with("email", json!(5)),
+        with("password", json!("eleven char")),
+        with("password", json!("x".repeat(129))),
+        with("password", json!("x".repeat(900_000))),
+        with("password", Value::Null),
+        with("name", json!("x".repeat(65))),
+        with("name", json!("a\u{1}b")),
+        with("role", json!("admin")),
         with("active", json!(true)),
     ] {
         client.post("/api/v1/auth/register", &body).await.expect_error(400, "validation_error");
@@ -110,7 +124,8 @@ async fn of_many_that_use_the_bootstrap_secret_at_once_one_is_admin() {
     let tasks: Vec<_> = (0..6)
         .map(|n| {
             let (client, secret) = (server.client(), secret.trim().to_owned());
-            let body = json!({ "email": format!("a{n}@example.org"), "password": PASSWORD, "bootstrap_secret": secret });
+            let body =
+                json!({ "email": format!("a{n}@example.org"), "password": PASSWORD, "bootstrap_secret": secret });
             tokio::spawn(async move { client.post("/api/v1/auth/register", &body).await })
         })
         .collect();
@@ -259,11 +274,22 @@ async fn an_access_token_is_ours_in_every_part_or_none() {
     }
     let exp = claims["exp"].as_i64().unwrap();
     for (name, value) in [
-        ("exp", json!(exp.to_string())), ("exp", json!("9999999999")), ("exp", json!(-1)), ("exp", json!(1)),
-        ("exp", json!(exp + 86_400)), ("exp", json!(1e300)), ("exp", Value::Null), ("iat", json!(exp)),
-        ("iss", json!("http://elsewhere.example")), ("aud", json!("another")), ("aud", json!(["x"])),
-        ("sub", json!("00000000-0000-0000-0000-000000000000")), ("sub", json!("' or 1=1")), ("role", json!("root")),
-        ("epoch", json!(99)), ("kid", json!("../../x")),
+        ("exp", json!(exp.to_string())),
+        ("exp", json!("9999999999")),
+        ("exp", json!(-1)),
+        ("exp", json!(1)),
+        ("exp", json!(exp + 86_400)),
+        ("exp", json!(1e300)),
+        ("exp", Value::Null),
+        ("iat", json!(exp)),
+        ("iss", json!("http://elsewhere.example")),
+        ("aud", json!("another")),
+        ("aud", json!(["x"])),
+        ("sub", json!("00000000-0000-0000-0000-000000000000")),
+        ("sub", json!("' or 1=1")),
+        ("role", json!("root")),
+        ("epoch", json!(99)),
+        ("kid", json!("../../x")),
     ] {
         let mut changed = claims.clone();
         changed[name] = value;
@@ -324,8 +350,7 @@ async fn a_disabled_account_is_out_also_with_a_living_token() {
 
 #[tokio::test]
 async fn requests_of_a_user_have_a_rate_and_others_are_not_concerned() {
-    let server =
-        TestServer::start(Options::new().env("LIMIT_USER_RPS", "1").env("LIMIT_USER_BURST", "20"));
+    let server = TestServer::start(Options::new().env("LIMIT_USER_RPS", "1").env("LIMIT_USER_BURST", "20"));
     let (loud, calm) = (server.user().await, server.user().await);
     let refused = eventually("the rate limit", || async {
         let reply = loud.client.get("/api/v1/auth/me").await;

@@ -250,7 +250,10 @@ async fn a_deleted_device_is_closed_and_cannot_come_back() {
     user.client.get(&format!("/api/v1/devices/{uid}")).await.expect_error(404, "not_found");
     admin.delete(&format!("/api/v1/devices/{uid}")).await.expect_error(404, "not_found");
     // The audit outlives it.
-    assert_eq!(server.db().actions("device.deleted").iter().filter(|r| r.details.as_ref().unwrap().contains(&uid)).count(), 1);
+    assert_eq!(
+        server.db().actions("device.deleted").iter().filter(|r| r.details.as_ref().unwrap().contains(&uid)).count(),
+        1
+    );
 }
 
 #[tokio::test]

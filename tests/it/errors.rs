@@ -16,13 +16,28 @@ fn server() -> Shared {
 async fn an_unknown_route_is_404_and_a_wrong_method_405() {
     let server = server();
     let client = server.client();
-    for path in ["/", "/nowhere", "/api", "/api/v1/", "/api/v2/devices", "/api/v1/devices/x/y/z/q", "/dashboard/.env",
-        "/.git/config", "/api/v1/auth/register/", "/%00", "/..%2f..%2fetc/passwd"] {
+    for path in [
+        "/",
+        "/nowhere",
+        "/api",
+        "/api/v1/",
+        "/api/v2/devices",
+        "/api/v1/devices/x/y/z/q",
+        "/dashboard/.env",
+        "/.git/config",
+        "/api/v1/auth/register/",
+        "/%00",
+        "/..%2f..%2fetc/passwd",
+    ] {
         client.get(path).await.expect_error(404, "not_found");
     }
     for (method, path) in [
-        (Method::GET, "/api/v1/auth/register"), (Method::DELETE, "/api/v1/devices"), (Method::PUT, "/health"),
-        (Method::PATCH, "/api/v1/devices/x/relays/0"), (Method::POST, "/metrics"), (Method::POST, "/ws/client"),
+        (Method::GET, "/api/v1/auth/register"),
+        (Method::DELETE, "/api/v1/devices"),
+        (Method::PUT, "/health"),
+        (Method::PATCH, "/api/v1/devices/x/relays/0"),
+        (Method::POST, "/metrics"),
+        (Method::POST, "/ws/client"),
     ] {
         let reply = client.send(client.request(method.clone(), path)).await;
         reply.expect_error(405, "method_not_allowed");
@@ -35,20 +50,29 @@ async fn a_body_must_be_json_that_fits() {
     let server = server();
     let client = server.client();
     let login = "/api/v1/auth/login";
-    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data"),
-        Some("application/jsonx"), Some("")] {
+    for kind in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("multipart/form-data"),
+        Some("application/jsonx"),
+        Some(""),
+    ] {
         let mut request = client.request(Method::POST, login).body(r#"{"email":"a@b.cd","password":"x"}"#);
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
         }
         client.send(request).await.expect_error(415, "unsupported_media_type");
     }
-    for body in ["", "{", "nonsense", r#"{"email":"a@b.cd""#, "\u{0}", r#"{"email":"\ud800","password":"x"}"#, "[1,2]"] {
+    for body in ["", "{", "nonsense", r#"{"email":"a@b.cd""#, "\u{0}", r#"{"email":"\ud800","password":"x"}"#, "[1,2]"]
+    {
         client.post_text(login, body).await.expect_error(400, "validation_error");
     }
     // The message says where.
     let body = client.post_text(login, r#"{"email":5,"password":"x"}"#).await.expect_error(400, "validation_error");
-    assert!(body["message"].as_str().unwrap().contains("email") || body["message"].as_str().unwrap().contains("column"));
+    assert!(
+        body["message"].as_str().unwrap().contains("email") || body["message"].as_str().unwrap().contains("column")
+    );
     for kind in ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.hexa+json"] {
         let request = client.request(Method::POST, login).header("content-type", kind);
         let request = request.body(r#"{"email":"nobody@example.org","password":"not the right one"}"#);
@@ -69,7 +93,7 @@ async fn a_body_that_is_too_large_is_refused_without_being_read() {
     let mut chunked = format!("{head}transfer-encoding: chunked\r\n\r\n").into_bytes();
     for _ in 0..40 {
         chunked.extend_from_slice(b"8000\r\n");
-        chunked.extend_from_slice(&[b' '; 0x8000]);
+        chunked.extend_from_slice(&vec![b' '; 0x8000]);
         chunked.extend_from_slice(b"\r\n");
     }
     let answer = exchange(server.address, &chunked).await;
@@ -84,7 +108,6 @@ async fn broken_http_closes_the_connection_and_nothing_else() {
         "POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_owned(),
         "POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_owned(),
         "GET /health HTTP/9.9\r\nhost: x\r\n\r\n".to_owned(),
-        format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)),
         format!("GET /health HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(500)),
     ] {
         let answer = exchange(server.address, request.as_bytes()).await;
@@ -92,6 +115,81 @@ async fn broken_http_closes_the_connection_and_nothing_else() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{shown}: {answer}");
     }
     server.client().get("/health").await.expect(200);
+}
+
+#[tokio::test]
+async fn headers_are_bounded() {
+    let server = server();
+    let request = format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(20 * 1024));
+    let answer = exchange(server.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let few = format!("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n", "y".repeat(8 * 1024));
+    assert!(exchange(server.address, few.as_bytes()).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_body_that_never_arrives_is_408() {
+    let server = server();
+    let head =
+        "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{";
+    let answer = exchange(server.address, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains(r#""code":"request_timeout""#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_write_is_named_and_the_next_report_heals() {
+    let server = TestServer::start(hexa_tests::Options::new());
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let uid = device.uid().to_owned();
+    let file = rusqlite::Connection::open(server.data_dir().join("hexa.db")).unwrap();
+    // Another process that writes for too long looks like any database that does not take the write.
+    file.execute_batch("begin immediate").unwrap();
+    let answer = tokio::spawn({
+        let (user, uid) = (user.clone(), uid.clone());
+        async move { user.set_relay(&uid, 0, true).await }
+    });
+    let command = device.expect_command().await;
+    device.ack(&command).await;
+    let error = answer.await.unwrap().expect_error(503, "storage_unavailable");
+    assert_eq!(error["details"]["command_id"], command.id);
+    file.execute_batch("rollback").unwrap();
+    assert_eq!(server.db().relay(&uid, 0), None);
+    device.report(&[(0, true)]).await;
+    device.settled().await;
+    assert_eq!(server.db().relay(&uid, 0), Some((true, 1)));
+    assert_eq!(user.relay(&uid, 0).await, Some((true, 1)));
+}
+
+/// Codes that no test here can bring about from outside, and why.
+const OUT_OF_REACH: &[(&str, &str)] = &[
+    ("internal_error", "a fault of the server, which tests of the house fail on"),
+    ("driver_fault", "needs a driver that misbehaves: tests of the plugin host"),
+    ("device_not_ready", "needs a driver that refuses a configuration: tests of the plugin host"),
+    ("headers_too_large", "the HTTP library answers 431 by itself, before there is a request"),
+];
+
+#[tokio::test]
+async fn every_error_code_is_produced_by_some_test() {
+    let mut command = std::process::Command::new(hexa_tests::process::hexa());
+    command.args(["docs", "errors"]);
+    let table = hexa_tests::process::finish(command, std::time::Duration::from_secs(30)).await.stdout;
+    let codes: Vec<_> = table.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(codes.len() > 25, "{table}");
+    let mut sources = String::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/it")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // This list itself is no test.
+        sources += text.split("const OUT_OF_REACH").next().unwrap();
+    }
+    for code in &codes {
+        let excuse = OUT_OF_REACH.iter().find(|(name, _)| name == code);
+        let tested = sources.contains(&format!("\"{code}\"")) || sources.contains(&format!("\"code\":\"{code}\""));
+        assert!(tested != excuse.is_some(), "{code}: tested {tested}, excuse {excuse:?}");
+    }
+    assert!(OUT_OF_REACH.iter().all(|(name, _)| codes.contains(name)));
 }
 
 #[tokio::test]
@@ -117,12 +215,21 @@ async fn every_route_of_an_account_wants_a_token() {
     let server = server();
     let client = server.client();
     for (method, path) in [
-        (Method::GET, "/api/v1/auth/me"), (Method::GET, "/api/v1/devices"), (Method::POST, "/api/v1/devices/claim"),
-        (Method::GET, "/api/v1/devices/x"), (Method::PATCH, "/api/v1/devices/x"), (Method::DELETE, "/api/v1/devices/x"),
-        (Method::GET, "/api/v1/devices/x/state"), (Method::POST, "/api/v1/devices/x/release"),
-        (Method::POST, "/api/v1/devices/x/token/rotate"), (Method::POST, "/api/v1/devices/x/claim-code"),
-        (Method::POST, "/api/v1/devices/claim-code"), (Method::POST, "/api/v1/devices/x/relays"),
-        (Method::POST, "/api/v1/devices/x/relays/0"), (Method::GET, "/api/v1/commands/x"), (Method::GET, "/ws/client"),
+        (Method::GET, "/api/v1/auth/me"),
+        (Method::GET, "/api/v1/devices"),
+        (Method::POST, "/api/v1/devices/claim"),
+        (Method::GET, "/api/v1/devices/x"),
+        (Method::PATCH, "/api/v1/devices/x"),
+        (Method::DELETE, "/api/v1/devices/x"),
+        (Method::GET, "/api/v1/devices/x/state"),
+        (Method::POST, "/api/v1/devices/x/release"),
+        (Method::POST, "/api/v1/devices/x/token/rotate"),
+        (Method::POST, "/api/v1/devices/x/claim-code"),
+        (Method::POST, "/api/v1/devices/claim-code"),
+        (Method::POST, "/api/v1/devices/x/relays"),
+        (Method::POST, "/api/v1/devices/x/relays/0"),
+        (Method::GET, "/api/v1/commands/x"),
+        (Method::GET, "/ws/client"),
         (Method::GET, "/ws/device"),
     ] {
         for token in [None, Some("Bearer nonsense"), Some("Basic dTpw"), Some("Bearer"), Some("")] {

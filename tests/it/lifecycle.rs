@@ -65,7 +65,9 @@ async fn a_stopping_server_is_not_ready_and_takes_no_commands() {
     let command = device.expect_command().await;
     server.terminate();
     let refused = loop {
-        dashboard.send(&json!({ "type": "set_relay", "id": "late", "device_uid": uid, "relay": 0, "state": true })).await;
+        dashboard
+            .send(&json!({ "type": "set_relay", "id": "late", "device_uid": uid, "relay": 0, "state": true }))
+            .await;
         // Before the signal is handled the command is an ordinary one: it is acknowledged and tried again.
         tokio::select! {
             frame = dashboard.next() => {
@@ -131,11 +133,18 @@ async fn a_port_in_use_is_named_with_the_setting_to_change() {
 async fn a_wrong_configuration_ends_with_78_and_names_the_setting() {
     let scratch = ScratchDir::new();
     for (name, value) in [
-        ("COMMAND_TIMEOUT_MS", "9000"), ("COMMAND_TIMEOUT_MS", "soon"), ("HEXA_LISTEN", "everywhere"),
-        ("HEXA_ENV", "staging"), ("JWT_SECRET", "short"), ("DEVICE_PROVISION_KEY", "short"),
+        ("COMMAND_TIMEOUT_MS", "9000"),
+        ("COMMAND_TIMEOUT_MS", "soon"),
+        ("HEXA_LISTEN", "everywhere"),
+        ("HEXA_ENV", "staging"),
+        ("JWT_SECRET", "short"),
+        ("DEVICE_PROVISION_KEY", "short"),
         ("DEVICE_PROVISION_KEY", "key-number-one-0001,key-number-two-0002,key-number-three-03"),
-        ("HEXA_DURABILITY", "perhaps"), ("PUBLIC_URL", "not an address"), ("LIMIT_FLAP", "0"),
-        ("HEXA_HEARTBEAT_SECONDS", "-1"), ("DATABASE_URL", "mysql://elsewhere"),
+        ("HEXA_DURABILITY", "perhaps"),
+        ("PUBLIC_URL", "not an address"),
+        ("LIMIT_FLAP", "0"),
+        ("HEXA_HEARTBEAT_SECONDS", "-1"),
+        ("DATABASE_URL", "mysql://elsewhere"),
     ] {
         let ended = refused(&Options::new().env(name, value), scratch.path()).await;
         assert_eq!(ended.code, 78, "{name}={value}: {}", ended.stderr);

@@ -52,7 +52,9 @@ async fn every_promised_family_is_there_and_counts() {
     let metrics = server.metrics().await;
     for family in FAMILIES {
         // A fault that never happened has no series, but its help is there.
-        let help = metrics.text.contains(&format!("# TYPE {} ", family.trim_end_matches("_bucket").trim_end_matches("_count")));
+        let help = metrics
+            .text
+            .contains(&format!("# TYPE {} ", family.trim_end_matches("_bucket").trim_end_matches("_count")));
         assert!(metrics.has(family) || (*family == "hexa_plugin_faults_total" && help), "{family} is missing");
     }
     assert_eq!(metrics.count("hexa_commands_total", &[("source", "api"), ("outcome", "success")]), 5);
@@ -97,7 +99,8 @@ async fn the_format_passes_promtool() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
         assert!(kind != "counter" || name.ends_with("_total"), "the counter {name} does not end in _total");
     }
-    let found = std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join("promtool").is_file()));
+    let found =
+        std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join("promtool").is_file()));
     if !found {
         return;
     }

@@ -39,10 +39,20 @@ async fn a_device_gets_a_uid_a_token_and_a_code_and_shows_what_it_said_of_itself
 
     let user = server.user().await;
     let view = user.client.post("/api/v1/devices/claim", &json!({ "code": given["claim_code"] })).await.expect(200);
-    for (name, value) in [("uid", json!(uid)), ("device_class", json!("relay_controller")), ("model", json!("RC-4")),
-        ("hardware", json!("rev-c")), ("firmware_version", json!("1.2.3")), ("serial", json!("SN-0001")),
-        ("relay_count", json!(4)), ("input_count", json!(2)), ("capabilities", json!(["power_meter", "relay"])),
-        ("online", json!(false)), ("last_seen_at", Value::Null), ("name", Value::Null)] {
+    for (name, value) in [
+        ("uid", json!(uid)),
+        ("device_class", json!("relay_controller")),
+        ("model", json!("RC-4")),
+        ("hardware", json!("rev-c")),
+        ("firmware_version", json!("1.2.3")),
+        ("serial", json!("SN-0001")),
+        ("relay_count", json!(4)),
+        ("input_count", json!(2)),
+        ("capabilities", json!(["power_meter", "relay"])),
+        ("online", json!(false)),
+        ("last_seen_at", Value::Null),
+        ("name", Value::Null),
+    ] {
         assert_eq!(view[name], value, "{name}");
     }
     assert_eq!(view["relays"].as_array().unwrap().len(), 4);
@@ -90,7 +100,10 @@ async fn an_unclaimed_serial_is_given_again_only_for_the_old_token() {
     server.connect(&second).await;
     // The first code died with the first token.
     let user = server.user().await;
-    user.client.post("/api/v1/devices/claim", &json!({ "code": first.claim_code })).await.expect_error(404, "not_found");
+    user.client
+        .post("/api/v1/devices/claim", &json!({ "code": first.claim_code }))
+        .await
+        .expect_error(404, "not_found");
     user.client.post("/api/v1/devices/claim", &json!({ "code": second.claim_code })).await.expect(200);
 }
 
@@ -146,10 +159,18 @@ async fn what_a_device_says_of_itself_is_checked() {
         bad.push(with("serial", json!(serial)));
     }
     for (name, value) in [
-        ("relay_count", json!(65)), ("relay_count", json!(-1)), ("relay_count", json!("4")),
-        ("relay_count", json!(1e9)), ("input_count", json!(65)), ("input_count", json!(0.5)),
-        ("model", json!("")), ("model", json!("a\u{7}b")), ("firmware_version", json!(long)),
-        ("capabilities", json!(["UPPER"])), ("capabilities", json!(vec!["a"; 17])), ("capabilities", json!("relay")),
+        ("relay_count", json!(65)),
+        ("relay_count", json!(-1)),
+        ("relay_count", json!("4")),
+        ("relay_count", json!(1e9)),
+        ("input_count", json!(65)),
+        ("input_count", json!(0.5)),
+        ("model", json!("")),
+        ("model", json!("a\u{7}b")),
+        ("firmware_version", json!(long)),
+        ("capabilities", json!(["UPPER"])),
+        ("capabilities", json!(vec!["a"; 17])),
+        ("capabilities", json!("relay")),
         ("label", json!("yes")),
     ] {
         bad.push(with(name, value));
@@ -174,9 +195,7 @@ async fn of_fifty_users_that_claim_one_code_at_once_one_gets_the_device() {
     let mut tasks = Vec::new();
     for n in 0..50 {
         let (client, code) = (users[n % 10].client.clone(), device.claim_code.clone());
-        tasks.push(tokio::spawn(async move {
-            client.post("/api/v1/devices/claim", &json!({ "code": code })).await
-        }));
+        tasks.push(tokio::spawn(async move { client.post("/api/v1/devices/claim", &json!({ "code": code })).await }));
     }
     let mut won = 0;
     for task in tasks {
@@ -208,7 +227,10 @@ async fn a_claim_code_is_typed_by_people() {
     let view = user.client.post("/api/v1/devices/claim", &json!({ "code": typed })).await.expect(200);
     assert_eq!(view["uid"], device.uid);
     // Once.
-    user.client.post("/api/v1/devices/claim", &json!({ "code": device.claim_code })).await.expect_error(404, "not_found");
+    user.client
+        .post("/api/v1/devices/claim", &json!({ "code": device.claim_code }))
+        .await
+        .expect_error(404, "not_found");
 }
 
 #[tokio::test]
@@ -287,9 +309,14 @@ async fn names_belong_to_the_owner_and_are_checked() {
     assert_eq!((&view["name"], &view["relays"][1]["name"]), (&json!(markup), &json!("Lampe im Flur")));
     assert_eq!(view["relays"][0]["name"], Value::Null);
     for bad in [
-        json!({ "name": "x".repeat(65) }), json!({ "name": "a\u{0}b" }), json!({ "name": 5 }),
-        json!({ "relays": [{ "index": 2, "name": "none" }] }), json!({ "relays": [{ "index": -1, "name": "none" }] }),
-        json!({ "role": "admin" }), json!({ "owner": "me" }), json!({ "relays": [{ "index": 0 }] }),
+        json!({ "name": "x".repeat(65) }),
+        json!({ "name": "a\u{0}b" }),
+        json!({ "name": 5 }),
+        json!({ "relays": [{ "index": 2, "name": "none" }] }),
+        json!({ "relays": [{ "index": -1, "name": "none" }] }),
+        json!({ "role": "admin" }),
+        json!({ "owner": "me" }),
+        json!({ "relays": [{ "index": 0 }] }),
     ] {
         user.client.patch(&path, &bad).await.expect_error(400, "validation_error");
     }

@@ -43,17 +43,17 @@ async fn a_device_in_plain_python_switches_its_relays() {
     err.follow(child.stderr.take().unwrap());
     let provisioned = eventually("the device provisioned", || async { events(&out, "provisioned").pop() }).await;
     let uid = provisioned["uid"].as_str().unwrap().to_owned();
-    user.client
-        .post("/api/v1/devices/claim", &json!({ "code": provisioned["claim_code"] }))
-        .await
-        .expect(200);
+    user.client.post("/api/v1/devices/claim", &json!({ "code": provisioned["claim_code"] })).await.expect(200);
     eventually("its first report", || async { user.relay(&uid, 1).await }).await;
     for (relay, state) in [(0, true), (1, true), (0, false)] {
         let answer = user.set_relay(&uid, relay, state).await.expect(200);
         assert_eq!(answer["relays"][0]["state"], state);
     }
     user.set_all(&uid, true).await.expect(200);
-    assert_eq!((user.relay(&uid, 0).await.map(|r| r.0), user.relay(&uid, 1).await.map(|r| r.0)), (Some(true), Some(true)));
+    assert_eq!(
+        (user.relay(&uid, 0).await.map(|r| r.0), user.relay(&uid, 1).await.map(|r| r.0)),
+        (Some(true), Some(true))
+    );
     assert!(child.try_wait().unwrap().is_none(), "it still runs: {}", err.text());
     assert!(!err.contains("Traceback"), "{}", err.text());
     child.kill().unwrap();

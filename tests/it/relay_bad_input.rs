@@ -15,7 +15,9 @@ async fn a_relay_index_is_a_plain_number_below_the_relay_count() {
     let server = server();
     let user = server.user().await;
     let mut device = server.device(&user, 2).await;
-    for index in ["-1", "2147483648", "\"0\"", "%220%22", "0.5", "2", "01", "+1", "1e0", "abc", "%00", "99999999999999999999"] {
+    for index in
+        ["-1", "2147483648", "\"0\"", "%220%22", "0.5", "2", "01", "+1", "1e0", "abc", "%00", "99999999999999999999"]
+    {
         let path = format!("/api/v1/devices/{}/relays/{index}", device.uid());
         user.client.post(&path, &json!({ "state": true })).await.expect_error(400, "validation_error");
     }
@@ -62,7 +64,8 @@ async fn json_that_is_nested_a_hundred_thousand_deep_is_refused() {
     let deep = "[".repeat(100_000);
     user.client.post_text(&path, deep.clone()).await.expect_error(400, "validation_error");
     user.client.post_text(&path, format!("{deep}{}", "]".repeat(100_000))).await.expect_error(400, "validation_error");
-    let inside = format!("{{\"state\":true,\"x\":{}{}}}", "{\"a\":".repeat(100_000), "1".to_owned() + &"}".repeat(100_000));
+    let inside =
+        format!("{{\"state\":true,\"x\":{}{}}}", "{\"a\":".repeat(100_000), "1".to_owned() + &"}".repeat(100_000));
     user.client.post_text(&path, inside).await.expect_error(400, "validation_error");
     server.client().get("/health").await.expect(200);
 }

@@ -94,8 +94,10 @@ async fn for_ms_travels_to_the_device_and_its_turning_back_is_a_report() {
     device.ack(&command).await;
     answer.await.unwrap().expect(200);
     device.report(&[(0, false)]).await;
-    eventually("the relay off again", || async { (server.db().relay(device.uid(), 0) == Some((false, 2))).then_some(()) })
-        .await;
+    eventually("the relay off again", || async {
+        (server.db().relay(device.uid(), 0) == Some((false, 2))).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

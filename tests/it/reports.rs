@@ -57,8 +57,11 @@ async fn an_unchanged_report_writes_nothing_of_its_own() {
     assert_eq!(reports(&after, "changed"), 1);
     // The only transactions in between are the coalesced flushes of last_seen_at, not one for each report.
     let transactions = |m: &hexa_tests::Metrics| m.count("hexa_writer_transactions_total", &[]);
-    assert!(transactions(&after) - transactions(&before) <= 5, "50 reports, {} transactions",
-        transactions(&after) - transactions(&before));
+    assert!(
+        transactions(&after) - transactions(&before) <= 5,
+        "50 reports, {} transactions",
+        transactions(&after) - transactions(&before)
+    );
     assert_eq!(server.db().device_audit(&uid).len(), rows);
     assert_eq!(server.db().relay(&uid, 0), Some((true, 1)), "the version stays");
     device.report(&[(0, false), (1, false)]).await;
@@ -145,7 +148,9 @@ async fn an_input_event_is_shown_to_the_owner() {
     assert_eq!(shown["device_uid"], device.uid());
     let view = user.client.get(&format!("/api/v1/devices/{}", device.uid())).await.expect(200);
     assert_eq!(view["last_input_event"]["event"], "hold");
-    for bad in [json!({ "input": 2, "event": "press" }), json!({ "input": 0, "event": "tickle" }), json!({ "input": 0 })] {
+    for bad in
+        [json!({ "input": 2, "event": "press" }), json!({ "input": 0, "event": "tickle" }), json!({ "input": 0 })]
+    {
         let mut frame = bad;
         frame["type"] = "input_event".into();
         device.send(&frame).await;

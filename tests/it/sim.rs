@@ -88,7 +88,10 @@ async fn lost_and_doubled_acks_are_what_was_asked_for_and_the_server_takes_no_ha
         user.set_relay(&uid, 0, true).await.expect_error(504, "device_timeout");
     })
     .await;
-    assert_eq!((&report["acks_dropped"], &report["acks_sent"], &report["commands_received"]), (&json!(1), &json!(0), &json!(1)));
+    assert_eq!(
+        (&report["acks_dropped"], &report["acks_sent"], &report["commands_received"]),
+        (&json!(1), &json!(0), &json!(1))
+    );
 
     let server = TestServer::start(Options::new());
     let user = server.user().await;
@@ -195,7 +198,8 @@ async fn a_run_in_which_nothing_connects_ends_with_1_and_the_servers_words() {
 
 #[tokio::test]
 async fn wrong_arguments_end_with_2() {
-    for args in [vec!["--devices", "0"], vec!["--server", "nonsense"], vec!["--provision-key-file", "/nowhere"], vec![]] {
+    for args in [vec!["--devices", "0"], vec!["--server", "nonsense"], vec!["--provision-key-file", "/nowhere"], vec![]]
+    {
         let mut command = Command::new(hexa());
         command.arg("sim").args(&args).env_remove("DEVICE_PROVISION_KEY");
         let ended = fails(command).await;

@@ -97,8 +97,9 @@ impl Reply {
     /// # Panics
     /// When it is none.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text)
-            .unwrap_or_else(|e| panic!("{}: {} with a body that is no JSON ({e}): {}", self.what, self.status, self.text))
+        serde_json::from_str(&self.text).unwrap_or_else(|e| {
+            panic!("{}: {} with a body that is no JSON ({e}): {}", self.what, self.status, self.text)
+        })
     }
     /// The JSON body of an answer with this status; null for an empty one.
     ///

@@ -55,12 +55,7 @@ impl Db {
     ///
     /// # Panics
     /// On a wrong statement.
-    pub fn rows<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Vec<T> {
+    pub fn rows<T>(&self, sql: &str, params: impl Params, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
         let mut statement = self.0.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
         let found = statement.query_map(params, read).unwrap_or_else(|e| panic!("{sql}: {e}"));
         found.collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{sql}: {e}"))
