@@ -67,6 +67,37 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> std::fmt::Debug for Limiter<K
     }
 }
 
+/// A token bucket of one connection: no timer, no lock, time handed in.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    per_second: f64,
+    burst: f64,
+    left: f64,
+    at: Duration,
+}
+
+impl Bucket {
+    /// Full, as of monotonic `now`.
+    pub fn new(per_second: f64, burst: f64, now: Duration) -> Self {
+        Self { per_second, burst, left: burst, at: now }
+    }
+    /// Takes one; false when there is none.
+    pub fn take(&mut self, now: Duration) -> bool {
+        let refill = now.saturating_sub(self.at).as_secs_f64() * self.per_second;
+        self.at = now;
+        self.left = (self.left + refill).min(self.burst);
+        let fits = self.left >= 1.0;
+        if fits {
+            self.left -= 1.0;
+        }
+        fits
+    }
+    /// Puts one back: what it was taken for did not count.
+    pub fn give_back(&mut self) {
+        self.left = (self.left + 1.0).min(self.burst);
+    }
+}
+
 /// Counts failures and refuses once there were too many: a right answer costs nothing, a wrong one a place.
 ///
 /// Fixed windows, because a GCRA bucket cannot be asked without taking from it. Time is monotonic and handed in.
@@ -137,6 +168,17 @@ mod tests {
         assert_eq!(refused.retry_after_s, Some(595));
         assert!(limiter.check(&2, at(5)).is_ok(), "another key is not concerned");
         assert!(limiter.check(&1, at(600)).is_ok());
+    }
+
+    #[test]
+    fn a_connections_bucket_refills_with_time_and_holds_no_more_than_its_burst() {
+        let at = Duration::from_millis;
+        let mut bucket = Bucket::new(10.0, 3.0, at(0));
+        assert_eq!((0..4).filter(|_| bucket.take(at(0))).count(), 3);
+        assert!(!bucket.take(at(50)) && bucket.take(at(100)));
+        bucket.give_back();
+        assert!(bucket.take(at(100)) && !bucket.take(at(100)));
+        assert_eq!((0..9).filter(|_| bucket.take(at(60_000))).count(), 3);
     }
 
     #[test]

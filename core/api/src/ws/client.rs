@@ -15,6 +15,7 @@ use hexa_service::auth::principal::Principal;
 use hexa_service::device::live::Live;
 use hexa_service::device::session::CloseReason;
 use hexa_service::device::view;
+use hexa_service::limit::Bucket;
 use hexa_service::relay::path::Command;
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
@@ -94,7 +95,7 @@ impl Client {
     }
 
     async fn converse(&self, socket: &mut WebSocket) -> Option<CloseReason> {
-        let mut budget = Budget::new(self.state.services.clock.monotonic());
+        let mut frames = Bucket::new(FRAMES_PER_S, FRAME_BURST, self.state.services.clock.monotonic());
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ping.reset();
@@ -122,7 +123,7 @@ impl Client {
                         Ok(Message::Close(_)) => return None,
                         Err(error) => return reason_of(error),
                     };
-                    if !budget.spend(self.state.services.clock.monotonic()) {
+                    if !frames.take(self.state.services.clock.monotonic()) {
                         self.refuse(None, &Error::rate_limited("more than 60 frames per second", 1));
                         continue;
                     }
@@ -296,26 +297,4 @@ struct ErrorFrame<'a> {
 fn error_frame(id: Option<&str>, error: &Error, request: &RequestId) -> String {
     let frame = ErrorFrame { r#type: "error", id, error: ErrorBody::new(error, request.as_str()) };
     serde_json::to_string(&frame).unwrap_or_default()
-}
-
-/// A token bucket without a timer.
-struct Budget {
-    left: f64,
-    at: Duration,
-}
-
-impl Budget {
-    fn new(now: Duration) -> Self {
-        Self { left: FRAME_BURST, at: now }
-    }
-    fn spend(&mut self, now: Duration) -> bool {
-        let refill = now.saturating_sub(self.at).as_secs_f64() * FRAMES_PER_S;
-        self.at = now;
-        self.left = (self.left + refill).min(FRAME_BURST);
-        let fits = self.left >= 1.0;
-        if fits {
-            self.left -= 1.0;
-        }
-        fits
-    }
 }

@@ -17,6 +17,7 @@ use crate::device::inbound;
 use crate::device::live::Live;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
+use crate::limit::Bucket;
 use crate::relay::pending::{Ended, QueuedCommand, Token};
 
 /// Messages per second from one device, and the burst above them (WS-1).
@@ -35,8 +36,7 @@ pub struct DeviceActor {
     volatile: Vec<u8>,
     durable: Vec<u8>,
     unsaved_durable: bool,
-    budget: f64,
-    budget_at: Duration,
+    messages: Bucket,
     malformed: u32,
     malformed_until: Duration,
 }
@@ -70,8 +70,7 @@ impl DeviceActor {
             volatile: Vec::new(),
             durable,
             unsaved_durable: false,
-            budget: MESSAGE_BURST,
-            budget_at: now,
+            messages: Bucket::new(MESSAGES_PER_S, MESSAGE_BURST, now),
             malformed: 0,
             malformed_until: now,
         };
@@ -161,7 +160,7 @@ impl DeviceActor {
     pub async fn message(&mut self, frame: &Frame, out: &mut Vec<Frame>) -> std::result::Result<(), CloseReason> {
         self.alive();
         let now = self.services.clock.now();
-        if !self.spend() {
+        if !self.messages.take(self.services.clock.monotonic()) {
             return Err(CloseReason::TooFast);
         }
         match self.services.drivers.decode_message(&self.call(now), "ws", frame) {
@@ -203,7 +202,7 @@ impl DeviceActor {
         out.extend(decoded.replies);
         for event in decoded.events {
             if inbound::handle(&self.services, &self.live, event).await == inbound::Counted::Free {
-                self.budget = (self.budget + 1.0).min(MESSAGE_BURST);
+                self.messages.give_back();
             }
         }
         if self.unsaved_durable {
@@ -247,18 +246,6 @@ impl DeviceActor {
         }
         self.malformed += 1;
         if self.malformed >= MALFORMED_PER_MINUTE { Err(CloseReason::Malformed) } else { Ok(()) }
-    }
-
-    fn spend(&mut self) -> bool {
-        let now = self.services.clock.monotonic();
-        let refill = now.saturating_sub(self.budget_at).as_secs_f64() * MESSAGES_PER_S;
-        self.budget_at = now;
-        self.budget = (self.budget + refill).min(MESSAGE_BURST);
-        if self.budget < 1.0 {
-            return false;
-        }
-        self.budget -= 1.0;
-        true
     }
 }
 
