@@ -2,7 +2,7 @@
 
     python device.py --server http://127.0.0.1:8080 --provision-key KEY --state-file device.json --relays 4
 
-Standard library and `websockets` only. Prints one JSON line for everything that happens.
+Standard library and `websockets` (13 or newer) only. Prints one JSON line for everything that happens.
 """
 
 import argparse
@@ -12,9 +12,11 @@ import json
 import os
 import random
 import time
+import urllib.error
 import urllib.request
 
-import websockets
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 
 def say(event, **facts):
@@ -26,8 +28,13 @@ def provision(server, key, relays):
     body = json.dumps({"device_class": "relay_controller", "model": "python-example", "relay_count": relays}).encode()
     headers = {"content-type": "application/json", "x-provision-key": key}
     request = urllib.request.Request(server + "/api/v1/provision/register", body, headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        made = json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            made = json.load(answer)
+    except urllib.error.HTTPError as refused:  # the server says in plain words what was wrong
+        raise SystemExit(f"not provisioned: {refused.code} {refused.read().decode(errors='replace')}") from None
+    except OSError as error:
+        raise SystemExit(f"not provisioned: no answer from {server}: {error}") from None
     say("provisioned", uid=made["device_uid"], claim_code=made["claim_code"])
     return {"uid": made["device_uid"], "token": made["device_token"]}
 
@@ -38,7 +45,7 @@ def identity(path, server, key, relays):
         with open(path) as file:
             return json.load(file)
     me = provision(server, key, relays)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(me, file)
     return me
 
@@ -56,21 +63,24 @@ class Device:
 
     def obey(self, message):
         """Gives the answer to a command, or None for what is not one."""
-        kind, command_id = message.get("type"), message.get("command_id")
-        if kind not in ("set_relay", "set_all_relays"):
+        command_id = message.get("command_id")
+        if command_id is None:
             return None
         if command_id in self.answered:  # sent twice: answered twice, switched once
             return self.answered[command_id]
-        ack = {"type": "ack", "command_id": command_id, **self.switch(kind, message)}
+        ack = {"type": "ack", "command_id": command_id, **self.switch(message)}
         self.answered[command_id] = ack
         if len(self.answered) > 16:
             self.answered.popitem(last=False)
         return ack
 
-    def switch(self, kind, message):
-        if message.get("expires_at_ms", 0) < time.time() * 1000:  # too late is never executed
+    def switch(self, message):
+        # What we cannot do we refuse: a pulse (for_ms) taken for a plain "on" would leave a valve open.
+        if message["type"] not in ("set_relay", "set_all_relays") or "for_ms" in message:
+            return {"status": "rejected", "reason": "unsupported"}
+        if message.get("expires_at_ms", float("inf")) < time.time() * 1000:  # too late is never executed
             return {"status": "rejected", "reason": "expired"}
-        wanted = [message["relay"]] if kind == "set_relay" else range(len(self.relays))
+        wanted = [message["relay"]] if message["type"] == "set_relay" else range(len(self.relays))
         if any(not 0 <= index < len(self.relays) for index in wanted):
             return {"status": "rejected", "reason": "bad_index"}
         changed = [index for index in wanted if self.relays[index] != message["state"]]
@@ -83,33 +93,34 @@ class Device:
 async def serve(server, me, device):
     """One connection: say what is, then obey until it ends."""
     url = server.replace("http", "ws", 1) + f"/ws/device?uid={me['uid']}&token={me['token']}"
-    async with websockets.connect(url, max_size=65536) as socket:
+    async with connect(url, max_size=65536) as socket:
         say("connected", uid=me["uid"])
         await socket.send(json.dumps(device.report()))
-        async for text in socket:
-            message = json.loads(text)
+        while True:
+            message = json.loads(await socket.recv())
             answer = device.obey(message)
             if answer is None:
-                say("ignored", type=message.get("type"))
+                say("ignored", message=message)
                 continue
             await socket.send(json.dumps(answer))
             say("command", command_id=answer["command_id"], status=answer["status"], relays=device.relays)
 
 
 async def run(args):
+    server = args.server.rstrip("/")
+    me = identity(args.state_file, server, args.provision_key, args.relays)
     device, failures = Device(args.relays), 0
-    me = identity(args.state_file, args.server, args.provision_key, args.relays)
     while True:
+        started = time.monotonic()
         try:
-            await serve(args.server, me, device)
-            failures = 0
-        except websockets.ConnectionClosed as closed:
-            failures = 0
+            await serve(server, me, device)
+        except ConnectionClosed as closed:
             say("disconnected", code=closed.rcvd.code if closed.rcvd else None)
-        except (OSError, websockets.WebSocketException) as error:
-            failures += 1
+        except (OSError, WebSocketException) as error:
             say("unreachable", error=str(error))
-        # Full jitter: a fleet that lost its server must not come back in the same instant.
+        # A connection that is cut at once is a failure too. Full jitter: a fleet that lost its server must not come
+        # back in the same instant.
+        failures = 0 if time.monotonic() - started > 60 else failures + 1
         await asyncio.sleep(random.uniform(0, min(60, 2**failures)))
 
 

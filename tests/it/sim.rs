@@ -122,6 +122,9 @@ async fn devices_reconnect_press_buttons_and_keep_their_credentials() {
     let state = state.to_str().unwrap();
     let lively = ["--devices", "3", "--state", state, "--reconnect-every", "0.3", "--input-every", "0.1"];
     let report = run_while(&server, &user, 3, &lively, || async {
+        let (mut dashboard, _) = hexa_tests::WsClient::subscribed(&server, &user).await;
+        let gone = dashboard.expect("device_offline").await;
+        while dashboard.expect("device_online").await["device_uid"] != gone["device_uid"] {}
         eventually("buttons, switches by hand and reconnects", || async {
             let metrics = server.metrics().await;
             let pressed = devices(&user).await.iter().all(|d| !d["last_input_event"].is_null());

@@ -137,3 +137,21 @@ impl RawSocket {
         &mut self.0
     }
 }
+
+/// Whether the server has taken everything that was sent on the connection from `own` (`/proc/net/tcp`).
+///
+/// # Panics
+/// When there is no such connection.
+pub fn taken_by_server(server: SocketAddr, own: SocketAddr) -> bool {
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()),
+        SocketAddr::V6(_) => panic!("the tests use IPv4"),
+    };
+    let (local, remote) = (hex(server), hex(own));
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its sockets");
+    let line = table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+    let found = line.filter(|f| f.len() > 9).find(|f| f[1] == local && f[2] == remote);
+    let fields = found.unwrap_or_else(|| panic!("no connection from {own} to {server}"));
+    // tx:rx queue, and the inode that a socket has once it was accepted.
+    fields[4].ends_with(":00000000") && fields[9] != "0"
+}
