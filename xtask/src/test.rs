@@ -1,10 +1,11 @@
 //! `cargo xtask test`: brings what the tests need, builds, runs everything.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::process::{cargo, cargo_command, output, run as run_command};
+use crate::process::{cargo, cargo_command, hexa, output, run as run_command};
 use crate::{plugins, setup};
 
 /// Options of `cargo xtask test`.
@@ -21,12 +22,17 @@ pub(crate) struct TestArgs {
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let mut stages = Stages::default();
     stages.time("setup", || setup::run(true))?;
-    stages.time("plugins", || plugins::build().map(drop))?;
+    let mut plugins_dir = PathBuf::new();
+    stages.time("plugins", || {
+        plugins_dir = plugins::build()?;
+        Ok(())
+    })?;
     stages.time("build", || cargo(&["build", "--package", "hexa-server"]))?;
     let nextest = output("cargo", &["nextest", "--version"]).is_some();
     let tests: &[&str] = if nextest { &["nextest", "run", "--workspace"] } else { &["test", "--workspace"] };
     let mut command = cargo_command(tests);
-    command.args(&args.filter);
+    // Where they are, also when CARGO_TARGET_DIR moved them.
+    command.args(&args.filter).env("HEXA_PLUGINS_DIR", plugins_dir).env("HEXA_BIN", hexa("debug"));
     if args.long {
         command.env("HEXA_LONG", "1");
     }

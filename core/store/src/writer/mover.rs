@@ -9,8 +9,8 @@ use crate::error::StoreError;
 pub(super) const FULL_TAIL: u64 = 16_384;
 /// Moved when nothing else is to do and the tail has grown to this.
 pub(super) const IDLE_TAIL: u64 = 1_000;
-/// Rows per move: one transaction of some ten milliseconds.
-const CHUNK: i64 = 4_096;
+/// Rows per move: one transaction of some milliseconds, for which every writer waits.
+const CHUNK: i64 = 1_024;
 
 /// Moves up to one chunk of the oldest rows; gives how many.
 pub(super) fn move_chunk(connection: &Connection) -> Result<u64, StoreError> {
