@@ -5,12 +5,12 @@ use rusqlite::{Connection, params};
 
 use crate::error::StoreError;
 
-/// Moved when the tail has grown to this.
-pub(super) const FULL_TAIL: u64 = 16_384;
+/// Moved, also under load, when the tail has grown to this: a burst up to here does not pay for it.
+pub(super) const FULL_TAIL: u64 = 65_536;
 /// Moved when nothing else is to do and the tail has grown to this.
 pub(super) const IDLE_TAIL: u64 = 1_000;
 /// Rows per move: one transaction of some milliseconds, for which every writer waits.
-const CHUNK: i64 = 1_024;
+const CHUNK: i64 = 2_048;
 
 /// Moves up to one chunk of the oldest rows; gives how many.
 pub(super) fn move_chunk(connection: &Connection) -> Result<u64, StoreError> {
