@@ -58,6 +58,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         %address,
         public_url,
         production = settings.production,
+        database = services.store.kind(),
         startup_ms = started.elapsed().as_millis() as u64,
         "hexa is ready"
     );

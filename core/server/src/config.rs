@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     pub(crate) plugins_dir: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: Option<String>,
-    pub(crate) database_url: Option<String>,
+    pub(crate) database_url: Option<SecretString>,
     pub(crate) durability: Durability,
     pub(crate) linger: Duration,
     pub(crate) log: String,
@@ -98,7 +98,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         plugins_dir: PathBuf::from(v.text("HEXA_PLUGINS_DIR")),
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
         public_url,
-        database_url: Some(v.text("DATABASE_URL").to_owned()).filter(|u| !u.is_empty()),
+        database_url: v.secret("DATABASE_URL")?,
         durability: match v.one_of("HEXA_DURABILITY", &["full", "normal"])? {
             "normal" => Durability::Normal,
             _ => Durability::Full,

@@ -2,11 +2,10 @@
 
 use hexa_model::audit::RelayStates;
 use hexa_model::{CommandId, DeviceKey, Outcome, RelayState, Source, TimeMs, UserKey};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::Store;
 use crate::chain::{ChainedRow, GENESIS};
+use crate::db::{Row, query};
 use crate::error::StoreError;
 
 /// What the audit says of one command.
@@ -75,16 +74,16 @@ pub struct AuditCheck {
 /// Rows per read while verifying.
 const CHUNK: i64 = 2_000;
 
-const BOTH: &str = "(select * from audit_tail union all select * from audit)";
+const BOTH: &str = "(select * from audit_tail union all select * from audit) as both_parts";
 
-fn command_id(row: &SqliteRow) -> Result<Option<[u8; 16]>, StoreError> {
-    let bytes: Option<Vec<u8>> = row.try_get("command_id")?;
+fn command_id(row: &Row) -> Result<Option<[u8; 16]>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.get("command_id")?;
     let fixed = bytes.map(<[u8; 16]>::try_from).transpose();
     fixed.map_err(|_| StoreError::Corrupt("audit.command_id has not 16 bytes".into()))
 }
 
-fn changes(row: &SqliteRow) -> Result<RelayStates, StoreError> {
-    let (at, text): (i64, Option<String>) = (row.try_get("at")?, row.try_get("changes")?);
+fn changes(row: &Row) -> Result<RelayStates, StoreError> {
+    let (at, text): (i64, Option<String>) = (row.get("at")?, row.get("changes")?);
     let Some(text) = text else { return Ok(RelayStates::new()) };
     let list: Vec<(u16, u8, u64)> =
         serde_json::from_str(&text).map_err(|e| StoreError::Corrupt(format!("audit.changes: {e}")))?;
@@ -92,8 +91,8 @@ fn changes(row: &SqliteRow) -> Result<RelayStates, StoreError> {
     Ok(list.into_iter().map(state).collect())
 }
 
-fn outcome(row: &SqliteRow) -> Result<Outcome, StoreError> {
-    let text: String = row.try_get("outcome")?;
+fn outcome(row: &Row) -> Result<Outcome, StoreError> {
+    let text: String = row.get("outcome")?;
     Outcome::parse(&text).ok_or_else(|| StoreError::Corrupt(format!("audit.outcome {text:?}")))
 }
 
@@ -102,25 +101,25 @@ impl Store {
     pub async fn command_result(&self, id: CommandId) -> Result<Option<CommandRow>, StoreError> {
         let sql = "select * from audit_tail where command_id = $1 union all select * from audit where command_id = $1 \
              order by follow_up";
-        let rows = sqlx::query(sql).bind(id.0.as_bytes().to_vec()).fetch_all(self.readers()).await?;
+        let rows = query(sql).bind(id.0.as_bytes().to_vec()).fetch_all(self.reader()).await?;
         let Some(primary) = rows.first() else { return Ok(None) };
-        if primary.try_get::<bool, _>("follow_up")? {
+        if primary.get::<bool>("follow_up")? {
             return Ok(None);
         }
-        let source: String = primary.try_get("source")?;
+        let source: String = primary.get("source")?;
         let follow_up = match rows.get(1) {
             None => None,
-            Some(row) => Some((outcome(row)?, TimeMs(row.try_get("at")?), changes(row)?)),
+            Some(row) => Some((outcome(row)?, TimeMs(row.get("at")?), changes(row)?)),
         };
         Ok(Some(CommandRow {
             command: id,
-            device: primary.try_get::<Option<i64>, _>("device_id")?.map(DeviceKey),
-            at: TimeMs(primary.try_get("at")?),
-            actor_id: primary.try_get::<Option<i64>, _>("actor_id")?.map(UserKey),
+            device: primary.get::<Option<i64>>("device_id")?.map(DeviceKey),
+            at: TimeMs(primary.get("at")?),
+            actor_id: primary.get::<Option<i64>>("actor_id")?.map(UserKey),
             source: Source::parse(&source).ok_or_else(|| StoreError::Corrupt(format!("audit.source {source:?}")))?,
-            action: primary.try_get("action")?,
+            action: primary.get("action")?,
             outcome: outcome(primary)?,
-            latency_ms: primary.try_get("latency_ms")?,
+            latency_ms: primary.get::<Option<i64>>("latency_ms")?.map(|ms| ms as u32),
             changes: changes(primary)?,
             follow_up,
         }))
@@ -137,18 +136,22 @@ impl Store {
             "select * from {BOTH} where device_id = $1 and seq < $2 order by seq desc limit $3"
         ));
         let before = before.unwrap_or(i64::MAX);
-        let rows = sqlx::query(sql).bind(device.0).bind(before).bind(limit).fetch_all(self.readers()).await?;
+        let rows = query(sql).bind(device.0).bind(before).bind(limit).fetch_all(self.reader()).await?;
         rows.iter().map(shown).collect()
     }
 
     /// Reads the whole chain of a node in order and recomputes it.
     pub async fn verify_audit(&self) -> Result<AuditCheck, StoreError> {
         let node = &self.inner.config.node;
-        let sql = format!("select * from {BOTH} where seq > $1 order by seq limit $2");
+        let sql = format!("select * from {BOTH} where chain = $1 and seq > $2 order by seq limit $3");
         let (mut seq, mut prev, mut rows) = (0i64, GENESIS, 0u64);
         loop {
-            let chunk =
-                sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(seq).bind(CHUNK).fetch_all(self.readers()).await?;
+            let chunk = query(sqlx::AssertSqlSafe(sql.clone()))
+                .bind(node.as_str())
+                .bind(seq)
+                .bind(CHUNK)
+                .fetch_all(self.reader())
+                .await?;
             if chunk.is_empty() {
                 return Ok(AuditCheck { rows, first_bad: None });
             }
@@ -164,44 +167,44 @@ impl Store {
     }
 }
 
-fn shown(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+fn shown(row: &Row) -> Result<AuditRow, StoreError> {
     Ok(AuditRow {
-        seq: row.try_get("seq")?,
-        at: TimeMs(row.try_get("at")?),
-        actor_kind: row.try_get("actor_kind")?,
-        actor_id: row.try_get::<Option<i64>, _>("actor_id")?.map(UserKey),
-        source: row.try_get("source")?,
-        action: row.try_get("action")?,
-        device: row.try_get::<Option<i64>, _>("device_id")?.map(DeviceKey),
+        seq: row.get("seq")?,
+        at: TimeMs(row.get("at")?),
+        actor_kind: row.get("actor_kind")?,
+        actor_id: row.get::<Option<i64>>("actor_id")?.map(UserKey),
+        source: row.get("source")?,
+        action: row.get("action")?,
+        device: row.get::<Option<i64>>("device_id")?.map(DeviceKey),
         command: command_id(row)?.map(|b| CommandId(uuid::Uuid::from_bytes(b))),
-        follow_up: row.try_get("follow_up")?,
-        outcome: row.try_get("outcome")?,
+        follow_up: row.get("follow_up")?,
+        outcome: row.get("outcome")?,
         changes: changes(row)?,
-        details: row.try_get("details")?,
+        details: row.get("details")?,
     })
 }
 
-fn chained(row: &SqliteRow) -> Result<ChainedRow, StoreError> {
+fn chained(row: &Row) -> Result<ChainedRow, StoreError> {
     let hash = |name: &str| -> Result<[u8; 32], StoreError> {
-        let bytes: Vec<u8> = row.try_get(name)?;
+        let bytes: Vec<u8> = row.get(name)?;
         bytes.try_into().map_err(|_| StoreError::Corrupt(format!("audit.{name} has not 32 bytes")))
     };
     Ok(ChainedRow {
-        seq: row.try_get("seq")?,
-        at: row.try_get("at")?,
-        actor_kind: row.try_get("actor_kind")?,
-        actor_id: row.try_get("actor_id")?,
-        source: row.try_get("source")?,
-        action: row.try_get("action")?,
-        device_id: row.try_get("device_id")?,
+        seq: row.get("seq")?,
+        at: row.get("at")?,
+        actor_kind: row.get("actor_kind")?,
+        actor_id: row.get("actor_id")?,
+        source: row.get("source")?,
+        action: row.get("action")?,
+        device_id: row.get("device_id")?,
         command_id: command_id(row)?,
-        follow_up: row.try_get("follow_up")?,
-        outcome: row.try_get("outcome")?,
-        relay: row.try_get("relay")?,
-        state: row.try_get("state")?,
-        latency_ms: row.try_get("latency_ms")?,
-        changes: row.try_get("changes")?,
-        details: row.try_get("details")?,
+        follow_up: row.get("follow_up")?,
+        outcome: row.get("outcome")?,
+        relay: row.get("relay")?,
+        state: row.get("state")?,
+        latency_ms: row.get("latency_ms")?,
+        changes: row.get("changes")?,
+        details: row.get("details")?,
         prev: hash("prev")?,
         hash: hash("hash")?,
     })

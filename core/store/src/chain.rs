@@ -4,6 +4,9 @@
 use hexa_model::audit::{AuditEntry, RelayStates};
 use sha2::{Digest, Sha256};
 
+use crate::db::Row;
+use crate::error::StoreError;
+
 /// The predecessor of the first row.
 pub(crate) const GENESIS: [u8; 32] = [0; 32];
 
@@ -37,7 +40,32 @@ pub(crate) struct ChainedRow {
     pub(crate) hash: [u8; 32],
 }
 
+/// What both writers take before they write: it serialises them and holds the chain's head.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) head: ChainHead,
+    /// A commit ended without an answer: the head is to be read again.
+    pub(crate) stale: bool,
+}
+
+/// The newest row of a chain, which is either in the tail or in the table.
+pub(crate) const NEWEST: &str = "select seq, hash from (select seq, hash from audit_tail where chain = $1 union all \
+     select seq, hash from audit where chain = $1) as newest order by seq desc limit 1";
+
 impl ChainHead {
+    /// From what [`NEWEST`] gave.
+    pub(crate) fn of(node: &str, newest: &[Row]) -> Result<Self, StoreError> {
+        let (seq, hash) = match newest.first() {
+            None => (0, GENESIS),
+            Some(row) => {
+                let hash: Vec<u8> = row.get("hash")?;
+                let hash = hash.try_into().map_err(|_| StoreError::Corrupt("an audit hash has not 32 bytes".into()))?;
+                (row.get("seq")?, hash)
+            }
+        };
+        Ok(Self { node: node.to_owned(), seq, hash })
+    }
+
     /// The row behind this head, which then points to it.
     pub(crate) fn append(&mut self, entry: &AuditEntry, changes: &RelayStates) -> ChainedRow {
         let mut row = ChainedRow {

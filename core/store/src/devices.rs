@@ -1,9 +1,8 @@
 //! Devices: rows, claims, tokens.
 
 use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use crate::db::{Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
 
@@ -107,40 +106,38 @@ pub struct DeviceFilter {
 
 const SELECT: &str = "select * from devices where ";
 
-fn hash(row: &SqliteRow, column: &str) -> Result<Option<[u8; 32]>, StoreError> {
-    let bytes: Option<Vec<u8>> = row.try_get(column)?;
+fn hash(row: &Row, column: &str) -> Result<Option<[u8; 32]>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.get(column)?;
     let fixed = bytes.map(<[u8; 32]>::try_from).transpose();
     fixed.map_err(|_| StoreError::Corrupt(format!("devices.{column} has not 32 bytes")))
 }
 
-fn device(row: &SqliteRow) -> Result<DeviceRow, StoreError> {
-    let (uid, class): (String, String) = (row.try_get("uid")?, row.try_get("device_class")?);
-    let time =
-        |name: &str| -> Result<Option<TimeMs>, StoreError> { Ok(row.try_get::<Option<i64>, _>(name)?.map(TimeMs)) };
+fn device(row: &Row) -> Result<DeviceRow, StoreError> {
+    let (uid, class): (String, String) = (row.get("uid")?, row.get("device_class")?);
     Ok(DeviceRow {
-        key: DeviceKey(row.try_get("id")?),
+        key: DeviceKey(row.get("id")?),
         uid: DeviceUid::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("device uid {uid:?}")))?,
-        owner: row.try_get::<Option<i64>, _>("owner_id")?.map(UserKey),
-        name: row.try_get("name")?,
+        owner: row.get::<Option<i64>>("owner_id")?.map(UserKey),
+        name: row.get("name")?,
         class: DeviceClass::parse(&class).ok_or_else(|| StoreError::Corrupt(format!("device class {class:?}")))?,
-        model: row.try_get("model")?,
-        hardware: row.try_get("hardware")?,
-        firmware: row.try_get("firmware_version")?,
-        serial: row.try_get("serial")?,
-        relay_count: row.try_get("relay_count")?,
-        input_count: row.try_get("input_count")?,
+        model: row.get("model")?,
+        hardware: row.get("hardware")?,
+        firmware: row.get("firmware_version")?,
+        serial: row.get("serial")?,
+        relay_count: row.small("relay_count")?,
+        input_count: row.small("input_count")?,
         capabilities: Vec::new(),
         token_hash: hash(row, "token_hash")?.ok_or_else(|| StoreError::Corrupt("devices.token_hash is null".into()))?,
         previous_token_hash: hash(row, "previous_token_hash")?,
-        previous_token_until: time("previous_token_until")?,
-        claim_expires_at: time("claim_expires_at")?,
-        active: row.try_get("active")?,
-        last_seen_at: time("last_seen_at")?,
-        last_ip: row.try_get("last_ip")?,
-        driver_version: row.try_get("driver_version")?,
-        driver_durable: row.try_get("driver_durable")?,
-        created_at: TimeMs(row.try_get("created_at")?),
-        claimed_at: time("claimed_at")?,
+        previous_token_until: row.time("previous_token_until")?,
+        claim_expires_at: row.time("claim_expires_at")?,
+        active: row.get("active")?,
+        last_seen_at: row.time("last_seen_at")?,
+        last_ip: row.get("last_ip")?,
+        driver_version: row.get("driver_version")?,
+        driver_durable: row.get("driver_durable")?,
+        created_at: TimeMs(row.get("created_at")?),
+        claimed_at: row.time("claimed_at")?,
     })
 }
 
@@ -148,13 +145,13 @@ impl Store {
     /// By public id. Capabilities are left out: this is asked at every connect.
     pub async fn device_by_uid(&self, uid: &DeviceUid) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} uid = $1"));
-        sqlx::query(sql).bind(uid.as_str()).fetch_optional(self.readers()).await?.as_ref().map(device).transpose()
+        query(sql).bind(uid.as_str()).fetch_optional(self.reader()).await?.as_ref().map(device).transpose()
     }
 
     /// By key, with capabilities.
     pub async fn device_by_key(&self, key: DeviceKey) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} id = $1"));
-        let row = sqlx::query(sql).bind(key.0).fetch_optional(self.readers()).await?;
+        let row = query(sql).bind(key.0).fetch_optional(self.reader()).await?;
         let mut found: Vec<DeviceRow> = row.as_ref().map(device).transpose()?.into_iter().collect();
         self.add_capabilities(&mut found).await?;
         Ok(found.pop())
@@ -163,7 +160,7 @@ impl Store {
     /// By serial number.
     pub async fn device_by_serial(&self, serial: &str) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} serial = $1"));
-        sqlx::query(sql).bind(serial).fetch_optional(self.readers()).await?.as_ref().map(device).transpose()
+        query(sql).bind(serial).fetch_optional(self.reader()).await?.as_ref().map(device).transpose()
     }
 
     /// A page of devices, keyset-paged by key, with capabilities.
@@ -171,10 +168,10 @@ impl Store {
         let after = filter.after.map_or(0, |k| k.0);
         let rows = if let Some(owner) = filter.owner {
             let sql = "select * from devices where owner_id = $1 and id > $2 order by id limit $3";
-            sqlx::query(sql).bind(owner.0).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
+            query(sql).bind(owner.0).bind(after).bind(filter.limit).fetch_all(self.reader()).await?
         } else {
             let sql = "select * from devices where id > $1 order by id limit $2";
-            sqlx::query(sql).bind(after).bind(filter.limit).fetch_all(self.readers()).await?
+            query(sql).bind(after).bind(filter.limit).fetch_all(self.reader()).await?
         };
         let mut found = rows.iter().map(device).collect::<Result<Vec<_>, _>>()?;
         self.add_capabilities(&mut found).await?;
@@ -182,12 +179,12 @@ impl Store {
     }
 
     async fn add_capabilities(&self, devices: &mut [DeviceRow]) -> Result<(), StoreError> {
-        let list = dialect::key_list(devices.iter().map(|d| d.key.0));
-        let rows = sqlx::query(dialect::CAPABILITIES_OF).bind(list).fetch_all(self.readers()).await?;
+        let keys: Vec<i64> = devices.iter().map(|d| d.key.0).collect();
+        let rows = self.either(dialect::CAPABILITIES_OF).bind(keys).fetch_all(self.reader()).await?;
         for row in &rows {
-            let key = DeviceKey(row.try_get("device_id")?);
+            let key = DeviceKey(row.get("device_id")?);
             if let Some(device) = devices.iter_mut().find(|d| d.key == key) {
-                device.capabilities.push(row.try_get("capability")?);
+                device.capabilities.push(row.get("capability")?);
             }
         }
         Ok(())
@@ -195,8 +192,8 @@ impl Store {
 
     /// How many devices wait for an owner.
     pub async fn unclaimed_count(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("select count(*) as n from devices where owner_id is null");
-        Ok(row.fetch_one(self.readers()).await?.try_get::<i64, _>("n")? as u64)
+        let row = query("select count(*) as n from devices where owner_id is null");
+        Ok(row.fetch_one(self.reader()).await?.get::<i64>("n")? as u64)
     }
 }
 
@@ -206,7 +203,7 @@ impl Tx {
     /// # Errors
     /// `Conflict("devices.serial")` and the like.
     pub async fn insert_device(&mut self, new: &NewDevice) -> Result<DeviceKey, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "insert into devices (uid, device_class, model, hardware, firmware_version, serial, relay_count, \
              input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at) \
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12) returning id",
@@ -223,12 +220,12 @@ impl Tx {
         .bind(new.claim_hash.to_vec())
         .bind(new.claim_expires_at.0)
         .bind(new.created_at.0)
-        .fetch_one(&mut *self.inner)
+        .fetch_one(self.on())
         .await?;
-        let key = DeviceKey(row.try_get("id")?);
+        let key = DeviceKey(row.get("id")?);
         for capability in &new.capabilities {
             let sql = "insert into device_capabilities (device_id, capability) values ($1, $2)";
-            sqlx::query(sql).bind(key.0).bind(capability).execute(&mut *self.inner).await?;
+            query(sql).bind(key.0).bind(capability).execute(self.on()).await?;
         }
         Ok(key)
     }
@@ -241,11 +238,11 @@ impl Tx {
         now: TimeMs,
     ) -> Result<Option<DeviceKey>, StoreError> {
         let sql = "update devices set owner_id = $2, claimed_at = $3, updated_at = $3, claim_hash = null, \
-             claim_expires_at = null where claim_hash = $1 and owner_id is null and active = 1 \
+             claim_expires_at = null where claim_hash = $1 and owner_id is null and active \
              and claim_expires_at > $3 returning id";
-        let row = sqlx::query(sql).bind(claim_hash.to_vec()).bind(owner.0).bind(now.0);
-        let row = row.fetch_optional(&mut *self.inner).await?;
-        Ok(row.map(|r| r.try_get("id")).transpose()?.map(DeviceKey))
+        let row = query(sql).bind(claim_hash.to_vec()).bind(owner.0).bind(now.0);
+        let row = row.fetch_optional(self.on()).await?;
+        Ok(row.map(|r| r.get("id")).transpose()?.map(DeviceKey))
     }
 
     /// Sets a new claim code; the old one is dead.
@@ -256,8 +253,8 @@ impl Tx {
         expires_at: TimeMs,
     ) -> Result<bool, StoreError> {
         let sql = "update devices set claim_hash = $2, claim_expires_at = $3 where id = $1 and owner_id is null";
-        let update = sqlx::query(sql).bind(key.0).bind(claim_hash.to_vec()).bind(expires_at.0);
-        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+        let update = query(sql).bind(key.0).bind(claim_hash.to_vec()).bind(expires_at.0);
+        Ok(update.execute(self.on()).await? == 1)
     }
 
     /// Takes a device from its owner, with the names that the owner gave. False when it is not the owner's any more.
@@ -269,18 +266,18 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         let sql = "update devices set owner_id = null, claimed_at = null, name = null, previous_token_hash = null, \
              previous_token_until = null, updated_at = $3 where id = $1 and owner_id = $2";
-        let update = sqlx::query(sql).bind(key.0).bind(owner.map(|o| o.0)).bind(now.0);
-        if update.execute(&mut *self.inner).await?.rows_affected() != 1 {
+        let update = query(sql).bind(key.0).bind(owner.map(|o| o.0)).bind(now.0);
+        if update.execute(self.on()).await? != 1 {
             return Ok(false);
         }
-        sqlx::query("delete from relay_names where device_id = $1").bind(key.0).execute(&mut *self.inner).await?;
+        query("delete from relay_names where device_id = $1").bind(key.0).execute(self.on()).await?;
         Ok(true)
     }
 
     /// Deletes a device with states, names and capabilities.
     pub async fn delete_device(&mut self, key: DeviceKey) -> Result<bool, StoreError> {
-        let delete = sqlx::query("delete from devices where id = $1").bind(key.0);
-        Ok(delete.execute(&mut *self.inner).await?.rows_affected() == 1)
+        let delete = query("delete from devices where id = $1").bind(key.0);
+        Ok(delete.execute(self.on()).await? == 1)
     }
 
     /// A new token; with `previous_until` the old one stays good until then.
@@ -293,21 +290,20 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         let sql = "update devices set previous_token_hash = case when $3 is null then null else token_hash end, \
              previous_token_until = $3, token_hash = $2, updated_at = $4 where id = $1";
-        let update =
-            sqlx::query(sql).bind(key.0).bind(token_hash.to_vec()).bind(previous_until.map(|t| t.0)).bind(now.0);
-        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+        let update = query(sql).bind(key.0).bind(token_hash.to_vec()).bind(previous_until.map(|t| t.0)).bind(now.0);
+        Ok(update.execute(self.on()).await? == 1)
     }
 
     /// The new token was used: the old one ends.
     pub async fn drop_previous_token(&mut self, key: DeviceKey) -> Result<bool, StoreError> {
         let sql = "update devices set previous_token_hash = null, previous_token_until = null where id = $1";
-        Ok(sqlx::query(sql).bind(key.0).execute(&mut *self.inner).await?.rows_affected() == 1)
+        Ok(query(sql).bind(key.0).execute(self.on()).await? == 1)
     }
 
     /// Renames a device.
     pub async fn rename_device(&mut self, key: DeviceKey, name: Option<&str>, now: TimeMs) -> Result<bool, StoreError> {
-        let update = sqlx::query("update devices set name = $2, updated_at = $3 where id = $1");
+        let update = query("update devices set name = $2, updated_at = $3 where id = $1");
         let update = update.bind(key.0).bind(name).bind(now.0);
-        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+        Ok(update.execute(self.on()).await? == 1)
     }
 }

@@ -34,11 +34,21 @@ fn constraint_of(message: &str) -> String {
     message.rsplit_once(": ").map_or(message, |(_, name)| name).to_owned()
 }
 
+/// `users_email_key` of `users` -> `users.email`; a name of another form stays as it is.
+fn postgres_constraint(table: &str, name: &str) -> String {
+    let column = name.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
+    let column = column.and_then(|c| c.strip_suffix("_key").or_else(|| c.strip_suffix("_fkey")));
+    column.map_or_else(|| name.to_owned(), |column| format!("{table}.{column}"))
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(db) if db.is_unique_violation() || db.is_foreign_key_violation() => {
-                Self::Conflict(constraint_of(db.message()))
+                Self::Conflict(db.constraint().map_or_else(
+                    || constraint_of(db.message()),
+                    |name| postgres_constraint(db.table().unwrap_or_default(), name),
+                ))
             }
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
             _ => Self::Unavailable { source: Box::new(error) },
@@ -91,9 +101,23 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+    /// Another process has the fence of this node.
+    #[error("the database {place} is in use by another hexa process ({holder}); stop it, or use another database")]
+    InUse {
+        /// Host and name of the database.
+        place: String,
+        /// Which session.
+        holder: String,
+    },
     /// An address that this version does not serve.
-    #[error("DATABASE_URL {0:?} is not supported: leave it empty for SQLite in the data directory")]
+    #[error(
+        "DATABASE_URL {0:?} is not supported: use postgres://user:password@host:5432/database, or leave it empty for \
+         SQLite in the data directory"
+    )]
     Unsupported(String),
+    /// An address that cannot be read.
+    #[error("DATABASE_URL cannot be read ({0}): write postgres://user:password@host:5432/database")]
+    Address(String),
     /// The SQLite inside is older than the fix of its WAL corruption (3.51.3).
     #[error("the SQLite library is version {0}; at least 3.51.3 is needed")]
     OldLibrary(String),

@@ -1,12 +1,13 @@
 //! The cellar: the only crate that speaks SQL.
 //!
-//! Called by `service`; calls `model`. SQLite today; PostgreSQL joins through `dialect`.
+//! Called by `service`; calls `model`. SQLite, or PostgreSQL: the same statements but for the few in `dialect`.
 //! Invariants: applied migrations never change; hot writes go through [`Writer`] and are answered after the commit;
 //! every audit row is part of one hash chain; a corrupt or newer database is refused, never replaced.
 //! Start at [`Store::open`] and [`writer`].
 
 mod audit;
 mod chain;
+mod db;
 mod devices;
 mod dialect;
 mod error;
@@ -21,6 +22,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
+use db::{Db, On, Query};
+
 pub use audit::{AuditCheck, AuditRow, CommandRow};
 pub use devices::{DeviceFilter, DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
@@ -34,8 +39,8 @@ pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, Wr
 pub struct StoreConfig {
     /// Holds `hexa.db` and the lock file.
     pub data_dir: PathBuf,
-    /// `DATABASE_URL`; none = SQLite in the data directory.
-    pub database_url: Option<String>,
+    /// `DATABASE_URL`, which may hold a password; none = SQLite in the data directory.
+    pub database_url: Option<SecretString>,
     /// What survives what.
     pub durability: Durability,
     /// The name of this node's audit chain.
@@ -86,12 +91,32 @@ impl Store {
         if !self.writer_alive() {
             return Err(StoreError::closed());
         }
-        sqlx::query("select 1").execute(self.readers()).await?;
+        db::query("select 1").fetch_all(self.reader()).await?;
         Ok(())
     }
 
-    pub(crate) fn readers(&self) -> &sqlx::SqlitePool {
-        &self.inner.readers
+    /// Which database it is, for logs: `sqlite` or `postgres`.
+    pub fn kind(&self) -> &'static str {
+        match &self.inner.db {
+            Db::Sqlite { .. } => "sqlite",
+            Db::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Where to read.
+    pub(crate) fn reader(&self) -> On<'_> {
+        match &self.inner.db {
+            Db::Sqlite { readers, .. } => On::Sqlite(readers),
+            Db::Postgres(pool) => On::Postgres(pool),
+        }
+    }
+
+    /// The form of a statement that this database understands.
+    pub(crate) fn either(&self, both: dialect::Both) -> Query {
+        db::query(match &self.inner.db {
+            Db::Sqlite { .. } => both.sqlite,
+            Db::Postgres(_) => both.postgres,
+        })
     }
 }
 

@@ -4,18 +4,17 @@ use std::collections::HashMap;
 
 use hexa_model::audit::RelayStates;
 use hexa_model::{DeviceKey, RelayState, TimeMs};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use crate::db::{Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
 
-fn state(row: &SqliteRow) -> Result<RelayState, StoreError> {
+fn state(row: &Row) -> Result<RelayState, StoreError> {
     Ok(RelayState {
-        index: row.try_get("relay")?,
-        on: row.try_get("state")?,
-        version: row.try_get::<i64, _>("version")? as u64,
-        updated_at: TimeMs(row.try_get("updated_at")?),
+        index: row.small("relay")?,
+        on: row.get("state")?,
+        version: row.get::<i64>("version")? as u64,
+        updated_at: TimeMs(row.get("updated_at")?),
     })
 }
 
@@ -23,17 +22,17 @@ impl Store {
     /// States of one device; relays without a row are unknown.
     pub async fn relay_states(&self, device: DeviceKey) -> Result<RelayStates, StoreError> {
         let sql = "select relay, state, version, updated_at from relay_states where device_id = $1 order by relay";
-        let rows = sqlx::query(sql).bind(device.0).fetch_all(self.readers()).await?;
+        let rows = query(sql).bind(device.0).fetch_all(self.reader()).await?;
         rows.iter().map(state).collect()
     }
 
     /// States of many devices with one statement.
     pub async fn relay_states_of(&self, keys: &[DeviceKey]) -> Result<HashMap<DeviceKey, RelayStates>, StoreError> {
-        let list = dialect::key_list(keys.iter().map(|k| k.0));
-        let rows = sqlx::query(dialect::RELAY_STATES_OF).bind(list).fetch_all(self.readers()).await?;
+        let list: Vec<i64> = keys.iter().map(|k| k.0).collect();
+        let rows = self.either(dialect::RELAY_STATES_OF).bind(list).fetch_all(self.reader()).await?;
         let mut found: HashMap<_, RelayStates> = HashMap::with_capacity(keys.len());
         for row in &rows {
-            found.entry(DeviceKey(row.try_get("device_id")?)).or_default().push(state(row)?);
+            found.entry(DeviceKey(row.get("device_id")?)).or_default().push(state(row)?);
         }
         Ok(found)
     }
@@ -48,12 +47,12 @@ impl Store {
         &self,
         keys: &[DeviceKey],
     ) -> Result<HashMap<DeviceKey, Vec<(u16, String)>>, StoreError> {
-        let list = dialect::key_list(keys.iter().map(|k| k.0));
-        let rows = sqlx::query(dialect::RELAY_NAMES_OF).bind(list).fetch_all(self.readers()).await?;
+        let list: Vec<i64> = keys.iter().map(|k| k.0).collect();
+        let rows = self.either(dialect::RELAY_NAMES_OF).bind(list).fetch_all(self.reader()).await?;
         let mut found: HashMap<_, Vec<_>> = HashMap::new();
         for row in &rows {
-            let name = (row.try_get("relay")?, row.try_get("name")?);
-            found.entry(DeviceKey(row.try_get("device_id")?)).or_default().push(name);
+            let name = (row.small("relay")?, row.get("name")?);
+            found.entry(DeviceKey(row.get("device_id")?)).or_default().push(name);
         }
         Ok(found)
     }
@@ -65,12 +64,12 @@ impl Tx {
         for (relay, name) in names {
             let name = name.trim();
             if name.is_empty() {
-                let delete = sqlx::query("delete from relay_names where device_id = $1 and relay = $2");
-                delete.bind(device.0).bind(relay).execute(&mut *self.inner).await?;
+                let delete = query("delete from relay_names where device_id = $1 and relay = $2");
+                delete.bind(device.0).bind(*relay).execute(self.on()).await?;
             } else {
                 let sql = "insert into relay_names (device_id, relay, name) values ($1, $2, $3) \
                      on conflict (device_id, relay) do update set name = excluded.name";
-                sqlx::query(sql).bind(device.0).bind(relay).bind(name).execute(&mut *self.inner).await?;
+                query(sql).bind(device.0).bind(*relay).bind(name).execute(self.on()).await?;
             }
         }
         Ok(())

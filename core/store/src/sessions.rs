@@ -1,8 +1,8 @@
 //! Refresh families and their tokens.
 
 use hexa_model::{SessionId, TimeMs, UserKey};
-use sqlx::Row;
 
+use crate::db::query;
 use crate::error::StoreError;
 use crate::{Store, Tx};
 
@@ -54,14 +54,14 @@ impl Store {
     /// Whether the session exists and was not revoked.
     pub async fn family_active(&self, id: SessionId) -> Result<bool, StoreError> {
         let sql = "select exists (select 1 from refresh_families where uid = $1 and revoked_at is null) as found";
-        Ok(sqlx::query(sql).bind(id.to_string()).fetch_one(self.readers()).await?.try_get("found")?)
+        Ok(query(sql).bind(id.to_string()).fetch_one(self.reader()).await?.get("found")?)
     }
 }
 
 impl Tx {
     /// Begins a family; gives its row.
     pub async fn insert_family(&mut self, new: &NewFamily) -> Result<i64, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "insert into refresh_families (uid, user_id, created_at, expires_at, user_agent, ip) \
              values ($1, $2, $3, $4, $5, $6) returning id",
         )
@@ -71,9 +71,9 @@ impl Tx {
         .bind(new.expires_at.0)
         .bind(&new.user_agent)
         .bind(&new.ip)
-        .fetch_one(&mut *self.inner)
+        .fetch_one(self.on())
         .await?;
-        Ok(row.try_get("id")?)
+        Ok(row.get("id")?)
     }
 
     /// Adds a token to a family; gives its row.
@@ -86,8 +86,8 @@ impl Tx {
     ) -> Result<i64, StoreError> {
         let sql = "insert into refresh_tokens (family_id, hash, issued_at, expires_at) values ($1, $2, $3, $4) \
              returning id";
-        let insert = sqlx::query(sql).bind(family).bind(hash.to_vec()).bind(issued_at.0).bind(expires_at.0);
-        Ok(insert.fetch_one(&mut *self.inner).await?.try_get("id")?)
+        let insert = query(sql).bind(family).bind(hash.to_vec()).bind(issued_at.0).bind(expires_at.0);
+        Ok(insert.fetch_one(self.on()).await?.get("id")?)
     }
 
     /// Finds a token by its hash.
@@ -96,49 +96,47 @@ impl Tx {
              s.spent_at is not null as successor_spent, f.expires_at as family_expires_at, f.revoked_at \
              from refresh_tokens t join refresh_families f on f.id = t.family_id \
              left join refresh_tokens s on s.id = t.successor_id where t.hash = $1";
-        let Some(row) = sqlx::query(sql).bind(hash.to_vec()).fetch_optional(&mut *self.inner).await? else {
+        let Some(row) = query(sql).bind(hash.to_vec()).fetch_optional(self.on()).await? else {
             return Ok(None);
         };
-        let uid: String = row.try_get("uid")?;
-        let time =
-            |name: &str| -> Result<Option<TimeMs>, StoreError> { Ok(row.try_get::<Option<i64>, _>(name)?.map(TimeMs)) };
+        let uid: String = row.get("uid")?;
         Ok(Some(RefreshRow {
-            id: row.try_get("id")?,
-            family: row.try_get("family_id")?,
-            user: UserKey(row.try_get("user_id")?),
+            id: row.get("id")?,
+            family: row.get("family_id")?,
+            user: UserKey(row.get("user_id")?),
             family_id: SessionId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("session id {uid:?}")))?,
-            issued_at: TimeMs(row.try_get("issued_at")?),
-            expires_at: TimeMs(row.try_get("expires_at")?),
-            spent_at: time("spent_at")?,
-            successor: row.try_get("successor_id")?,
-            successor_spent: row.try_get("successor_spent")?,
-            family_expires_at: TimeMs(row.try_get("family_expires_at")?),
-            family_revoked_at: time("revoked_at")?,
+            issued_at: TimeMs(row.get("issued_at")?),
+            expires_at: TimeMs(row.get("expires_at")?),
+            spent_at: row.time("spent_at")?,
+            successor: row.get("successor_id")?,
+            successor_spent: row.get("successor_spent")?,
+            family_expires_at: TimeMs(row.get("family_expires_at")?),
+            family_revoked_at: row.time("revoked_at")?,
         }))
     }
 
     /// Spends a token for its successor, if it is not spent yet.
     pub async fn spend_refresh(&mut self, id: i64, successor: i64, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update refresh_tokens set spent_at = $3, successor_id = $2 where id = $1 and spent_at is null";
-        let update = sqlx::query(sql).bind(id).bind(successor).bind(at.0);
-        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+        let update = query(sql).bind(id).bind(successor).bind(at.0);
+        Ok(update.execute(self.on()).await? == 1)
     }
 
     /// Puts another successor into a lost one's place.
     pub async fn replace_successor(&mut self, id: i64, successor: i64) -> Result<bool, StoreError> {
-        let update = sqlx::query("update refresh_tokens set successor_id = $2 where id = $1").bind(id).bind(successor);
-        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+        let update = query("update refresh_tokens set successor_id = $2 where id = $1").bind(id).bind(successor);
+        Ok(update.execute(self.on()).await? == 1)
     }
 
     /// Removes a token that was never used.
     pub async fn delete_refresh(&mut self, id: i64) -> Result<bool, StoreError> {
-        let delete = sqlx::query("delete from refresh_tokens where id = $1").bind(id);
-        Ok(delete.execute(&mut *self.inner).await?.rows_affected() == 1)
+        let delete = query("delete from refresh_tokens where id = $1").bind(id);
+        Ok(delete.execute(self.on()).await? == 1)
     }
 
     /// Ends a family; false when it was ended before.
     pub async fn revoke_family(&mut self, family: i64, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update refresh_families set revoked_at = $2 where id = $1 and revoked_at is null";
-        Ok(sqlx::query(sql).bind(family).bind(at.0).execute(&mut *self.inner).await?.rows_affected() == 1)
+        Ok(query(sql).bind(family).bind(at.0).execute(self.on()).await? == 1)
     }
 }

@@ -1,24 +1,31 @@
 //! Cold write transactions. Short by contract: while one is open, the hot writer waits.
 
 use hexa_model::audit::{AuditEntry, RelayStates};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Postgres, Sqlite, Transaction};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::chain::{ChainHead, ChainedRow};
+use crate::chain::{ChainHead, ChainedRow, Gate};
+use crate::db::{Db, On, query, within};
 use crate::error::StoreError;
 use crate::{Store, writer};
 
-/// An open write transaction (`BEGIN IMMEDIATE`). Dropping it without [`Tx::commit`] rolls everything back.
+/// An open write transaction (SQLite: `BEGIN IMMEDIATE`; PostgreSQL: READ COMMITTED, so every claim and count is one
+/// conditional statement). Dropping it without [`Tx::commit`] rolls everything back.
 ///
 /// It holds the gate that the hot writer also takes, so the two never meet in the database and the audit chain has
 /// one head: await nothing but the store while it is open.
 pub struct Tx {
     // Declared first: the rollback of a dropped transaction is queued before the gate opens.
-    pub(crate) inner: Transaction<'static, Sqlite>,
+    inner: Inner,
     head: ChainHead,
-    gate: OwnedMutexGuard<ChainHead>,
+    gate: OwnedMutexGuard<Gate>,
     rows: u64,
     store: Store,
+}
+
+enum Inner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
 }
 
 impl Store {
@@ -27,18 +34,40 @@ impl Store {
     /// # Errors
     /// `Unavailable` when the database is closed or broken.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let gate = std::sync::Arc::clone(&self.inner.gate).lock_owned().await;
-        let inner = self.inner.cold.begin_with("begin immediate").await?;
-        Ok(Tx { inner, head: gate.clone(), gate, rows: 0, store: self.clone() })
+        let mut gate = std::sync::Arc::clone(&self.inner.gate).lock_owned().await;
+        if gate.stale {
+            gate.head = self.chain_head().await?;
+            gate.stale = false;
+        }
+        let inner = match &self.inner.db {
+            Db::Sqlite { cold, .. } => Inner::Sqlite(cold.begin_with("begin immediate").await?),
+            Db::Postgres(pool) => Inner::Postgres(within(pool.begin()).await?),
+        };
+        Ok(Tx { inner, head: gate.head.clone(), gate, rows: 0, store: self.clone() })
+    }
+
+    /// Where the chain stands in the database: behind the newest row, wherever that is.
+    pub(crate) async fn chain_head(&self) -> Result<ChainHead, StoreError> {
+        ChainHead::of(
+            &self.inner.config.node,
+            &query(crate::chain::NEWEST).bind(self.inner.config.node.as_str()).fetch_all(self.reader()).await?,
+        )
     }
 }
 
 impl Tx {
+    pub(crate) fn on(&mut self) -> On<'_> {
+        match &mut self.inner {
+            Inner::Sqlite(tx) => On::SqliteTx(tx),
+            Inner::Postgres(tx) => On::PostgresTx(tx),
+        }
+    }
+
     /// Appends to the audit, in this transaction.
     pub async fn audit(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
         let row = self.head.append(entry, &RelayStates::new());
         let ChainedRow { seq, at, follow_up, relay, state, latency_ms, .. } = row;
-        sqlx::query(writer::INSERT_AUDIT)
+        query(writer::INSERT_AUDIT)
             .bind(seq)
             .bind(self.head.node.clone())
             .bind(at)
@@ -55,18 +84,28 @@ impl Tx {
             .bind(latency_ms)
             .bind(row.changes)
             .bind(row.details)
-            .bind(row.prev.to_vec())
-            .bind(row.hash.to_vec())
-            .execute(&mut *self.inner)
+            .bind(row.prev)
+            .bind(row.hash)
+            .execute(self.on())
             .await?;
         self.rows += 1;
         Ok(())
     }
 
     /// Makes it durable.
+    ///
+    /// # Errors
+    /// `Unavailable`: nothing was stored, or (PostgreSQL, when the connection broke at this very moment) it is not
+    /// known whether it was.
     pub async fn commit(mut self) -> Result<(), StoreError> {
-        self.inner.commit().await?;
-        *self.gate = self.head;
+        // Until the commit is known to have been done, the chain's head is whatever the database will say.
+        self.gate.stale = true;
+        match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await?,
+            Inner::Postgres(tx) => within(tx.commit()).await?,
+        }
+        self.gate.head = self.head;
+        self.gate.stale = false;
         self.store.writer().cold_committed(self.rows);
         Ok(())
     }

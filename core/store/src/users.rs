@@ -1,9 +1,8 @@
 //! Accounts and settings.
 
 use hexa_model::{Role, TimeMs, UserId, UserKey};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use crate::db::{Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx};
 
@@ -54,18 +53,18 @@ pub struct NewUser {
 
 const COLUMNS: &str = "select id, uid, email, name, role, active, epoch, password_hash, created_at from users where ";
 
-fn user(row: &SqliteRow) -> Result<UserRow, StoreError> {
-    let (uid, role): (String, String) = (row.try_get("uid")?, row.try_get("role")?);
+fn user(row: &Row) -> Result<UserRow, StoreError> {
+    let (uid, role): (String, String) = (row.get("uid")?, row.get("role")?);
     Ok(UserRow {
-        key: UserKey(row.try_get("id")?),
+        key: UserKey(row.get("id")?),
         id: UserId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("user id {uid:?}")))?,
-        email: row.try_get("email")?,
-        name: row.try_get("name")?,
+        email: row.get("email")?,
+        name: row.get("name")?,
         role: Role::parse(&role).ok_or_else(|| StoreError::Corrupt(format!("role {role:?}")))?,
-        active: row.try_get("active")?,
-        epoch: row.try_get("epoch")?,
-        password_hash: row.try_get("password_hash")?,
-        created_at: TimeMs(row.try_get("created_at")?),
+        active: row.get("active")?,
+        epoch: row.get("epoch")?,
+        password_hash: row.get("password_hash")?,
+        created_at: TimeMs(row.get("created_at")?),
     })
 }
 
@@ -73,22 +72,22 @@ impl Store {
     /// By e-mail, which the caller has lower-cased.
     pub async fn user_by_email(&self, email: &str) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} email = $1"));
-        sqlx::query(sql).bind(email).fetch_optional(self.readers()).await?.as_ref().map(user).transpose()
+        query(sql).bind(email).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
     }
     /// By key.
     pub async fn user_by_key(&self, key: UserKey) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} id = $1"));
-        sqlx::query(sql).bind(key.0).fetch_optional(self.readers()).await?.as_ref().map(user).transpose()
+        query(sql).bind(key.0).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
     }
     /// By public id.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} uid = $1"));
-        sqlx::query(sql).bind(id.to_string()).fetch_optional(self.readers()).await?.as_ref().map(user).transpose()
+        query(sql).bind(id.to_string()).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
     }
     /// A single setting.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query("select value from settings where name = $1").bind(name);
-        Ok(row.fetch_optional(self.readers()).await?.map(|r| r.try_get("value")).transpose()?)
+        let row = query("select value from settings where name = $1").bind(name);
+        Ok(row.fetch_optional(self.reader()).await?.map(|r| r.get("value")).transpose()?)
     }
 }
 
@@ -98,7 +97,7 @@ impl Tx {
     /// # Errors
     /// `Conflict("users.email")`.
     pub async fn insert_user(&mut self, new: &NewUser) -> Result<UserKey, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "insert into users (uid, email, name, role, password_hash, created_at, updated_at) \
              values ($1, $2, $3, $4, $5, $6, $6) returning id",
         )
@@ -108,30 +107,30 @@ impl Tx {
         .bind(new.role.as_str())
         .bind(&new.password_hash)
         .bind(new.created_at.0)
-        .fetch_one(&mut *self.inner)
+        .fetch_one(self.on())
         .await?;
-        Ok(UserKey(row.try_get("id")?))
+        Ok(UserKey(row.get("id")?))
     }
     /// Stores a new password hash.
     pub async fn set_password_hash(&mut self, key: UserKey, hash: &str) -> Result<bool, StoreError> {
-        let update = sqlx::query("update users set password_hash = $2 where id = $1").bind(key.0).bind(hash);
-        Ok(update.execute(&mut *self.inner).await?.rows_affected() == 1)
+        let update = query("update users set password_hash = $2 where id = $1").bind(key.0).bind(hash);
+        Ok(update.execute(self.on()).await? == 1)
     }
     /// Whether an active admin exists.
     pub async fn has_admin(&mut self) -> Result<bool, StoreError> {
-        let row = sqlx::query("select exists (select 1 from users where role = 'admin' and active) as found");
-        Ok(row.fetch_one(&mut *self.inner).await?.try_get("found")?)
+        let row = query("select exists (select 1 from users where role = 'admin' and active) as found");
+        Ok(row.fetch_one(self.on()).await?.get("found")?)
     }
     /// Sets a setting.
     pub async fn put_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError> {
         let sql = "insert into settings (name, value) values ($1, $2) \
              on conflict (name) do update set value = excluded.value";
-        sqlx::query(sql).bind(name).bind(value).execute(&mut *self.inner).await?;
+        query(sql).bind(name).bind(value).execute(self.on()).await?;
         Ok(())
     }
     /// Takes a setting away and gives what it was.
     pub async fn take_setting(&mut self, name: &str) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query("delete from settings where name = $1 returning value").bind(name);
-        Ok(row.fetch_optional(&mut *self.inner).await?.map(|r| r.try_get("value")).transpose()?)
+        let row = query("delete from settings where name = $1 returning value").bind(name);
+        Ok(row.fetch_optional(self.on()).await?.map(|r| r.get("value")).transpose()?)
     }
 }

@@ -5,8 +5,10 @@
 //! that was measured to cost a third of one round trip per statement (docs/adr/0004). When the last batch was
 //! busy, it lingers for 300 µs to gather more; an idle system commits one write at once.
 
+mod backend;
 mod batch;
 mod mover;
+mod postgres;
 mod thread;
 
 use std::collections::HashMap;
@@ -21,7 +23,10 @@ use tokio::sync::oneshot;
 
 use crate::error::StoreError;
 
+pub(crate) use backend::Backend;
+pub(crate) use batch::SqliteBackend;
 pub use batch::{INSERT_AUDIT, UPSERT_RELAY};
+pub(crate) use postgres::PostgresBackend;
 pub(crate) use thread::{ThreadConfig, run};
 
 /// Writes that may wait; the next one is refused with `Busy`.
@@ -130,10 +135,9 @@ pub(crate) struct Shared {
 
 impl Writer {
     /// The queue's two ends; [`thread::run`] takes the receiver.
-    pub(crate) fn channel(tail_rows: u64) -> (Self, WriterEnd) {
+    pub(crate) fn channel() -> (Self, WriterEnd) {
         let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE);
         let shared = Arc::new(Shared { counters: Counters::default(), notes: Mutex::default() });
-        shared.counters.tail.store(tail_rows, Ordering::Relaxed);
         (Self { queue, shared: Arc::clone(&shared) }, WriterEnd { jobs, shared })
     }
 
@@ -201,6 +205,10 @@ impl Writer {
     pub(crate) fn stop(&self) {
         // Blocks until there is room; called while closing, off the async threads.
         let _ = self.queue.send(Job::Stop);
+    }
+
+    pub(crate) fn tail_is(&self, rows: u64) {
+        self.shared.counters.tail.store(rows, Ordering::Relaxed);
     }
 
     pub(crate) fn cold_committed(&self, audit_rows: u64) {

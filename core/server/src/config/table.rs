@@ -32,7 +32,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Port 0 takes a free one; the real address is in `listen.addr` of the data directory.",
     ),
     plain("PUBLIC_URL", "", "Base of every URL that is handed out; from the listener if empty; https in production."),
-    plain("DATABASE_URL", "", "Empty: SQLite in the data directory."),
+    secret(
+        "DATABASE_URL",
+        "`postgres://user:password@host:5432/database`; empty: SQLite in the data directory. Treated as a secret.",
+    ),
     plain(
         "HEXA_DURABILITY",
         "full",

@@ -1,17 +1,18 @@
-//! One group commit: a loop over prepared statements inside one transaction.
+//! One group commit in SQLite: a loop over prepared statements inside one transaction.
 
 use hexa_model::audit::RelayStates;
 use hexa_model::{RelayState, TimeMs};
 use rusqlite::{Connection, params};
 
-use super::{Committed, HotWrite, Seen};
-use crate::chain::ChainHead;
+use super::backend::Backend;
+use super::{Committed, HotWrite, Seen, mover};
+use crate::chain::{ChainHead, Gate};
 use crate::error::StoreError;
 
 /// Raises the version with every stored state; `returning` gives it back. Parameters: device, relay, state, time.
 pub const UPSERT_RELAY: &str = "insert into relay_states (device_id, relay, state, version, updated_at) \
      values ($1, $2, $3, 1, $4) on conflict (device_id, relay) do update \
-     set state = excluded.state, version = version + 1, updated_at = excluded.updated_at returning version";
+     set state = excluded.state, version = relay_states.version + 1, updated_at = excluded.updated_at returning version";
 
 /// Appends to the audit's tail. Parameters in column order.
 pub const INSERT_AUDIT: &str = "insert into audit_tail (seq, chain, at, actor_kind, actor_id, source, action, \
@@ -27,30 +28,55 @@ const SAVE_SEEN: &str = "update devices set last_seen_at = ?2, last_ip = coalesc
      disconnected_at = case when ?5 = 0 then ?2 else disconnected_at end where id = ?1";
 
 /// How one write of a batch went.
-pub(super) type Outcome = Result<Committed, StoreError>;
+pub(crate) type Outcome = Result<Committed, StoreError>;
 
 /// What a batch cost.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cost {
-    pub(super) statements: u64,
-    pub(super) audit_rows: u64,
+pub(crate) struct Cost {
+    pub(crate) statements: u64,
+    pub(crate) audit_rows: u64,
 }
 
-/// Commits all writes in one transaction and advances the head. When one of them conflicts, the batch is run again
-/// with a savepoint each, so that it fails alone.
-///
-/// # Errors
-/// `Unavailable` for all of them; nothing was changed and the head stands where it stood.
-pub(super) fn commit(
-    connection: &Connection,
-    head: &mut ChainHead,
-    writes: &[&HotWrite],
-    cost: &mut Cost,
-) -> Result<Vec<Outcome>, StoreError> {
-    match attempt(connection, head, writes, false, cost) {
-        Err(StoreError::Conflict(_)) => attempt(connection, head, writes, true, cost),
-        done => done,
+/// SQLite's side of the hot writer.
+pub(crate) struct SqliteBackend {
+    connection: Connection,
+}
+
+impl SqliteBackend {
+    /// On a connection of its own.
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection }
     }
+}
+
+impl Backend for SqliteBackend {
+    fn start(&mut self) {}
+
+    fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError> {
+        if gate.stale {
+            gate.head = head(&self.connection, &gate.head.node)?;
+            gate.stale = false;
+        }
+        match attempt(&self.connection, &mut gate.head, writes, false, cost) {
+            Err(StoreError::Conflict(_)) => attempt(&self.connection, &mut gate.head, writes, true, cost),
+            done => done,
+        }
+    }
+
+    fn save_notes(&mut self, notes: &[&Seen]) -> Result<(), StoreError> {
+        save_notes(&self.connection, notes)
+    }
+
+    fn move_tail(&mut self) -> Result<u64, StoreError> {
+        mover::move_chunk(&self.connection)
+    }
+}
+
+fn head(connection: &Connection, node: &str) -> Result<ChainHead, StoreError> {
+    use rusqlite::OptionalExtension;
+    let newest = connection.query_row(crate::chain::NEWEST, [node], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (seq, hash) = newest.unwrap_or((0, crate::chain::GENESIS));
+    Ok(ChainHead { node: node.to_owned(), seq, hash })
 }
 
 fn attempt(
@@ -156,8 +182,7 @@ fn one(
     Ok(Committed { relays, at })
 }
 
-/// Writes what sessions noted, in one transaction.
-pub(super) fn save_notes<'a>(connection: &Connection, notes: impl Iterator<Item = &'a Seen>) -> Result<(), StoreError> {
+fn save_notes(connection: &Connection, notes: &[&Seen]) -> Result<(), StoreError> {
     let done = (|| {
         connection.prepare_cached("begin immediate")?.execute([])?;
         let mut save = connection.prepare_cached(SAVE_SEEN)?;

@@ -10,7 +10,7 @@ pub(super) const FULL_TAIL: u64 = 65_536;
 /// Moved when nothing else is to do and the tail has grown to this.
 pub(super) const IDLE_TAIL: u64 = 1_000;
 /// Rows per move: one transaction of some milliseconds, for which every writer waits.
-const CHUNK: i64 = 2_048;
+pub(super) const CHUNK: i64 = 2_048;
 
 /// Moves up to one chunk of the oldest rows; gives how many.
 pub(super) fn move_chunk(connection: &Connection) -> Result<u64, StoreError> {

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use tokio::sync::{Mutex, oneshot};
 
-use super::batch::{self, Cost};
-use super::{Completion, HotWrite, Job, MAX_BATCH, WriterEnd, mover};
-use crate::chain::ChainHead;
+use super::backend::Backend;
+use super::batch::Cost;
+use super::{Completion, HotWrite, Job, MAX_BATCH, Seen, WriterEnd, mover};
+use crate::chain::Gate;
 use crate::error::StoreError;
 
 /// A batch of at least so many makes the next one worth waiting for.
@@ -25,8 +25,8 @@ pub(crate) struct ThreadConfig {
 
 struct Thread {
     end: WriterEnd,
-    connection: Connection,
-    gate: Arc<Mutex<ChainHead>>,
+    backend: Box<dyn Backend>,
+    gate: Arc<Mutex<Gate>>,
     config: ThreadConfig,
     noted: Instant,
     batch: Vec<(HotWrite, Completion)>,
@@ -34,11 +34,12 @@ struct Thread {
     stopping: bool,
 }
 
-/// Runs until told to stop, then writes what is queued and noted, and hands the connection back by dropping it.
-pub(crate) fn run(end: WriterEnd, connection: Connection, gate: Arc<Mutex<ChainHead>>, config: ThreadConfig) {
+/// Runs until told to stop, then writes what is queued and noted, and drops its connection.
+pub(crate) fn run(end: WriterEnd, mut backend: Box<dyn Backend>, gate: Arc<Mutex<Gate>>, config: ThreadConfig) {
     let batch = Vec::with_capacity(MAX_BATCH);
     let noted = Instant::now();
-    let mut thread = Thread { end, connection, gate, config, noted, batch, flushes: Vec::new(), stopping: false };
+    backend.start();
+    let mut thread = Thread { end, backend, gate, config, noted, batch, flushes: Vec::new(), stopping: false };
     thread.run();
 }
 
@@ -107,8 +108,8 @@ impl Thread {
         let writes: Vec<&HotWrite> = self.batch.iter().map(|(write, _)| write).collect();
         let mut cost = Cost::default();
         let done = {
-            let mut head = self.gate.blocking_lock();
-            batch::commit(&self.connection, &mut head, &writes, &mut cost)
+            let mut gate = self.gate.blocking_lock();
+            self.backend.commit(&mut gate, &writes, &mut cost)
         };
         drop(writes);
         counters.batches.fetch_add(1, Relaxed);
@@ -145,7 +146,7 @@ impl Thread {
         let counters = &self.end.shared.counters;
         let _head = self.gate.blocking_lock();
         counters.hot.fetch_add(1, Relaxed);
-        match mover::move_chunk(&self.connection) {
+        match self.backend.move_tail() {
             Ok(moved) => drop(counters.tail.fetch_sub(moved, Relaxed)),
             Err(error) => tracing::error!(%error, "audit tail not moved"),
         }
@@ -160,7 +161,8 @@ impl Thread {
         self.end.shared.counters.hot.fetch_add(1, Relaxed);
         let saved = {
             let _head = self.gate.blocking_lock();
-            batch::save_notes(&self.connection, notes.values())
+            let notes: Vec<&Seen> = notes.values().collect();
+            self.backend.save_notes(&notes)
         };
         if let Err(error) = saved {
             tracing::warn!(%error, devices = notes.len(), "last seen times not stored, will retry");

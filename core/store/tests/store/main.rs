@@ -1,7 +1,10 @@
-//! The store on a real file in a temporary folder.
+//! The store on real databases: a SQLite file in a temporary folder, or with `HEXA_TEST_DB=postgres` a database of
+//! its own in PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected comes")]
 
 mod opening;
+mod postgres_only;
 mod rig;
+mod sqlite_only;
 mod writing;

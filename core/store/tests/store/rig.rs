@@ -1,4 +1,4 @@
-//! A store with one user and one device.
+//! A store with one user and one device, in SQLite or (`HEXA_TEST_DB=postgres`) in a database of PostgreSQL.
 
 use std::path::Path;
 
@@ -6,14 +6,74 @@ use hexa_model::audit::{AuditEntry, RelaySet};
 use hexa_model::{Actor, CommandId, DeviceClass, DeviceKey, DeviceUid, Role, Source, TimeMs, UserId, UserKey};
 use hexa_store::{HotWrite, NewDevice, NewUser, OpenError, Store, StoreConfig};
 use smallvec::smallvec;
+use sqlx::Connection;
 
-pub(crate) async fn open(dir: &Path) -> Result<Store, OpenError> {
-    Store::open(StoreConfig::new(dir.to_owned())).await
+/// Where a store lives: its directory, and its database if that is elsewhere.
+pub(crate) struct Home {
+    dir: tempfile::TempDir,
+    url: Option<String>,
 }
 
-pub(crate) async fn store() -> (Store, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    (open(dir.path()).await.unwrap(), dir)
+impl Home {
+    pub(crate) fn new() -> Self {
+        if hexa_testpg::chosen() { Self::postgres() } else { Self::sqlite() }
+    }
+    pub(crate) fn sqlite() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), url: None }
+    }
+    pub(crate) fn postgres() -> Self {
+        Self::at(hexa_testpg::database())
+    }
+    pub(crate) fn at(url: String) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), url: Some(url) }
+    }
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+    pub(crate) fn config(&self) -> StoreConfig {
+        let mut config = StoreConfig::new(self.path().to_owned());
+        config.database_url = self.url.clone().map(Into::into);
+        config
+    }
+    pub(crate) async fn open(&self) -> Result<Store, OpenError> {
+        Store::open(self.config()).await
+    }
+    /// Another connection to the same data, as an attacker with a shell would have.
+    pub(crate) async fn raw(&self) -> Raw {
+        match &self.url {
+            None => Raw::Sqlite(rusqlite::Connection::open(self.path().join("hexa.db")).unwrap()),
+            Some(url) => Raw::Postgres(sqlx::PgConnection::connect(url).await.unwrap()),
+        }
+    }
+}
+
+pub(crate) enum Raw {
+    Sqlite(rusqlite::Connection),
+    Postgres(sqlx::PgConnection),
+}
+
+impl Raw {
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<(), String> {
+        match self {
+            Self::Sqlite(c) => c.execute_batch(sql).map_err(|e| e.to_string()),
+            Self::Postgres(c) => {
+                let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(c).await;
+                done.map(drop).map_err(|e| e.to_string())
+            }
+        }
+    }
+    /// The statement of this database.
+    pub(crate) fn either(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+}
+
+pub(crate) async fn store() -> (Store, Home) {
+    let home = Home::new();
+    (home.open().await.unwrap(), home)
 }
 
 pub(crate) async fn user(store: &Store, n: u8) -> UserKey {
@@ -64,9 +124,4 @@ pub(crate) fn write(device: DeviceKey, n: u16, on: bool) -> HotWrite {
     let entry = AuditEntry::event(TimeMs(5_000 + i64::from(n)), Actor::System, Source::Api, "set_relay").device(device);
     let audit = AuditEntry { command: Some(command(n)), outcome: hexa_model::Outcome::Executed, ..entry };
     HotWrite { device, relays: smallvec![RelaySet { index: 0, on }], audit: Some(audit), durable: None }
-}
-
-/// Another connection to the same file, as an attacker with a shell would have.
-pub(crate) fn raw(dir: &Path) -> rusqlite::Connection {
-    rusqlite::Connection::open(dir.join("hexa.db")).unwrap()
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use hexa_model::TimeMs;
 use hexa_store::{DurableState, HotWrite, NewFamily, Seen, StoreError};
 
-use crate::rig::{command, device, open, raw, store, user, write};
+use crate::rig::{command, device, store, user, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_commits_share_transactions_and_versions_have_no_gap() {
-    let (store, _dir) = store().await;
+    let (store, _home) = store().await;
     let device = device(&store, 1).await;
     let before = store.writer().stats().batches;
     let writes: Vec<_> = (0..200).map(|n| store.writer().send(write(device, n, n % 2 == 0))).collect();
@@ -28,7 +28,7 @@ async fn many_commits_share_transactions_and_versions_have_no_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_command_and_a_deleted_device_fail_alone() {
-    let (store, _dir) = store().await;
+    let (store, _home) = store().await;
     let (kept, gone) = (device(&store, 1).await, device(&store, 2).await);
     let mut tx = store.begin().await.unwrap();
     assert!(tx.delete_device(gone).await.unwrap());
@@ -51,7 +51,7 @@ async fn a_repeated_command_and_a_deleted_device_fail_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn notes_and_driver_state_are_stored_for_their_own_device() {
-    let (store, dir) = store().await;
+    let (store, home) = store().await;
     let (a, b) = (device(&store, 1).await, device(&store, 2).await);
     for (at, ip) in [(10, "1.1.1.1"), (20, "2.2.2.2")] {
         let (last_seen_at, ip) = (TimeMs(at), Some(ip.to_owned()));
@@ -62,7 +62,7 @@ async fn notes_and_driver_state_are_stored_for_their_own_device() {
     let write = HotWrite { device: b, relays: smallvec::SmallVec::new(), audit: None, durable };
     store.writer().commit(write).await.unwrap();
     store.close().await;
-    let store = open(dir.path()).await.unwrap();
+    let store = home.open().await.unwrap();
     let row = store.device_by_key(b).await.unwrap().unwrap();
     assert_eq!(row.last_seen_at, Some(TimeMs(30)));
     assert_eq!((row.last_ip.as_deref(), row.firmware.as_deref()), (Some("2.2.2.2"), Some("9")));
@@ -73,17 +73,18 @@ async fn notes_and_driver_state_are_stored_for_their_own_device() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_stores_nothing_and_says_so_and_passes() {
-    let (store, dir) = store().await;
+async fn a_database_that_takes_nothing_stores_nothing_and_says_so() {
+    let (store, home) = store().await;
     let device = device(&store, 1).await;
     store.writer().commit(write(device, 1, true)).await.unwrap();
-    // A lock held from outside is what a dead disk looks like to the writer: its transaction cannot begin.
-    let outside = raw(dir.path());
-    outside.execute_batch("begin immediate").unwrap();
+    // A lock held from outside is what a dead disk looks like to the writer: its transaction does not get on.
+    let mut outside = home.raw().await;
+    let lock = outside.either("begin immediate", "begin; lock table audit_tail in exclusive mode");
+    outside.run(lock).await.unwrap();
     let refused = store.writer().commit(write(device, 2, false)).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
     assert!(store.relay_states(device).await.unwrap()[0].on, "reads go on, nothing was stored");
-    outside.execute_batch("rollback").unwrap();
+    outside.run("rollback").await.unwrap();
     let done = store.writer().commit(write(device, 3, false)).await.unwrap();
     assert_eq!(done.relays[0].version, 2);
     assert_eq!(store.verify_audit().await.unwrap().first_bad, None);
@@ -91,7 +92,7 @@ async fn a_full_disk_stores_nothing_and_says_so_and_passes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tail_moves_and_everything_is_still_found() {
-    let (store, _dir) = store().await;
+    let (store, _home) = store().await;
     let device = device(&store, 1).await;
     let sent: Vec<_> = (0..1_500).map(|n| store.writer().send(write(device, n, true))).collect();
     for s in sent {
@@ -112,26 +113,54 @@ async fn the_tail_moves_and_everything_is_still_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_refuses_edits_and_shows_those_made_behind_its_back() {
-    let (store, dir) = store().await;
+    let (store, home) = store().await;
     let device = device(&store, 1).await;
     for n in 0..3 {
         store.writer().commit(write(device, n, true)).await.unwrap();
     }
-    let raw = raw(dir.path());
+    let mut raw = home.raw().await;
     for edit in ["update audit_tail set outcome = 'noop' where seq = 2", "delete from audit_tail where seq = 2"] {
-        let refused = raw.execute(edit, []).unwrap_err().to_string();
+        let refused = raw.run(edit).await.unwrap_err();
         assert!(refused.contains("append-only"), "{refused}");
     }
-    raw.execute_batch("drop trigger audit_tail_no_update; update audit_tail set outcome = 'noop' where seq = 2")
-        .unwrap();
+    let edit = raw.either(
+        "drop trigger audit_tail_no_update; update audit_tail set outcome = 'noop' where seq = 2",
+        "drop trigger audit_tail_no_update on audit_tail; update audit_tail set outcome = 'noop' where seq = 2",
+    );
+    raw.run(edit).await.unwrap();
     assert_eq!(store.verify_audit().await.unwrap().first_bad, Some(2));
-    raw.execute_batch("drop trigger audit_tail_move_only; delete from audit_tail where seq = 2").unwrap();
+    let edit = raw.either(
+        "drop trigger audit_tail_move_only; delete from audit_tail where seq = 2",
+        "drop trigger audit_tail_move_only on audit_tail; delete from audit_tail where seq = 2",
+    );
+    raw.run(edit).await.unwrap();
     assert_eq!(store.verify_audit().await.unwrap().first_bad, Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_set_many_times_in_one_batch_keeps_every_version() {
+    let (store, _home) = store().await;
+    let (a, b) = (device(&store, 1).await, device(&store, 2).await);
+    let sent: Vec<_> =
+        (0..120).map(|n| store.writer().send(write(if n % 3 == 0 { a } else { b }, n, n % 2 == 0))).collect();
+    let mut versions = [Vec::new(), Vec::new()];
+    for (n, done) in sent.into_iter().enumerate() {
+        versions[usize::from(n % 3 != 0)].push(done.await.unwrap().unwrap().relays[0].version);
+    }
+    assert_eq!(versions[0], (1..=40).collect::<Vec<_>>());
+    assert_eq!(versions[1], (1..=80).collect::<Vec<_>>());
+    let last = store.relay_states(b).await.unwrap()[0];
+    assert_eq!((last.on, last.version), (false, 80), "the last write of the batch stands");
+    for n in [0, 17, 119] {
+        let row = store.command_result(command(n)).await.unwrap().unwrap();
+        assert_eq!(row.changes[0].on, n % 2 == 0, "each row holds its own state");
+    }
+    assert_eq!(store.verify_audit().await.unwrap().first_bad, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_transaction_leaves_no_trace() {
-    let (store, _dir) = store().await;
+    let (store, _home) = store().await;
     let device = device(&store, 1).await;
     let mut tx = store.begin().await.unwrap();
     tx.put_setting("a", "1").await.unwrap();
@@ -145,7 +174,7 @@ async fn a_dropped_transaction_leaves_no_trace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_racers_claim_one_code_and_one_gets_it() {
-    let (store, _dir) = store().await;
+    let (store, _home) = store().await;
     device(&store, 7).await;
     let owner = user(&store, 1).await;
     let store = Arc::new(store);
@@ -172,7 +201,7 @@ async fn fifty_racers_claim_one_code_and_one_gets_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_is_spent_once() {
-    let (store, _dir) = store().await;
+    let (store, _home) = store().await;
     let owner = user(&store, 1).await;
     let mut tx = store.begin().await.unwrap();
     let id = hexa_model::SessionId::at(TimeMs(1), [3; 10]);

@@ -1,0 +1,165 @@
+//! Opening PostgreSQL: the address, the fence against a second process, the migrations, the pool.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
+
+use crate::Durability;
+use crate::StoreConfig;
+use crate::db::within;
+use crate::error::{OpenError, StoreError};
+
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
+
+/// Connections for cold reads and writes; the writer has one more of its own.
+const POOL: u32 = 8;
+/// How long a start waits for a database that is starting too.
+const START: Duration = Duration::from_secs(10);
+
+/// An open PostgreSQL.
+pub(super) struct Opened {
+    pub(super) pool: PgPool,
+    /// For the writer's own connection.
+    pub(super) options: PgConnectOptions,
+    pub(super) fence: Fence,
+}
+
+/// Opens it and brings the schema up to date.
+pub(super) async fn open(config: &StoreConfig, url: &SecretString) -> Result<Opened, OpenError> {
+    let fence = Fence::new(&config.node);
+    let options = options(url, config.durability, &fence)?;
+    let place = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
+    let mut first = connect(&options).await?;
+    fence.take(&mut first).await.map_err(|refused| match refused {
+        Refused::Held(holder) => OpenError::InUse { place: place.clone(), holder },
+        Refused::Store(error) => error.into(),
+    })?;
+    // A migration may take as long as it takes.
+    sqlx::query("set statement_timeout = 0").execute(&mut first).await.map_err(StoreError::from)?;
+    MIGRATIONS.run(&mut first).await.map_err(|e| super::migration_error(&PathBuf::from(&place), &MIGRATIONS, e))?;
+    // The writer takes the fence over with its own connection.
+    first.close().await.map_err(StoreError::from)?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POOL)
+        .acquire_timeout(Duration::from_secs(2))
+        .connect_with(options.clone())
+        .await
+        .map_err(StoreError::from)?;
+    Ok(Opened { pool, options, fence })
+}
+
+fn options(url: &SecretString, durability: Durability, fence: &Fence) -> Result<PgConnectOptions, OpenError> {
+    let url = url.expose_secret();
+    let scheme = url.split("://").next().unwrap_or_default();
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(OpenError::Unsupported(scheme.to_owned() + "://…"));
+    }
+    // The error of the parser names no part of the address, so no password either.
+    let options = PgConnectOptions::from_str(url).map_err(|e| OpenError::Address(e.to_string()))?;
+    let sync = match durability {
+        Durability::Full => "on",
+        Durability::Normal => "off",
+    };
+    Ok(options
+        .application_name(&fence.instance)
+        .options([
+            ("statement_timeout", "4500"),
+            ("lock_timeout", "4000"),
+            ("idle_in_transaction_session_timeout", "10000"),
+            // A peer that is gone is noticed by the server within half a minute, and its locks go with it.
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+            ("synchronous_commit", sync),
+        ])
+        .disable_statement_logging())
+}
+
+/// Waits a little for a database that starts at the same time as we do.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    let started = Instant::now();
+    loop {
+        let error = match tokio::time::timeout(START, PgConnection::connect_with(options)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        let starting = match &error {
+            sqlx::Error::Io(_) => true,
+            sqlx::Error::Database(said) => said.is_transient_in_connect_phase(),
+            _ => false,
+        };
+        if !starting || started.elapsed() >= START {
+            return Err(error.into());
+        }
+        tracing::info!(%error, "PostgreSQL is not there yet, will try again");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Keeps a second process off the node's audit chain: an advisory lock on the connection that writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence {
+    key: i64,
+    /// The `application_name` of all connections of this process.
+    instance: String,
+}
+
+/// Why the fence was not taken.
+pub(crate) enum Refused {
+    /// Another process has it.
+    Held(String),
+    /// The database said no.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+const TRY_LOCK: &str = "select pg_try_advisory_lock($1) as taken";
+
+/// The session that holds the lock, with the two halves of the key put together again.
+const HOLDER: &str = "select a.pid, a.application_name, coalesce(a.client_addr::text, 'local') as address \
+     from pg_locks l join pg_stat_activity a on a.pid = l.pid where l.locktype = 'advisory' and l.granted \
+     and l.objsubid = 1 and ((l.classid::bigint << 32) | l.objid::bigint) = $1 \
+     and l.database = (select oid from pg_database where datname = current_database())";
+
+impl Fence {
+    fn new(node: &str) -> Self {
+        let digest = Sha256::digest(format!("hexa audit chain {node}"));
+        let mut key = [0; 8];
+        key.copy_from_slice(&digest[..8]);
+        let instance = format!("hexa {node} {}", uuid::Uuid::now_v7().simple());
+        Self { key: i64::from_be_bytes(key), instance }
+    }
+
+    /// Takes it for this connection. An older connection of this very process that the server has not given up yet is
+    /// ended first: after a cut in the network it would hold the fence until its keep-alive fails.
+    pub(crate) async fn take(&self, connection: &mut PgConnection) -> Result<(), Refused> {
+        for last in [false, true] {
+            let taken = within(sqlx::query(TRY_LOCK).bind(self.key).fetch_one(&mut *connection)).await?;
+            if taken.try_get::<bool, _>("taken").map_err(StoreError::from)? {
+                return Ok(());
+            }
+            let holder = within(sqlx::query(HOLDER).bind(self.key).fetch_optional(&mut *connection)).await?;
+            let Some(holder) = holder else { continue };
+            let get = |column: &str| holder.try_get::<String, _>(column).map_err(StoreError::from);
+            let (name, address) = (get("application_name")?, get("address")?);
+            if last || name != self.instance {
+                return Err(Refused::Held(format!("{name} from {address}")));
+            }
+            let pid: i32 = holder.try_get("pid").map_err(StoreError::from)?;
+            let end = "select pg_terminate_backend($1, 1000)";
+            within(sqlx::query(end).bind(pid).execute(&mut *connection)).await?;
+        }
+        Err(Refused::Held("a session that ends".into()))
+    }
+}

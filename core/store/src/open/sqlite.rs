@@ -1,0 +1,123 @@
+//! Opening SQLite: the checks that come before the first write, the connections.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::error::{OpenError, StoreError};
+use crate::{Durability, StoreConfig};
+
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// The version that fixed the WAL-reset corruption.
+const OLDEST_LIBRARY: i32 = 3_051_003;
+/// Databases up to this size are checked at every start; larger ones after an unclean stop.
+const ALWAYS_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+/// An open SQLite.
+pub(super) struct Opened {
+    pub(super) readers: SqlitePool,
+    pub(super) cold: SqlitePool,
+    /// For the writer.
+    pub(super) hot: Connection,
+}
+
+/// Opens the file, creating it when there is none, and brings the schema up to date.
+pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Result<Opened, OpenError> {
+    if rusqlite::version_number() < OLDEST_LIBRARY {
+        return Err(OpenError::OldLibrary(rusqlite::version().to_owned()));
+    }
+    if path.exists() {
+        check(path, unclean)?;
+    }
+    let cold = pool(path, config, false).await?;
+    MIGRATIONS.run(&cold).await.map_err(|e| super::migration_error(path, &MIGRATIONS, e))?;
+    let readers = pool(path, config, true).await?;
+    let hot = hot_connection(path, config.durability).map_err(StoreError::from)?;
+    Ok(Opened { readers, cold, hot })
+}
+
+/// Looks at an existing file without changing it.
+fn check(path: &Path, unclean: bool) -> Result<(), OpenError> {
+    let corrupt = |problem: String| OpenError::Corrupt { path: path.to_owned(), problem };
+    let size = std::fs::metadata(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?.len();
+    if size == 0 {
+        return Err(corrupt("it is empty".into()));
+    }
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|e| corrupt(e.to_string()))?;
+    let found: Result<Option<i64>, _> =
+        connection.query_row("select max(version) from _sqlx_migrations where success", [], |row| row.get(0));
+    let found = match found {
+        Ok(found) => found.unwrap_or(0),
+        Err(e) if e.to_string().contains("no such table") => {
+            let tables: i64 = connection
+                .query_row("select count(*) from sqlite_schema", [], |row| row.get(0))
+                .map_err(|e| corrupt(e.to_string()))?;
+            if tables > 0 {
+                return Err(corrupt("it is not a database of hexa".into()));
+            }
+            0
+        }
+        Err(e) => return Err(corrupt(e.to_string())),
+    };
+    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    if found > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    }
+    if unclean || size <= ALWAYS_CHECKED_BYTES {
+        let verdict: String =
+            connection.query_row("pragma quick_check(1)", [], |row| row.get(0)).map_err(|e| corrupt(e.to_string()))?;
+        if verdict != "ok" {
+            return Err(corrupt(verdict));
+        }
+    }
+    Ok(())
+}
+
+async fn pool(path: &Path, config: &StoreConfig, readers: bool) -> Result<SqlitePool, StoreError> {
+    let synchronous = match config.durability {
+        Durability::Full => SqliteSynchronous::Full,
+        Durability::Normal => SqliteSynchronous::Normal,
+    };
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(!readers)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("temp_store", "memory")
+        .pragma("cache_size", if readers { "-4000" } else { "-2000" })
+        .pragma("journal_size_limit", "67108864")
+        .pragma("query_only", if readers { "on" } else { "off" });
+    let pool = SqlitePoolOptions::new()
+        .max_connections(if readers { READERS } else { 1 })
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options)
+        .await?;
+    Ok(pool)
+}
+
+fn hot_connection(path: &Path, durability: Durability) -> rusqlite::Result<Connection> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let synchronous = match durability {
+        Durability::Full => "full",
+        Durability::Normal => "normal",
+    };
+    connection.execute_batch(&format!(
+        "pragma synchronous = {synchronous}; pragma foreign_keys = on; pragma temp_store = memory; \
+         pragma cache_size = -16000; pragma wal_autocheckpoint = 4000; pragma journal_size_limit = 67108864;"
+    ))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}

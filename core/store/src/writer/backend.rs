@@ -1,0 +1,25 @@
+//! What the writer's thread needs of a database.
+
+use super::batch::{Cost, Outcome};
+use super::{HotWrite, Seen};
+use crate::chain::Gate;
+use crate::error::StoreError;
+
+/// A connection for the hot writes of one thread; all calls block.
+pub(crate) trait Backend: Send {
+    /// Once, before the first write.
+    fn start(&mut self);
+
+    /// Commits all writes in one transaction and advances the head. When one of them conflicts, the batch is run
+    /// again with a savepoint each, so that it fails alone.
+    ///
+    /// # Errors
+    /// `Unavailable` for all of them: nothing was stored, or the message says that it is not known.
+    fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Writes what sessions noted, in one transaction.
+    fn save_notes(&mut self, notes: &[&Seen]) -> Result<(), StoreError>;
+
+    /// Moves up to one chunk of the tail's oldest rows to the indexed table; gives how many.
+    fn move_tail(&mut self) -> Result<u64, StoreError>;
+}

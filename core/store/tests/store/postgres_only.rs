@@ -1,0 +1,201 @@
+//! What concerns PostgreSQL: the fence, lost connections, and a schema equal to SQLite's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hexa_store::{OpenError, Store, StoreError};
+use hexa_testpg::Cluster;
+use sqlx::{Connection, Row};
+
+use crate::rig::{Home, command, device, write};
+
+/// Commits until it succeeds; gives how long that took.
+async fn until_committed(store: &Store, device: hexa_model::DeviceKey, mut n: u16) -> Duration {
+    let started = Instant::now();
+    loop {
+        match store.writer().commit(write(device, n, true)).await {
+            Ok(_) => return started.elapsed(),
+            Err(StoreError::Unavailable { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "it did not recover");
+        n += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_same_database_is_refused() {
+    let url = hexa_testpg::database();
+    let (first, second) = (Home::at(url.clone()), Home::at(url));
+    let store = first.open().await.unwrap();
+    let refused = second.open().await.unwrap_err();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    assert!(refused.to_string().contains("another hexa process (hexa main"), "{refused}");
+    store.close().await;
+    second.open().await.unwrap().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_database_costs_nothing_that_was_acknowledged() {
+    let cluster = Cluster::start().unwrap();
+    let home = Home::at(format!("{}/postgres", cluster.url()));
+    let store = Arc::new(home.open().await.unwrap());
+    let device = device(&store, 1).await;
+    let load = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let (mut acknowledged, mut refused) = (Vec::new(), 0);
+            for n in 0..20_000u16 {
+                match store.writer().commit(write(device, n, n % 2 == 0)).await {
+                    Ok(done) => acknowledged.push((n, done.relays[0].version)),
+                    Err(StoreError::Unavailable { .. }) => refused += 1,
+                    Err(other) => panic!("{other}"),
+                }
+                if refused > 0 && acknowledged.last().is_some_and(|l| l.0 == n) && acknowledged.len() > 200 {
+                    break;
+                }
+                if refused > 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            (acknowledged, refused)
+        })
+    };
+    while store.writer().stats().rows < 100 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cluster.crash().unwrap();
+    assert!(store.health().await.is_err(), "readers say so too");
+    cluster.launch().unwrap();
+    let recovered = Instant::now();
+    let (acknowledged, refused) = load.await.unwrap();
+    assert!(recovered.elapsed() < Duration::from_secs(20), "{:?}", recovered.elapsed());
+    assert!(refused > 0, "the crash was not noticed");
+    store.health().await.unwrap();
+    for (n, version) in &acknowledged {
+        let row = store.command_result(command(*n)).await.unwrap().unwrap_or_else(|| panic!("command {n} is lost"));
+        assert_eq!(row.changes[0].version, *version);
+    }
+    let check = store.verify_audit().await.unwrap();
+    assert_eq!(check.first_bad, None);
+    assert_eq!(store.relay_states(device).await.unwrap()[0].version, check.rows, "a version for each row, no gap");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_database_is_given_up_and_found_again() {
+    let cluster = Cluster::start().unwrap();
+    let home = Home::at(format!("{}/postgres", cluster.url()));
+    let store = home.open().await.unwrap();
+    let device = device(&store, 1).await;
+    store.writer().commit(write(device, 1, true)).await.unwrap();
+    cluster.freeze(true).unwrap();
+    let started = Instant::now();
+    let refused = store.writer().commit(write(device, 2, false)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused}");
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    cluster.freeze(false).unwrap();
+    let took = until_committed(&store, device, 3).await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let check = store.verify_audit().await.unwrap();
+    assert_eq!(check.first_bad, None);
+    assert_eq!(store.relay_states(device).await.unwrap()[0].version, check.rows);
+    store.close().await;
+}
+
+/// Every connection is ended at moments that nobody chose, also between a commit and its answer: what is then said of
+/// a write is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_said_of_a_write_is_true_when_connections_break() {
+    let home = Home::postgres();
+    let store = Arc::new(home.open().await.unwrap());
+    let device = device(&store, 1).await;
+    let breaker = {
+        let url = home.config().database_url.unwrap();
+        tokio::spawn(async move {
+            let mut outside = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(&url)).await.unwrap();
+            for _ in 0..40 {
+                let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+                           where datname = current_database() and pid <> pg_backend_pid()";
+                sqlx::query(end).execute(&mut outside).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(23)).await;
+            }
+        })
+    };
+    let (mut stored, mut lost) = (Vec::new(), Vec::new());
+    let mut n = 0u16;
+    while !breaker.is_finished() {
+        let sent: Vec<_> = (n..n + 8).map(|n| (n, store.writer().send(write(device, n, true)))).collect();
+        for (n, done) in sent {
+            match done.await.unwrap() {
+                Ok(_) => stored.push(n),
+                Err(e) if e.to_string().contains("not known") => {}
+                Err(_) => lost.push(n),
+            }
+        }
+        n += 8;
+    }
+    breaker.await.unwrap();
+    until_committed(&store, device, n).await;
+    assert!(!stored.is_empty());
+    for n in &stored {
+        assert!(store.command_result(command(*n)).await.unwrap().is_some(), "command {n} was acknowledged and is lost");
+    }
+    for n in &lost {
+        assert!(store.command_result(command(*n)).await.unwrap().is_none(), "command {n} was refused and is there");
+    }
+    let check = store.verify_audit().await.unwrap();
+    assert_eq!(check.first_bad, None);
+    assert_eq!(store.relay_states(device).await.unwrap()[0].version, check.rows);
+    println!("{} stored, {} refused", stored.len(), lost.len());
+    store.close().await;
+}
+
+/// Columns by table: name and whether it may be null.
+type Schema = BTreeMap<String, BTreeMap<String, bool>>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_schemas_have_the_same_tables_columns_and_indexes() {
+    let (sqlite, postgres) = (Home::sqlite(), Home::postgres());
+    sqlite.open().await.unwrap().close().await;
+    postgres.open().await.unwrap().close().await;
+
+    let file = rusqlite::Connection::open(sqlite.path().join("hexa.db")).unwrap();
+    let mut left = Schema::new();
+    let sql = "select m.name, c.name, c.\"notnull\" or c.pk > 0 from sqlite_schema m, pragma_table_info(m.name) c \
+               where m.type = 'table' and m.name not like 'sqlite_%' and m.name not like '_sqlx%'";
+    let mut statement = file.prepare(sql).unwrap();
+    let rows = statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get::<_, bool>(2)?))).unwrap();
+    for (table, column, required) in rows.map(Result::unwrap) {
+        left.entry(table).or_default().insert(column, required);
+    }
+    let sql = "select name from sqlite_schema where type = 'index' and sql is not null order by name";
+    let mut statement = file.prepare(sql).unwrap();
+    let left_indexes: Vec<String> = statement.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
+
+    let url = postgres.config().database_url.unwrap();
+    let mut server = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(&url)).await.unwrap();
+    let mut right = Schema::new();
+    let sql = "select table_name::text, column_name::text, is_nullable = 'NO' from information_schema.columns \
+               where table_schema = 'public' and table_name not like '\\_sqlx%'";
+    for row in sqlx::query(sql).fetch_all(&mut server).await.unwrap() {
+        right.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
+    }
+    let sql = "select indexname::text from pg_indexes where schemaname = 'public' and indexname not like '%\\_pkey' \
+               and indexname not like '%\\_key' order by 1";
+    let rows = sqlx::query(sql).fetch_all(&mut server).await.unwrap();
+    let right_indexes: Vec<String> = rows.iter().map(|r| r.get(0)).collect();
+
+    assert!(left.len() >= 10, "{left:?}");
+    assert_eq!(left, right);
+    assert_eq!(left_indexes, right_indexes);
+    let numbers = |folder: &str| {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(folder);
+        let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(numbers("sqlite"), numbers("postgres"));
+}

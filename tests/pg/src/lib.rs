@@ -1,0 +1,36 @@
+//! PostgreSQL for tests: a cluster in a temporary folder, and a fresh database per test.
+//!
+//! Called by the tests of store, service and house, and by `cargo xtask test`, which starts one cluster for all of
+//! them and names it in `HEXA_TEST_PG`. Without that a test process starts its own. The server runs as the user
+//! `postgres` when the tests run as root, because PostgreSQL refuses root.
+//! Invariants: loopback only, a free port, nothing outside the temporary folder, stopped when the process ends.
+//! Start at [`database`].
+
+mod cluster;
+
+use std::sync::OnceLock;
+
+pub use cluster::Cluster;
+
+/// Names a running cluster: an address without a database, `postgres://postgres@127.0.0.1:5432`.
+pub const CLUSTER: &str = "HEXA_TEST_PG";
+/// `postgres` makes the tests of both databases use PostgreSQL; anything else means SQLite.
+pub const WHICH: &str = "HEXA_TEST_DB";
+
+/// Whether this run of the tests is the one on PostgreSQL.
+pub fn chosen() -> bool {
+    std::env::var(WHICH).is_ok_and(|v| v == "postgres")
+}
+
+/// The address of a fresh, empty database.
+///
+/// # Panics
+/// When PostgreSQL is not installed or does not start; the message says what to do.
+pub fn database() -> String {
+    static OWN: OnceLock<Cluster> = OnceLock::new();
+    let base = std::env::var(CLUSTER).unwrap_or_else(|_| {
+        let own = OWN.get_or_init(|| Cluster::start().unwrap_or_else(|e| panic!("{e}")));
+        own.url()
+    });
+    cluster::create_database(&base).unwrap_or_else(|e| panic!("{e}"))
+}
