@@ -5,10 +5,12 @@
 mod accounts;
 mod client_socket;
 mod crash;
+mod crash_points;
 mod device_abuse;
 mod device_socket;
 mod errors;
 mod hang_up;
+mod kill_loop;
 mod lifecycle;
 mod metrics;
 mod provisioning;

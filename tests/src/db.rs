@@ -5,6 +5,8 @@ use std::path::Path;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags, Params, Row};
 
+use crate::evidence::{ChainRow, Evidence, RelayRow, Witness};
+
 /// A read-only look, live or after the server has ended.
 #[derive(Debug)]
 pub struct Db(Connection);
@@ -110,5 +112,45 @@ impl Db {
              where later.prev <> earlier.hash"
         );
         assert_eq!(self.value::<i64>(&broken, []), 0, "the audit's chain is broken");
+    }
+}
+
+impl Witness for Db {
+    fn evidence(&self) -> Evidence {
+        // One read transaction, so that states and causes are of the same moment.
+        let _snapshot = self.0.unchecked_transaction().expect("a read can begin");
+        let audit = self.rows(&format!("select * from {AUDIT} order by seq"), [], |r| {
+            Ok(ChainRow {
+                seq: r.get("seq")?,
+                chain: r.get("chain")?,
+                at: r.get("at")?,
+                actor_kind: r.get("actor_kind")?,
+                actor_id: r.get("actor_id")?,
+                source: r.get("source")?,
+                action: r.get("action")?,
+                device_id: r.get("device_id")?,
+                command_id: r.get("command_id")?,
+                follow_up: r.get("follow_up")?,
+                outcome: r.get("outcome")?,
+                relay: r.get("relay")?,
+                state: r.get("state")?,
+                latency_ms: r.get("latency_ms")?,
+                changes: r.get("changes")?,
+                details: r.get("details")?,
+                prev: r.get("prev")?,
+                hash: r.get("hash")?,
+            })
+        });
+        let sql = "select device_id, uid, relay, state, version from relay_states \
+                   join devices on devices.id = device_id order by device_id, relay";
+        let relays = self.rows(sql, [], |r| {
+            let (device_id, uid, relay, state, version) = (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?);
+            Ok(RelayRow { device_id, uid, relay, state, version })
+        });
+        let mut damage = self.rows("pragma integrity_check", [], |r| r.get::<_, String>(0));
+        damage.retain(|line| line != "ok");
+        let lost = |r: &Row<'_>| Ok(format!("a row of {} refers to nothing", r.get::<_, String>(0)?));
+        damage.extend(self.rows("pragma foreign_key_check", [], lost));
+        Evidence { audit, relays, damage }
     }
 }

@@ -299,53 +299,32 @@ impl FakeDevice {
     }
     /// From now on it executes and acknowledges everything by itself.
     pub fn automatic(self, relays: u16) -> AutoDevice {
-        AutoDevice::start(self, relays)
+        self.automatic_as(&Body::new(relays))
+    }
+    /// The same with a body that outlives the connection.
+    pub fn automatic_as(self, body: &Body) -> AutoDevice {
+        AutoDevice::start(self, body.clone())
     }
 }
 
-/// A device that executes and acknowledges every command.
-#[derive(Debug)]
-pub struct AutoDevice {
-    /// Who it is.
-    pub identity: Identity,
+/// What a device is beside its connection: its relays, and every command that ever reached it.
+#[derive(Clone, Debug)]
+pub struct Body {
     states: Arc<Mutex<Vec<bool>>>,
     seen: Arc<Mutex<Vec<String>>>,
-    task: tokio::task::JoinHandle<()>,
+    touched_every: Option<usize>,
 }
 
-impl AutoDevice {
-    fn start(mut device: FakeDevice, relays: u16) -> Self {
+impl Body {
+    /// With so many relays, all off.
+    pub fn new(relays: u16) -> Self {
         let states = Arc::new(Mutex::new(vec![false; usize::from(relays)]));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let identity = device.identity.clone();
-        let (shared, ids) = (Arc::clone(&states), Arc::clone(&seen));
-        let task = tokio::spawn(async move {
-            // No patience here: it lives as long as its connection.
-            while let Some(Ok(message)) = device.socket.stream.next().await {
-                let Message::Text(text) = message else { continue };
-                let Ok(frame) = serde_json::from_str::<Value>(text.as_str()) else { continue };
-                let (Some(id), Some(on)) = (frame["command_id"].as_str(), frame["state"].as_bool()) else { continue };
-                let relays = {
-                    let mut states = shared.lock().unwrap();
-                    match frame["relay"].as_u64() {
-                        Some(index) => states[index as usize] = on,
-                        None => states.fill(on),
-                    }
-                    let all = states.iter().enumerate().map(|(i, s)| json!({ "index": i, "state": s }));
-                    all.filter(|r| frame["relay"].is_null() || r["index"] == frame["relay"]).collect::<Vec<_>>()
-                };
-                ids.lock().unwrap().push(id.to_owned());
-                let ack = json!({ "type": "ack", "command_id": id, "status": "executed", "relays": relays });
-                if device.socket.stream.send(Message::text(ack.to_string())).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { identity, states, seen, task }
+        Self { states, seen: Arc::default(), touched_every: None }
     }
-    /// Its public id.
-    pub fn uid(&self) -> &str {
-        &self.identity.uid
+    /// Somebody presses the button of its last relay after every so many commands; the device reports all relays then.
+    #[must_use]
+    pub fn touched_every(self, commands: usize) -> Self {
+        Self { touched_every: Some(commands), ..self }
     }
     /// What its relays really are.
     ///
@@ -360,6 +339,89 @@ impl AutoDevice {
     /// When its task panicked.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
+    }
+    /// A `state_report` of all relays.
+    pub fn report(&self) -> Value {
+        let states = self.states();
+        let relays: Vec<_> = states.iter().enumerate().map(|(i, s)| json!({ "index": i, "state": s })).collect();
+        json!({ "type": "state_report", "relays": relays })
+    }
+    /// Executes a command; gives the acknowledgement, or none for a frame that is no command.
+    fn execute(&self, frame: &Value) -> Option<Value> {
+        let (id, on) = (frame["command_id"].as_str()?, frame["state"].as_bool()?);
+        self.seen.lock().unwrap().push(id.to_owned());
+        let mut states = self.states.lock().unwrap();
+        match frame["relay"].as_u64() {
+            Some(index) => states[index as usize] = on,
+            None => states.fill(on),
+        }
+        let all = states.iter().enumerate().map(|(i, s)| json!({ "index": i, "state": s }));
+        let relays: Vec<_> = all.filter(|r| frame["relay"].is_null() || r["index"] == frame["relay"]).collect();
+        Some(json!({ "type": "ack", "command_id": id, "status": "executed", "relays": relays }))
+    }
+    /// The button, when its turn has come: the report that follows.
+    fn touched(&self) -> Option<Value> {
+        if !self.seen.lock().unwrap().len().is_multiple_of(self.touched_every?) {
+            return None;
+        }
+        if let Some(last) = self.states.lock().unwrap().last_mut() {
+            *last = !*last;
+        }
+        Some(self.report())
+    }
+}
+
+/// A device that executes and acknowledges every command.
+#[derive(Debug)]
+pub struct AutoDevice {
+    /// Who it is.
+    pub identity: Identity,
+    body: Body,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl AutoDevice {
+    fn start(mut device: FakeDevice, body: Body) -> Self {
+        let (identity, own) = (device.identity.clone(), body.clone());
+        let task = tokio::spawn(async move {
+            // No patience here: it lives as long as its connection.
+            while let Some(Ok(message)) = device.socket.stream.next().await {
+                let Message::Text(text) = message else { continue };
+                let Ok(frame) = serde_json::from_str::<Value>(text.as_str()) else { continue };
+                let Some(ack) = own.execute(&frame) else { continue };
+                for answer in std::iter::once(ack).chain(own.touched()) {
+                    if device.socket.stream.send(Message::text(answer.to_string())).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Self { identity, body, task }
+    }
+    /// Its public id.
+    pub fn uid(&self) -> &str {
+        &self.identity.uid
+    }
+    /// What its relays really are.
+    ///
+    /// # Panics
+    /// When its task panicked.
+    pub fn states(&self) -> Vec<bool> {
+        self.body.states()
+    }
+    /// The ids of the commands that reached it, in order.
+    ///
+    /// # Panics
+    /// When its task panicked.
+    pub fn seen(&self) -> Vec<String> {
+        self.body.seen()
+    }
+    /// Waits until its connection is over.
+    ///
+    /// # Panics
+    /// When the server keeps it open.
+    pub async fn cut_off(&mut self) {
+        let _ = crate::wait::within("the end of a device's connection", &mut self.task).await;
     }
 }
 

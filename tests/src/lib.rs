@@ -10,6 +10,8 @@
 pub mod client;
 pub mod db;
 pub mod device;
+pub mod evidence;
+pub mod load;
 pub mod metrics;
 pub mod process;
 pub mod raw;
@@ -20,7 +22,8 @@ pub mod ws_client;
 
 pub use client::{Client, Reply};
 pub use db::Db;
-pub use device::{AutoDevice, Command, FakeDevice, Frame, Identity, Refused};
+pub use device::{AutoDevice, Body, Command, FakeDevice, Frame, Identity, Refused};
+pub use evidence::{Answer, Evidence, Witness};
 pub use metrics::Metrics;
 pub use server::{Options, Shared, TestServer, User};
 pub use wait::{PATIENCE, eventually, within};

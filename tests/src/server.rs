@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use crate::client::Client;
 use crate::db::Db;
 use crate::device::{FakeDevice, Identity};
+use crate::evidence::{Evidence, Witness};
 use crate::metrics::Metrics;
 use crate::process::{self, Lines};
 use crate::wait::{PATIENCE, eventually};
@@ -203,6 +204,10 @@ impl TestServer {
     pub fn log(&self) -> &Lines {
         &self.log
     }
+    /// What its database holds, whichever it is.
+    pub fn evidence(&self) -> Evidence {
+        self.db().evidence()
+    }
     /// A look into its database.
     pub fn db(&self) -> Db {
         Db::open(self.data_dir())
@@ -259,6 +264,18 @@ impl TestServer {
         let mut child = self.child.take().expect("the server runs");
         child.kill().expect("our own child can be killed");
         child.wait().expect("our own child can be waited for");
+    }
+    /// With this setting from the next start on; none = without it.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.options.env.retain(|(n, _)| n != name);
+        self.options.env.extend(value.map(|v| (name.to_owned(), v.to_owned())));
+    }
+    /// Whether it runs.
+    ///
+    /// # Panics
+    /// When the process cannot be asked.
+    pub fn running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
     /// Starts it again on the same data directory; the address is a new one.
     pub fn restart(&mut self) {

@@ -5,6 +5,7 @@
 //! hyper's header timeout is armed here; `axum::serve` leaves it inert. When the connection cap is reached, accepting
 //! pauses: devices wait in the kernel's queue instead of being refused.
 
+use std::io::IoSlice;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +30,8 @@ const QUEUE: usize = 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// In the body of an answered command, and in no other answer with 200 under load.
+const COMMAND_ID: &[u8] = b"\"command_id\"";
 /// How often the accept thread looks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
 
@@ -165,6 +168,14 @@ struct Counted {
     _slot: Slot,
 }
 
+/// Whether what was just written is the answer to a relay command; only asked where crash points are compiled in.
+fn answers_command(written: &std::task::Poll<std::io::Result<usize>>, data: &[IoSlice<'_>]) -> bool {
+    let has = |part: &IoSlice<'_>| part.windows(COMMAND_ID.len()).any(|w| w == COMMAND_ID);
+    matches!(written, std::task::Poll::Ready(Ok(_)))
+        && data.first().is_some_and(|head| head.starts_with(b"HTTP/1.1 200"))
+        && data.iter().any(has)
+}
+
 impl tokio::io::AsyncRead for Counted {
     fn poll_read(
         mut self: std::pin::Pin<&mut Self>,
@@ -181,7 +192,9 @@ impl tokio::io::AsyncWrite for Counted {
         cx: &mut std::task::Context<'_>,
         data: &[u8],
     ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(cx, data)
+        let written = std::pin::Pin::new(&mut self.stream).poll_write(cx, data);
+        hexa_model::crash_point!("cmd.after_http_reply", if answers_command(&written, &[IoSlice::new(data)]));
+        written
     }
     fn poll_flush(
         mut self: std::pin::Pin<&mut Self>,
@@ -201,8 +214,10 @@ impl tokio::io::AsyncWrite for Counted {
     fn poll_write_vectored(
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
-        data: &[std::io::IoSlice<'_>],
+        data: &[IoSlice<'_>],
     ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+        let written = std::pin::Pin::new(&mut self.stream).poll_write_vectored(cx, data);
+        hexa_model::crash_point!("cmd.after_http_reply", if answers_command(&written, data));
+        written
     }
 }

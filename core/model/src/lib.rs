@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod clock;
 pub mod command;
+pub mod crash;
 pub mod device;
 pub mod driver;
 pub mod error;

@@ -79,7 +79,7 @@ async fn converse(actor: &mut DeviceActor, socket: &mut WebSocket, out: &mut Vec
         }
         if !out.is_empty() {
             match tokio::time::timeout(STALL, write(socket, out)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => hexa_model::crash_point!("cmd.after_ws_write"),
                 Ok(Err(_)) => return None,
                 Err(_) => return Some(CloseReason::TooFast),
             }

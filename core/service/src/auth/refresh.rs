@@ -70,6 +70,7 @@ impl Auth {
         }
         let account = Arc::new(Account::new(&user));
         let access_token = self.access_token(&account, row.family_id)?;
+        hexa_model::crash_point!("refresh.in_tx");
         tx.commit().await?;
         Ok(SignedIn { account, access_token, refresh_token: fresh, expires_in_s: hexa_crypto::jwt::LIFETIME_S })
     }

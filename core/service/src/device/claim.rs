@@ -47,6 +47,7 @@ pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<Ar
         return Err(Error::new(ErrorCode::NotFound, "no device waits with this claim code; it may be used or expired"));
     };
     tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.claimed").device(key)).await?;
+    hexa_model::crash_point!("claim.in_tx");
     tx.commit().await?;
     let row = services.store.device_by_key(key).await?.ok_or_else(Error::no_device)?;
     let live = services.registry.find(&row.uid).await?.ok_or_else(Error::no_device)?;

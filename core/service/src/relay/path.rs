@@ -201,6 +201,7 @@ pub(crate) fn persist(
     cache.project(&sets);
     let device = Arc::clone(live);
     let complete = move |commit: CommitResult| {
+        hexa_model::crash_point!("cmd.after_commit", if command.is_some() && commit.is_ok());
         // Only the writer's own thread brings a success, so the caller's lock is not held here then.
         if let Ok(done) = &commit
             && !done.relays.is_empty()
@@ -208,6 +209,7 @@ pub(crate) fn persist(
             let change = Change { source, command, relays: done.relays.clone(), at: done.at };
             device.cache.lock().arrived(change);
         }
+        hexa_model::crash_point!("cmd.after_cache", if command.is_some() && commit.is_ok());
         then(commit);
     };
     let write = HotWrite { device: live.key, relays: sets, audit: Some(audit), durable: None };
@@ -230,6 +232,7 @@ pub enum AckTaken {
 /// The device's answer to a command: hands state and audit row to the writer in the order in which the device spoke,
 /// and lets the commit wake the waiting path.
 pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: Ack) -> AckTaken {
+    hexa_model::crash_point!("cmd.after_ack_read");
     let of = live.pending.lock().acknowledged(&ack.token);
     match of {
         AckOf::Open(command) => {

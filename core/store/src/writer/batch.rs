@@ -149,6 +149,7 @@ fn one(
             relays.push(RelayState { index: set.index, on: set.on, version: version as u64, updated_at: at });
             cost.statements += 1;
         }
+        hexa_model::crash_point!("cmd.in_tx_after_state", if write.audit.as_ref().is_some_and(|a| a.command.is_some()));
     }
     if let Some(entry) = &write.audit {
         let row = head.append(entry, &relays);
@@ -174,6 +175,8 @@ fn one(
         ])?;
         cost.statements += 1;
         cost.audit_rows += 1;
+        hexa_model::crash_point!("cmd.in_tx_after_audit", if entry.command.is_some());
+        hexa_model::crash_point!("report.in_tx", if entry.action == "state_report");
     }
     if let Some(durable) = &write.durable {
         connection.prepare_cached(SAVE_DURABLE)?.execute(params![write.device.0, durable.blob, durable.version])?;
