@@ -2,7 +2,7 @@
 //!
 //! The checks know nothing of SQL: whoever can read an [`Evidence`] out of a database can be judged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -247,6 +247,20 @@ impl Evidence {
             }
         }
         answers.len()
+    }
+
+    /// The answers whose command has no row or whose version is not reached: what a loss looks like.
+    pub fn lost<'a>(&self, answers: &'a [Answer]) -> Vec<&'a Answer> {
+        let rows: HashSet<&[u8]> =
+            self.audit.iter().filter(|r| !r.follow_up).filter_map(|r| r.command_id.as_deref()).collect();
+        let there = |answer: &Answer| {
+            let id = uuid::Uuid::parse_str(&answer.command_id).expect("an answer names its command");
+            let reached = |(relay, _, version): &(u16, bool, i64)| {
+                self.relay(&answer.uid, *relay).is_some_and(|(_, stored)| stored >= *version)
+            };
+            rows.contains(&id.as_bytes()[..]) && answer.relays.iter().all(reached)
+        };
+        answers.iter().filter(|answer| !there(answer)).collect()
     }
 
     /// Primary command rows after `seq`, by source and by the outcome that the counters know (I14).

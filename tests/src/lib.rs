@@ -12,6 +12,7 @@ pub mod db;
 pub mod device;
 pub mod evidence;
 pub mod load;
+pub mod machine;
 pub mod metrics;
 pub mod process;
 pub mod raw;

@@ -229,6 +229,23 @@ impl Fleet {
         self.known.lock().unwrap().refused.clone()
     }
 
+    /// How many commands, renewals of the session and claims were answered with success so far.
+    ///
+    /// # Panics
+    /// When a task of the load panicked.
+    pub fn progress(&self) -> [usize; 3] {
+        let known = self.known.lock().unwrap();
+        [known.answers.len(), known.renewals as usize, known.claimed.len()]
+    }
+
+    /// The answers so far.
+    ///
+    /// # Panics
+    /// When a task of the load panicked.
+    pub fn answers(&self) -> Vec<Answer> {
+        self.known.lock().unwrap().answers.clone()
+    }
+
     /// How many commands were answered with success.
     ///
     /// # Panics

@@ -49,6 +49,48 @@ pub fn signal(child: &Child, signal: libc::c_int) {
     }
 }
 
+/// Stands still until it is dropped (SIGSTOP, then SIGCONT).
+#[derive(Debug)]
+pub struct Paused(libc::pid_t);
+
+/// Stops a process of our own; returns when none of its threads runs any more.
+///
+/// # Panics
+/// When there is no such process.
+pub fn pause(pid: u32) -> Paused {
+    let paused = Paused(libc::pid_t::try_from(pid).expect("a pid fits"));
+    paused.send(libc::SIGSTOP);
+    let stopped = || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process of ours");
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        })
+    };
+    let start = Instant::now();
+    while !stopped() {
+        assert!(start.elapsed() < crate::wait::PATIENCE, "process {pid} does not stand still");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    paused
+}
+
+impl Paused {
+    fn send(&self, signal: libc::c_int) {
+        #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in std")]
+        // SAFETY: the pid is that of our own child, whose owner outlives this value.
+        unsafe {
+            libc::kill(self.0, signal);
+        }
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.send(libc::SIGCONT);
+    }
+}
+
 /// Waits for an end without blocking other tasks.
 ///
 /// # Panics
