@@ -143,9 +143,9 @@ async fn a_database_that_takes_no_write_is_named_and_the_next_report_heals() {
     let user = server.user().await;
     let mut device = server.device(&user, 1).await;
     let uid = device.uid().to_owned();
-    let file = rusqlite::Connection::open(server.data_dir().join("hexa.db")).unwrap();
     // Another process that writes for too long looks like any database that does not take the write.
-    file.execute_batch("begin immediate").unwrap();
+    let db = server.db();
+    let locked = db.lock_out_writers();
     let answer = tokio::spawn({
         let (user, uid) = (user.clone(), uid.clone());
         async move { user.set_relay(&uid, 0, true).await }
@@ -154,7 +154,7 @@ async fn a_database_that_takes_no_write_is_named_and_the_next_report_heals() {
     device.ack(&command).await;
     let error = answer.await.unwrap().expect_error(503, "storage_unavailable");
     assert_eq!(error["details"]["command_id"], command.id);
-    file.execute_batch("rollback").unwrap();
+    drop(locked);
     assert_eq!(server.db().relay(&uid, 0), None);
     device.report(&[(0, true)]).await;
     device.settled().await;

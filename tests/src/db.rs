@@ -1,18 +1,32 @@
-//! The server's database file, read only, with the SQLite that the server itself is built with.
+//! The server's database as a bystander sees it: the SQLite file, with the SQLite that the server itself is built
+//! with, or its database in PostgreSQL.
 
 use std::path::Path;
 
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, OpenFlags, Params, Row};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::evidence::{ChainRow, Evidence, RelayRow, Witness};
 
-/// A read-only look, live or after the server has ended.
+/// Where a data directory says which database of PostgreSQL is its own.
+const ADDRESS: &str = "test-database-url";
+
+/// A look at the stored data, live or after the server has ended.
 #[derive(Debug)]
-pub struct Db(Connection);
+pub struct Db(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite(Connection),
+    /// Its address.
+    Postgres(String),
+}
 
 /// A row of the audit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct AuditRow {
     /// What was done.
     pub action: String,
@@ -30,127 +44,331 @@ pub struct AuditRow {
     pub changes: Option<String>,
 }
 
-const AUDIT: &str = "(select * from audit_tail union all select * from audit)";
+const AUDIT: &str = "(select * from audit_tail union all select * from audit) as rows";
+/// Columns that SQLite keeps as numbers and PostgreSQL as booleans.
+const BOOLEANS: [&str; 3] = ["follow_up", "state", "active"];
+
+/// The database that a server on this directory uses: none = the file in it.
+///
+/// # Panics
+/// When PostgreSQL is asked for and cannot be had.
+pub fn address(data_dir: &Path) -> Option<String> {
+    let file = data_dir.join(ADDRESS);
+    if let Ok(address) = std::fs::read_to_string(&file) {
+        return Some(address);
+    }
+    if !hexa_testpg::chosen() {
+        return None;
+    }
+    let address = hexa_testpg::database();
+    use_address(data_dir, &address);
+    Some(address)
+}
+
+/// Makes the servers on this directory use this database.
+///
+/// # Panics
+/// When the directory cannot be written.
+pub fn use_address(data_dir: &Path, address: &str) {
+    let file = data_dir.join(ADDRESS);
+    std::fs::write(&file, address).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+}
 
 impl Db {
-    /// Opens `hexa.db` of a data directory.
+    /// Opens the database of a data directory.
     ///
     /// # Panics
     /// When it is not there.
     pub fn open(data_dir: &Path) -> Self {
+        if let Some(address) = address(data_dir) {
+            return Self(Kind::Postgres(address));
+        }
         let path = data_dir.join("hexa.db");
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         connection.busy_timeout(crate::wait::PATIENCE).expect("a timeout can be set");
         assert!(rusqlite::version_number() >= 3_051_003, "SQLite {} is too old to read beside", rusqlite::version());
-        Self(connection)
+        Self(Kind::Sqlite(connection))
     }
+
+    /// Whether it is the file.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.0, Kind::Sqlite(_))
+    }
+
     /// One value.
     ///
     /// # Panics
     /// When there is none.
-    pub fn value<T: FromSql>(&self, sql: &str, params: impl Params) -> T {
-        self.0.query_row(sql, params, |row| row.get(0)).unwrap_or_else(|e| panic!("{sql}: {e}"))
+    pub fn value<T: DeserializeOwned>(&self, sql: &str) -> T {
+        let row: Map<String, Value> = self.rows(sql).pop().unwrap_or_else(|| panic!("{sql}: no row"));
+        let value = row.into_iter().next().unwrap_or_else(|| panic!("{sql}: no column")).1;
+        serde_json::from_value(value).unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
-    /// Rows.
+
+    /// Rows, by the names of their columns; bytes are `\x` and hexadecimal digits.
     ///
     /// # Panics
     /// On a wrong statement.
-    pub fn rows<T>(&self, sql: &str, params: impl Params, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
-        let mut statement = self.0.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
-        let found = statement.query_map(params, read).unwrap_or_else(|e| panic!("{sql}: {e}"));
-        found.collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{sql}: {e}"))
+    pub fn rows<T: DeserializeOwned>(&self, sql: &str) -> Vec<T> {
+        let rows = self.snapshot(&[sql]).pop().unwrap_or_default();
+        rows.into_iter().map(|r| serde_json::from_value(r).unwrap_or_else(|e| panic!("{sql}: {e}"))).collect()
     }
+
+    /// Several reads at one moment.
+    fn snapshot(&self, statements: &[&str]) -> Vec<Vec<Value>> {
+        match &self.0 {
+            Kind::Sqlite(connection) => {
+                let _snapshot = connection.unchecked_transaction().expect("a read can begin");
+                statements.iter().map(|sql| sqlite_rows(connection, sql)).collect()
+            }
+            Kind::Postgres(address) => postgres_rows(address, statements),
+        }
+    }
+
+    /// Changes the data behind the server's back.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn tamper(&self, sql: &str) {
+        match &self.0 {
+            Kind::Sqlite(connection) => connection.execute_batch(sql).unwrap_or_else(|e| panic!("{sql}: {e}")),
+            Kind::Postgres(address) => {
+                let done = psql(address).arg("--command").arg(sql).output().expect("psql runs");
+                assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+            }
+        }
+    }
+
+    /// Keeps every write of the server waiting until the guard is dropped.
+    ///
+    /// # Panics
+    /// When the lock is not to be had.
+    pub fn lock_out_writers(&self) -> LockedOut<'_> {
+        match &self.0 {
+            Kind::Sqlite(connection) => {
+                connection.execute_batch("begin immediate").expect("the lock is free for a moment");
+                LockedOut { sqlite: Some(connection), session: None }
+            }
+            Kind::Postgres(address) => {
+                let mut session = psql(address)
+                    .stdin(std::process::Stdio::piped())
+                    .stdout(std::process::Stdio::piped())
+                    .spawn()
+                    .expect("psql runs");
+                let input = session.stdin.as_mut().expect("stdin is piped");
+                std::io::Write::write_all(input, b"begin; lock table audit_tail in exclusive mode; \\echo locked\n")
+                    .expect("psql reads");
+                let mut said = String::new();
+                let output = session.stdout.as_mut().expect("stdout is piped");
+                std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut said).expect("psql answers");
+                assert_eq!(said.trim(), "locked");
+                LockedOut { sqlite: None, session: Some(session) }
+            }
+        }
+    }
+
     /// State and version of a relay; none when nothing is known of it.
     pub fn relay(&self, uid: &str, relay: u16) -> Option<(bool, i64)> {
-        let sql = "select state, version from relay_states join devices on devices.id = device_id \
-                   where uid = ?1 and relay = ?2";
-        self.rows(sql, (uid, relay), |r| Ok((r.get(0)?, r.get(1)?))).pop()
+        #[derive(Deserialize)]
+        struct Found {
+            state: bool,
+            version: i64,
+        }
+        let sql = format!(
+            "select state, version from relay_states join devices on devices.id = device_id \
+             where uid = {} and relay = {relay}",
+            quoted(uid)
+        );
+        self.rows::<Found>(&sql).pop().map(|f| (f.state, f.version))
     }
     /// The audit rows of a command: the primary one, then its follow-up.
+    ///
+    /// # Panics
+    /// When it is no command's id.
     pub fn command(&self, id: &str) -> Vec<AuditRow> {
-        let id = uuid::Uuid::parse_str(id).unwrap_or_else(|e| panic!("{id} is no command id: {e}"));
-        self.audit("command_id = ?1", [id.as_bytes().to_vec()])
+        let id = uuid::Uuid::parse_str(id).unwrap_or_else(|e| panic!("{id} is no command id: {e}")).simple();
+        self.audit(&match self.0 {
+            Kind::Sqlite(_) => format!("command_id = x'{id}'"),
+            Kind::Postgres(_) => format!("command_id = '\\x{id}'::bytea"),
+        })
     }
     /// The audit rows of a device, oldest first.
     pub fn device_audit(&self, uid: &str) -> Vec<AuditRow> {
-        self.audit("device_id = (select id from devices where uid = ?1)", [uid])
+        self.audit(&format!("device_id = (select id from devices where uid = {})", quoted(uid)))
     }
     /// The audit rows with this action, oldest first.
     pub fn actions(&self, action: &str) -> Vec<AuditRow> {
-        self.audit("action = ?1", [action])
+        self.audit(&format!("action = {}", quoted(action)))
     }
-    fn audit(&self, condition: &str, params: impl Params) -> Vec<AuditRow> {
-        let sql = format!(
+    fn audit(&self, condition: &str) -> Vec<AuditRow> {
+        self.rows(&format!(
             "select action, source, outcome, follow_up, relay, details, changes from {AUDIT} \
              where {condition} order by seq"
-        );
-        self.rows(&sql, params, |r| {
-            Ok(AuditRow {
-                action: r.get(0)?,
-                source: r.get(1)?,
-                outcome: r.get(2)?,
-                follow_up: r.get(3)?,
-                relay: r.get(4)?,
-                details: r.get(5)?,
-                changes: r.get(6)?,
-            })
-        })
+        ))
     }
-    /// The whole file and its references are sound, and sequence numbers of the audit have no gap.
+    /// The whole database and its references are sound, and the audit's chain has no gap and no break.
     ///
     /// # Panics
     /// When they are not.
     pub fn assert_sound(&self) {
-        assert_eq!(self.value::<String>("pragma integrity_check", []), "ok");
-        assert!(self.rows("pragma foreign_key_check", [], |_| Ok(())).is_empty(), "a reference leads nowhere");
-        let gaps: i64 = self.value(&format!("select count(*) - coalesce(max(seq), 0) from {AUDIT}"), []);
-        assert_eq!(gaps, 0, "the audit's sequence has gaps");
-        let broken = format!(
-            "select count(*) from {AUDIT} as later join {AUDIT} as earlier on earlier.seq = later.seq - 1 \
-             where later.prev <> earlier.hash"
-        );
-        assert_eq!(self.value::<i64>(&broken, []), 0, "the audit's chain is broken");
+        self.evidence().assert_whole();
+    }
+}
+
+/// Ends the lock of [`Db::lock_out_writers`].
+#[derive(Debug)]
+pub struct LockedOut<'a> {
+    sqlite: Option<&'a Connection>,
+    session: Option<std::process::Child>,
+}
+
+impl Drop for LockedOut<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.sqlite {
+            let _ = connection.execute_batch("rollback");
+        }
+        if let Some(session) = &mut self.session {
+            drop(session.stdin.take());
+            let _ = session.wait();
+        }
+    }
+}
+
+/// A text as a literal of SQL.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn psql(address: &str) -> std::process::Command {
+    let mut psql = std::process::Command::new("psql");
+    psql.arg(address).args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+    psql
+}
+
+/// Each row as JSON; one transaction with one snapshot for all statements.
+fn postgres_rows(address: &str, statements: &[&str]) -> Vec<Vec<Value>> {
+    let mut command = psql(address);
+    command.args(["--command", "begin isolation level repeatable read read only"]);
+    for sql in statements {
+        command.arg("--command").arg(format!("select row_to_json(r)::text from ({sql}) as r"));
+        command.args(["--command", "select '--'"]);
+    }
+    let done = command.output().expect("psql runs");
+    assert!(done.status.success(), "{statements:?}: {}", String::from_utf8_lossy(&done.stderr));
+    let text = String::from_utf8_lossy(&done.stdout);
+    let mut parts = vec![Vec::new()];
+    for line in text.lines() {
+        if line == "--" {
+            parts.push(Vec::new());
+        } else if let Some(part) = parts.last_mut() {
+            part.push(serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")));
+        }
+    }
+    parts.pop();
+    parts
+}
+
+fn sqlite_rows(connection: &Connection, sql: &str) -> Vec<Value> {
+    let mut statement = connection.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let row = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Value> {
+        let mut object = Map::new();
+        for (at, name) in names.iter().enumerate() {
+            let value = match row.get_ref(at)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(n) if BOOLEANS.contains(&name.as_str()) => Value::Bool(n != 0),
+                ValueRef::Integer(n) => n.into(),
+                ValueRef::Real(n) => n.into(),
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned().into(),
+                ValueRef::Blob(bytes) => hex(bytes).into(),
+            };
+            object.insert(name.clone(), value);
+        }
+        Ok(Value::Object(object))
+    };
+    let found = statement.query_map([], row).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    found.collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+/// As PostgreSQL writes bytes.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    let digits = text.strip_prefix("\\x").unwrap_or_else(|| panic!("{text} is not hexadecimal"));
+    let pair = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or_else(|e| panic!("{text}: {e}"));
+    (0..digits.len()).step_by(2).map(pair).collect()
+}
+
+/// [`ChainRow`] as it comes.
+#[derive(Deserialize)]
+struct StoredRow {
+    seq: i64,
+    chain: String,
+    at: i64,
+    actor_kind: String,
+    actor_id: Option<i64>,
+    source: String,
+    action: String,
+    device_id: Option<i64>,
+    command_id: Option<String>,
+    follow_up: bool,
+    outcome: String,
+    relay: Option<i64>,
+    state: Option<bool>,
+    latency_ms: Option<i64>,
+    changes: Option<String>,
+    details: Option<String>,
+    prev: String,
+    hash: String,
+}
+
+impl From<StoredRow> for ChainRow {
+    fn from(r: StoredRow) -> Self {
+        Self {
+            seq: r.seq,
+            chain: r.chain,
+            at: r.at,
+            actor_kind: r.actor_kind,
+            actor_id: r.actor_id,
+            source: r.source,
+            action: r.action,
+            device_id: r.device_id,
+            command_id: r.command_id.as_deref().map(bytes),
+            follow_up: r.follow_up,
+            outcome: r.outcome,
+            relay: r.relay,
+            state: r.state,
+            latency_ms: r.latency_ms,
+            changes: r.changes,
+            details: r.details,
+            prev: bytes(&r.prev),
+            hash: bytes(&r.hash),
+        }
     }
 }
 
 impl Witness for Db {
     fn evidence(&self) -> Evidence {
-        // One read transaction, so that states and causes are of the same moment.
-        let _snapshot = self.0.unchecked_transaction().expect("a read can begin");
-        let audit = self.rows(&format!("select * from {AUDIT} order by seq"), [], |r| {
-            Ok(ChainRow {
-                seq: r.get("seq")?,
-                chain: r.get("chain")?,
-                at: r.get("at")?,
-                actor_kind: r.get("actor_kind")?,
-                actor_id: r.get("actor_id")?,
-                source: r.get("source")?,
-                action: r.get("action")?,
-                device_id: r.get("device_id")?,
-                command_id: r.get("command_id")?,
-                follow_up: r.get("follow_up")?,
-                outcome: r.get("outcome")?,
-                relay: r.get("relay")?,
-                state: r.get("state")?,
-                latency_ms: r.get("latency_ms")?,
-                changes: r.get("changes")?,
-                details: r.get("details")?,
-                prev: r.get("prev")?,
-                hash: r.get("hash")?,
-            })
-        });
-        let sql = "select device_id, uid, relay, state, version from relay_states \
-                   join devices on devices.id = device_id order by device_id, relay";
-        let relays = self.rows(sql, [], |r| {
-            let (device_id, uid, relay, state, version) = (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?);
-            Ok(RelayRow { device_id, uid, relay, state, version })
-        });
-        let mut damage = self.rows("pragma integrity_check", [], |r| r.get::<_, String>(0));
-        damage.retain(|line| line != "ok");
-        let lost = |r: &Row<'_>| Ok(format!("a row of {} refers to nothing", r.get::<_, String>(0)?));
-        damage.extend(self.rows("pragma foreign_key_check", [], lost));
+        let audit = format!("select * from {AUDIT} order by seq");
+        let relays = "select device_id, uid, relay, state, version from relay_states \
+                      join devices on devices.id = device_id order by device_id, relay";
+        // One moment, so that states and causes belong together.
+        let mut parts = self.snapshot(&[&audit, relays]).into_iter();
+        let mut part = || parts.next().unwrap_or_default().into_iter();
+        let audit = part().map(|r| serde_json::from_value::<StoredRow>(r).expect("an audit row").into()).collect();
+        let relays = part().map(|r| serde_json::from_value::<RelayRow>(r).expect("a relay state")).collect();
+        // PostgreSQL checks its references itself, at every write; its pages it can only be believed.
+        let mut damage = Vec::new();
+        if let Kind::Sqlite(connection) = &self.0 {
+            let mut found = sqlite_rows(connection, "pragma integrity_check");
+            found.retain(|row| row["integrity_check"] != "ok");
+            found.extend(sqlite_rows(connection, "pragma foreign_key_check"));
+            damage = found.iter().map(Value::to_string).collect();
+        }
         Evidence { audit, relays, damage }
     }
 }

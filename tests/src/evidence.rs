@@ -97,7 +97,7 @@ impl ChainRow {
 }
 
 /// A stored relay state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 pub struct RelayRow {
     /// The device's row.
     pub device_id: i64,

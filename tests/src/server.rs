@@ -170,7 +170,11 @@ impl TestServer {
         let dir = self.data_dir().to_owned();
         let file = dir.join("listen.addr");
         let _ = std::fs::remove_file(&file);
-        let mut child = process::spawn(self.options.command(&dir)).expect("the server can be started");
+        let mut command = self.options.command(&dir);
+        if let Some(address) = crate::db::address(&dir) {
+            command.env("DATABASE_URL", address);
+        }
+        let mut child = process::spawn(command).expect("the server can be started");
         self.log.follow(child.stdout.take().expect("stdout is piped"));
         self.log.follow(child.stderr.take().expect("stderr is piped"));
         self.child = Some(child);

@@ -54,7 +54,7 @@ impl Store {
     /// Whether the session exists and was not revoked.
     pub async fn family_active(&self, id: SessionId) -> Result<bool, StoreError> {
         let sql = "select exists (select 1 from refresh_families where uid = $1 and revoked_at is null) as found";
-        Ok(query(sql).bind(id.to_string()).fetch_one(self.reader()).await?.get("found")?)
+        query(sql).bind(id.to_string()).fetch_one(self.reader()).await?.get("found")
     }
 }
 
@@ -73,7 +73,7 @@ impl Tx {
         .bind(&new.ip)
         .fetch_one(self.on())
         .await?;
-        Ok(row.get("id")?)
+        row.get("id")
     }
 
     /// Adds a token to a family; gives its row.
@@ -87,7 +87,7 @@ impl Tx {
         let sql = "insert into refresh_tokens (family_id, hash, issued_at, expires_at) values ($1, $2, $3, $4) \
              returning id";
         let insert = query(sql).bind(family).bind(hash.to_vec()).bind(issued_at.0).bind(expires_at.0);
-        Ok(insert.fetch_one(self.on()).await?.get("id")?)
+        insert.fetch_one(self.on()).await?.get("id")
     }
 
     /// Finds a token by its hash.

@@ -1,7 +1,7 @@
 //! Cold write transactions. Short by contract: while one is open, the hot writer waits.
 
 use hexa_model::audit::{AuditEntry, RelayStates};
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::chain::{ChainHead, ChainedRow, Gate};
@@ -40,7 +40,7 @@ impl Store {
             gate.stale = false;
         }
         let inner = match &self.inner.db {
-            Db::Sqlite { cold, .. } => Inner::Sqlite(cold.begin_with("begin immediate").await?),
+            Db::Sqlite { cold, .. } => Inner::Sqlite(begin_immediate(cold).await?),
             Db::Postgres(pool) => Inner::Postgres(within(pool.begin()).await?),
         };
         Ok(Tx { inner, head: gate.head.clone(), gate, rows: 0, store: self.clone() })
@@ -52,6 +52,18 @@ impl Store {
             &self.inner.config.node,
             &query(crate::chain::NEWEST).bind(self.inner.config.node.as_str()).fetch_all(self.reader()).await?,
         )
+    }
+}
+
+async fn begin_immediate(cold: &SqlitePool) -> sqlx::Result<Transaction<'static, Sqlite>> {
+    match cold.begin_with("begin immediate").await {
+        // SQLite rolls back by itself when the disk is full or fails; sqlx goes on counting the transaction, so the
+        // connection would refuse every later one.
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            cold.acquire().await?.close().await?;
+            cold.begin_with("begin immediate").await
+        }
+        begun => begun,
     }
 }
 

@@ -87,7 +87,7 @@ impl Store {
     /// A single setting.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         let row = query("select value from settings where name = $1").bind(name);
-        Ok(row.fetch_optional(self.reader()).await?.map(|r| r.get("value")).transpose()?)
+        row.fetch_optional(self.reader()).await?.map(|r| r.get("value")).transpose()
     }
 }
 
@@ -119,7 +119,7 @@ impl Tx {
     /// Whether an active admin exists.
     pub async fn has_admin(&mut self) -> Result<bool, StoreError> {
         let row = query("select exists (select 1 from users where role = 'admin' and active) as found");
-        Ok(row.fetch_one(self.on()).await?.get("found")?)
+        row.fetch_one(self.on()).await?.get("found")
     }
     /// Sets a setting.
     pub async fn put_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError> {
@@ -131,6 +131,6 @@ impl Tx {
     /// Takes a setting away and gives what it was.
     pub async fn take_setting(&mut self, name: &str) -> Result<Option<String>, StoreError> {
         let row = query("delete from settings where name = $1 returning value").bind(name);
-        Ok(row.fetch_optional(self.on()).await?.map(|r| r.get("value")).transpose()?)
+        row.fetch_optional(self.on()).await?.map(|r| r.get("value")).transpose()
     }
 }

@@ -85,10 +85,10 @@ async fn pool(path: &Path, config: &StoreConfig, readers: bool) -> Result<Sqlite
         Durability::Full => SqliteSynchronous::Full,
         Durability::Normal => SqliteSynchronous::Normal,
     };
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(!readers)
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(!readers);
+    // Setting it writes to the file, which a reader that is opened later must not need: the disk may be full.
+    let options = if readers { options } else { options.auto_vacuum(SqliteAutoVacuum::Incremental) };
+    let options = options
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .foreign_keys(true)

@@ -267,6 +267,8 @@ async fn bulk(
     cost: &mut Cost,
 ) -> Result<Vec<Committed>, StoreError> {
     let mut versions = upsert(tx, writes, cost).await?;
+    let commands = || writes.iter().filter_map(|w| w.audit.as_ref()).any(|a| a.command.is_some());
+    hexa_model::crash_point!("cmd.in_tx_after_state", if commands());
     let mut rows = Vec::with_capacity(writes.len());
     let mut done = Vec::with_capacity(writes.len());
     let mut durable = BTreeMap::new();
@@ -288,6 +290,11 @@ async fn bulk(
         done.push(Committed { relays, at });
     }
     append(tx, &head.node, rows, cost).await?;
+    hexa_model::crash_point!("cmd.in_tx_after_audit", if commands());
+    hexa_model::crash_point!(
+        "report.in_tx",
+        if writes.iter().filter_map(|w| w.audit.as_ref()).any(|a| a.action == "state_report")
+    );
     if !durable.is_empty() {
         let blobs: Vec<&[u8]> = durable.values().map(|d| d.blob.as_slice()).collect();
         let made_by: Vec<&str> = durable.values().map(|d| d.version.as_str()).collect();
