@@ -41,8 +41,7 @@ async fn an_account_registers_signs_in_and_knows_itself() {
     assert_eq!(again["user"], signed["user"]);
     assert_ne!(again["refresh_token"], signed["refresh_token"]);
     // Nothing of it is stored in the clear.
-    let stored: String =
-        server.db().value("select password_hash from users where email = 'ann.example@example.org'");
+    let stored: String = server.db().value("select password_hash from users where email = 'ann.example@example.org'");
     assert!(stored.starts_with("$argon2id$"), "{stored}");
 }
 

@@ -215,54 +215,6 @@ async fn config_check_shows_what_is_in_effect_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_damaged_database_is_refused_and_not_replaced() {
-    let scratch = ScratchDir::new();
-    let file = scratch.path().join("hexa.db");
-    for damaged in [b"".to_vec(), b"this is no database".repeat(500), half_a_database().await] {
-        std::fs::write(&file, &damaged).unwrap();
-        let ended = refused(&Options::new(), scratch.path()).await;
-        assert_eq!(ended.code, 78, "{}", ended.stderr);
-        assert!(ended.stderr.contains("hexa.db") && ended.stderr.contains("backup"), "{}", ended.stderr);
-        assert_eq!(std::fs::read(&file).unwrap(), damaged, "not a byte is changed");
-        for side in ["hexa.db-wal", "hexa.db-shm"] {
-            let _ = std::fs::remove_file(scratch.path().join(side));
-        }
-    }
-}
-
-/// A real database with its second half overwritten.
-async fn half_a_database() -> Vec<u8> {
-    let mut server = TestServer::start(Options::new());
-    server.user().await;
-    server.stop().await;
-    let mut bytes = std::fs::read(server.data_dir().join("hexa.db")).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..].fill(0x5a);
-    bytes
-}
-
-#[tokio::test]
-async fn a_newer_database_is_refused_and_not_changed() {
-    let mut server = TestServer::start(Options::new());
-    server.stop().await;
-    let file = server.data_dir().join("hexa.db");
-    let connection = rusqlite::Connection::open(&file).unwrap();
-    connection
-        .execute(
-            "insert into _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
-             values (999999, 'of the future', current_timestamp, 1, x'00', 0)",
-            [],
-        )
-        .unwrap();
-    drop(connection);
-    let before = std::fs::read(&file).unwrap();
-    let ended = refused(&Options::new(), server.data_dir()).await;
-    assert_eq!(ended.code, 78, "{}", ended.stderr);
-    assert!(ended.stderr.contains("999999") && ended.stderr.contains("newer"), "{}", ended.stderr);
-    assert_eq!(std::fs::read(&file).unwrap(), before);
-}
-
-#[tokio::test]
 async fn secrets_are_made_once_private_and_kept() {
     let mut server = TestServer::start(Options::new());
     let dir = server.data_dir().to_owned();

@@ -21,3 +21,4 @@ mod relay_bad_input;
 mod relay_path;
 mod reports;
 mod sim;
+mod sqlite_file;

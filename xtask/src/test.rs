@@ -1,11 +1,13 @@
 //! `cargo xtask test`: brings what the tests need, builds, runs everything.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
-use crate::process::{cargo, cargo_command, hexa, output, run as run_command};
+use crate::process::{cargo, cargo_command, hexa, output, run as run_command, target};
 use crate::{plugins, setup};
 
 /// Options of `cargo xtask test`.
@@ -27,21 +29,71 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         plugins_dir = plugins::build()?;
         Ok(())
     })?;
-    stages.time("build", || cargo(&["build", "--package", "hexa-server"]))?;
+    // Crash points are for the tests' server only: `cargo xtask run` and releases are built without them.
+    stages.time("build", || {
+        cargo(&["build", "--package", "hexa-server", "--features", "failpoints"])?;
+        cargo(&["build", "--package", "hexa-testpg"])
+    })?;
     let nextest = output("cargo", &["nextest", "--version"]).is_some();
     let tests: &[&str] = if nextest { &["nextest", "run", "--workspace"] } else { &["test", "--workspace"] };
-    let mut command = cargo_command(tests);
-    // Where they are, also when CARGO_TARGET_DIR moved them.
-    command.args(&args.filter).env("HEXA_PLUGINS_DIR", plugins_dir).env("HEXA_BIN", hexa("debug"));
-    if args.long {
-        command.env("HEXA_LONG", "1");
-    }
-    stages.time("tests", || run_command(&mut command))?;
+    let prepared = |tests: &[&str]| {
+        let mut command = cargo_command(tests);
+        // Where they are, also when CARGO_TARGET_DIR moved them.
+        command.args(&args.filter).env("HEXA_PLUGINS_DIR", &plugins_dir).env("HEXA_BIN", hexa("debug"));
+        if args.long {
+            command.env("HEXA_LONG", "1");
+        }
+        command
+    };
+    stages.time("tests", || run_command(&mut prepared(tests)))?;
+    stages.time("on PostgreSQL", || {
+        let cluster = Cluster::start()?;
+        let rooms = ["hexa-store", "hexa-service", "hexa-tests"].map(|room| ["--package", room]);
+        let mut words = if nextest { vec!["nextest", "run"] } else { vec!["test"] };
+        words.extend(rooms.as_flattened());
+        if nextest {
+            words.extend(["--no-tests", "pass", "-E", SAME_ON_BOTH]);
+        }
+        run_command(prepared(&words).env("HEXA_TEST_DB", "postgres").env("HEXA_TEST_PG", &cluster.address))
+    })?;
     if nextest && args.filter.is_empty() {
         stages.time("doc tests", || cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
     }
     stages.print();
     Ok(())
+}
+
+/// Tests that do what they say whichever database is chosen need no second run.
+const SAME_ON_BOTH: &str = "not test(/^(sqlite_only|postgres_only|sqlite_file)::/) and not kind(lib)";
+
+/// The PostgreSQL that the tests of one run share.
+struct Cluster {
+    address: String,
+    process: Child,
+}
+
+impl Cluster {
+    fn start() -> Result<Self> {
+        let mut command = Command::new(target().join("debug/hexa-testpg"));
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("hexa-testpg")?;
+        let mut address = String::new();
+        if let Some(said) = process.stdout.as_mut() {
+            BufReader::new(said).read_line(&mut address)?;
+        }
+        let cluster = Self { address: address.trim().to_owned(), process };
+        if cluster.address.is_empty() {
+            bail!("PostgreSQL for the tests did not start");
+        }
+        Ok(cluster)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // It ends with its input, and takes its data with it.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
 }
 
 /// How long each stage took.
