@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod lookup;
+pub mod machine;
 pub mod path;
 pub mod pending;
 pub mod report;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::Services;
 use crate::device::live::Live;
-use crate::relay::path::AckTaken;
+use crate::relay::machine::AckTaken;
 use crate::relay::{path, report};
 
 /// Whether a message counts against the device's rate.
@@ -29,10 +29,10 @@ const FOREIGN_ACK_AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// Acts on one event of `live`, and of `live` only.
 pub async fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) -> Counted {
     match event {
-        DeviceEvent::Ack(ack) => match path::acknowledge(services, live, ack).await {
+        DeviceEvent::Ack(ack) => match path::acknowledge(services, live, &ack).await {
             AckTaken::Open => return Counted::Free,
             AckTaken::Late | AckTaken::Duplicate => {}
-            AckTaken::Unknown(token) => foreign_ack(services, live, &token),
+            AckTaken::Unknown => foreign_ack(services, live, &ack.token),
         },
         DeviceEvent::StateReport(state) => {
             if let Some(firmware) = &state.firmware {

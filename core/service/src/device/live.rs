@@ -1,6 +1,7 @@
 //! What the process knows of one device while it matters: owner, states, open commands, the current session.
 
 use std::net::IpAddr;
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use parking_lot::Mutex;
 
 use crate::device::session::Session;
 use crate::relay::cache::RelayCache;
-use crate::relay::pending::Pending;
+use crate::relay::machine::{Commands, Machine};
+use crate::relay::pending::{Pending, Waiter};
 
 const NOBODY: i64 = 0;
 const NEVER: i64 = 0;
@@ -202,6 +204,18 @@ impl Live {
             relay_count: self.relay_count,
             input_count: self.input_count,
         }
+    }
+}
+
+impl Machine<Waiter> for Live {
+    fn relay_count(&self) -> u16 {
+        self.relay_count
+    }
+    fn commands(&self) -> impl DerefMut<Target = Commands<Waiter>> {
+        self.pending.lock()
+    }
+    fn states(&self) -> impl DerefMut<Target = RelayCache> {
+        self.cache.lock()
     }
 }
 

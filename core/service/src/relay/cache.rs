@@ -55,6 +55,11 @@ impl RelayCache {
         cache
     }
 
+    /// How many relays the device has.
+    pub fn relay_count(&self) -> u16 {
+        self.slots.len() as u16
+    }
+
     /// The committed state of one relay.
     pub fn get(&self, index: u16) -> Option<RelayState> {
         let slot = self.slots.get(usize::from(index))?;
@@ -63,7 +68,7 @@ impl RelayCache {
 
     /// All committed states; unknown relays are missing.
     pub fn all(&self) -> RelayStates {
-        (0..self.slots.len() as u16).filter_map(|i| self.get(i)).collect()
+        (0..self.relay_count()).filter_map(|i| self.get(i)).collect()
     }
 
     /// What the relay has, or will have once the writes under way are committed.

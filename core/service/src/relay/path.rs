@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_crypto::random_bytes;
-use hexa_model::audit::{AuditEntry, RelaySet, RelaySets, RelayStates};
+use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome};
 use hexa_model::{Actor, CommandId, DeviceUid, ErrorCode, Outcome, RejectReason, RelayAction, RelayState, Source};
 use hexa_store::{Committed, HotWrite, StoreError};
@@ -17,8 +17,9 @@ use tokio::task::JoinHandle;
 use crate::Services;
 use crate::device::live::{LastAction, Live};
 use crate::error::{Error, Result};
-use crate::relay::cache::{Change, RelayCache};
-use crate::relay::pending::{AckOf, Ended, NewCommand, OpenCommand, TimedOut};
+use crate::relay::cache::Change;
+use crate::relay::machine::{AckTaken, Cause, Machine, Write};
+use crate::relay::pending::{Ended, NewCommand, Waiter};
 use hexa_model::event::Event;
 
 /// How a write ended.
@@ -137,7 +138,8 @@ async fn send(
     let now = services.clock.now();
     let id = CommandId::at(now, random_bytes());
     let Some(session) = live.session() else {
-        let entry = primary_row(services, live, id, command, Outcome::Offline, ending.took());
+        let asked = (command.source, command.actor, command.action);
+        let entry = primary_row(services, live, id, asked, Outcome::Offline, ending.took());
         services.audit.write(live.key, entry).await;
         let error = Error::new(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent");
         return Err(error.detail("command_id", id.to_string()));
@@ -163,9 +165,8 @@ async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: o
     let timed_out = live.pending.lock().time_out(id);
     let Some(command) = timed_out else { return reply.await.unwrap_or_else(gone) };
     let took = services.clock.monotonic().saturating_sub(command.accepted);
-    let row =
-        Command { source: command.source, actor: command.actor, device: live.uid.clone(), action: command.action };
-    services.audit.write(live.key, primary_row(services, live, id, &row, Outcome::Timeout, took)).await;
+    let asked = (command.source, command.actor, command.action);
+    services.audit.write(live.key, primary_row(services, live, id, asked, Outcome::Timeout, took)).await;
     let ms = services.config.relay.timeout.as_millis();
     Ended::Failed(Error::new(
         ErrorCode::DeviceTimeout,
@@ -175,30 +176,22 @@ async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: o
 
 /// Steps 5 to 7, after the commit: cache and bus under one lock, so that nobody hears versions go down.
 pub(crate) fn publish(services: &Services, live: &Live, sets: &RelaySets, committed: bool) {
-    let mut cache = live.cache.lock();
-    if !committed {
-        cache.forget_projected(sets);
-    }
-    while let Some(Change { source, command, relays, at }) = cache.next_change() {
-        if relays.is_empty() {
-            continue;
-        }
+    live.settle(sets, committed, |Change { source, command, relays, at }| {
         live.more.lock().last_action = Some(LastAction { source, command, relays: relays.clone(), at });
         services.bus.publish(&Event::RelayChanged { device: live.event_device(), relays, source, command, at });
-    }
+    });
 }
 
-/// Steps 4 and 8: hands states and audit row to the writer as one transaction. `cache` is the device's, locked by the
-/// caller, so that writes reach the disk in the order of their projection; `then` runs after the commit.
+/// Steps 4 and 8: hands states and audit row to the writer as one transaction. Called by the machine while the
+/// device's states are locked, so that writes reach the disk in the order of their projection; `then` runs after the
+/// commit.
 pub(crate) fn persist(
     services: &Services,
     live: &Arc<Live>,
-    cache: &mut RelayCache,
     (sets, audit): (RelaySets, AuditEntry),
     (source, command): (Source, Option<CommandId>),
     then: impl FnOnce(CommitResult) + Send + 'static,
 ) {
-    cache.project(&sets);
     let device = Arc::clone(live);
     let complete = move |commit: CommitResult| {
         hexa_model::crash_point!("cmd.after_commit", if command.is_some() && commit.is_ok());
@@ -216,127 +209,83 @@ pub(crate) fn persist(
     services.store.writer().submit(write, Box::new(complete));
 }
 
-/// What became of an acknowledgement.
-#[derive(Debug, PartialEq, Eq)]
-pub enum AckTaken {
-    /// It ended an open command.
-    Open,
-    /// It came after the timeout: state and a follow-up row were written.
-    Late,
-    /// It was the second one.
-    Duplicate,
-    /// Not one of this device's commands.
-    Unknown(String),
-}
-
 /// The device's answer to a command: hands state and audit row to the writer in the order in which the device spoke,
 /// and lets the commit wake the waiting path.
-pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: Ack) -> AckTaken {
+pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) -> AckTaken {
     hexa_model::crash_point!("cmd.after_ack_read");
-    let of = live.pending.lock().acknowledged(&ack.token);
-    match of {
-        AckOf::Open(command) => {
-            answered(services, live, *command, &ack);
-            AckTaken::Open
-        }
-        AckOf::Late(timed_out) => {
-            services.metrics.late_acks.inc();
-            late(services, live, &timed_out, &ack).await;
-            AckTaken::Late
-        }
-        AckOf::Duplicate => {
-            services.metrics.duplicate_acks.inc();
-            AckTaken::Duplicate
-        }
-        AckOf::Unknown => AckTaken::Unknown(ack.token),
+    let mut late = None;
+    let taken = live.acknowledge(ack, |write| late = write_answer(services, live, write, ack));
+    match taken {
+        AckTaken::Late => services.metrics.late_acks.inc(),
+        AckTaken::Duplicate => services.metrics.duplicate_acks.inc(),
+        AckTaken::Open | AckTaken::Unknown => {}
     }
+    if let Some(late) = late {
+        late.stored(services, live).await;
+    }
+    taken
 }
 
-/// For an open command that the device, by ack or by report, has answered.
-pub(crate) fn answered(services: &Services, live: &Arc<Live>, command: OpenCommand, ack: &Ack) {
-    let took = services.clock.monotonic().saturating_sub(command.accepted);
-    let (id, source) = (command.id, command.source);
-    let row = Command { source, actor: command.actor, device: live.uid.clone(), action: command.action };
-    let mut cache = live.cache.lock();
-    let (outcome, sets) = judge(&cache, live.relay_count, command.action, ack);
-    let reason = match &ack.outcome {
-        AckOutcome::Rejected { reason, detail } => Some((*reason, detail.clone())),
-        AckOutcome::Executed | AckOutcome::Noop => None,
-    };
-    let mut audit = primary_row(services, live, id, &row, outcome, took);
-    if let Some((reason, detail)) = &reason {
-        audit = audit.details(&json!({ "reason": reason.as_str(), "detail": detail }));
-    }
-    let Some(waiter) = command.into_waiter() else { return };
-    let kept = sets.clone();
-    persist(services, live, &mut cache, (sets, audit), (source, Some(id)), move |commit| {
-        let _ = waiter.send(Ended::Answered { outcome, reason, sets: kept, commit });
-    });
-}
-
-/// A late ack (I8): the state and one follow-up row; no success is counted, the caller had its 504.
-async fn late(services: &Services, live: &Arc<Live>, command: &TimedOut, ack: &Ack) {
-    let took = services.clock.monotonic().saturating_sub(command.accepted);
-    let (sets, pending) = {
-        let mut cache = live.cache.lock();
-        let (outcome, sets) = judge(&cache, live.relay_count, command.action, ack);
-        let row =
-            Command { source: Source::Device, actor: command.actor, device: live.uid.clone(), action: command.action };
-        let mut audit = primary_row(services, live, command.id, &row, Outcome::LateAck, took);
-        audit.follow_up = true;
-        audit = audit.details(&json!({ "answer": outcome.as_str() }));
-        let (tx, rx) = oneshot::channel();
-        let by = (Source::Device, Some(command.id));
-        persist(services, live, &mut cache, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
-        (sets, rx)
-    };
-    let commit = pending.await.unwrap_or_else(|_| Err(StoreError::closed()));
-    if let Err(error) = &commit {
-        tracing::error!(device.uid = %live.uid, command.id = %command.id, %error, "late ack not stored");
-    }
-    publish(services, live, &sets, commit.is_ok());
-}
-
-/// What an answer amounts to, and which states are to be stored: those that were asked for, and any other that the
-/// device says and that differs from what is known. A `noop` stores only what differs.
-fn judge(cache: &RelayCache, relay_count: u16, action: RelayAction, ack: &Ack) -> (Outcome, RelaySets) {
-    let wanted = |index: u16| action.index().is_none_or(|i| i == index);
-    let reported = |index: u16| ack.relays.iter().rev().find(|r| r.index == index).map(|r| r.on);
-    let refused = matches!(ack.outcome, AckOutcome::Rejected { .. });
-    let silent = ack.relays.is_empty();
-    let mut mismatch = false;
-    let mut sets = RelaySets::new();
-    for index in 0..relay_count {
-        let on = match reported(index) {
-            Some(on) => on,
-            None if refused || !wanted(index) => continue,
-            // A set_all whose ack lists only some relays confirms only those (I13).
-            None if !silent && action.index().is_none() => {
-                mismatch = true;
-                continue;
+/// Writes what the machine made of an answer. For an open command, the commit wakes its path; a late one is given back
+/// for the caller to wait for.
+pub(crate) fn write_answer(services: &Services, live: &Arc<Live>, write: Write<Waiter>, ack: &Ack) -> Option<Late> {
+    let by = write.by();
+    let Write { cause, outcome, sets } = write;
+    match cause {
+        Cause::Answer(command) => {
+            let took = services.clock.monotonic().saturating_sub(command.accepted);
+            let asked = (command.source, command.actor, command.action);
+            let mut audit = primary_row(services, live, command.id, asked, outcome, took);
+            let reason = match &ack.outcome {
+                AckOutcome::Rejected { reason, detail } => Some((*reason, detail.clone())),
+                AckOutcome::Executed | AckOutcome::Noop => None,
+            };
+            if let Some((reason, detail)) = &reason {
+                audit = audit.details(&json!({ "reason": reason.as_str(), "detail": detail }));
             }
-            None => action.on(),
-        };
-        mismatch |= wanted(index) && on != action.on();
-        let known = cache.projected(index) == Some(on);
-        if !known || (wanted(index) && ack.outcome == AckOutcome::Executed) {
-            sets.push(RelaySet { index, on });
+            let kept = sets.clone();
+            persist(services, live, (sets, audit), by, move |commit| {
+                command.end(Ended::Answered { outcome, reason, sets: kept, commit });
+            });
+            None
         }
+        // The state and one follow-up row (I8); no success is counted, the caller had its 504.
+        Cause::Late(command) => {
+            let took = services.clock.monotonic().saturating_sub(command.accepted);
+            let asked = (Source::Device, command.actor, command.action);
+            let mut audit = primary_row(services, live, command.id, asked, Outcome::LateAck, took);
+            audit.follow_up = true;
+            audit = audit.details(&json!({ "answer": outcome.as_str() }));
+            let (tx, commit) = oneshot::channel();
+            persist(services, live, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
+            Some(Late { command: command.id, sets, commit })
+        }
+        Cause::Report(_) => None,
     }
-    let outcome = match ack.outcome {
-        AckOutcome::Rejected { .. } => Outcome::Rejected,
-        _ if mismatch => Outcome::Mismatch,
-        AckOutcome::Executed => Outcome::Executed,
-        AckOutcome::Noop => Outcome::Noop,
-    };
-    (outcome, sets)
+}
+
+/// A late ack on its way to the disk.
+pub(crate) struct Late {
+    command: CommandId,
+    sets: RelaySets,
+    commit: oneshot::Receiver<CommitResult>,
+}
+
+impl Late {
+    async fn stored(self, services: &Services, live: &Live) {
+        let commit = self.commit.await.unwrap_or_else(|_| Err(StoreError::closed()));
+        if let Err(error) = &commit {
+            tracing::error!(device.uid = %live.uid, command.id = %self.command, %error, "late ack not stored");
+        }
+        publish(services, live, &self.sets, commit.is_ok());
+    }
 }
 
 fn primary_row(
     services: &Services,
     live: &Live,
     id: CommandId,
-    command: &Command,
+    (source, actor, action): (Source, Actor, RelayAction),
     outcome: Outcome,
     took: Duration,
 ) -> AuditEntry {
@@ -344,10 +293,10 @@ fn primary_row(
         device: Some(live.key),
         command: Some(id),
         outcome,
-        relay: command.action.index(),
-        state: Some(command.action.on()),
+        relay: action.index(),
+        state: Some(action.on()),
         latency_ms: Some(took.as_millis().min(u128::from(u32::MAX)) as u32),
-        ..AuditEntry::event(services.clock.now(), command.actor, command.source, command.action.name())
+        ..AuditEntry::event(services.clock.now(), actor, source, action.name())
     }
 }
 

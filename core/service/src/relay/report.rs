@@ -4,56 +4,43 @@
 
 use std::sync::Arc;
 
-use hexa_model::audit::{AuditEntry, RelaySet, RelaySets, RelayStates};
+use hexa_model::audit::{AuditEntry, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome, StateReport};
 use hexa_model::event::Event;
-use hexa_model::{Actor, Outcome, RelayAction, Source};
+use hexa_model::{Actor, Outcome, Source};
 use hexa_store::StoreError;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::Services;
 use crate::device::live::Live;
+use crate::relay::machine::{Cause, Machine};
 use crate::relay::path;
 use crate::relay::pending::TimedOut;
 
 /// Takes one report.
 pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &StateReport) {
-    let shows = |action: RelayAction| shows(report, live.relay_count, action);
-    // Open commands whose target the report shows are answered by it, each with its own state and audit row.
-    let answered = live.pending.lock().shown(shows);
-    for command in answered {
-        let ack = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
-        path::answered(services, live, command, &ack);
-    }
-    // Timed-out ones are healed: one follow-up row each, the newest carries the change.
-    let mut healed = live.pending.lock().healed(shows);
-    let newest = healed.pop();
-    let (sets, pending) = {
-        let mut cache = live.cache.lock();
-        let mut sets = RelaySets::new();
-        for relay in &report.relays {
-            if cache.projected(relay.index) != Some(relay.on) {
-                sets.retain(|s| s.index != relay.index);
-                sets.push(RelaySet { index: relay.index, on: relay.on });
-            }
+    let shown = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
+    let mut waiting = None;
+    let taken = live.reconcile(report, |write| match &write.cause {
+        Cause::Report(healed) => {
+            let audit = cause_row(services, live, report, healed.as_ref());
+            let (tx, commit) = oneshot::channel();
+            let (by, sets) = (write.by(), write.sets);
+            path::persist(services, live, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
+            waiting = Some((sets, commit));
         }
-        if sets.is_empty() && newest.is_none() {
-            drop(cache);
-            services.metrics.reports.with_label_values(&["unchanged"]).inc();
-            show_unchanged(services, live);
-            return;
-        }
-        let audit = cause_row(services, live, report, newest.as_ref());
-        let (tx, rx) = oneshot::channel();
-        let by = (Source::Device, newest.as_ref().map(|t| t.id));
-        path::persist(services, live, &mut cache, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
-        (sets, rx)
-    };
-    for older in &healed {
+        // Open commands whose target the report shows are answered by it, each with its own state and audit row.
+        Cause::Answer(_) | Cause::Late(_) => drop(path::write_answer(services, live, write, &shown)),
+    });
+    for older in &taken.older {
         services.audit.note(live.key, cause_row(services, live, report, Some(older)));
     }
-    let commit = pending.await.unwrap_or_else(|_| Err(StoreError::closed()));
+    let Some((sets, commit)) = waiting else {
+        services.metrics.reports.with_label_values(&["unchanged"]).inc();
+        return show_unchanged(services, live);
+    };
+    let commit = commit.await.unwrap_or_else(|_| Err(StoreError::closed()));
     match &commit {
         Ok(_) => services.metrics.reports.with_label_values(&["changed"]).inc(),
         Err(error) => {
@@ -64,15 +51,6 @@ pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &Stat
     path::publish(services, live, &sets, commit.is_ok());
     if sets.is_empty() {
         show_unchanged(services, live);
-    }
-}
-
-/// Whether the report says that this action's target is reached.
-fn shows(report: &StateReport, relay_count: u16, action: RelayAction) -> bool {
-    let is = |index: u16| report.relays.iter().rev().find(|r| r.index == index).is_some_and(|r| r.on == action.on());
-    match action.index() {
-        Some(index) => is(index),
-        None => relay_count > 0 && (0..relay_count).all(is),
     }
 }
 

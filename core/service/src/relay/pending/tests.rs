@@ -1,4 +1,9 @@
+use std::time::Duration;
+
+use hexa_model::{Actor, CommandId, RelayAction, Source, TimeMs};
+
 use super::*;
+use crate::relay::machine::{AckOf, MAX_RECENT};
 
 fn id(n: u8) -> CommandId {
     CommandId::at(TimeMs(1_000 + i64::from(n)), [n; 10])
@@ -87,6 +92,6 @@ fn memory_of_ended_commands_is_bounded() {
         pending.written(id(n), Token::CommandId);
         assert!(matches!(pending.acknowledged(&id(n).to_string()), AckOf::Open(_)));
     }
-    assert_eq!(pending.recent.len(), MAX_RECENT);
+    assert_eq!(pending.recent_count(), MAX_RECENT);
     assert!(matches!(pending.acknowledged(&id(0).to_string()), AckOf::Unknown));
 }

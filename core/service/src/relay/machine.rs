@@ -1,0 +1,185 @@
+//! What a device's words and its callers' wishes do to its commands and relay states, free of input and output.
+//!
+//! No clock, no runtime, no store and no lock is in here: time comes in with the command, events come in as calls, and
+//! what is to happen outside comes out as values: a [`Write`] to hand to the disk, a [`Change`] to publish, a waiter
+//! to complete. Production, the property tests, the interleaving tests and the seeded simulation run this same code.
+//!
+//! The state has two halves, [`Commands`] and [`RelayCache`]. [`Machine`] is a trait over where they lie, because
+//! production has one lock for each (in [`Live`](crate::device::live::Live)) so that a snapshot for a client does not wait for a burst of
+//! commands. Every step says which half it takes and never holds both; [`Unlocked`] is the form without locks.
+//!
+//! One command: [`Commands::accept`] → [`Commands::queued`] → [`Commands::written`] → [`Machine::acknowledge`] (or
+//! [`Machine::reconcile`], [`Commands::time_out`], [`Commands::cancel`]) → the caller's transaction →
+//! [`RelayCache::arrived`] → [`Machine::settle`].
+
+mod commands;
+mod judge;
+
+use std::cell::RefCell;
+use std::ops::DerefMut;
+
+use hexa_model::audit::RelaySets;
+use hexa_model::driver::{Ack, AckOutcome, StateReport};
+use hexa_model::{CommandId, Outcome, RelayAction, RelayState, Source};
+
+pub use self::commands::{
+    AckOf, Commands, MAX_OPEN, MAX_RECENT, NewCommand, OpenCommand, QueuedCommand, TimedOut, Token,
+};
+use crate::relay::cache::{Change, RelayCache};
+
+/// One transaction that is to be written: these states and the audit row of their cause.
+#[derive(Debug)]
+pub struct Write<W> {
+    /// Why.
+    pub cause: Cause<W>,
+    /// What the device's words amount to; `done` for a report.
+    pub outcome: Outcome,
+    /// The states; may be empty, the audit row is due all the same.
+    pub sets: RelaySets,
+}
+
+/// Why something is written.
+#[derive(Debug)]
+pub enum Cause<W> {
+    /// An open command was answered: its primary row is due, and its waiter once the write has ended.
+    Answer(OpenCommand<W>),
+    /// A timed-out command was answered after all: its follow-up row is due.
+    Late(TimedOut),
+    /// The device reported something new, or what the newest timed-out command had asked for.
+    Report(Option<TimedOut>),
+}
+
+impl<W> Write<W> {
+    /// The door and the command of the change that this write makes.
+    pub fn by(&self) -> (Source, Option<CommandId>) {
+        match &self.cause {
+            Cause::Answer(command) => (command.source, Some(command.id)),
+            Cause::Late(command) => (Source::Device, Some(command.id)),
+            Cause::Report(healed) => (Source::Device, healed.as_ref().map(|h| h.id)),
+        }
+    }
+}
+
+/// What became of an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckTaken {
+    /// It ended an open command.
+    Open,
+    /// It came after the timeout: state and a follow-up row are written.
+    Late,
+    /// It was the second one.
+    Duplicate,
+    /// Not one of this device's commands.
+    Unknown,
+}
+
+/// What became of a report.
+#[derive(Debug)]
+pub struct Reconciled {
+    /// Whether a write of the report's own was given out.
+    pub written: bool,
+    /// Older timed-out commands that it healed too: one follow-up row each.
+    pub older: Vec<TimedOut>,
+}
+
+/// The commands and relay states of one device, wherever their two halves lie.
+pub trait Machine<W> {
+    /// How many relays the device has.
+    fn relay_count(&self) -> u16;
+    /// Takes the half with the open commands, for as long as the guard lives.
+    fn commands(&self) -> impl DerefMut<Target = Commands<W>>;
+    /// Takes the half with the relay states, likewise.
+    fn states(&self) -> impl DerefMut<Target = RelayCache>;
+
+    /// The device answers. `persist` gets the transaction that this asks for, if any, while the states are taken: the
+    /// disk sees writes in the order of their projection.
+    fn acknowledge(&self, ack: &Ack, persist: impl FnOnce(Write<W>)) -> AckTaken {
+        // A statement of its own, so that the commands are free again before the states are taken.
+        let of = self.commands().acknowledged(&ack.token);
+        match of {
+            AckOf::Open(command) => {
+                self.judged(command.action, ack, Cause::Answer(command), persist);
+                AckTaken::Open
+            }
+            AckOf::Late(command) => {
+                self.judged(command.action, ack, Cause::Late(command), persist);
+                AckTaken::Late
+            }
+            AckOf::Duplicate => AckTaken::Duplicate,
+            AckOf::Unknown => AckTaken::Unknown,
+        }
+    }
+
+    /// The device reports. `persist` gets one transaction for each open command whose target the report shows, and one
+    /// for whatever else is new; each while the states are taken.
+    fn reconcile(&self, report: &StateReport, mut persist: impl FnMut(Write<W>)) -> Reconciled {
+        let relay_count = self.relay_count();
+        let shows = |action| judge::shows(report, relay_count, action);
+        let answered = self.commands().shown(shows);
+        for command in answered {
+            let ack = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
+            self.judged(command.action, &ack, Cause::Answer(command), &mut persist);
+        }
+        // Timed-out ones are healed: one follow-up row each, the newest carries the change.
+        let mut older = self.commands().healed(shows);
+        let newest = older.pop();
+        let mut states = self.states();
+        let sets = judge::differs(&states, report);
+        let written = !sets.is_empty() || newest.is_some();
+        if written {
+            states.project(&sets);
+            persist(Write { cause: Cause::Report(newest), outcome: Outcome::Done, sets });
+        }
+        Reconciled { written, older }
+    }
+
+    /// A write has ended, and whoever waited for it is awake: `publish` gets every committed change of the device that
+    /// was not published yet, in the order of the commits, while the states are taken, so that nobody hears versions
+    /// go down.
+    fn settle(&self, sets: &RelaySets, committed: bool, mut publish: impl FnMut(Change)) {
+        let mut states = self.states();
+        if !committed {
+            states.forget_projected(sets);
+        }
+        while let Some(change) = states.next_change() {
+            if !change.relays.is_empty() {
+                publish(change);
+            }
+        }
+    }
+
+    /// One answer: judged, projected and given out under one taking of the states.
+    #[doc(hidden)]
+    fn judged(&self, action: RelayAction, ack: &Ack, cause: Cause<W>, persist: impl FnOnce(Write<W>)) {
+        let mut states = self.states();
+        let (outcome, sets) = judge::judge(&states, action, ack);
+        states.project(&sets);
+        persist(Write { cause, outcome, sets });
+    }
+}
+
+/// Both halves without locks, for a single thread.
+#[derive(Debug)]
+pub struct Unlocked<W> {
+    commands: RefCell<Commands<W>>,
+    states: RefCell<RelayCache>,
+}
+
+impl<W> Unlocked<W> {
+    /// Nothing is open; relays without a stored row are unknown.
+    pub fn new(relay_count: u16, stored: &[RelayState]) -> Self {
+        Self { commands: RefCell::default(), states: RefCell::new(RelayCache::new(relay_count, stored)) }
+    }
+}
+
+impl<W> Machine<W> for Unlocked<W> {
+    fn relay_count(&self) -> u16 {
+        self.states.borrow().relay_count()
+    }
+    fn commands(&self) -> impl DerefMut<Target = Commands<W>> {
+        self.commands.borrow_mut()
+    }
+    fn states(&self) -> impl DerefMut<Target = RelayCache> {
+        self.states.borrow_mut()
+    }
+}

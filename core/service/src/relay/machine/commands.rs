@@ -1,0 +1,267 @@
+//! One half of the machine: open commands of one device, and the ones that ended a moment ago.
+//!
+//! They belong to the device, not to its connection: an acknowledgement that arrives on a newer socket still counts
+//! (I15), and one from another device never does (I7), because nobody else's token is looked up here.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hexa_model::{Actor, CommandId, RelayAction, Source, TimeMs, UserKey};
+
+/// Open commands per device; the next one is refused with `device_busy`.
+pub const MAX_OPEN: usize = 32;
+/// Ended commands that are remembered, to know a late or a second ack from a foreign one.
+pub const MAX_RECENT: usize = 32;
+
+/// How the acknowledgement of a written command is recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// By the command's own id.
+    CommandId,
+    /// By a text of the driver's.
+    Text(String),
+    /// By a report that shows the target.
+    StateReport,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Queued,
+    Written(Token),
+}
+
+/// A command that has been accepted and has not ended. `W` is whatever learns of its end.
+#[derive(Debug)]
+pub struct OpenCommand<W> {
+    /// Its id.
+    pub id: CommandId,
+    /// What is asked.
+    pub action: RelayAction,
+    /// Through which door.
+    pub source: Source,
+    /// In whose name.
+    pub actor: Actor,
+    /// The owner when it was authorized; it is not sent once that changed (I9).
+    pub owner: Option<UserKey>,
+    /// Monotonic time of acceptance.
+    pub accepted: Duration,
+    /// After this the device must refuse it.
+    pub expires_at: TimeMs,
+    /// Learns of its end, once.
+    pub waiter: W,
+    stage: Stage,
+}
+
+/// What to encode next.
+#[derive(Clone, Debug)]
+pub struct QueuedCommand {
+    /// Its id.
+    pub id: CommandId,
+    /// What is asked.
+    pub action: RelayAction,
+    /// The owner when it was authorized.
+    pub owner: Option<UserKey>,
+    /// After this the device must refuse it.
+    pub expires_at: TimeMs,
+}
+
+/// A command that ended without the device's answer, for one follow-up.
+#[derive(Clone, Debug)]
+pub struct TimedOut {
+    /// Its id.
+    pub id: CommandId,
+    /// What was asked.
+    pub action: RelayAction,
+    /// In whose name.
+    pub actor: Actor,
+    /// Monotonic time of acceptance.
+    pub accepted: Duration,
+}
+
+#[derive(Debug)]
+struct Recent {
+    id: CommandId,
+    action: RelayAction,
+    token: Token,
+    /// None once it was answered or followed up.
+    open_end: Option<TimedOut>,
+}
+
+/// Whose acknowledgement a token is.
+#[derive(Debug)]
+pub enum AckOf<W> {
+    /// An open command's: it is ended by the caller.
+    Open(OpenCommand<W>),
+    /// A timed-out one's, the first time.
+    Late(TimedOut),
+    /// One that was answered before.
+    Duplicate,
+    /// Nobody's here.
+    Unknown,
+}
+
+/// The commands of one device.
+#[derive(Debug)]
+pub struct Commands<W> {
+    open: Vec<OpenCommand<W>>,
+    recent: VecDeque<Recent>,
+}
+
+impl<W> Default for Commands<W> {
+    fn default() -> Self {
+        Self { open: Vec::new(), recent: VecDeque::new() }
+    }
+}
+
+impl<W> Commands<W> {
+    /// How many are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+    /// Whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+    /// The action of a command that is open here, or was a moment ago and whose commit may still be under way.
+    pub fn action_of(&self, id: CommandId) -> Option<RelayAction> {
+        let open = self.open.iter().find(|c| c.id == id).map(|c| c.action);
+        open.or_else(|| self.recent.iter().find(|r| r.id == id).map(|r| r.action))
+    }
+
+    /// How many ended ones are remembered.
+    pub fn recent_count(&self) -> usize {
+        self.recent.len()
+    }
+
+    /// Accepts a command behind the others.
+    ///
+    /// # Errors
+    /// Gives the waiter back when the device has [`MAX_OPEN`] already.
+    pub fn accept(&mut self, command: NewCommand, waiter: W) -> Result<(), W> {
+        if self.open.len() >= MAX_OPEN {
+            return Err(waiter);
+        }
+        let NewCommand { id, action, source, actor, owner, accepted, expires_at } = command;
+        let stage = Stage::Queued;
+        self.open.push(OpenCommand { id, action, source, actor, owner, accepted, expires_at, waiter, stage });
+        Ok(())
+    }
+
+    /// What has not been written yet, in the order of acceptance (I6).
+    pub fn queued(&self) -> impl Iterator<Item = QueuedCommand> + '_ {
+        self.open.iter().filter(|c| c.stage == Stage::Queued).map(|c| QueuedCommand {
+            id: c.id,
+            action: c.action,
+            owner: c.owner,
+            expires_at: c.expires_at,
+        })
+    }
+
+    /// It was handed to the socket; false when it ended meanwhile and must not be sent.
+    pub fn written(&mut self, id: CommandId, token: Token) -> bool {
+        let found = self.open.iter_mut().find(|c| c.id == id);
+        found.map(|c| c.stage = Stage::Written(token)).is_some()
+    }
+
+    /// Removes an open command that never reached the device.
+    pub fn withdraw(&mut self, id: CommandId) -> Option<OpenCommand<W>> {
+        let at = self.open.iter().position(|c| c.id == id)?;
+        Some(self.open.remove(at))
+    }
+
+    /// The deadline passed. `Some` when it was still open; one that was written is remembered for a late ack.
+    pub fn time_out(&mut self, id: CommandId) -> Option<OpenCommand<W>> {
+        let command = self.withdraw(id)?;
+        if let Stage::Written(token) = &command.stage {
+            let open_end =
+                Some(TimedOut { id, action: command.action, actor: command.actor, accepted: command.accepted });
+            self.remember(Recent { id, action: command.action, token: token.clone(), open_end });
+        }
+        Some(command)
+    }
+
+    /// Finds the command of an acknowledgement and ends its being open.
+    pub fn acknowledged(&mut self, token: &str) -> AckOf<W> {
+        let id = CommandId::parse(token);
+        let fits = |candidate: CommandId, t: &Token| match t {
+            Token::CommandId | Token::StateReport => id == Some(candidate),
+            Token::Text(text) => text == token,
+        };
+        if let Some(at) = self.open.iter().position(|c| matches!(&c.stage, Stage::Written(t) if fits(c.id, t))) {
+            return AckOf::Open(self.answer(at));
+        }
+        match self.recent.iter_mut().rev().find(|r| fits(r.id, &r.token)) {
+            Some(recent) => recent.open_end.take().map_or(AckOf::Duplicate, AckOf::Late),
+            None => AckOf::Unknown,
+        }
+    }
+
+    /// Open, written commands whose target the predicate sees in a report: they are answered by it.
+    pub fn shown(&mut self, shows: impl Fn(RelayAction) -> bool) -> Vec<OpenCommand<W>> {
+        let mut ended = Vec::new();
+        while let Some(at) = self.open.iter().position(|c| matches!(c.stage, Stage::Written(_)) && shows(c.action)) {
+            ended.push(self.answer(at));
+        }
+        ended
+    }
+
+    /// Timed-out commands without a follow-up whose target the predicate sees in a report, oldest first.
+    pub fn healed(&mut self, shows: impl Fn(RelayAction) -> bool) -> Vec<TimedOut> {
+        self.recent.iter_mut().filter_map(|r| r.open_end.take_if(|t| shows(t.action))).collect()
+    }
+
+    /// Everything that is open and not yet written (the connection went), or all of it (released, deleted, stopping).
+    pub fn cancel(&mut self, written_too: bool) -> Vec<OpenCommand<W>> {
+        let all = std::mem::take(&mut self.open);
+        let (cancelled, kept) = all.into_iter().partition(|c| written_too || c.stage == Stage::Queued);
+        self.open = kept;
+        cancelled
+    }
+
+    /// Whether a command of this id has timed out and has had no follow-up yet.
+    pub fn awaits_follow_up(&self, id: CommandId) -> bool {
+        self.recent.iter().any(|r| r.id == id && r.open_end.is_some())
+    }
+
+    fn answer(&mut self, at: usize) -> OpenCommand<W> {
+        let command = self.open.remove(at);
+        if let Stage::Written(token) = &command.stage {
+            self.remember(Recent { id: command.id, action: command.action, token: token.clone(), open_end: None });
+        }
+        command
+    }
+
+    fn remember(&mut self, recent: Recent) {
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(recent);
+    }
+}
+
+/// A command on its way into [`Commands::accept`], with everything its end will need.
+#[derive(Clone, Debug)]
+pub struct NewCommand {
+    id: CommandId,
+    action: RelayAction,
+    source: Source,
+    actor: Actor,
+    owner: Option<UserKey>,
+    accepted: Duration,
+    expires_at: TimeMs,
+}
+
+impl NewCommand {
+    /// `accepted` is monotonic time; `owner` is the one that it was authorized for.
+    pub fn new(
+        id: CommandId,
+        action: RelayAction,
+        by: (Source, Actor),
+        owner: Option<UserKey>,
+        accepted: Duration,
+        expires_at: TimeMs,
+    ) -> Self {
+        let (source, actor) = by;
+        Self { id, action, source, actor, owner, accepted, expires_at }
+    }
+}

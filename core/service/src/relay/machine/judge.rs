@@ -1,0 +1,64 @@
+//! What a device's words amount to, given what is known of its relays.
+
+use hexa_model::audit::{RelaySet, RelaySets};
+use hexa_model::driver::{Ack, AckOutcome, StateReport};
+use hexa_model::{Outcome, RelayAction};
+
+use crate::relay::cache::RelayCache;
+
+/// What an answer amounts to, and which states are to be stored: those that were asked for, and any other that the
+/// device says and that differs from what is known. A `noop` stores only what differs.
+pub(super) fn judge(cache: &RelayCache, action: RelayAction, ack: &Ack) -> (Outcome, RelaySets) {
+    let wanted = |index: u16| action.index().is_none_or(|i| i == index);
+    let reported = |index: u16| ack.relays.iter().rev().find(|r| r.index == index).map(|r| r.on);
+    let refused = matches!(ack.outcome, AckOutcome::Rejected { .. });
+    let silent = ack.relays.is_empty();
+    let mut mismatch = false;
+    let mut sets = RelaySets::new();
+    for index in 0..cache.relay_count() {
+        let on = match reported(index) {
+            Some(on) => on,
+            None if refused || !wanted(index) => continue,
+            // A set_all whose ack lists only some relays confirms only those (I13).
+            None if !silent && action.index().is_none() => {
+                mismatch = true;
+                continue;
+            }
+            None => action.on(),
+        };
+        mismatch |= wanted(index) && on != action.on();
+        let known = cache.projected(index) == Some(on);
+        if !known || (wanted(index) && ack.outcome == AckOutcome::Executed) {
+            sets.push(RelaySet { index, on });
+        }
+    }
+    let outcome = match ack.outcome {
+        AckOutcome::Rejected { .. } => Outcome::Rejected,
+        _ if mismatch => Outcome::Mismatch,
+        AckOutcome::Executed => Outcome::Executed,
+        AckOutcome::Noop => Outcome::Noop,
+    };
+    (outcome, sets)
+}
+
+/// Whether the report says that this action's target is reached.
+pub(super) fn shows(report: &StateReport, relay_count: u16, action: RelayAction) -> bool {
+    let is = |index: u16| report.relays.iter().rev().find(|r| r.index == index).is_some_and(|r| r.on == action.on());
+    match action.index() {
+        Some(index) => is(index),
+        None => relay_count > 0 && (0..relay_count).all(is),
+    }
+}
+
+/// What of a report is to be stored: all that differs from what is known or on its way to the disk.
+pub(super) fn differs(cache: &RelayCache, report: &StateReport) -> RelaySets {
+    let mut sets = RelaySets::new();
+    for relay in &report.relays {
+        // Of a relay that is listed twice, the last word counts.
+        sets.retain(|s| s.index != relay.index);
+        if cache.projected(relay.index) != Some(relay.on) {
+            sets.push(RelaySet { index: relay.index, on: relay.on });
+        }
+    }
+    sets
+}
