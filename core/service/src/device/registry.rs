@@ -115,6 +115,8 @@ impl Registry {
         if let Some(former) = former {
             self.metrics.takeovers.inc();
             former.close(CloseReason::Replaced);
+            // What woke the former one and was not encoded by it is the new one's to send.
+            session.wake.notify_one();
         } else {
             self.metrics.device_sessions.inc();
             self.bus.publish(&Event::DeviceOnline { device: live.event_device(), at: now });

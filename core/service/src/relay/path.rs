@@ -7,7 +7,9 @@ use std::time::Duration;
 use hexa_crypto::random_bytes;
 use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome};
-use hexa_model::{Actor, CommandId, DeviceUid, ErrorCode, Outcome, RejectReason, RelayAction, RelayState, Source};
+use hexa_model::{
+    Actor, CommandId, DeviceUid, ErrorCode, Outcome, RejectReason, RelayAction, RelayState, Source, UserKey,
+};
 use hexa_store::{Committed, HotWrite, StoreError};
 use serde_json::json;
 use smallvec::SmallVec;
@@ -89,23 +91,33 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
         return Err(error);
     }
     // 1. Validate ownership and device status.
-    let live = validate(&services, &command).await.inspect_err(|e| ending.refused(e))?;
+    let (live, owner) = validate(&services, &command).await.inspect_err(|e| ending.refused(e))?;
     // 2. Send: the device's task encodes and writes it, with its command id.
-    let (id, reply) = send(&services, &live, &command, &ending).await.inspect_err(|e| ending.refused(e))?;
+    let (id, reply) = send(&services, (&live, owner), &command, &ending).await.inspect_err(|e| ending.refused(e))?;
     drop(accepted);
     // 3. Wait for the ack or the deadline. 4 + 8. The ack's transaction holds state and audit row; `wait` returns after
     // its commit, so nothing below can run for a state that is not on disk.
     let ended = wait(&services, &live, id, reply).await;
     // 5. Cache, 6. clients, 7. bridges: every committed change of the device, in the order of the commits.
-    if let Ended::Answered { sets, commit, .. } = &ended {
-        publish(&services, &live, sets, commit.is_ok());
+    match &ended {
+        Ended::Answered { sets, commit, .. } => publish(&services, &live, sets, commit.is_ok()),
+        // A timeout has its row already; every other end without an answer gets it here (I2).
+        Ended::Failed(error) if error.code != ErrorCode::DeviceTimeout => {
+            let asked = (command.source, command.actor, command.action);
+            let row = primary_row(&services, &live, id, asked, Outcome::Error, ending.took());
+            services.audit.write(live.key, row.details(&json!({ "reason": error.code.name() }))).await;
+        }
+        Ended::Failed(_) => {}
     }
     // 9. Metrics, and the answer.
     ending.answer(id, &live, &command, ended)
 }
 
-async fn validate(services: &Services, command: &Command) -> Result<Arc<Live>> {
+/// Gives the device and the owner that the command was authorized for, read before the check: whoever owns the device
+/// later does not send it (I9).
+async fn validate(services: &Services, command: &Command) -> Result<(Arc<Live>, Option<UserKey>)> {
     let live = services.registry.find(&command.device).await?.filter(|l| l.active()).ok_or_else(Error::no_device)?;
+    let owner = live.owner();
     if !services.may_control(command.actor, &live) {
         // Audited, but answered like a device that is not there (AZ-2).
         let entry = AuditEntry {
@@ -126,34 +138,48 @@ async fn validate(services: &Services, command: &Command) -> Result<Arc<Live>> {
         let most = live.relay_count - 1;
         return Err(Error::validation("index", format!("this device's relays are 0 to {most}; {index} is not one")));
     }
-    Ok(live)
+    Ok((live, owner))
 }
 
 async fn send(
     services: &Services,
-    live: &Arc<Live>,
+    (live, owner): (&Arc<Live>, Option<UserKey>),
     command: &Command,
     ending: &Ending<'_>,
 ) -> Result<(CommandId, oneshot::Receiver<Ended>)> {
     let now = services.clock.now();
     let id = CommandId::at(now, random_bytes());
-    let Some(session) = live.session() else {
-        let asked = (command.source, command.actor, command.action);
-        let entry = primary_row(services, live, id, asked, Outcome::Offline, ending.took());
-        services.audit.write(live.key, entry).await;
-        let error = Error::new(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent");
-        return Err(error.detail("command_id", id.to_string()));
-    };
     let by = (command.source, command.actor);
     let expires_at = now.plus(services.config.relay.timeout);
-    let new = NewCommand::new(id, command.action, by, live.owner(), ending.accepted, expires_at);
-    let Some(reply) = live.pending.lock().submit(new) else {
-        return Err(
-            Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end").retry_after(1)
-        );
-    };
+    let new = NewCommand::new(id, command.action, by, owner, ending.accepted, expires_at);
+    match enqueue(live, new) {
+        Ok(Some(reply)) => Ok((id, reply)),
+        Ok(None) => {
+            Err(Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end")
+                .retry_after(1))
+        }
+        Err(Offline) => {
+            let asked = (command.source, command.actor, command.action);
+            let entry = primary_row(services, live, id, asked, Outcome::Offline, ending.took());
+            services.audit.write(live.key, entry).await;
+            let error = Error::new(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent");
+            Err(error.detail("command_id", id.to_string()))
+        }
+    }
+}
+
+/// No session is connected.
+struct Offline;
+
+/// Gives the command its place and wakes the current session's task, under the session's lock: a disconnect comes
+/// before (and it is offline) or after (and it is cancelled), and a takeover finds it queued or is woken for it.
+/// `None` when too many are open.
+fn enqueue(live: &Live, new: NewCommand) -> std::result::Result<Option<oneshot::Receiver<Ended>>, Offline> {
+    let current = live.session.lock();
+    let session = current.as_ref().ok_or(Offline)?;
+    let reply = live.pending.lock().submit(new);
     session.wake.notify_one();
-    Ok((id, reply))
+    Ok(reply)
 }
 
 async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: oneshot::Receiver<Ended>) -> Ended {

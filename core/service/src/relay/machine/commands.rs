@@ -157,21 +157,23 @@ impl<W> Commands<W> {
         })
     }
 
-    /// It was handed to the socket; false when it ended meanwhile and must not be sent.
+    /// It is about to be handed to the socket; false when it must not be: it ended meanwhile, or another session of the
+    /// device was faster (during a takeover both may have seen it queued), and nothing is ever sent twice.
     pub fn written(&mut self, id: CommandId, token: Token) -> bool {
-        let found = self.open.iter_mut().find(|c| c.id == id);
+        let found = self.open.iter_mut().find(|c| c.id == id && c.stage == Stage::Queued);
         found.map(|c| c.stage = Stage::Written(token)).is_some()
     }
 
-    /// Removes an open command that never reached the device.
+    /// Removes an open command that was not written: it cannot be sent. None when it ended, or is on its way.
     pub fn withdraw(&mut self, id: CommandId) -> Option<OpenCommand<W>> {
-        let at = self.open.iter().position(|c| c.id == id)?;
+        let at = self.open.iter().position(|c| c.id == id && c.stage == Stage::Queued)?;
         Some(self.open.remove(at))
     }
 
     /// The deadline passed. `Some` when it was still open; one that was written is remembered for a late ack.
     pub fn time_out(&mut self, id: CommandId) -> Option<OpenCommand<W>> {
-        let command = self.withdraw(id)?;
+        let at = self.open.iter().position(|c| c.id == id)?;
+        let command = self.open.remove(at);
         if let Stage::Written(token) = &command.stage {
             let open_end =
                 Some(TimedOut { id, action: command.action, actor: command.actor, accepted: command.accepted });
