@@ -38,8 +38,10 @@ impl Store {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
+        let mut until_writer = None;
         let (db, backend): (Db, Box<dyn Backend>) = if let Some(url) = &config.database_url {
-            let postgres::Opened { pool, options, fence } = postgres::open(&config, url).await?;
+            let postgres::Opened { pool, options, fence, first } = postgres::open(&config, url).await?;
+            until_writer = Some(first);
             let backend = PostgresBackend::new(options, fence, config.node.clone()).map_err(io(&config.data_dir))?;
             (Db::Postgres(pool), Box::new(backend))
         } else {
@@ -65,11 +67,18 @@ impl Store {
         store.settle().await?;
         let thread_config =
             ThreadConfig { linger: store.inner.config.linger, note_flush: store.inner.config.note_flush };
+        let (ready, started) = tokio::sync::oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("hexa-writer".into())
-            .spawn(move || crate::writer::run(end, backend, gate, thread_config))
+            .spawn(move || {
+                crate::writer::run(end, backend, gate, thread_config, || {
+                    let _ = ready.send(());
+                })
+            })
             .map_err(io(&store.inner.config.data_dir))?;
         *store.inner.thread.lock() = Some(thread);
+        let _ = started.await;
+        drop(until_writer);
         Ok(store)
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
+use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool, Row};
 
 use crate::Durability;
 use crate::StoreConfig;
@@ -21,12 +21,17 @@ const POOL: u32 = 8;
 /// How long a start waits for a database that is starting too.
 const START: Duration = Duration::from_secs(10);
 
+/// How long a start waits for the session of a former process to end.
+const LINGERING: Duration = Duration::from_secs(2);
+
 /// An open PostgreSQL.
 pub(super) struct Opened {
     pub(super) pool: PgPool,
     /// For the writer's own connection.
     pub(super) options: PgConnectOptions,
     pub(super) fence: Fence,
+    /// Holds the fence until the writer has taken it over.
+    pub(super) first: PgConnection,
 }
 
 /// Opens it and brings the schema up to date.
@@ -35,22 +40,28 @@ pub(super) async fn open(config: &StoreConfig, url: &SecretString) -> Result<Ope
     let options = options(url, config.durability, &fence)?;
     let place = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
     let mut first = connect(&options).await?;
-    fence.take(&mut first).await.map_err(|refused| match refused {
-        Refused::Held(holder) => OpenError::InUse { place: place.clone(), holder },
-        Refused::Store(error) => error.into(),
-    })?;
+    let started = Instant::now();
+    loop {
+        match fence.take(&mut first).await {
+            Ok(()) => break,
+            Err(Refused::Store(error)) => return Err(error.into()),
+            // A process that was killed a moment ago may not be noticed to be gone yet.
+            Err(Refused::Held(holder)) if started.elapsed() >= LINGERING => {
+                return Err(OpenError::InUse { place, holder });
+            }
+            Err(Refused::Held(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
     // A migration may take as long as it takes.
     sqlx::query("set statement_timeout = 0").execute(&mut first).await.map_err(StoreError::from)?;
     MIGRATIONS.run(&mut first).await.map_err(|e| super::migration_error(&PathBuf::from(&place), &MIGRATIONS, e))?;
-    // The writer takes the fence over with its own connection.
-    first.close().await.map_err(StoreError::from)?;
     let pool = PgPoolOptions::new()
         .max_connections(POOL)
         .acquire_timeout(Duration::from_secs(2))
         .connect_with(options.clone())
         .await
         .map_err(StoreError::from)?;
-    Ok(Opened { pool, options, fence })
+    Ok(Opened { pool, options, fence, first })
 }
 
 fn options(url: &SecretString, durability: Durability, fence: &Fence) -> Result<PgConnectOptions, OpenError> {
@@ -139,6 +150,14 @@ impl Fence {
         key.copy_from_slice(&digest[..8]);
         let instance = format!("hexa {node} {}", uuid::Uuid::now_v7().simple());
         Self { key: i64::from_be_bytes(key), instance }
+    }
+
+    /// Lets it go, so that the next one need not wait for the end of the connection.
+    pub(crate) async fn give_back(&self, connection: &mut PgConnection) {
+        let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(self.key).execute(connection);
+        if let Err(error) = within(unlock).await {
+            tracing::debug!(%error, "the fence was not given back; it goes with the connection");
+        }
     }
 
     /// Takes it for this connection. An older connection of this very process that the server has not given up yet is

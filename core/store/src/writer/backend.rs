@@ -8,7 +8,10 @@ use crate::error::StoreError;
 /// A connection for the hot writes of one thread; all calls block.
 pub(crate) trait Backend: Send {
     /// Once, before the first write.
-    fn start(&mut self);
+    fn start(&mut self) {}
+
+    /// Once, after the last one.
+    fn stop(&mut self) {}
 
     /// Commits all writes in one transaction and advances the head. When one of them conflicts, the batch is run
     /// again with a savepoint each, so that it fails alone.

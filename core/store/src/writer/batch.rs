@@ -50,8 +50,6 @@ impl SqliteBackend {
 }
 
 impl Backend for SqliteBackend {
-    fn start(&mut self) {}
-
     fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError> {
         if gate.stale {
             gate.head = head(&self.connection, &gate.head.node)?;

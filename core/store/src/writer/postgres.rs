@@ -81,6 +81,16 @@ impl Backend for PostgresBackend {
         }
     }
 
+    /// Gives the fence back at once: the server would do so only when it has noticed that the connection is gone.
+    fn stop(&mut self) {
+        if let Some(mut connection) = self.link.connection.take() {
+            self.runtime.block_on(async {
+                self.link.fence.give_back(&mut connection).await;
+                let _ = tokio::time::timeout(CONNECT, connection.close()).await;
+            });
+        }
+    }
+
     fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError> {
         self.runtime.block_on(self.link.commit(gate, writes, cost))
     }

@@ -35,10 +35,17 @@ struct Thread {
 }
 
 /// Runs until told to stop, then writes what is queued and noted, and drops its connection.
-pub(crate) fn run(end: WriterEnd, mut backend: Box<dyn Backend>, gate: Arc<Mutex<Gate>>, config: ThreadConfig) {
+pub(crate) fn run(
+    end: WriterEnd,
+    mut backend: Box<dyn Backend>,
+    gate: Arc<Mutex<Gate>>,
+    config: ThreadConfig,
+    started: impl FnOnce(),
+) {
     let batch = Vec::with_capacity(MAX_BATCH);
     let noted = Instant::now();
     backend.start();
+    started();
     let mut thread = Thread { end, backend, gate, config, noted, batch, flushes: Vec::new(), stopping: false };
     thread.run();
 }
@@ -75,6 +82,7 @@ impl Thread {
             }
         }
         self.save_notes();
+        self.backend.stop();
         // Nobody may queue behind the stop: what did is told so.
         while let Ok(job) = self.end.jobs.try_recv() {
             if let Job::Write(write) = job {
