@@ -44,7 +44,8 @@ async fn a_declared_frame_of_a_gigabyte_costs_no_memory() {
         open.push(socket);
     }
     let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < 16 << 20, "8 such frames cost {grown} bytes");
+    eprintln!("{} declared frames of 1 GiB cost {grown} bytes", open.len());
+    assert!(grown < 8 << 20, "8 such frames cost {grown} bytes");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ const READY_WITHIN: Duration = if cfg!(debug_assertions) { Duration::from_secs(1
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_however_often_the_server_is_killed() {
-    let rounds = if std::env::var_os("HEXA_LONG").is_some() { 100 } else { 15 };
+    let rounds = if hexa_tests::machine::is_long() { 100 } else { 15 };
     let mut dice = Dice::seeded("kill loop");
     let mut server = TestServer::start(Options::new());
     let mut fleet = Fleet::new(&server, 4).await;

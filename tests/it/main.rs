@@ -1,15 +1,19 @@
 //! House tests: the real binary over real sockets, one module for each flow of the specification.
 
 #![allow(clippy::unwrap_used, reason = "a test fails with the place and the value")]
+#![allow(clippy::print_stderr, reason = "figures and reasons for skipping are shown by the test runner")]
 
 mod accounts;
 mod client_socket;
+mod clock;
 mod crash;
 mod crash_points;
 mod device_abuse;
 mod device_socket;
 mod disk_full;
 mod errors;
+mod faults;
+mod guarantees;
 mod hang_up;
 mod kill_loop;
 mod lifecycle;

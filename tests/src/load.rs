@@ -394,7 +394,7 @@ impl Caller {
 
     /// The same over the client socket.
     async fn socket(self, mut socket: WsClient) {
-        let mut pace = tokio::time::interval(WS_PACE);
+        let mut pace = paced(WS_PACE);
         for n in 0u64.. {
             pace.tick().await;
             if self.stop.load(Ordering::Relaxed) {
@@ -422,6 +422,13 @@ impl Caller {
     }
 }
 
+/// Ticks that are never made up for: after a stall a caller goes on as before.
+fn paced(every: Duration) -> tokio::time::Interval {
+    let mut pace = tokio::time::interval(every);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pace
+}
+
 /// Hears of every change and must never hear a version go down.
 async fn watch(mut client: WsClient, known: Arc<Mutex<Known>>) {
     let mut newest: HashMap<(String, u64), u64> = HashMap::new();
@@ -442,7 +449,7 @@ async fn watch(mut client: WsClient, known: Arc<Mutex<Known>>) {
 
 /// Renews a session again and again.
 async fn renew(client: crate::Client, known: Arc<Mutex<Known>>, stop: Arc<AtomicBool>) {
-    let mut pace = tokio::time::interval(SLOW_PACE);
+    let mut pace = paced(SLOW_PACE);
     while !stop.load(Ordering::Relaxed) {
         pace.tick().await;
         let token = known.lock().unwrap().session.clone();
@@ -460,7 +467,7 @@ async fn renew(client: crate::Client, known: Arc<Mutex<Known>>, stop: Arc<Atomic
 
 /// Provisions and claims one device after the other.
 async fn claim(client: crate::Client, key: String, known: Arc<Mutex<Known>>, stop: Arc<AtomicBool>) {
-    let mut pace = tokio::time::interval(SLOW_PACE);
+    let mut pace = paced(SLOW_PACE);
     let body = json!({ "device_class": "relay_controller", "relay_count": 1, "input_count": 0 });
     while !stop.load(Ordering::Relaxed) {
         pace.tick().await;

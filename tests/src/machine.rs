@@ -6,9 +6,14 @@ use std::process::Command;
 
 use crate::server::ScratchDir;
 
-/// Whether the long variants are asked for (`HEXA_LONG`); says so when a test is skipped.
+/// Whether the long variants are asked for (`HEXA_LONG`).
+pub fn is_long() -> bool {
+    std::env::var_os("HEXA_LONG").is_some()
+}
+
+/// The same for a test that has no short variant: says so when it is skipped.
 pub fn long(test: &str) -> bool {
-    let asked = std::env::var_os("HEXA_LONG").is_some();
+    let asked = is_long();
     if !asked {
         eprintln!("{test}: skipped, it runs with HEXA_LONG=1 (`cargo xtask test --long`)");
     }
@@ -145,6 +150,7 @@ impl Disk {
     ///
     /// # Panics
     /// When it cannot be copied or mounted.
+    #[must_use]
     pub fn after_power_cut(&self) -> Self {
         let scratch = ScratchDir::new();
         let copy = scratch.path().join("disk.img");

@@ -9,7 +9,7 @@ use crate::process::{self, output, root};
 
 /// Debian packages of the tests, with a program that tells whether each is there.
 const TEST_PACKAGES: &[(&str, &str)] =
-    &[("prometheus", "promtool"), ("python3-venv", "python3"), ("postgresql", "psql")];
+    &[("prometheus", "promtool"), ("python3-venv", "python3"), ("postgresql", "psql"), ("faketime", "faketime")];
 /// For the device in plain Python.
 const WEBSOCKETS: &str = "websockets==15.0.1";
 const GUEST_TARGET: &str = "wasm32-wasip2";

@@ -35,9 +35,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         cargo(&["build", "--package", "hexa-testpg"])
     })?;
     let nextest = output("cargo", &["nextest", "--version"]).is_some();
-    let tests: &[&str] = if nextest { &["nextest", "run", "--workspace"] } else { &["test", "--workspace"] };
+    let tests: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
     let prepared = |tests: &[&str]| {
         let mut command = cargo_command(tests);
+        // The server's feature, so that one build of each crate serves the server and the tests.
+        command.args(["--workspace", "--features", "hexa-server/failpoints"]);
         // Where they are, also when CARGO_TARGET_DIR moved them.
         command.args(&args.filter).env("HEXA_PLUGINS_DIR", &plugins_dir).env("HEXA_BIN", hexa("debug"));
         if args.long {
@@ -48,13 +50,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     stages.time("tests", || run_command(&mut prepared(tests)))?;
     stages.time("on PostgreSQL", || {
         let cluster = Cluster::start()?;
-        let rooms = ["hexa-store", "hexa-service", "hexa-tests"].map(|room| ["--package", room]);
-        let mut words = if nextest { vec!["nextest", "run"] } else { vec!["test"] };
-        words.extend(rooms.as_flattened());
+        let mut command = prepared(tests);
         if nextest {
-            words.extend(["--no-tests", "pass", "-E", SAME_ON_BOTH]);
+            command.args(["--no-tests", "pass", "-E", WITH_A_DATABASE]);
         }
-        run_command(prepared(&words).env("HEXA_TEST_DB", "postgres").env("HEXA_TEST_PG", &cluster.address))
+        run_command(command.env("HEXA_TEST_DB", "postgres").env("HEXA_TEST_PG", &cluster.address))
     })?;
     if nextest && args.filter.is_empty() {
         stages.time("doc tests", || cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
@@ -63,8 +63,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     Ok(())
 }
 
-/// Tests that do what they say whichever database is chosen need no second run.
-const SAME_ON_BOTH: &str = "not test(/^(sqlite_only|postgres_only|sqlite_file)::/) and not kind(lib)";
+/// What runs again on PostgreSQL: the tests that use a database, but for those that name theirs.
+const WITH_A_DATABASE: &str = "(binary(store) + binary(house) + binary(it)) \
+     - test(/^(sqlite_only|postgres_only|sqlite_file|power_cut|disk_full)::/)";
 
 /// The PostgreSQL that the tests of one run share.
 struct Cluster {

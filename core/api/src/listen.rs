@@ -5,10 +5,12 @@
 //! hyper's header timeout is armed here; `axum::serve` leaves it inert. When the connection cap is reached, accepting
 //! pauses: devices wait in the kernel's queue instead of being refused.
 
+mod framing;
+
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,6 +25,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::extract::Peer;
+use crate::middleware::Ambiguous;
+use framing::Framing;
 
 const BACKLOG: i32 = 4096;
 /// Accepted sockets between the thread and the tasks.
@@ -142,9 +146,15 @@ async fn connection(
     stop: CancellationToken,
     slot: Slot,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let io = TokioIo::new(Counted { stream: tokio::net::TcpStream::from_std(stream)?, _slot: slot });
+    let ambiguous = Arc::new(AtomicBool::new(false));
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    let io = TokioIo::new(Counted { stream, framing: Framing::new(), ambiguous: Arc::clone(&ambiguous), _slot: slot });
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        // Read before its head was parsed, so that no ambiguous request gets past this.
+        if ambiguous.load(Ordering::Relaxed) {
+            request.extensions_mut().insert(Ambiguous);
+        }
         router.clone().oneshot(request.map(Body::new))
     });
     let connection = http1::Builder::new()
@@ -165,6 +175,9 @@ async fn connection(
 /// A socket that holds its slot for as long as anybody holds the socket, also after an upgrade.
 struct Counted {
     stream: tokio::net::TcpStream,
+    framing: Framing,
+    /// Set for the HTTP service: the connection has sent a request that can be read in two ways.
+    ambiguous: Arc<AtomicBool>,
     _slot: Slot,
 }
 
@@ -182,7 +195,12 @@ impl tokio::io::AsyncRead for Counted {
         cx: &mut std::task::Context<'_>,
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = std::pin::Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.framing.read(&buf.filled()[before..]) {
+            self.ambiguous.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 

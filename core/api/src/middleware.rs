@@ -7,13 +7,13 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hexa_model::ErrorCode;
 use hexa_service::Error;
 use http::{HeaderName, HeaderValue, header};
 
-use crate::error::{Carried, respond};
+use crate::error::{ApiError, Carried, respond};
 use crate::state::ApiState;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,12 +47,27 @@ impl RequestId {
     }
 }
 
+/// Marks a request whose length can be read in two ways, put there by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ambiguous;
+
+/// Row 52: refused, and the connection ends, because what follows on it may be somebody else's request.
+fn ambiguous() -> Response {
+    let what = "the request states its length twice: send one Content-Length or one Transfer-Encoding";
+    let mut response = ApiError::from(Error::new(ErrorCode::ValidationError, what)).into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// The outermost layer.
 pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
     request.extensions_mut().insert(id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let outcome = match request.extensions().get::<Ambiguous>() {
+        Some(_) => Ok(ambiguous()),
+        None => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+    };
     let (carried, mut response) = match outcome {
         Ok(mut response) => (response.extensions_mut().remove::<Carried>().map(|c| c.0), response),
         // The panic itself was logged by the hook; the caller learns only where to look.
@@ -61,11 +76,14 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     if let Some(error) = carried {
         state.services.metrics.api_errors.with_label_values(&[error.code.name()]).inc();
         log(&error, &id, &method, &path);
-        let allow = response.headers_mut().remove(header::ALLOW);
+        // What an error does not know: the methods of this route (RFC 9110 section 15.5.6), and that this was the
+        // connection's last request.
+        let kept = [header::ALLOW, header::CONNECTION].map(|name| (response.headers_mut().remove(&name), name));
         response = respond(&error, id.as_str());
-        // What the router knows and an error does not: the methods of this route (RFC 9110 section 15.5.6).
-        if let Some(allow) = allow {
-            response.headers_mut().insert(header::ALLOW, allow);
+        for (value, name) in kept {
+            if let Some(value) = value {
+                response.headers_mut().insert(name, value);
+            }
         }
     }
     response.headers_mut().insert(X_REQUEST_ID.clone(), id.0);

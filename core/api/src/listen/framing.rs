@@ -1,0 +1,169 @@
+//! Watches the raw bytes of a connection for requests whose length can be read in two ways.
+//!
+//! hyper decides such requests by the rules of RFC 9112 section 6.3 and hides that there was anything to decide: a
+//! second `Content-Length` of the same value is dropped, and `Transfer-Encoding` wins over `Content-Length`. A proxy
+//! in front may decide otherwise, which is how requests are smuggled, so this server refuses them.
+
+/// The longest line start that says anything here: `transfer-encoding:` and a length of 20 digits fit.
+const LINE: usize = 48;
+
+/// Where in the stream of requests the next byte stands.
+#[derive(Debug)]
+enum At {
+    /// Before or in a request's head.
+    Head { lines: u32, length: Option<u64>, lengths: u8, chunked: bool, upgrade: bool },
+    /// So many bytes of a body are left.
+    Body(u64),
+    /// At the line with a chunk's size.
+    ChunkSize,
+    /// So many bytes of a chunk and its line end are left.
+    Chunk(u64),
+    /// In the lines after the last chunk.
+    Trailer,
+    /// Nothing more to watch: another protocol, or an ambiguous request was found.
+    Over,
+}
+
+const HEAD: At = At::Head { lines: 0, length: None, lengths: 0, chunked: false, upgrade: false };
+
+/// The watcher of one connection.
+#[derive(Debug)]
+pub(super) struct Framing {
+    at: At,
+    line: [u8; LINE],
+    filled: usize,
+    ambiguous: bool,
+}
+
+impl Framing {
+    pub(super) fn new() -> Self {
+        Self { at: HEAD, line: [0; LINE], filled: 0, ambiguous: false }
+    }
+
+    /// Takes the bytes that were read; true from the moment an ambiguous request was seen.
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            match &mut self.at {
+                At::Over => break,
+                At::Body(left) | At::Chunk(left) => {
+                    let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    *left -= taken as u64;
+                    bytes = &bytes[taken..];
+                    if *left == 0 {
+                        self.at = if matches!(self.at, At::Body(_)) { HEAD } else { At::ChunkSize };
+                    }
+                }
+                At::Head { .. } | At::ChunkSize | At::Trailer => {
+                    let end = bytes.iter().position(|b| *b == b'\n');
+                    let piece = &bytes[..end.unwrap_or(bytes.len())];
+                    let kept = piece.len().min(LINE - self.filled);
+                    self.line[self.filled..self.filled + kept].copy_from_slice(&piece[..kept]);
+                    self.filled += kept;
+                    let Some(end) = end else { break };
+                    bytes = &bytes[end + 1..];
+                    self.line_ended();
+                    self.filled = 0;
+                }
+            }
+        }
+        self.ambiguous
+    }
+
+    fn line_ended(&mut self) {
+        let line = self.line[..self.filled].trim_ascii_end();
+        match &mut self.at {
+            At::Head { lines, length, lengths, chunked, upgrade } => {
+                if line.is_empty() && *lines == 0 {
+                    // Empty lines before a request are skipped (RFC 9112 section 2.2).
+                    return;
+                }
+                *lines += 1;
+                if !line.is_empty() {
+                    if let Some(value) = header(line, b"content-length") {
+                        *lengths = lengths.saturating_add(1 + u8::from(value.contains(&b',')));
+                        *length = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
+                    }
+                    *chunked |= header(line, b"transfer-encoding").is_some();
+                    *upgrade |= header(line, b"upgrade").is_some();
+                    return;
+                }
+                self.ambiguous |= *lengths > 1 || (*lengths == 1 && *chunked);
+                self.at = match *length {
+                    _ if self.ambiguous || *upgrade => At::Over,
+                    _ if *chunked => At::ChunkSize,
+                    Some(1..) => At::Body(length.unwrap_or(0)),
+                    _ => HEAD,
+                };
+            }
+            At::ChunkSize => {
+                let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+                let size = std::str::from_utf8(digits).ok().and_then(|d| u64::from_str_radix(d, 16).ok());
+                self.at = match size {
+                    Some(0) => At::Trailer,
+                    Some(size) => At::Chunk(size.saturating_add(2)),
+                    // hyper ends the connection on its own.
+                    None => At::Over,
+                };
+            }
+            At::Trailer if line.is_empty() => self.at = HEAD,
+            At::Trailer | At::Body(_) | At::Chunk(_) | At::Over => {}
+        }
+    }
+}
+
+/// The value of a header line of this name.
+fn header<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (found, rest) = line.split_at_checked(name.len())?;
+    (found.eq_ignore_ascii_case(name) && rest.first() == Some(&b':')).then(|| rest[1..].trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The verdict, which must not depend on how the bytes arrive.
+    fn ambiguous(text: &str) -> bool {
+        let at_once = Framing::new().read(text.as_bytes());
+        let mut slow = Framing::new();
+        let one_by_one = text.as_bytes().iter().fold(false, |_, byte| slow.read(&[*byte]));
+        assert_eq!(at_once, one_by_one, "{text:?}");
+        at_once
+    }
+
+    const POST: &str = "POST /x HTTP/1.1\r\nhost: x\r\n";
+
+    #[test]
+    fn two_lengths_and_a_length_beside_chunks_are_found() {
+        assert!(ambiguous(&format!("{POST}content-length: 5\r\ncontent-length: 5\r\n\r\nhello")));
+        assert!(ambiguous(&format!("{POST}Content-Length: 5\r\nX: y\r\nCONTENT-LENGTH: 6\r\n\r\nhello")));
+        assert!(ambiguous(&format!("{POST}content-length: 5, 5\r\n\r\nhello")));
+        assert!(ambiguous(&format!("{POST}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")));
+        assert!(ambiguous(&format!("{POST}transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n")));
+        assert!(ambiguous(&format!("{POST}content-length: 5\ntransfer-encoding: chunked\n\n0\n\n")));
+    }
+
+    #[test]
+    fn what_is_plain_stays_plain_also_behind_bodies_that_look_like_heads() {
+        let tricky = "content-length: 1\r\ncontent-length: 2\r\n\r\n";
+        let length = tricky.len();
+        let one = format!("{POST}content-length: {length}\r\n\r\n{tricky}");
+        assert!(!ambiguous(&one));
+        assert!(!ambiguous(&one.repeat(3)));
+        let chunked =
+            format!("{POST}transfer-encoding: chunked\r\n\r\n{length:x};a=b\r\n{tricky}\r\n0\r\nt: u\r\n\r\n");
+        assert!(!ambiguous(&chunked));
+        assert!(!ambiguous(&format!("\r\n{chunked}{one}GET / HTTP/1.1\r\nhost: x\r\n\r\n")));
+        assert!(!ambiguous(&format!("{POST}x-content-length: 1\r\ncontent-lengthy: 2\r\ncontent-length: 0\r\n\r\n")));
+        let long = "y".repeat(500);
+        assert!(!ambiguous(&format!("GET /{long} HTTP/1.1\r\ncookie: {long}content-length: 1\r\n\r\n")));
+    }
+
+    #[test]
+    fn it_is_found_behind_plain_requests_and_never_after_an_upgrade() {
+        let bad = format!("{POST}content-length: 1\r\ncontent-length: 1\r\n\r\nx");
+        assert!(ambiguous(&format!("{POST}content-length: 2\r\n\r\nok{bad}")));
+        assert!(ambiguous(&format!("{POST}transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n{bad}")));
+        let upgrade = "GET /ws/device HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+        assert!(!ambiguous(&format!("{upgrade}{bad}")));
+    }
+}

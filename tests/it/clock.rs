@@ -1,0 +1,92 @@
+//! The wall clock jumps back and forth (abuse row 72).
+
+use hexa_tests::machine::FakeClock;
+use hexa_tests::{Options, TestServer, User, WsClient};
+use serde_json::{Value, json};
+
+/// Logs in; the access token carries the server's own idea of the time.
+async fn log_in(server: &TestServer, user: &User) -> User {
+    let body = json!({ "email": user.email, "password": hexa_tests::server::PASSWORD });
+    let answer = server.client().post("/api/v1/auth/login", &body).await.expect(200);
+    User::new(server.client(), &user.email, &answer)
+}
+
+fn claim(user: &User, name: &str) -> i64 {
+    use base64::Engine;
+    let payload = user.access_token.split('.').nth(1).expect("a JWT has three parts");
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64url");
+    let claims: Value = serde_json::from_slice(&bytes).expect("JSON");
+    claims[name].as_i64().unwrap_or_else(|| panic!("no {name}: {claims}"))
+}
+
+/// Seconds since 1970 by the clock of this process, which nobody moves.
+fn true_time() -> i64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64
+}
+
+async fn me(user: &User) -> u16 {
+    user.client.get("/api/v1/auth/me").await.status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
+    let clock = match FakeClock::new() {
+        Ok(clock) => clock,
+        Err(why) => return eprintln!("clock jumps: skipped, {why}"),
+    };
+    let mut server = TestServer::start(clock.options(Options::new().env("HEXA_HEARTBEAT_SECONDS", "1")));
+    let user = server.user().await;
+    let device = server.device(&user, 2).await.automatic(2);
+    let uid = device.uid().to_owned();
+    let (mut dashboard, _) = WsClient::subscribed(&server, &user).await;
+    let mut before = user.set_relay(&uid, 0, true).await.expect(200)["relays"][0]["version"].as_u64().unwrap();
+    let now = log_in(&server, &user).await;
+    assert!((claim(&now, "iat") - true_time()).abs() < 60, "the clock is true at first");
+
+    let mut of_yesterday = vec![("+0", now)];
+    for (jump, seconds) in [("-2h", -7200), ("+0", 0), ("+2h", 7200), ("+0", 0)] {
+        clock.set(jump);
+        let fresh = log_in(&server, &user).await;
+        assert!((claim(&fresh, "iat") - true_time() - seconds).abs() < 60, "{jump}: the server's clock has moved");
+        assert_eq!(me(&fresh).await, 200, "{jump}: whoever logs in now is served");
+        // Tokens of another time: not beyond their end by this clock, and none that is not born yet.
+        for (of, token) in &of_yesterday {
+            let here = true_time() + seconds;
+            let valid = claim(token, "iat") <= here + 60 && claim(token, "exp") > here;
+            let expected = if valid { 200 } else { 401 };
+            assert_eq!(me(token).await, expected, "a token of {of} at {jump}");
+        }
+        of_yesterday.push((jump, fresh.clone()));
+        // Commands go on, in both directions, and the open sockets hear of them.
+        for state in [false, true] {
+            let answer = fresh.set_relay(&uid, 0, state).await.expect(200);
+            let version = answer["relays"][0]["version"].as_u64().unwrap();
+            assert_eq!(version, before + 1, "{jump}");
+            before = version;
+            loop {
+                let frame = dashboard.expect("device_state").await;
+                if frame["relays"][0]["version"] == version {
+                    break;
+                }
+            }
+        }
+        // Longer than a session may be silent: the device is alive by the monotonic clock, whatever the wall says.
+        let start = std::time::Instant::now();
+        while start.elapsed() < std::time::Duration::from_millis(2500) {
+            let shown = fresh.client.get(&format!("/api/v1/devices/{uid}")).await.expect(200);
+            assert_eq!(shown["online"], true, "{jump}: {shown}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+    // Back at the true time: what was issued two hours ago by the server's clock has ended, what was issued in its
+    // future has not begun.
+    for (of, token) in &of_yesterday {
+        assert_eq!(me(token).await, if *of == "+0" { 200 } else { 401 }, "a token of {of} at the end");
+    }
+    assert!(device.seen().len() == 9, "nothing was sent again: {}", device.seen().len());
+    server.stop().await;
+    let evidence = server.evidence();
+    evidence.assert_whole();
+    assert_eq!(evidence.relay(&uid, 0), Some((true, before as i64)));
+    assert!(evidence.audit.windows(2).any(|w| w[1].at < w[0].at), "the audit was written through the jump");
+}

@@ -1,0 +1,54 @@
+//! `docs/GUARANTEES.md` names a test behind each promise, and each of these tests exists.
+
+use std::path::Path;
+
+/// The text of a test's module: `tests/it crash` is `tests/it/crash.rs`.
+fn module(root: &Path, place: &str, path: &[&str]) -> String {
+    let file = root.join(place).join(path.join("/")).with_extension("rs");
+    std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
+/// Whether the text has a test of this name: a function under a test attribute, or a line of a macro that makes one.
+fn has_test(text: &str, name: &str) -> bool {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let function = [format!("fn {name}("), format!("async fn {name}(")];
+    let made = format!("{name}: \"");
+    lines.iter().enumerate().any(|(n, line)| {
+        let under = lines[n.saturating_sub(3)..n].iter().any(|l| l.starts_with("#[") && l.contains("test"));
+        (under && function.iter().any(|f| line.starts_with(f))) || line.starts_with(&made)
+    })
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let document = std::fs::read_to_string(root.join("docs/GUARANTEES.md")).unwrap();
+    let rows: Vec<Vec<&str>> = document
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(rows.len() >= 15, "{} promises", rows.len());
+    let mut checked = 0;
+    for row in &rows {
+        assert_eq!(row.len(), 3, "promise, how, held by: {row:?}");
+        let names: Vec<_> = row[2].split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test holds: {}", row[0]);
+        for name in names {
+            let (place, path) = name.split_once(' ').unwrap_or_else(|| panic!("`place module::test`, not `{name}`"));
+            let mut path: Vec<_> = path.split("::").filter(|part| *part != "tests").collect();
+            let test = path.pop().unwrap();
+            assert!(!path.is_empty(), "{name}: no module");
+            assert!(has_test(&module(root, place, &path), test), "there is no test `{name}`, named in: {}", row[0]);
+            checked += 1;
+        }
+    }
+    assert!(checked >= rows.len());
+}
+
+#[test]
+fn a_name_without_a_test_is_found() {
+    let text = "#[test]\nfn real() {}\n\nfn helper() {}\n    made: \"x\",\n";
+    assert!(has_test(text, "real") && has_test(text, "made"));
+    assert!(!has_test(text, "gone") && !has_test("fn helper() {}", "helper") && !has_test(text, "rea"));
+}
