@@ -112,7 +112,13 @@ impl DeviceActor {
     ///
     /// A command counts as written here, before the bytes are on the wire: from now on it may move the relay, so it
     /// must not be reported as never sent.
+    ///
+    /// A session that is to close takes none: closing wakes it too, and what it took then would never reach the wire
+    /// while the session that took its place waits for work.
     pub fn encode_queued(&mut self, out: &mut Vec<Frame>) {
+        if self.session.closing().is_some() {
+            return;
+        }
         let queued: smallvec::SmallVec<[QueuedCommand; 4]> = self.live.pending.lock().queued().collect();
         for command in queued {
             self.encode(&command, out);

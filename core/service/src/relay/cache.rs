@@ -35,6 +35,8 @@ struct Slot {
     updated_at: TimeMs,
     committed: Option<bool>,
     projected: Option<bool>,
+    /// Writes under way: given out and neither arrived nor failed.
+    under_way: u32,
 }
 
 impl RelayCache {
@@ -49,6 +51,7 @@ impl RelayCache {
                     updated_at: state.updated_at,
                     committed: Some(state.on),
                     projected: Some(state.on),
+                    under_way: 0,
                 };
             }
         }
@@ -76,11 +79,17 @@ impl RelayCache {
         self.slots.get(usize::from(index))?.projected
     }
 
+    /// Whether that is on the disk: no write of this relay is under way.
+    pub fn is_settled(&self, index: u16) -> bool {
+        self.slots.get(usize::from(index)).is_some_and(|s| s.under_way == 0)
+    }
+
     /// These states are on their way to the disk, in this order.
     pub fn project(&mut self, sets: &RelaySets) {
         for set in sets {
             if let Some(slot) = self.slots.get_mut(usize::from(set.index)) {
                 slot.projected = Some(set.on);
+                slot.under_way += 1;
             }
         }
     }
@@ -90,6 +99,7 @@ impl RelayCache {
         for set in sets {
             if let Some(slot) = self.slots.get_mut(usize::from(set.index)) {
                 slot.projected = None;
+                slot.under_way = slot.under_way.saturating_sub(1);
             }
         }
     }
@@ -97,6 +107,11 @@ impl RelayCache {
     /// A change was committed. Called by the writer, in the order of the commits, so that whoever publishes next tells
     /// all of them in this order.
     pub fn arrived(&mut self, change: Change) {
+        for state in &change.relays {
+            if let Some(slot) = self.slots.get_mut(usize::from(state.index)) {
+                slot.under_way = slot.under_way.saturating_sub(1);
+            }
+        }
         self.committed.push_back(change);
     }
 

@@ -7,7 +7,7 @@ use hexa_model::{Outcome, RelayAction};
 use crate::relay::cache::RelayCache;
 
 /// What an answer amounts to, and which states are to be stored: those that were asked for, and any other that the
-/// device says and that differs from what is known. A `noop` stores only what differs.
+/// device says and that differs from what is known. A `noop` stores only what differs or is not on the disk yet.
 pub(super) fn judge(cache: &RelayCache, action: RelayAction, ack: &Ack) -> (Outcome, RelaySets) {
     let wanted = |index: u16| action.index().is_none_or(|i| i == index);
     let reported = |index: u16| ack.relays.iter().rev().find(|r| r.index == index).map(|r| r.on);
@@ -27,7 +27,9 @@ pub(super) fn judge(cache: &RelayCache, action: RelayAction, ack: &Ack) -> (Outc
             None => action.on(),
         };
         mismatch |= wanted(index) && on != action.on();
-        let known = cache.projected(index) == Some(on);
+        // What is asked for is known only when it is on the disk: the write under way may fail, and a `noop` that
+        // counted on it would be a success that no restart remembers (I1).
+        let known = cache.projected(index) == Some(on) && (!wanted(index) || cache.is_settled(index));
         if !known || (wanted(index) && ack.outcome == AckOutcome::Executed) {
             sets.push(RelaySet { index, on });
         }
