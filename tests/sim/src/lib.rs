@@ -1,0 +1,98 @@
+//! A world around the command machine: devices, links, clients, a disk and crashes, all from one seed.
+//!
+//! The machine is the real one (`hexa_service::relay::machine`); what stands around it in production is played here on
+//! a virtual clock: the store ([`disk`]), sessions and tasks ([`server`]), the link and the devices ([`devices`]).
+//! Invariants (numbers as in docs/adr/0012) are checked while it runs; at the end of a round everything is healed and
+//! must converge. The same seed gives the same run, event by event.
+//! Start at [`run`].
+
+mod check;
+mod devices;
+mod disk;
+pub mod history;
+mod order;
+pub mod rng;
+mod server;
+mod world;
+
+use std::fmt;
+
+pub use world::Tally;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// All chance comes from it.
+    pub seed: u64,
+    /// Times of trouble, each with a healing behind it.
+    pub rounds: u32,
+    /// A rule to break, to see that the checks find it.
+    pub fault: Option<Fault>,
+}
+
+/// Rules that a simulation can break on purpose. Only tests do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Clients hear of a state before it is on the disk.
+    BroadcastBeforeCommit,
+    /// The caller has its answer before the commit.
+    AnswerBeforeCommit,
+    /// An ack is looked up among all devices' commands.
+    ForeignAck,
+    /// A second ack is stored like a first one.
+    DuplicateAck,
+    /// A reader sees what is only on its way to the disk.
+    DirtyRead,
+    /// The end of a former session unregisters the one that took over.
+    TakeoverOffline,
+    /// A command that timed out is still sent.
+    SendAfterTimeout,
+}
+
+impl Fault {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::BroadcastBeforeCommit,
+        Self::AnswerBeforeCommit,
+        Self::ForeignAck,
+        Self::DuplicateAck,
+        Self::DirtyRead,
+        Self::TakeoverOffline,
+        Self::SendAfterTimeout,
+    ];
+}
+
+/// An invariant that did not hold.
+#[derive(Debug)]
+pub struct Violation {
+    /// The seed that shows it again.
+    pub seed: u64,
+    /// Which.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+    /// Virtual milliseconds.
+    pub at_ms: u64,
+    /// What happened last, the newest at the end.
+    pub last: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.last {
+            writeln!(f, "  {line}")?;
+        }
+        write!(f, "seed {}: {} at {} ms: {}", self.seed, self.invariant, self.at_ms, self.what)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Runs a plan to its end.
+///
+/// # Errors
+/// The first invariant that did not hold.
+pub fn run(plan: Plan) -> Result<Tally, Box<Violation>> {
+    let mut world = world::World::new(plan);
+    world.run().map_err(|broken| world.violation(broken))
+}
