@@ -42,6 +42,11 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// Whether a token issued and expiring at these seconds is good now.
+    pub fn in_time(issued: i64, expires: i64, now: TimeMs) -> bool {
+        let now_s = now.seconds();
+        issued <= now_s + LEEWAY_S && expires.saturating_add(LEEWAY_S) > now_s
+    }
     /// The account.
     pub fn user(&self) -> UserId {
         UserId(self.sub)
@@ -128,12 +133,11 @@ impl Keys {
             return Err(InvalidToken("type"));
         }
         let claims = data.claims;
-        let now_s = now.seconds();
-        if claims.exp.saturating_add(LEEWAY_S) <= now_s {
-            return Err(InvalidToken("expired"));
+        if !Claims::in_time(claims.iat, claims.exp, now) {
+            return Err(InvalidToken("expired, or not yet"));
         }
         // A lifetime other than ours was not issued here, whatever its signature says.
-        if claims.iat > now_s + LEEWAY_S || claims.exp.saturating_sub(claims.iat) != LIFETIME_S {
+        if claims.exp.saturating_sub(claims.iat) != LIFETIME_S {
             return Err(InvalidToken("lifetime"));
         }
         Ok(claims)

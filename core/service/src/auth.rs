@@ -3,6 +3,7 @@
 pub mod account;
 pub mod principal;
 pub mod refresh;
+mod tokens;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -32,6 +33,7 @@ pub struct Auth {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keys: Keys,
+    tokens: tokens::Tokens,
     accounts: RwLock<HashMap<UserId, Arc<Account>>>,
     /// Sessions that were ended while their access token still lives, with the time it dies.
     ended: Mutex<HashMap<SessionId, TimeMs>>,
@@ -58,6 +60,7 @@ impl Auth {
             hashing: Arc::new(Semaphore::new(config.hash_permits)),
             waiting: AtomicUsize::new(0),
             accounts: RwLock::default(),
+            tokens: tokens::Tokens::default(),
             ended: Mutex::default(),
             config,
             store,

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod auth;
 pub mod bus;
 pub mod config;
+mod detached;
 pub mod device;
 pub mod error;
 pub mod limit;

@@ -73,7 +73,7 @@ impl Store {
             .spawn(move || {
                 crate::writer::run(end, backend, gate, thread_config, || {
                     let _ = ready.send(());
-                })
+                });
             })
             .map_err(io(&store.inner.config.data_dir))?;
         *store.inner.thread.lock() = Some(thread);

@@ -82,14 +82,14 @@ impl Auth {
     /// As [`Auth::authenticate`] without counting a request.
     async fn recheck(&self, token: &str) -> Result<Principal> {
         let invalid = || Error::new(ErrorCode::InvalidToken, "the access token is missing, wrong or expired");
-        let claims = self.keys.verify(token, self.clock.now()).map_err(|_| invalid())?;
-        let account = self.account(claims.user()).await?.ok_or_else(invalid)?;
+        let claims = self.tokens.verify(&self.keys, token, self.clock.now()).ok_or_else(invalid)?;
+        let account = self.account(claims.user).await?.ok_or_else(invalid)?;
         if !account.active {
             return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
         }
-        if claims.epoch != account.epoch || self.is_session_ended(claims.session()) {
+        if claims.epoch != account.epoch || self.is_session_ended(claims.session) {
             return Err(invalid());
         }
-        Ok(Principal { session: claims.session(), account })
+        Ok(Principal { session: claims.session, account })
     }
 }

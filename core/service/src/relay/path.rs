@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Services;
+use crate::detached::Detached;
 use crate::device::live::{LastAction, Live};
 use crate::error::{Error, Result};
 use crate::relay::cache::Change;
@@ -65,12 +66,14 @@ impl RelayService {
         Self { services }
     }
 
-    /// Runs a command to its end. It runs in a task of its own: a caller that hangs up cancels nothing (I12).
+    /// Runs a command to its end. A caller that hangs up cancels nothing (I12): the rest then runs without it.
     ///
     /// # Errors
     /// Every way of architecture.md 3A other than success; `details.command_id` names the command once it has an id.
     pub async fn execute(&self, command: Command) -> Result<Done> {
-        self.begin(command).1.await.map_err(Error::internal)?
+        // Nobody waits for its place in the order.
+        let (accepted, _) = oneshot::channel();
+        Detached::new(&self.services.tasks, run(Arc::clone(&self.services), command, accepted)).await
     }
 
     /// Starts a command. The first value ends when the command has its place in the device's order (or was refused):

@@ -1,4 +1,4 @@
-//! A house without doors: services over a real SQLite file, and devices whose frames are values.
+//! A house without doors: services over a real database (SQLite, or PostgreSQL with `HEXA_TEST_DB=postgres`), and devices whose frames are values.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,9 @@ impl House {
 
     pub(crate) async fn with(driver: PlainDriver) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(StoreConfig::new(dir.path().to_owned())).await.unwrap();
+        let mut config = StoreConfig::new(dir.path().to_owned());
+        config.database_url = hexa_testpg::chosen().then(|| hexa_testpg::database().into());
+        let store = Store::open(config).await.unwrap();
         let many = Rate::new(10_000, Duration::from_secs(1));
         let config = Config {
             relay: RelayConfig { timeout: TIMEOUT },
