@@ -158,3 +158,22 @@ async fn acks_that_answer_open_commands_are_free_of_the_rate() {
     }
     assert_eq!(device.seen().len(), 320);
 }
+
+#[tokio::test]
+async fn a_flood_of_pings_ends_the_session_as_a_flood_of_messages_does() {
+    let server = server();
+    let mut device = server.connect(&server.provision(1).await).await;
+    // The burst is 120; a device that pings as the protocol asks never comes near it.
+    for _ in 0..200 {
+        if device.socket.send(Message::Ping(Vec::new().into())).await.is_err() {
+            break;
+        }
+    }
+    loop {
+        match device.socket.next().await {
+            Frame::Close(code, _) => return assert_eq!(code, 4008),
+            Frame::Text(_) => {}
+            Frame::Gone => panic!("the session ended without saying why"),
+        }
+    }
+}

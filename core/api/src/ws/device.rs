@@ -99,7 +99,9 @@ async fn converse(actor: &mut DeviceActor, socket: &mut WebSocket, out: &mut Vec
                     Ok(Message::Text(text)) => Frame::Text(text.as_str().to_owned()),
                     Ok(Message::Binary(bytes)) => Frame::Binary(bytes),
                     Ok(Message::Ping(_) | Message::Pong(_)) => {
-                        actor.alive();
+                        if let Err(reason) = actor.control_frame() {
+                            return Some(reason);
+                        }
                         continue;
                     }
                     Ok(Message::Close(_)) => return None,

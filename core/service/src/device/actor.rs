@@ -187,8 +187,17 @@ impl DeviceActor {
         }
     }
 
-    /// A pong or another sign of life.
-    pub fn alive(&mut self) {
+    /// A ping or a pong: a sign of life that counts like any message, so that a flood of them ends the session too.
+    ///
+    /// # Errors
+    /// Asks the connection to close.
+    pub fn control_frame(&mut self) -> std::result::Result<(), CloseReason> {
+        self.alive();
+        if self.messages.take(self.services.clock.monotonic()) { Ok(()) } else { Err(CloseReason::TooFast) }
+    }
+
+    /// A sign of life.
+    fn alive(&mut self) {
         self.session.received(self.services.clock.monotonic());
         let now = self.services.clock.now();
         self.live.seen(now);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use crate::error::StoreError;
 
 /// Moved, also under load, when the tail has grown to this: a burst up to here does not pay for it.
-pub(super) const FULL_TAIL: u64 = 65_536;
+pub(super) const FULL_TAIL: u64 = 262_144;
 /// Moved when nothing else is to do and the tail has grown to this.
 pub(super) const IDLE_TAIL: u64 = 1_000;
 /// Rows per move: one transaction of some milliseconds, for which every writer waits.
