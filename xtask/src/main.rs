@@ -59,9 +59,11 @@ enum Command {
     },
     /// Measure against a floor in the same run.
     Bench(bench::BenchArgs),
-    /// Run `hexa sim` with these arguments.
+    /// Simulate devices, links, crashes around the command machine from a seed: `--seed N [--rounds K] [--json]`.
+    ///
+    /// Devices over real sockets, against a running server, are `hexa sim`.
     Sim {
-        /// As for `hexa sim`.
+        /// As for `hexa-simulation`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -89,6 +91,6 @@ fn main() -> ExitCode {
 }
 
 fn sim(args: &[String]) -> anyhow::Result<()> {
-    process::cargo(&["build", "--package", "hexa-server"])?;
-    process::run(std::process::Command::new(process::hexa("debug")).arg("sim").args(args))
+    let mut command = process::cargo_command(&["run", "--quiet", "--package", "hexa-simulation", "--"]);
+    process::run(command.args(args))
 }

@@ -94,5 +94,5 @@ impl std::error::Error for Violation {}
 /// The first invariant that did not hold.
 pub fn run(plan: Plan) -> Result<Tally, Box<Violation>> {
     let mut world = world::World::new(plan);
-    world.run().map_err(|broken| world.violation(broken))
+    world.run().map_err(|broken| Box::new(world.violation(broken)))
 }

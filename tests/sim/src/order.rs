@@ -44,17 +44,13 @@ pub(crate) fn find(start: Register, operations: &[Operation]) -> Option<Vec<usiz
         else {
             return Some(order);
         };
-        let candidate = (*from..operations.len()).find_map(|at| {
-            // Whatever began after something else had returned comes after it.
-            if taken.has(at) || operations[at].began > soonest {
-                return None;
-            }
+        let candidate = candidates(taken, operations, soonest, *state).into_iter().skip(*from).find_map(|at| {
+            *from += 1;
             let next = step(*state, &operations[at])?;
             let more = taken.with(at);
-            (!been.contains(&(more.clone(), next.0))).then_some((at, more, next))
+            (!been.contains(&(more.clone(), next.0))).then_some((more, next, at))
         });
-        if let Some((at, more, next)) = candidate {
-            *from = at + 1;
+        if let Some((more, next, at)) = candidate {
             been.insert((more.clone(), next.0));
             order.push(at);
             path.push((more, next, 0));
@@ -66,12 +62,31 @@ pub(crate) fn find(start: Register, operations: &[Operation]) -> Option<Vec<usiz
     None
 }
 
-fn step(mut state: Register, operation: &Operation) -> Option<Register> {
-    match operation.ended {
-        Some((_, ret)) => state.is_valid_step(&operation.op, &ret).then_some(state),
-        None => {
-            state.invoke(&operation.op);
-            Some(state)
+/// What may come next: nothing that began after something else had returned. An answer that changes nothing and fits
+/// is taken at once, for it can only stop fitting; of those that never returned and do the same, the first one is as
+/// good as any.
+fn candidates(taken: &Taken, operations: &[Operation], soonest: u64, state: Register) -> Vec<usize> {
+    let (mut found, mut on, mut off) = (Vec::new(), false, false);
+    for (at, operation) in operations.iter().enumerate() {
+        if taken.has(at) || operation.began > soonest {
+            continue;
+        }
+        match (operation.op, operation.ended) {
+            (_, Some((_, Ret::Already | Ret::Saw(_)))) if step(state, operation) == Some(state) => return vec![at],
+            (Op::Set(true), None) if std::mem::replace(&mut on, true) => {}
+            (Op::Set(false), None) if std::mem::replace(&mut off, true) => {}
+            _ => found.push(at),
         }
     }
+    // What returned first: an operation of unknown end is the last resort.
+    found.sort_by_key(|at| operations[*at].ended.is_none());
+    found
+}
+
+fn step(mut state: Register, operation: &Operation) -> Option<Register> {
+    if let Some((_, ret)) = operation.ended {
+        return state.is_valid_step(&operation.op, &ret).then_some(state);
+    }
+    state.invoke(&operation.op);
+    Some(state)
 }

@@ -60,8 +60,8 @@ pub(crate) struct UnderWay {
     ops: Vec<(u16, u64)>,
     /// The session whose task waits for it.
     session: Option<usize>,
-    /// Once it has ended: what was stored, or nothing.
-    ended: Option<Option<RelayStates>>,
+    /// What was stored, once it has ended well.
+    stored: Option<RelayStates>,
 }
 
 /// Ends by outcome; `None` is the answer "could not be stored".
@@ -116,9 +116,9 @@ fn command_id(now: u64, n: u32) -> CommandId {
 
 /// The path of a command.
 impl World {
-    pub(crate) fn ask(&mut self, device: usize, action: RelayAction) -> Step {
+    pub(crate) fn ask(&mut self, device: usize, action: RelayAction) {
         if !self.server.up {
-            return Ok(());
+            return;
         }
         let n = self.asked.len() as u32;
         let id = command_id(self.now, n);
@@ -145,7 +145,7 @@ impl World {
         let Some(session) = self.server.slots[device].current else {
             self.asked[n as usize].over = true;
             self.row(Why::Ended(n, Outcome::Offline));
-            return Ok(());
+            return;
         };
         let by = (Source::Api, Actor::System);
         let accepted = std::time::Duration::from_millis(self.now);
@@ -154,12 +154,11 @@ impl World {
             // Refused before it had a place: no row, and it never happens.
             self.asked[n as usize].answers = 1;
             self.never(n);
-            return Ok(());
+            return;
         }
         let delay = self.rng.below(3);
         self.after(delay, Event::Encode { session });
         self.after(TIMEOUT_MS, Event::Deadline { boot, command: n });
-        Ok(())
     }
 
     /// The command's operations are known to have no effect of their own.
@@ -436,7 +435,7 @@ impl World {
         self.server.next_write += 1;
         let number = self.server.next_write;
         self.disk.submit(Queued { number, device, why, sets: sets.clone() });
-        self.server.writes.insert(number, UnderWay { device, why, sets, ops, session, ended: None });
+        self.server.writes.insert(number, UnderWay { device, why, sets, ops, session, stored: None });
         self.schedule_commit();
         number
     }
@@ -476,7 +475,7 @@ impl World {
                 Why::Late(_) | Why::Report(_) | Why::Healed(_) => {}
             }
             if let Some(under_way) = self.server.writes.get_mut(&write.number) {
-                under_way.ended = Some(stored);
+                under_way.stored = stored;
             }
             let delay = self.rng.below(6);
             self.after(delay, Event::Wake { boot, write: write.number });
@@ -489,10 +488,9 @@ impl World {
         if boot != self.server.boot {
             return Ok(());
         }
-        let Some(UnderWay { device, why, sets, ops, session, ended }) = self.server.writes.remove(&number) else {
+        let Some(UnderWay { device, why, sets, ops, session, stored }) = self.server.writes.remove(&number) else {
             return Ok(());
         };
-        let stored = ended.flatten();
         if let Why::Answer(..) | Why::Late(_) | Why::Report(_) = why {
             let mut told = Vec::new();
             self.server.slots[device].machine.settle(&sets, stored.is_some(), |change| told.extend(change.relays));

@@ -96,6 +96,24 @@ pub struct Tally {
     pub histories: u64,
 }
 
+impl Tally {
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.commands += other.commands;
+        self.successes += other.successes;
+        self.timeouts += other.timeouts;
+        self.late_acks += other.late_acks;
+        self.duplicate_acks += other.duplicate_acks;
+        self.foreign_acks += other.foreign_acks;
+        self.healed += other.healed;
+        self.takeovers += other.takeovers;
+        self.crashes += other.crashes;
+        self.failed_commits += other.failed_commits;
+        self.histories += other.histories;
+    }
+}
+
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = [
@@ -208,10 +226,10 @@ impl World {
         self.events.insert(self.next, event);
     }
 
-    pub(crate) fn violation(&self, broken: Broken) -> Box<Violation> {
+    pub(crate) fn violation(&self, broken: Broken) -> Violation {
         let Broken { invariant, what } = broken;
         let last = self.last.iter().map(|(at, event)| format!("{at:>7} ms {event:?}")).collect();
-        Box::new(Violation { seed: self.plan.seed, invariant, what, at_ms: self.now, last })
+        Violation { seed: self.plan.seed, invariant, what, at_ms: self.now, last }
     }
 
     /// Every round: trouble, then healing, then the checks of a house at rest.
@@ -282,7 +300,10 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Step {
         match event {
-            Event::Ask { device, action } => self.ask(device, action),
+            Event::Ask { device, action } => {
+                self.ask(device, action);
+                Ok(())
+            }
             Event::Read { device } => {
                 self.read(device);
                 Ok(())

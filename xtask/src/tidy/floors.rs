@@ -33,6 +33,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "hexa-cluster",
         ],
     ),
+    ("hexa-simulation", &["hexa-model", "hexa-service"]),
     ("hexa-sdk", &[]),
     ("xtask", &[]),
 ];
@@ -55,7 +56,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("figment", "hexa-server"),
     ("tracing-subscriber", "hexa-server"),
 ];
-const FREE: &[&str] = &["hexa-tests", "xtask"];
+const FREE: &[&str] = &["hexa-tests", "hexa-simulation", "xtask"];
 
 /// Checks every member's manifest.
 pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
