@@ -274,7 +274,8 @@ pub(crate) fn write_answer(services: &Services, live: &Arc<Live>, write: Write<W
             }
             let kept = sets.clone();
             persist(services, live, (sets, audit), by, move |commit| {
-                command.end(Ended::Answered { outcome, reason, sets: kept, commit });
+                // Only the waiter goes along; the path waits in a task of its own until it has an end.
+                let _ = command.waiter.send(Ended::Answered { outcome, reason, sets: kept, commit });
             });
             None
         }

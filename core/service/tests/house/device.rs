@@ -28,6 +28,39 @@ async fn the_newest_session_wins_without_an_offline_event_and_open_commands_go_o
 }
 
 #[tokio::test]
+async fn a_command_that_waits_during_a_takeover_goes_out_once_on_the_new_socket() {
+    let house = House::new().await;
+    let mut old = house.device(1).await;
+    let asked = house.set(&old, 0, true);
+    while old.live.pending.lock().open_count() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let mut new = house.connect(&old.live).await;
+    // Closing wakes the former session's task too; what it took would never reach the wire.
+    let mut out = Vec::new();
+    old.actor.encode_queued(&mut out);
+    assert!(out.is_empty(), "a session that closes takes nothing");
+    new.obey().await;
+    assert!(asked.await.unwrap().is_ok(), "I15: nobody asked again, and it was sent");
+    house.check(&new.live).await;
+}
+
+#[tokio::test]
+async fn a_command_that_was_never_sent_has_its_row() {
+    let house = House::new().await;
+    let mut device = house.device(1).await;
+    let unsent = house.set(&device, 0, true);
+    while device.live.pending.lock().open_count() < 1 {
+        tokio::task::yield_now().await;
+    }
+    device.actor.closed();
+    assert_eq!(unsent.await.unwrap().unwrap_err().code, ErrorCode::DeviceOffline);
+    let rows = house.rows(&device.live).await;
+    assert_eq!(rows, [("set_relay".to_owned(), "error".to_owned(), false)], "I2: one primary row");
+    house.check(&device.live).await;
+}
+
+#[tokio::test]
 async fn a_lost_connection_fails_only_what_was_not_sent() {
     let house = House::new().await;
     let mut device = house.device(1).await;
