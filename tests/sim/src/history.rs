@@ -77,7 +77,7 @@ pub struct History {
 }
 
 /// From so many ended operations on, a rest is used to check and forget them.
-const LONG: usize = 24;
+const LONG: usize = 10;
 
 impl History {
     /// From what is stored.
