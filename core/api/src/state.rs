@@ -18,12 +18,23 @@ pub struct ApiConfig {
     pub allowed_origins: Vec<String>,
 }
 
-/// Shared by all handlers; cheap to clone.
+/// Shared by all handlers; one pointer, because axum clones it several times per request.
 #[derive(Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<Shared>);
+
+/// What the pointer leads to.
+pub struct Shared {
     pub(crate) services: Arc<Services>,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) config: Arc<ApiConfig>,
+    pub(crate) config: ApiConfig,
+}
+
+impl std::ops::Deref for ApiState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl ApiState {
@@ -31,7 +42,7 @@ impl ApiState {
     pub fn new(services: Arc<Services>, config: ApiConfig) -> Self {
         let hub = Arc::new(Hub::new(Arc::clone(&services.metrics)));
         services.bus.subscribe(Arc::clone(&hub) as Arc<dyn hexa_service::bus::Subscriber>);
-        Self { services, hub, config: Arc::new(config) }
+        Self(Arc::new(Shared { services, hub, config }))
     }
 
     /// Asks every client socket to close with 1012.

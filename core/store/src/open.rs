@@ -48,7 +48,7 @@ impl Store {
             let path = config.data_dir.join("hexa.db");
             let was_unclean = unclean.exists();
             let sqlite::Opened { readers, cold, hot } = sqlite::open(&path, was_unclean, &config).await?;
-            (Db::Sqlite { readers, cold }, Box::new(SqliteBackend::new(hot)))
+            (Db::Sqlite { readers, cold }, Box::new(SqliteBackend::new(hot, &path)))
         };
         File::create(&unclean).map_err(io(&unclean))?;
         let head = ChainHead::of(&config.node, &[])?;

@@ -10,6 +10,7 @@ mod batch;
 mod mover;
 mod postgres;
 mod thread;
+mod wal;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -95,6 +95,8 @@ async fn pool(path: &Path, config: &StoreConfig, readers: bool) -> Result<Sqlite
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("temp_store", "memory")
         .pragma("cache_size", if readers { "-4000" } else { "-2000" })
+        // The writer's thread folds the log, when nobody waits for it.
+        .pragma("wal_autocheckpoint", "0")
         .pragma("journal_size_limit", "67108864")
         .pragma("query_only", if readers { "on" } else { "off" });
     let pool = SqlitePoolOptions::new()
@@ -116,7 +118,7 @@ fn hot_connection(path: &Path, durability: Durability) -> rusqlite::Result<Conne
     };
     connection.execute_batch(&format!(
         "pragma synchronous = {synchronous}; pragma foreign_keys = on; pragma temp_store = memory; \
-         pragma cache_size = -16000; pragma wal_autocheckpoint = 4000; pragma journal_size_limit = 67108864;"
+         pragma cache_size = -16000; pragma wal_autocheckpoint = 0; pragma journal_size_limit = 67108864;"
     ))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)

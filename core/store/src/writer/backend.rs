@@ -23,6 +23,10 @@ pub(crate) trait Backend: Send {
     /// Writes what sessions noted, in one transaction.
     fn save_notes(&mut self, notes: &[&Seen]) -> Result<(), StoreError>;
 
+    /// After a batch whose writers have their answers, or (`idle`) when there is nothing to write: what keeps the next
+    /// batches quick. `gate` keeps other writers away while it is locked.
+    fn tidy(&mut self, _gate: &tokio::sync::Mutex<Gate>, _idle: bool) {}
+
     /// Moves up to one chunk of the tail's oldest rows to the indexed table; gives how many.
     fn move_tail(&mut self) -> Result<u64, StoreError>;
 }

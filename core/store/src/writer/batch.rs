@@ -1,10 +1,14 @@
 //! One group commit in SQLite: a loop over prepared statements inside one transaction.
 
+use std::path::Path;
+
 use hexa_model::audit::RelayStates;
 use hexa_model::{RelayState, TimeMs};
 use rusqlite::{Connection, params};
+use tokio::sync::Mutex;
 
 use super::backend::Backend;
+use super::wal::Wal;
 use super::{Committed, HotWrite, Seen, mover};
 use crate::chain::{ChainHead, Gate};
 use crate::error::StoreError;
@@ -40,12 +44,13 @@ pub(crate) struct Cost {
 /// SQLite's side of the hot writer.
 pub(crate) struct SqliteBackend {
     connection: Connection,
+    wal: Wal,
 }
 
 impl SqliteBackend {
-    /// On a connection of its own.
-    pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection }
+    /// On a connection of its own to the file at `path`.
+    pub(crate) fn new(connection: Connection, path: &Path) -> Self {
+        Self { connection, wal: Wal::of(path) }
     }
 }
 
@@ -58,6 +63,26 @@ impl Backend for SqliteBackend {
         match attempt(&self.connection, &mut gate.head, writes, false, cost) {
             Err(StoreError::Conflict(_)) => attempt(&self.connection, &mut gate.head, writes, true, cost),
             done => done,
+        }
+    }
+
+    fn start(&mut self) {
+        self.wal.make_room();
+    }
+
+    fn tidy(&mut self, gate: &Mutex<Gate>, idle: bool) {
+        if !idle && !self.wal.due() {
+            return;
+        }
+        let done = self.wal.need(&self.connection, idle).and_then(|need| {
+            if need.room {
+                let _others_wait = gate.blocking_lock();
+                self.wal.make_room();
+            }
+            if need.fold { Wal::fold(&self.connection) } else { Ok(()) }
+        });
+        if let Err(error) = done {
+            tracing::warn!(%error, "the write-ahead log was not folded into the database");
         }
     }
 

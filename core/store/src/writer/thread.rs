@@ -71,6 +71,7 @@ impl Thread {
             }
             last_batch = self.batch.len();
             self.commit();
+            self.backend.tidy(&self.gate, false);
             if self.end.shared.counters.tail.load(Relaxed) >= mover::FULL_TAIL {
                 self.move_tail();
             }
@@ -148,6 +149,7 @@ impl Thread {
         if self.end.shared.counters.tail.load(Relaxed) > mover::IDLE_TAIL {
             self.move_tail();
         }
+        self.backend.tidy(&self.gate, true);
     }
 
     fn move_tail(&mut self) {
