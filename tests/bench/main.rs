@@ -4,17 +4,31 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring program prints")]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock ends the measurement")]
 
+mod bare;
+mod broadcast;
+mod devices;
+mod driver;
 mod floor;
+mod growth;
+mod house;
+mod lean;
 mod load;
+mod nodered;
 mod process;
 mod relay;
 mod report;
 mod sqlite;
+mod storm;
+mod table;
+mod writer;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use house::Options;
+use report::Report;
 
+/// Exit codes: 0 the goals hold, 1 one falls short, 3 the machine was too noisy to tell.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -23,24 +37,65 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Relay commands per second and their latency, as ratios to floors of the same run.
+    /// Relay commands per second, their latency and cost.
     Relay {
-        /// The server's binary.
+        #[command(flatten)]
+        options: Options,
+        /// Where npm has put Node-RED: compares with a flow.
         #[arg(long)]
-        hexa: PathBuf,
-        /// Its plugins.
-        #[arg(long)]
-        plugins: PathBuf,
-        /// Short slices.
-        #[arg(long)]
-        quick: bool,
-        /// Figures as JSON on stdout.
-        #[arg(long)]
-        json: bool,
+        node_red: Option<PathBuf>,
     },
-    /// F2: HTTP POST -> WebSocket -> ack -> reply and nothing else. Prints its address.
+    /// Memory per connected device, after all have left, and the cold start.
+    Devices {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// One change to a thousand clients.
+    Broadcast {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// A driver in its sandbox and natively.
+    Driver {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Thousands of devices at once.
+    Storm {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// What a command costs with more devices registered.
+    Growth {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// All of them.
+    All {
+        #[command(flatten)]
+        options: Options,
+        /// As for relay.
+        #[arg(long)]
+        node_red: Option<PathBuf>,
+        /// Writes the figures into this file, between its markers.
+        #[arg(long)]
+        table: Option<PathBuf>,
+    },
+    /// F2 and F2C: HTTP POST -> WebSocket -> ack -> reply, without and with a durable write. Prints its address.
     #[command(hide = true)]
-    Floor,
+    Floor { dir: PathBuf, devices: i64 },
+    /// Upgrades and nothing else, by hand.
+    #[command(hide = true)]
+    Accept,
+    /// Upgrades and nothing else, by axum.
+    #[command(hide = true)]
+    AxumAccept,
+    /// Writes one frame to all.
+    #[command(hide = true)]
+    FanOut { payload: usize },
+    /// Switches devices while told to.
+    #[command(hide = true)]
+    Commander { address: String, token: String },
     /// Keeps every core awake.
     #[command(hide = true)]
     Spin,
@@ -49,11 +104,27 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match Cli::parse().command {
-        Command::Relay { hexa, plugins, quick, json } => {
-            let code = runtime.block_on(relay::run(&hexa, &plugins, quick, json))?;
-            std::process::exit(code)
+        Command::Relay { options, node_red } => {
+            end(&options, runtime.block_on(relay::run(&options, node_red.as_deref()))?)
         }
-        Command::Floor => runtime.block_on(floor::serve()),
+        Command::Devices { options } => end(&options, runtime.block_on(devices::run(&options))?),
+        Command::Broadcast { options } => end(&options, runtime.block_on(broadcast::run(&options))?),
+        Command::Driver { options } => end(&options, driver::run(&options)?),
+        Command::Storm { options } => end(&options, runtime.block_on(storm::run(&options))?),
+        Command::Growth { options } => end(&options, runtime.block_on(growth::run(&options))?),
+        Command::All { options, node_red, table } => {
+            std::process::exit(table::run(&options, node_red.as_deref(), table.as_deref())?)
+        }
+        Command::Floor { dir, devices } => runtime.block_on(floor::serve(&dir, devices)),
+        Command::Accept => runtime.block_on(bare::accept()),
+        Command::AxumAccept => runtime.block_on(bare::axum_accept()),
+        Command::FanOut { payload } => runtime.block_on(async { bare::fan_out(payload) }),
+        Command::Commander { address, token } => runtime.block_on(storm::command(&address, &token)),
         Command::Spin => process::spin(),
     }
+}
+
+fn end(options: &Options, report: Report) -> anyhow::Result<()> {
+    report.print(options.json)?;
+    std::process::exit(report.code())
 }

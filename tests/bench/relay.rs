@@ -1,235 +1,226 @@
-//! The relay path against F2 and SQ, in interleaved slices of one run.
+//! The relay path against F2, F2C and SQ, in interleaved slices of one run.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use futures_util::SinkExt;
-use serde_json::{Value, json};
+use hexa_model::UserKey;
+use hexa_service::limit::{Limiter, Rate};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::load::{self, Http, Slice, Target};
-use crate::process::{Running, Usage, must_exist, usage};
-use crate::report::{self, Row, Spread};
-use crate::sqlite;
+use crate::house::{self, House, Metrics, Options};
+use crate::load::{self, Slice, Target};
+use crate::process::{Running, Usage, own_cpu_us, usage};
+use crate::report::{Check, Goal, Report, Spread};
+use crate::{nodered, sqlite, writer};
 
 /// Devices of each target.
-const DEVICES: usize = 256;
-/// First goals at 64 in flight.
-const RATIO_GOAL: f64 = 0.40;
-const CPU_GOAL_US: f64 = 75.0;
+const DEVICES: usize = 1000;
+/// Above this a single durable commit of the bare loop makes F2C the floor, in microseconds.
+const SLOW_COMMIT_US: f64 = 500.0;
 
-/// Exit codes: 0 the goals hold, 1 one falls short, 3 the machine was too noisy to tell.
-pub(crate) async fn run(hexa: &Path, plugins: &Path, quick: bool, as_json: bool) -> Result<i32> {
-    must_exist(hexa)?;
-    must_exist(plugins)?;
-    let dir = tempfile::tempdir()?;
-    let _awake = Running::awake()?;
-    let (floor_process, floor_address) = Running::own(&["floor"])?;
-    let mut floor = floor_target(&floor_address).await?;
-    let server = start_server(hexa, plugins, dir.path())?;
-    let seen = Arc::new(AtomicU64::new(0));
-    let mut ours = our_target(dir.path(), &seen).await?;
-    let mut bare = sqlite::Loop::new(&dir.path().join("sq"), DEVICES as i64).await?;
-    eprintln!(
-        "bench: {DEVICES} devices, one dashboard; LIMIT_USER_RPS and LIMIT_USER_BURST raised to 1,000,000 for the one \
-         user that the load comes from"
-    );
-    let (rounds, time) = if quick { (3, Duration::from_millis(450)) } else { (7, Duration::from_millis(1500)) };
-    let mut rows = Vec::new();
-    for in_flight in [1, 64, 256] {
-        let mut cells = Vec::new();
-        // The first round warms up and is not counted.
-        for round in 0..=rounds {
-            let before = usage(floor_process.pid());
-            let raw = floor.slice(in_flight, time).await?;
-            let raw_used = usage(floor_process.pid()) - before;
-            let (sq_rate, sq_batch) = tokio::task::block_in_place(|| bare.slice(in_flight as i64, time / 2))?;
-            let (counted, before) = (counters(&ours.address).await?, usage(server.pid()));
-            let mine = ours.slice(in_flight, time).await?;
-            let used = usage(server.pid()) - before;
-            let counted = counters(&ours.address).await?.since(&counted);
-            if round > 0 {
-                cells.push(Cell { raw, raw_used, sq_rate, sq_batch, mine, used, counted });
-            }
-        }
-        rows.push(row(in_flight, &cells));
-        eprintln!("bench: {in_flight} in flight done");
-    }
-    if as_json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        report::print(&rows);
-    }
-    Ok(verdict(&rows, seen.load(Ordering::Relaxed)))
-}
-
-fn verdict(rows: &[Row], seen: u64) -> i32 {
-    let Some(r) = rows.iter().find(|r| r.in_flight == 64) else { return 1 };
-    let (ratio, cpu) = (r.ratio.median, r.hexa_cpu_us.median);
-    println!(
-        "\nrelay ratio={ratio:.2} (goal >= {RATIO_GOAL:.2}) cpu_us={cpu:.1} (goal <= {CPU_GOAL_US:.0}) at 64 in flight; the dashboard got {seen} frames"
-    );
-    if r.floor_per_second.noisy() {
-        println!("the floor moved by more than 60 % between slices: too noisy to judge");
-        return 3;
-    }
-    i32::from(ratio < RATIO_GOAL || cpu > CPU_GOAL_US)
-}
+/// One row of cells: so many in flight, for so long in a quick and in a full run.
+const CELLS: [(usize, u64, u64); 4] = [(1, 250, 1500), (64, 400, 1500), (256, 300, 1500), (1000, 350, 2000)];
 
 struct Cell {
-    raw: Slice,
-    raw_used: Usage,
-    sq_rate: f64,
-    sq_batch: f64,
+    f2: Slice,
+    f2_used: Usage,
+    f2c: Option<Slice>,
+    /// SQ: single commits, microseconds. Measured with one in flight only.
+    single_us: f64,
     mine: Slice,
     used: Usage,
     counted: Counters,
 }
 
-fn row(in_flight: usize, cells: &[Cell]) -> Row {
-    let of = |f: &dyn Fn(&Cell) -> f64| Spread::of(cells.iter().map(f));
-    let sum = |f: &dyn Fn(&Cell) -> f64| cells.iter().map(f).sum::<f64>();
-    let commands = sum(&|c| c.mine.commands).max(1.0);
-    Row {
-        in_flight,
-        floor_per_second: of(&|c| c.raw.per_second),
-        sqlite_per_second: of(&|c| c.sq_rate),
-        sqlite_batch_us: of(&|c| c.sq_batch),
-        hexa_per_second: of(&|c| c.mine.per_second),
-        ratio: of(&|c| c.mine.per_second / c.raw.per_second),
-        floor_p50_us: of(&|c| c.raw.p50_us),
-        floor_p99_us: of(&|c| c.raw.p99_us),
-        hexa_p50_us: of(&|c| c.mine.p50_us),
-        hexa_p99_us: of(&|c| c.mine.p99_us),
-        floor_cpu_us: of(&|c| c.raw_used.cpu_us / c.raw.commands),
-        hexa_cpu_us: of(&|c| c.used.cpu_us / c.mine.commands),
-        hexa_switches: of(&|c| c.used.switches / c.mine.commands),
-        transactions_per_command: sum(&|c| c.counted.transactions) / commands,
-        rows_per_batch: sum(&|c| c.counted.rows) / sum(&|c| c.counted.batches).max(1.0),
-        encodes_per_command: sum(&|c| c.counted.encodes) / commands,
+struct Run {
+    f2: Target,
+    f2c: Target,
+    floor: Running,
+    ours: Target,
+    house: House,
+    bare: sqlite::Loop,
+    durable_floor: bool,
+}
+
+/// Measures.
+pub(crate) async fn run(options: &Options, node_red: Option<&Path>) -> Result<Report> {
+    let mut report = Report::new("relay", options.quick);
+    let dir = tempfile::tempdir()?;
+    let _awake = Running::awake()?;
+    report.note(house::RAISED);
+    report.note(format!(
+        "{DEVICES} devices of one user and one dashboard that subscribes to all; generator, floors and server share the \
+         machine; a nice-19 thread per core keeps the cores awake"
+    ));
+    let seen = Arc::new(AtomicU64::new(0));
+    let mut run = prepare(options, dir.path(), &seen).await?;
+    let mut single = Spread::of(run.single(Duration::from_millis(200)));
+    run.durable_floor = !options.quick || single.median > SLOW_COMMIT_US;
+    let rounds = if options.quick { 3 } else { 7 };
+    let mut cells: [Vec<Cell>; 4] = Default::default();
+    // The first round warms up, shortly, and is not counted.
+    for round in 0..=rounds {
+        for (n, (in_flight, quick, full)) in CELLS.into_iter().enumerate() {
+            let time = Duration::from_millis(if options.quick { quick } else { full } / if round == 0 { 3 } else { 1 });
+            let cell = run.cell(in_flight, time).await?;
+            if round > 0 {
+                cells[n].push(cell);
+            }
+        }
+    }
+    single = Spread::of(cells[0].iter().map(|c| c.single_us).chain([single.median]));
+    let slow = single.median > SLOW_COMMIT_US && run.durable_floor;
+    report.note(format!(
+        "SQ, one durable commit of the bare loop: {single} us; so the floor of the goals is {}",
+        if slow { "F2C, a raw relay with one group-committed writer" } else { "F2, a raw relay" }
+    ));
+    rows(&cells, slow, &mut report);
+    report.note(format!("the dashboard got {} frames", seen.load(Ordering::Relaxed)));
+    report.push(limiter(options.quick));
+    if let Some(node_red) = node_red {
+        let (rounds, time) = if options.quick { (2, 400) } else { (5, 1500) };
+        match nodered::Flow::start(node_red, dir.path()).await {
+            Ok(flow) => report.push(flow.measure(&mut run.ours, rounds, Duration::from_millis(time)).await?),
+            Err(why) => report.note(format!("Node-RED is left out: {why:#}")),
+        }
+    }
+    drop(run);
+    let (rounds, time) = if options.quick { (3, 150) } else { (7, 700) };
+    writer::measure(&dir.path().join("writer"), rounds, Duration::from_millis(time), &mut report).await?;
+    Ok(report)
+}
+
+async fn prepare(options: &Options, dir: &Path, seen: &Arc<AtomicU64>) -> Result<Run> {
+    let floor_dir = dir.join("floor");
+    let (floor, address) = Running::own(&["floor", &floor_dir.to_string_lossy(), &DEVICES.to_string()])?;
+    let (mut direct, mut durable) = (Vec::new(), Vec::new());
+    for n in 0..DEVICES {
+        tokio::spawn(load::raw_device(load::socket(&address, &format!("/device/d{n}"), None).await?));
+        let request = |route: &str, on: u8| {
+            format!("POST /{route}/d{n}/{on} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").into_bytes()
+        };
+        direct.push([0, 1].map(|on| request("cmd", on)));
+        durable.push([0, 1].map(|on| request("durable", on)));
+    }
+    let house = House::new(options, &dir.join("ours"), DEVICES).await?;
+    let ours = house.target(0..DEVICES).await?;
+    let mut dashboard = load::socket(&house.address, "/ws/client", Some(&house.token)).await?;
+    dashboard.send(Message::text("{\"type\":\"subscribe\"}")).await?;
+    tokio::spawn(load::watcher(dashboard, Arc::clone(seen)));
+    let bare = sqlite::Loop::new(&dir.join("sq"), DEVICES as i64).await?;
+    let (f2, f2c) = (Target::new(address.clone(), direct), Target::new(address, durable));
+    Ok(Run { f2, f2c, floor, ours, house, bare, durable_floor: false })
+}
+
+impl Run {
+    /// One commit a batch.
+    fn single(&mut self, time: Duration) -> Option<f64> {
+        tokio::task::block_in_place(|| self.bare.slice(1, time)).ok().map(|(_, us)| us)
+    }
+
+    async fn cell(&mut self, in_flight: usize, time: Duration) -> Result<Cell> {
+        self.f2.connect(in_flight).await?;
+        let before = usage(self.floor.pid());
+        let f2 = self.f2.slice(in_flight, time).await?;
+        let f2_used = usage(self.floor.pid()) - before;
+        let f2c = if self.durable_floor { Some(self.f2c.slice(in_flight, time).await?) } else { None };
+        let single_us = if in_flight == 1 { self.single(time / 2).unwrap_or(f64::NAN) } else { f64::NAN };
+        self.ours.connect(in_flight).await?;
+        let (counted, before) = (Counters::of(&self.house.metrics().await?), usage(self.house.server.pid()));
+        let mine = self.ours.slice(in_flight, time).await?;
+        let used = usage(self.house.server.pid()) - before;
+        let counted = Counters::of(&self.house.metrics().await?).since(&counted);
+        Ok(Cell { f2, f2_used, f2c, single_us, mine, used, counted })
     }
 }
 
-/// Counts that cannot lie, from /metrics.
 #[derive(Default)]
 struct Counters {
     transactions: f64,
-    batches: f64,
-    rows: f64,
     encodes: f64,
 }
 
 impl Counters {
-    fn since(&self, before: &Self) -> Self {
+    fn of(metrics: &Metrics) -> Self {
         Self {
-            transactions: self.transactions - before.transactions,
-            batches: self.batches - before.batches,
-            rows: self.rows - before.rows,
-            encodes: self.encodes - before.encodes,
+            transactions: metrics.sum("hexa_writer_transactions_total{"),
+            encodes: metrics.sum("hexa_broadcast_encodes_total "),
         }
+    }
+    fn since(&self, before: &Self) -> Self {
+        Self { transactions: self.transactions - before.transactions, encodes: self.encodes - before.encodes }
     }
 }
 
-async fn counters(address: &str) -> Result<Counters> {
-    let mut http = Http::open(address).await?;
-    let body = http.call(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await?;
-    let text = std::str::from_utf8(body)?;
-    let get = |name: &str| {
-        let lines = text.lines().filter(|l| l.starts_with(name));
-        lines.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
+/// Ours and the floor's `figure`, pair by pair.
+fn pairs(cells: &[Cell], durable: bool, figure: impl Fn(&Slice) -> f64) -> Vec<(f64, f64)> {
+    let floor = |c: &Cell| if durable { c.f2c.as_ref().map_or(f64::NAN, &figure) } else { figure(&c.f2) };
+    cells.iter().map(|c| (figure(&c.mine), floor(c))).collect()
+}
+
+fn rows(cells: &[Vec<Cell>; 4], slow: bool, report: &mut Report) {
+    let [one, sixty_four, many, thousand] = cells;
+    let name = if slow { "F2C" } else { "F2" };
+    let (rate, tail) =
+        if slow { (Goal::AtLeast(0.7), Goal::AtMost(1.3)) } else { (Goal::AtLeast(0.55), Goal::AtMost(1.4)) };
+    let tail_of = |s: &Slice| s.p99_us / s.p50_us;
+    let per_second = |s: &Slice| s.per_second;
+    let floor = pairs(sixty_four, slow, per_second);
+    report.floor(Spread::of(floor.iter().map(|p| p.1)));
+    report.push(Check::ratio("commands/s, 64 in flight", "/s", name, &floor, rate));
+    report.push(Check::ratio("commands/s, 256 in flight", "/s", name, &pairs(many, slow, per_second), rate));
+    report.push(Check::ratio("p99/p50, 64 in flight", "x", name, &pairs(sixty_four, slow, tail_of), tail));
+    report.push(Check::ratio("p99/p50, 256 in flight", "x", name, &pairs(many, slow, tail_of), tail));
+    if sixty_four.iter().all(|c| c.f2c.is_some()) {
+        let other = if slow { "F2" } else { "F2C" };
+        let of = |cells: &[Cell]| pairs(cells, !slow, per_second);
+        report.push(Check::ratio("commands/s, 64 in flight", "/s", other, &of(sixty_four), Goal::None));
+        report.push(Check::ratio("commands/s, 256 in flight", "/s", other, &of(many), Goal::None));
+    }
+    let own: Vec<_> = thousand.iter().zip(sixty_four).map(|(t, s)| (t.mine.per_second, s.mine.per_second)).collect();
+    let goal = Goal::AtLeast(0.95);
+    report.push(Check::ratio("commands/s, 1,000 in flight", "/s", "own rate at 64 in flight", &own, goal));
+    let what = "commands/s, 1,000 in flight";
+    report.push(Check::ratio(what, "/s", name, &pairs(thousand, slow, per_second), Goal::None));
+    let refused = cells.iter().flatten().map(|c| c.mine.refused).sum();
+    report.push(Check::counted("timeouts and refusals in all slices", "commands", refused, Goal::AtMost(0.0)));
+    let latency: Vec<_> = one.iter().map(|c| (c.mine.p50_us, c.f2.p50_us + c.single_us)).collect();
+    report.push(Check::ratio("p50, 1 in flight", "us", "F2 + SQ's single commit", &latency, Goal::AtMost(1.5)));
+    let cpu = |of: &dyn Fn(&Cell) -> f64| Spread::of(sixty_four.iter().map(of));
+    let goal = if slow { Goal::None } else { Goal::AtMost(55.0) };
+    let ours = cpu(&|c| c.used.cpu_us / c.mine.commands);
+    let floor = cpu(&|c| c.f2_used.cpu_us / c.f2.commands);
+    report.push(Check::plain("server CPU per command, 64 in flight", "us", ours, goal).beside("F2", floor));
+    let commands: f64 = sixty_four.iter().map(|c| c.mine.commands).sum();
+    let per_command = |of: &dyn Fn(&Cell) -> f64| sixty_four.iter().map(of).sum::<f64>() / commands.max(1.0);
+    let transactions = per_command(&|c| c.counted.transactions);
+    let what = "transactions per command, 64 in flight";
+    // How many commands meet in one transaction depends on how fast they come, but hardly on noise.
+    report.push(Check::counted(what, "", transactions, Goal::AtMost(0.05)));
+    let switches = per_command(&|c| c.used.switches);
+    report.push(Check::counted("voluntary switches per command, 64 in flight", "", switches, Goal::AtMost(0.6)));
+    let encodes = per_command(&|c| c.counted.encodes);
+    report.push(Check::counted("encodes per command with one dashboard", "", encodes, Goal::AtMost(1.01)));
+}
+
+/// What the per-user request limiter costs a request: its check alone, for one busy user among 10,000.
+fn limiter(quick: bool) -> Check {
+    let limiter = Limiter::new("requests", Rate::new(1_000_000_000, Duration::from_secs(1)));
+    for user in 0..10_000 {
+        drop(limiter.take(&UserKey(user)));
+    }
+    let calls = if quick { 200_000u32 } else { 1_000_000 };
+    let round = || {
+        let begun = own_cpu_us();
+        for _ in 0..calls {
+            drop(std::hint::black_box(limiter.take(&UserKey(7))));
+        }
+        (own_cpu_us() - begun) / f64::from(calls)
     };
-    Ok(Counters {
-        transactions: get("hexa_writer_transactions_total{"),
-        batches: get("hexa_writer_batches_total "),
-        rows: get("hexa_writer_rows_total "),
-        encodes: get("hexa_broadcast_encodes_total "),
-    })
-}
-
-async fn floor_target(address: &str) -> Result<Target> {
-    let mut requests = Vec::new();
-    for n in 0..DEVICES {
-        tokio::spawn(load::raw_device(load::socket(address, &format!("/device/d{n}"), None).await?));
-        let request =
-            |on: u8| format!("POST /cmd/d{n}/{on} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").into_bytes();
-        requests.push([request(0), request(1)]);
-    }
-    Ok(Target::new(address.to_owned(), requests))
-}
-
-fn start_server(hexa: &Path, plugins: &Path, dir: &Path) -> Result<Running> {
-    Running::start(
-        Command::new(hexa)
-            .arg("serve")
-            .env("HEXA_LISTEN", "127.0.0.1:0")
-            .env("HEXA_DATA_DIR", dir.join("data"))
-            .env("HEXA_PLUGINS_DIR", plugins)
-            .env("HEXA_LOG", "warn")
-            .env("LIMIT_USER_RPS", "1000000")
-            .env("LIMIT_USER_BURST", "1000000")
-            .env("LIMIT_PROVISION_RPS", "10000")
-            .stderr(Stdio::null()),
-    )
-}
-
-async fn our_target(dir: &Path, seen: &Arc<AtomicU64>) -> Result<Target> {
-    let data = dir.join("data");
-    let address = wait_for(&data.join("listen.addr")).await?;
-    let key = std::fs::read_to_string(data.join("secrets/device_provision_key"))?;
-    let client = reqwest::Client::new();
-    let base = format!("http://{address}");
-    let post = async |path: &str, header: (&str, &str), body: Value| -> Result<Value> {
-        let answer = client.post(format!("{base}{path}")).header(header.0, header.1).json(&body).send().await?;
-        let status = answer.status();
-        let body: Value = answer.json().await?;
-        if !status.is_success() {
-            bail!("{path}: {status} {body}");
-        }
-        Ok(body)
-    };
-    let login = json!({ "email": "bench@example.com", "password": "a long enough password" });
-    let session = post("/api/v1/auth/register", ("x-none", "1"), login).await?;
-    let token = session["access_token"].as_str().context("no token")?.to_owned();
-    let bearer = format!("Bearer {token}");
-    let mut requests = Vec::new();
-    for _ in 0..DEVICES {
-        let new = json!({ "device_class": "relay_controller", "relay_count": 4 });
-        let made = post("/api/v1/provision/register", ("x-provision-key", &key), new).await?;
-        let text = |name: &str| made[name].as_str().map(str::to_owned).context("provisioning answer");
-        let (uid, device_token) = (text("device_uid")?, text("device_token")?);
-        let code = json!({ "code": text("claim_code")? });
-        post("/api/v1/devices/claim", ("authorization", &bearer), code).await?;
-        let path = format!("/ws/device?uid={uid}");
-        tokio::spawn(load::device(load::socket(&address, &path, Some(&device_token)).await?));
-        let request = |on: bool| {
-            let body = format!("{{\"state\":{on}}}");
-            format!(
-                "POST /api/v1/devices/{uid}/relays/0 HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\n\
-                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .into_bytes()
-        };
-        requests.push([request(false), request(true)]);
-    }
-    let mut dashboard = load::socket(&address, "/ws/client", Some(&token)).await?;
-    dashboard.send(Message::text("{\"type\":\"subscribe\"}")).await?;
-    tokio::spawn(load::watcher(dashboard, Arc::clone(seen)));
-    Ok(Target::new(address, requests))
-}
-
-async fn wait_for(file: &Path) -> Result<String> {
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(30) {
-        let address = std::fs::read_to_string(file).unwrap_or_default();
-        if !address.is_empty() && Http::open(&address).await.is_ok() {
-            return Ok(address);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    bail!("the server did not start within 30 s")
+    let cost = Spread::of((0..5).map(|_| round()));
+    Check::plain("request limiter, its check alone, per command", "us", cost, Goal::None)
 }

@@ -44,7 +44,9 @@ impl Loop {
         let (mut rows, mut batches) = (0i64, Vec::new());
         while started.elapsed() < time {
             let begun = Instant::now();
-            self.batch(size)?;
+            let (devices, seq) = (self.devices, self.seq);
+            let next = (1..=size).map(|n| ((seq + n) % devices + 1, (seq + n) / devices % 2 == 1));
+            self.batch(next)?;
             rows += size;
             batches.push(begun.elapsed().as_secs_f64() * 1e6);
         }
@@ -52,15 +54,14 @@ impl Loop {
         Ok((rows as f64 / started.elapsed().as_secs_f64(), batches[batches.len() / 2]))
     }
 
-    fn batch(&mut self, size: i64) -> Result<()> {
+    /// One durable transaction: for each device and state, the state and its audit row.
+    pub(crate) fn batch(&mut self, items: impl Iterator<Item = (i64, bool)>) -> Result<()> {
         let c = &self.connection;
         c.prepare_cached("begin immediate")?.execute([])?;
         let mut upsert = c.prepare_cached(UPSERT_RELAY)?;
         let mut audit = c.prepare_cached(INSERT_AUDIT)?;
-        for _ in 0..size {
+        for (device, on) in items {
             self.seq += 1;
-            let device = self.seq % self.devices + 1;
-            let on = self.seq / self.devices % 2;
             let version: i64 = upsert.query_row(params![device, 0, on, self.seq], |r| r.get(0))?;
             let command = (u128::from(self.seq as u64) << 64).to_be_bytes();
             let hash = [version as u8; 32];
@@ -79,7 +80,7 @@ impl Loop {
                 0,
                 on,
                 1,
-                format!("[[0,{on},{version}]]"),
+                format!("[[0,{},{version}]]", u8::from(on)),
                 None::<String>,
                 hash,
                 hash

@@ -1,11 +1,15 @@
 //! `cargo xtask bench`: release builds, then the measuring program of the tests' crate.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::process::{cargo, hexa, run as run_command, target};
+use crate::process::{cargo, hexa, root, run as run_command, target};
 use crate::{plugins, setup};
+
+/// What the Node-RED comparison is made with.
+const NODE_RED: &str = "4.1.8";
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -16,31 +20,115 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The relay path against a raw relay (F2) and a bare database loop (SQ).
+    /// The relay path against raw relays (F2, F2C) and a bare database loop (SQ).
     Relay {
-        /// At most 20 s of measuring.
+        #[command(flatten)]
+        how: How,
+        /// Also against a Node-RED flow, which npm installs into target/tools.
         #[arg(long)]
-        quick: bool,
-        /// Figures as JSON on stdout.
+        node_red: bool,
+    },
+    /// Memory per idle connected device, after all have left, and the cold start.
+    Devices(How),
+    /// One change to 1,000 client sockets, and one of them that does not read.
+    Broadcast(How),
+    /// A driver in its sandbox against the same crate compiled natively.
+    Driver(How),
+    /// 15,000 devices that connect at once (quick: 4,000).
+    Storm(How),
+    /// What a command costs with 100 and with 10,000 devices registered.
+    Growth(How),
+    /// All of them, with Node-RED.
+    All {
+        #[command(flatten)]
+        how: How,
+        /// Writes the figures into docs/PERFORMANCE.md.
         #[arg(long)]
-        json: bool,
+        table: bool,
     },
 }
 
-/// Builds and measures.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct How {
+    /// At most 20 s of measuring each.
+    #[arg(long)]
+    quick: bool,
+    /// Figures as JSON on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Relay { .. } => "relay",
+            Self::Devices(_) => "devices",
+            Self::Broadcast(_) => "broadcast",
+            Self::Driver(_) => "driver",
+            Self::Storm(_) => "storm",
+            Self::Growth(_) => "growth",
+            Self::All { .. } => "all",
+        }
+    }
+
+    fn how(&self) -> How {
+        match self {
+            Self::Relay { how, .. } | Self::All { how, .. } => *how,
+            Self::Devices(how) | Self::Broadcast(how) | Self::Driver(how) | Self::Storm(how) | Self::Growth(how) => {
+                *how
+            }
+        }
+    }
+}
+
+/// Builds and measures. The exit code is the measuring program's: 0 the goals hold, 1 one falls short, 3 too noisy.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    let What::Relay { quick, json } = &args.what;
     setup::run(false)?;
     let plugins = plugins::build()?;
     eprintln!("bench: release build (the first takes some ten minutes)");
     cargo(&["build", "--release", "--package", "hexa-server", "--package", "hexa-tests", "--bins"])?;
     let mut command = Command::new(target().join("release/hexa-bench"));
-    command.arg("relay").arg("--hexa").arg(hexa("release")).arg("--plugins").arg(plugins);
-    if *quick {
+    command.arg(args.what.name()).arg("--hexa").arg(hexa("release")).arg("--plugins").arg(plugins);
+    let how = args.what.how();
+    if how.quick {
         command.arg("--quick");
     }
-    if *json {
+    if how.json {
         command.arg("--json");
     }
-    run_command(&mut command)
+    if matches!(args.what, What::Relay { node_red: true, .. } | What::All { .. })
+        && let Some(folder) = node_red()
+    {
+        command.arg("--node-red").arg(folder);
+    }
+    if matches!(args.what, What::All { table: true, .. }) {
+        command.arg("--table").arg(root().join("docs/PERFORMANCE.md"));
+    }
+    let status = command.status().context("cannot start hexa-bench")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => std::process::exit(code.unwrap_or(1)),
+    }
+}
+
+/// Installs Node-RED once; says why when it cannot be had.
+fn node_red() -> Option<PathBuf> {
+    let folder = target().join("tools").join(format!("node-red-{NODE_RED}"));
+    if folder.join("node_modules/node-red/red.js").exists() {
+        return Some(folder);
+    }
+    eprintln!("bench: installing node-red {NODE_RED} into {}", folder.display());
+    let made = std::fs::create_dir_all(&folder).map_err(anyhow::Error::from).and_then(|()| {
+        let mut npm = Command::new("npm");
+        npm.arg("install").arg("--prefix").arg(&folder).args(["--no-audit", "--no-fund", "--ignore-scripts"]);
+        // The figures may go to stdout as JSON, so npm must not.
+        run_command(npm.arg(format!("node-red@{NODE_RED}")).stdout(std::process::Stdio::null()))
+    });
+    match made {
+        Ok(()) => Some(folder),
+        Err(why) => {
+            eprintln!("bench: Node-RED is left out: {why:#}");
+            None
+        }
+    }
 }
