@@ -126,7 +126,8 @@ pub(crate) fn fan_out(payload: usize) -> Result<()> {
     };
     control.write_all(SWITCHED)?;
     let mut byte = [0];
-    while control.read(&mut byte)? > 0 {
+    // An error is the generator's end, as a 0 is.
+    while matches!(control.read(&mut byte), Ok(1)) {
         for socket in &mut sockets {
             socket.write_all(&frame)?;
         }

@@ -74,7 +74,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let pairs = [
             (each(calls, || drop(black_box(host.encode_command(&call, &command)))), each(calls, || native.encode())),
             (each(calls, || drop(black_box(host.decode_message(&call, "ws", &ack)))), each(calls, || native.ack())),
-            (each(calls, || drop(black_box(host.decode_message(&call, "ws", &state)))), each(calls, || native.report())),
+            (
+                each(calls, || drop(black_box(host.decode_message(&call, "ws", &state)))),
+                each(calls, || native.report()),
+            ),
         ];
         if round > 0 {
             encode.push(pairs[0]);
@@ -83,12 +86,15 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         }
     }
     report.floor(Spread::of(decode_report.iter().map(|p| p.1)));
-    report.note("native: the same crate compiled for this machine, called through the SDK's own functions; the host's \
-                 side adds its copies, checks, limits and counters");
+    report.note(
+        "native: the same crate compiled for this machine, called through the SDK's own functions; the host's \
+                 side adds its copies, checks, limits and counters",
+    );
     let against = "native";
     report.push(Check::ratio("decode a report of 4 relays", "us", against, &decode_report, Goal::AtMost(2.5)));
     let added = encode.iter().map(|(ours, native)| ours - native);
-    let mut adds = Check::ratio("encode set_relay: added by the sandbox (us)", "us", against, &encode, Goal::AtMost(1.0));
+    let mut adds =
+        Check::ratio("encode set_relay: added by the sandbox (us)", "us", against, &encode, Goal::AtMost(1.0));
     adds.value = Spread::of(added);
     report.push(adds);
     let share = Spread::of(encode.iter().zip(&decode_ack).map(|(e, a)| e.0 + a.0));

@@ -168,7 +168,7 @@ pub(crate) fn masked(text: &str) -> Vec<u8> {
     if text.len() < 126 {
         frame.push(0x80 | text.len() as u8);
     } else {
-        frame.push(0x80 | 126);
+        frame.push(0x80 | 0x7e);
         frame.extend_from_slice(&(text.len() as u16).to_be_bytes());
     }
     frame.extend_from_slice(&[0; 4]);

@@ -49,9 +49,9 @@ impl Flow {
         let address = format!("127.0.0.1:{port}");
         let mut requests = Vec::new();
         for n in 0..IN_FLIGHT {
-            let mut socket = first_socket(&address).await.with_context(|| {
-                std::fs::read_to_string(home.join("log")).unwrap_or_default()
-            })?;
+            let mut socket = first_socket(&address)
+                .await
+                .with_context(|| std::fs::read_to_string(home.join("log")).unwrap_or_default())?;
             socket.send(Message::text(format!("hello d{n}"))).await?;
             tokio::spawn(load::raw_device(socket));
             requests.push([0, 1].map(|on| {

@@ -1,5 +1,7 @@
 //! Figures as ratios within one run: median of paired slices with the spread, goals, and what they say together.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 /// A floor that moved by more than this between slices makes the run noisy: ratios that fall short are not judged.
@@ -211,10 +213,10 @@ impl Report {
         });
         let mut line = format!("{}{head}; {} of {} goals hold", self.bench, judged.len() - short.len(), judged.len());
         if !short.is_empty() {
-            line += &format!("; short: {}", short.join(", "));
+            let _ = write!(line, "; short: {}", short.join(", "));
         }
         if self.floor_moved > NOISY {
-            line += &format!("; noisy: the floor moved by {:.0} % between slices", self.floor_moved * 100.0);
+            let _ = write!(line, "; noisy: the floor moved by {:.0} % between slices", self.floor_moved * 100.0);
         }
         line
     }
