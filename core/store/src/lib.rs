@@ -7,6 +7,7 @@
 
 mod audit;
 mod chain;
+mod config;
 mod db;
 mod devices;
 mod dialect;
@@ -18,61 +19,18 @@ mod tx;
 mod users;
 pub mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use secrecy::SecretString;
 
 use db::{Db, On, Query};
 
 pub use audit::{AuditCheck, AuditRow, CommandRow};
+pub use config::{Durability, StoreConfig};
 pub use devices::{DeviceFilter, DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
 pub use sessions::{NewFamily, RefreshRow};
 pub use tx::Tx;
 pub use users::{NewUser, UserRow};
 pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, WriterStats};
-
-/// What the store can be told.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// Holds `hexa.db` and the lock file.
-    pub data_dir: PathBuf,
-    /// `DATABASE_URL`, which may hold a password; none = SQLite in the data directory.
-    pub database_url: Option<SecretString>,
-    /// What survives what.
-    pub durability: Durability,
-    /// The name of this node's audit chain.
-    pub node: String,
-    /// How long a busy writer waits for more (0 = not at all).
-    pub linger: Duration,
-    /// How often `last_seen_at` and the like go out.
-    pub note_flush: Duration,
-}
-
-impl StoreConfig {
-    /// The defaults over this directory.
-    pub fn new(data_dir: PathBuf) -> Self {
-        Self {
-            data_dir,
-            database_url: None,
-            durability: Durability::Full,
-            node: "main".into(),
-            linger: Duration::from_micros(300),
-            note_flush: Duration::from_secs(10),
-        }
-    }
-}
-
-/// `HEXA_DURABILITY`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Each group commit is on the disk before it is answered.
-    Full,
-    /// Survives `kill -9`, not the loss of power.
-    Normal,
-}
 
 /// The open database. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]

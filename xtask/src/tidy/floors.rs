@@ -11,9 +11,11 @@ use super::Problem;
 const FLOORS: &[(&str, &[&str])] = &[
     ("hexa-model", &[]),
     ("hexa-crypto", &["hexa-model"]),
-    ("hexa-store", &["hexa-model"]),
+    // `hexa-testpg` serves tests only, and knows nothing of the house.
+    ("hexa-testpg", &[]),
+    ("hexa-store", &["hexa-model", "hexa-testpg"]),
     ("hexa-hap", &[]),
-    ("hexa-service", &["hexa-model", "hexa-crypto", "hexa-store"]),
+    ("hexa-service", &["hexa-model", "hexa-crypto", "hexa-store", "hexa-testpg"]),
     ("hexa-api", &["hexa-model", "hexa-service"]),
     ("hexa-host", &["hexa-model", "hexa-crypto", "hexa-service"]),
     ("hexa-script", &["hexa-model", "hexa-service"]),
