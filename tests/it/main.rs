@@ -18,6 +18,7 @@ mod hang_up;
 mod kill_loop;
 mod lifecycle;
 mod metrics;
+mod postgres_down;
 mod power_cut;
 mod provisioning;
 mod python_device;

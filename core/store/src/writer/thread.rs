@@ -15,6 +15,8 @@ use crate::error::StoreError;
 
 /// A batch of at least so many makes the next one worth waiting for.
 const BUSY_BATCH: usize = 4;
+/// So many make a batch that is worth its sync: nothing is gained by waiting for more.
+const ENOUGH: usize = 32;
 /// Without a write for so long, housekeeping may run.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -65,7 +67,7 @@ impl Thread {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.drain();
-            if last_batch >= BUSY_BATCH && !self.config.linger.is_zero() && self.batch.len() < MAX_BATCH {
+            if last_batch >= BUSY_BATCH && !self.config.linger.is_zero() && self.batch.len() < ENOUGH {
                 std::thread::sleep(self.config.linger);
                 self.drain();
             }
