@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -313,15 +314,20 @@ pub struct Body {
     states: Arc<Mutex<Vec<bool>>>,
     seen: Arc<Mutex<Vec<String>>>,
     touched_every: Option<usize>,
+    touched_at: Arc<Mutex<Option<Instant>>>,
 }
+
+/// A device may send 60 messages in a second (design/device-protocol.md); nobody presses faster than this.
+const BETWEEN_TOUCHES: Duration = Duration::from_millis(40);
 
 impl Body {
     /// With so many relays, all off.
     pub fn new(relays: u16) -> Self {
         let states = Arc::new(Mutex::new(vec![false; usize::from(relays)]));
-        Self { states, seen: Arc::default(), touched_every: None }
+        Self { states, seen: Arc::default(), touched_every: None, touched_at: Arc::default() }
     }
-    /// Somebody presses the button of its last relay after every so many commands; the device reports all relays then.
+    /// Somebody presses the button of its last relay after every so many commands, though no faster
+    /// than a device may report; the device reports all relays then.
     #[must_use]
     pub fn touched_every(self, commands: usize) -> Self {
         Self { touched_every: Some(commands), ..self }
@@ -364,6 +370,11 @@ impl Body {
         if !self.seen.lock().unwrap().len().is_multiple_of(self.touched_every?) {
             return None;
         }
+        let (now, mut at) = (Instant::now(), self.touched_at.lock().unwrap());
+        if at.is_some_and(|at| now - at < BETWEEN_TOUCHES) {
+            return None;
+        }
+        *at = Some(now);
         if let Some(last) = self.states.lock().unwrap().last_mut() {
             *last = !*last;
         }
