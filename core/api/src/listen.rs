@@ -31,6 +31,8 @@ use framing::Framing;
 const BACKLOG: i32 = 4096;
 /// Accepted sockets between the thread and the tasks.
 const QUEUE: usize = 1024;
+/// New connections that are taken up in a row.
+const TURN: usize = 16;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -81,7 +83,13 @@ impl Listener {
             return;
         }
         let connections = TaskTracker::new();
+        let mut turn = 0;
         while let Some((stream, peer)) = rx.recv().await {
+            turn = (turn + 1) % TURN;
+            if turn == 0 {
+                // Sockets with work get theirs before the next ones come in.
+                tokio::task::yield_now().await;
+            }
             let slot = Slot(Arc::clone(&open));
             let (router, stop) = (router.clone(), stop.clone());
             connections.spawn(async move {

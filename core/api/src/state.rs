@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use hexa_service::Services;
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 
 use crate::ws::hub::Hub;
+
+/// Devices that are let in at the same time: more would only stand between commands and their answers.
+const CONNECTS_AT_ONCE: usize = 32;
 
 /// Settings of the front door.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +30,8 @@ pub struct ApiState(Arc<Shared>);
 pub struct Shared {
     pub(crate) services: Arc<Services>,
     pub(crate) hub: Arc<Hub>,
+    /// Turns of devices that connect.
+    pub(crate) connects: Arc<Semaphore>,
     pub(crate) config: ApiConfig,
 }
 
@@ -42,12 +48,18 @@ impl ApiState {
     pub fn new(services: Arc<Services>, config: ApiConfig) -> Self {
         let hub = Arc::new(Hub::new(Arc::clone(&services.metrics)));
         services.bus.subscribe(Arc::clone(&hub) as Arc<dyn hexa_service::bus::Subscriber>);
-        Self(Arc::new(Shared { services, hub, config }))
+        let connects = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
+        Self(Arc::new(Shared { services, hub, connects, config }))
     }
 
-    /// Asks every client socket to close with 1012.
-    pub fn close_clients(&self) {
-        self.hub.close_all();
+    /// Asks every client socket to close with 1012 and to come back at its own moment within `spread`.
+    pub fn close_clients(&self, spread: std::time::Duration) {
+        self.hub.close_all(spread);
+    }
+
+    /// Pings clients and gives up the dead ones, until the services stop.
+    pub async fn watch_clients(self) {
+        self.hub.sweep(self.services.stop.clone()).await;
     }
 }
 

@@ -14,15 +14,18 @@ use tokio_tungstenite::tungstenite;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Read and write buffers: tungstenite's default of 128 KiB each would cost 1.3 GB at 10,000 connections.
 const BUFFER_BYTES: usize = 4 * 1024;
+/// Of a device: its frames have some 100 bytes, an idle connection holds the buffer all the time, and a larger message
+/// gets what it needs when its header has been read.
+const DEVICE_READ_BYTES: usize = 1024;
 /// What may wait in the socket's own buffer before writing fails.
 const MAX_WRITE_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A peer that takes nothing for so long is closed with 4008 (WS-5).
 const STALL: std::time::Duration = std::time::Duration::from_secs(10);
 
-fn tuned(upgrade: WebSocketUpgrade, max_message_bytes: usize) -> WebSocketUpgrade {
+fn tuned(upgrade: WebSocketUpgrade, max_message_bytes: usize, read_bytes: usize) -> WebSocketUpgrade {
     upgrade
-        .read_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(read_bytes)
         .write_buffer_size(BUFFER_BYTES)
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(max_message_bytes)

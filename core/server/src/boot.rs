@@ -50,6 +50,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         },
     );
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
+    let watch = tokio::spawn(api.clone().watch_clients());
     let router = hexa_api::router(api.clone());
     let serving = tokio::spawn(listener.serve(router, settings.max_connections, services.stop.clone()));
     let written = settings.data_dir.join("listen.addr");
@@ -65,6 +66,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     lifecycle::until_signal().await;
     lifecycle::stop(&services, &api, serving).await;
     sweep.abort();
+    watch.abort();
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandl
         tracing::warn!(open = services.tasks.len(), "commands did not end in time");
     }
     services.registry.close_all(RECONNECT_SPREAD);
-    api.close_clients();
+    api.close_clients(RECONNECT_SPREAD);
     let quiet = async {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         while services.metrics.device_sessions.get() + services.metrics.client_sessions.get() > 0 {

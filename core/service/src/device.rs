@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod claim;
+mod crowd;
 pub mod inbound;
 pub mod live;
 pub mod provision;

@@ -1,9 +1,11 @@
 //! The rooms together, behind one `Arc`. Built once by the server, handed to every door.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use hexa_model::{Actor, Clock, CommandId, RelayAction, Role};
+use hexa_model::{Actor, Clock, CommandId, DeviceClass, RelayAction, Role};
 use hexa_store::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +19,9 @@ use crate::device::registry::Registry;
 use crate::ops::metrics::Metrics;
 use crate::ports::Drivers;
 use crate::relay::path::RelayService;
+
+/// Cold driver calls of one class at the same time.
+const COLD_CALLS: usize = 2;
 
 /// Everything that a door may need.
 pub struct Services {
@@ -42,6 +47,9 @@ pub struct Services {
     pub provision: Provision,
     /// Commands under way; the stop waits for them.
     pub tasks: TaskTracker,
+    /// Turns for calls into a driver that may take long, by class: a fleet that comes back, or a driver that is slow
+    /// over its devices' configurations, takes no more threads than these, and none from other classes.
+    pub(crate) cold_calls: HashMap<DeviceClass, Semaphore>,
     /// Set when the server begins to stop.
     pub stop: CancellationToken,
 }
@@ -63,6 +71,7 @@ impl Services {
             audit: Audit::new(store.clone()),
             auth: Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock)),
             provision: Provision::new(config.provision.clone()),
+            cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             config,

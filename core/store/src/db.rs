@@ -34,6 +34,8 @@ pub(crate) enum Arg {
     Bytes(Option<Vec<u8>>),
     /// A list of keys; SQLite gets it as JSON (`dialect`).
     Keys(Vec<i64>),
+    /// A list of texts, likewise.
+    Texts(Vec<String>),
 }
 
 macro_rules! arg {
@@ -62,6 +64,7 @@ arg! {
     &[u8; 32] => |v| Self::Bytes(Some(v.to_vec())),
     [u8; 32] => |v| Self::Bytes(Some(v.to_vec())),
     Vec<i64> => |v| Self::Keys(v),
+    Vec<String> => |v| Self::Texts(v),
 }
 
 /// A statement with its binds.
@@ -136,6 +139,7 @@ fn sqlite(sql: SqlStr, args: Vec<Arg>) -> sqlx::query::Query<'static, Sqlite, Sq
             Arg::Text(v) => query.bind(v),
             Arg::Bytes(v) => query.bind(v),
             Arg::Keys(v) => query.bind(serde_json::Value::from(v).to_string()),
+            Arg::Texts(v) => query.bind(serde_json::Value::from(v).to_string()),
         };
     }
     query
@@ -150,6 +154,7 @@ pub(crate) fn postgres(sql: SqlStr, args: Vec<Arg>) -> sqlx::query::Query<'stati
             Arg::Text(v) => query.bind(v),
             Arg::Bytes(v) => query.bind(v),
             Arg::Keys(v) => query.bind(v),
+            Arg::Texts(v) => query.bind(v),
         };
     }
     query

@@ -1,5 +1,7 @@
 //! Devices: rows, claims, tokens.
 
+use std::collections::HashMap;
+
 use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey};
 
 use crate::db::{Row, query};
@@ -146,6 +148,23 @@ impl Store {
     pub async fn device_by_uid(&self, uid: &DeviceUid) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} uid = $1"));
         query(sql).bind(uid.as_str()).fetch_optional(self.reader()).await?.as_ref().map(device).transpose()
+    }
+
+    /// By public id, many with one statement: for each uid, in order, its row, none, or why its row cannot be read.
+    /// Capabilities are left out.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn devices_by_uid(
+        &self,
+        uids: &[&DeviceUid],
+    ) -> Result<Vec<Result<Option<DeviceRow>, StoreError>>, StoreError> {
+        let list: Vec<String> = uids.iter().map(|uid| uid.as_str().to_owned()).collect();
+        let rows = self.either(dialect::DEVICES_BY_UID).bind(list).fetch_all(self.reader()).await?;
+        let by_uid: HashMap<String, &Row> =
+            rows.iter().map(|row| Ok((row.get("uid")?, row))).collect::<Result<_, StoreError>>()?;
+        // Read for each uid anew: the same may be asked for twice.
+        Ok(uids.iter().map(|uid| by_uid.get(uid.as_str()).map(|row| device(row)).transpose()).collect())
     }
 
     /// By key, with capabilities.

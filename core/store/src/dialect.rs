@@ -8,6 +8,12 @@ pub(crate) struct Both {
     pub(crate) postgres: &'static str,
 }
 
+/// Devices of these public ids.
+pub(crate) const DEVICES_BY_UID: Both = Both {
+    sqlite: "select * from devices where uid in (select value from json_each($1))",
+    postgres: "select * from devices where uid = any($1)",
+};
+
 /// States of many devices, their keys in `$1`: SQLite reads JSON, PostgreSQL an array.
 pub(crate) const RELAY_STATES_OF: Both = Both {
     sqlite: "select device_id, relay, state, version, updated_at from relay_states \

@@ -23,6 +23,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The database does not answer, for this reason.
+    pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable { source: reason.into() }
+    }
     /// The store was closed.
     pub fn closed() -> Self {
         Self::Unavailable { source: "the store is closed".into() }

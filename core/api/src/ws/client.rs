@@ -1,15 +1,13 @@
 //! `/ws/client`: live state and relay commands for browsers and apps.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::SinkExt;
-use hexa_model::{DeviceKey, DeviceUid, ErrorCode, RelayAction, Source};
+use hexa_model::{DeviceUid, ErrorCode, RelayAction, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
 use hexa_service::device::live::Live;
@@ -27,16 +25,14 @@ use crate::extract::User;
 use crate::middleware::RequestId;
 use crate::state::ApiState;
 use crate::wire::CommandBody;
-use crate::ws::hub::{ClientSession, MAX_OPEN_COMMANDS, SnapshotDevice};
-use crate::ws::{STALL, device::close, not_an_upgrade, reason_of, tuned};
+use crate::ws::hub::{ClientSession, Frames, MAX_OPEN_COMMANDS, SnapshotDevice};
+use crate::ws::{BUFFER_BYTES, STALL, device::close, not_an_upgrade, reason_of, tuned};
 
 /// Clients send small frames.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Frames per second from one client, and the burst above them.
 const FRAMES_PER_S: f64 = 60.0;
 const FRAME_BURST: f64 = 120.0;
-/// A client is pinged in this time; two unanswered ones end it.
-const PING_EVERY: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -58,7 +54,7 @@ pub(crate) async fn connect(
 ) -> ApiResult<Response> {
     check_origin(&state, &headers)?;
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
-    Ok(tuned(upgrade, MAX_MESSAGE_BYTES).on_upgrade(move |socket| async move {
+    Ok(tuned(upgrade, MAX_MESSAGE_BYTES, BUFFER_BYTES).on_upgrade(move |socket| async move {
         let session = ClientSession::new(user.account.key);
         let _joined = state.hub.join(&session);
         let client =
@@ -96,22 +92,19 @@ impl Client {
 
     async fn converse(&self, socket: &mut WebSocket) -> Option<CloseReason> {
         let mut frames = Bucket::new(FRAMES_PER_S, FRAME_BURST, self.state.services.clock.monotonic());
-        let mut ping = tokio::time::interval(PING_EVERY);
-        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        ping.reset();
-        let mut silent_pings = 0;
+        let mut waiting = Frames::new();
         loop {
             tokio::select! {
                 () = self.session.wake.notified() => {
-                    match tokio::time::timeout(STALL, self.deliver(socket)).await {
-                        Ok(Ok(false)) => {}
-                        Ok(Ok(true)) => return Some(CloseReason::Restarting { reconnect_after_ms: 1000 }),
+                    match tokio::time::timeout(STALL, self.deliver(socket, &mut waiting)).await {
+                        Ok(Ok(None)) => {}
+                        Ok(Ok(reason)) => return reason,
                         Ok(Err(_)) => return None,
                         Err(_) => return Some(CloseReason::TooFast),
                     }
                 }
                 message = socket.recv() => {
-                    silent_pings = 0;
+                    self.session.received();
                     let text = match message? {
                         Ok(Message::Text(text)) => text,
                         Ok(Message::Binary(_)) => {
@@ -129,24 +122,16 @@ impl Client {
                     }
                     self.handle(&text).await;
                 }
-                _ = ping.tick() => {
-                    silent_pings += 1;
-                    if silent_pings > 2 {
-                        return Some(CloseReason::Dead);
-                    }
-                    let sent = tokio::time::timeout(STALL, socket.send(Message::Ping(bytes::Bytes::new())));
-                    if !matches!(sent.await, Ok(Ok(()))) {
-                        return Some(CloseReason::TooFast);
-                    }
-                }
             }
         }
     }
 
-    /// Sends what waits, with one flush. True when this socket is to close.
-    async fn deliver(&self, socket: &mut WebSocket) -> Result<bool, axum::Error> {
-        let taken = self.session.take();
-        self.send(socket, taken.frames).await?;
+    /// Sends what waits, with one flush. Gives the reason when this socket is to close.
+    async fn deliver(&self, socket: &mut WebSocket, waiting: &mut Frames) -> Result<Option<CloseReason>, axum::Error> {
+        let taken = self.session.take(waiting);
+        for (_, frame) in waiting.drain(..) {
+            socket.feed(Message::Text(frame)).await?;
+        }
         for uid in taken.stale.into_values() {
             let Some(live) = self.state.services.registry.peek(&uid) else { continue };
             let frame = json!({
@@ -160,19 +145,11 @@ impl Client {
             });
             socket.feed(Message::Text(frame.to_string().into())).await?;
         }
+        if taken.ping {
+            socket.feed(Message::Ping(bytes::Bytes::new())).await?;
+        }
         socket.flush().await?;
         Ok(taken.closing)
-    }
-
-    async fn send(
-        &self,
-        socket: &mut WebSocket,
-        frames: VecDeque<(Option<DeviceKey>, Utf8Bytes)>,
-    ) -> Result<(), axum::Error> {
-        for (_, frame) in frames {
-            socket.feed(Message::Text(frame)).await?;
-        }
-        Ok(())
     }
 
     async fn handle(&self, text: &str) {

@@ -1,7 +1,9 @@
 //! `/ws/device`: one task per connection, which is the device's actor (architecture.md section 3 B).
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -17,11 +19,12 @@ use hexa_service::{Error, Services};
 use http::HeaderMap;
 use secrecy::SecretString;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ApiResult;
 use crate::extract::{PeerIp, Query, bearer};
 use crate::state::ApiState;
-use crate::ws::{MAX_MESSAGE_BYTES, STALL, not_an_upgrade, reason_of, tuned};
+use crate::ws::{DEVICE_READ_BYTES, MAX_MESSAGE_BYTES, STALL, not_an_upgrade, reason_of, tuned};
 
 /// `?uid=&token=`; the token is better sent as `Authorization: Bearer`.
 #[derive(Deserialize)]
@@ -39,6 +42,9 @@ pub(crate) async fn connect(
     Query(query): Query<ConnectQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
+    // Thousands may come at once: the others wait here for their turn, refused by nobody, and do not stand between a
+    // command and its answer.
+    let turn = Arc::clone(&state.connects).acquire_owned().await.map_err(Error::internal)?;
     let token = bearer(&headers).map(SecretString::from).or(query.token).unwrap_or_default();
     let live = provision::authenticate(&state.services, &query.uid, &token).await?;
     if state.services.stopping() {
@@ -48,25 +54,55 @@ pub(crate) async fn connect(
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     state.services.registry.admit(&live)?;
     let services = Arc::clone(&state.services);
-    Ok(tuned(upgrade, MAX_MESSAGE_BYTES).on_upgrade(move |socket| serve(services, live, ip, socket)))
+    Ok(tuned(upgrade, MAX_MESSAGE_BYTES, DEVICE_READ_BYTES)
+        .on_upgrade(move |socket| serve(services, live, ip, socket, turn)))
 }
 
-async fn serve(services: Arc<Services>, live: Arc<Live>, ip: Option<IpAddr>, mut socket: WebSocket) {
-    let mut out = Vec::new();
-    let mut actor = match DeviceActor::open(services, Arc::clone(&live), ip, &mut out).await {
-        Ok(actor) => actor,
-        Err(error) => {
-            tracing::warn!(device.uid = %live.uid, %error, "device cannot be served");
-            // 1013: try again later (IANA registry).
-            return close(&mut socket, 1013, error.code.name().to_owned()).await;
+/// One poll opens a device whose configuration its driver has seen. A driver that has yet to look at it must not hold up
+/// the turns of other devices.
+async fn open(
+    services: Arc<Services>,
+    live: &Arc<Live>,
+    ip: Option<IpAddr>,
+    out: &mut Vec<Frame>,
+    turn: OwnedSemaphorePermit,
+) -> Result<DeviceActor, Error> {
+    let mut opening = pin!(DeviceActor::open(services, Arc::clone(live), ip, out));
+    let first = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx))).await;
+    drop(turn);
+    match first {
+        Poll::Ready(opened) => opened,
+        Poll::Pending => opening.await,
+    }
+}
+
+/// The whole life of a connection. Its size is what an idle device costs: what only a moment needs is boxed, and the
+/// socket is captured instead of passed, because an `async fn` keeps a second place for a `mut` argument.
+#[expect(clippy::manual_async_fn, reason = "an async fn has room for `mut socket` twice")]
+fn serve(
+    services: Arc<Services>,
+    live: Arc<Live>,
+    ip: Option<IpAddr>,
+    mut socket: WebSocket,
+    turn: OwnedSemaphorePermit,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let mut out = Vec::new();
+        let mut actor = match Box::pin(open(services, &live, ip, &mut out, turn)).await {
+            Ok(actor) => actor,
+            Err(error) => {
+                tracing::warn!(device.uid = %live.uid, %error, "device cannot be served");
+                // 1013: try again later (IANA registry).
+                return Box::pin(close(&mut socket, 1013, error.code.name().to_owned())).await;
+            }
+        };
+        let reason = converse(&mut actor, &mut socket, &mut out).await;
+        // Unregister first: what was not written must fail at once, and closing may wait for a dead peer.
+        actor.closed();
+        tracing::debug!(device.uid = %live.uid, ?reason, "device session over");
+        if let Some(reason) = reason {
+            Box::pin(close(&mut socket, reason.code(), reason.text())).await;
         }
-    };
-    let reason = converse(&mut actor, &mut socket, &mut out).await;
-    // Unregister first: what was not written must fail at once, and closing may wait for a dead peer.
-    actor.closed();
-    tracing::debug!(device.uid = %live.uid, ?reason, "device session over");
-    if let Some(reason) = reason {
-        close(&mut socket, reason.code(), reason.text()).await;
     }
 }
 
@@ -78,7 +114,7 @@ async fn converse(actor: &mut DeviceActor, socket: &mut WebSocket, out: &mut Vec
             return Some(reason);
         }
         if !out.is_empty() {
-            match tokio::time::timeout(STALL, write(socket, out)).await {
+            match Box::pin(tokio::time::timeout(STALL, write(socket, out))).await {
                 Ok(Ok(())) => hexa_model::crash_point!("cmd.after_ws_write"),
                 Ok(Err(_)) => return None,
                 Err(_) => return Some(CloseReason::TooFast),
@@ -107,7 +143,7 @@ async fn converse(actor: &mut DeviceActor, socket: &mut WebSocket, out: &mut Vec
                     Ok(Message::Close(_)) => return None,
                     Err(error) => return reason_of(error),
                 };
-                if let Err(reason) = actor.message(&frame, out).await {
+                if let Err(reason) = actor.message(frame, out).await {
                     return Some(reason);
                 }
             }

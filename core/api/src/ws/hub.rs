@@ -5,19 +5,27 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use hexa_model::event::Event;
 use hexa_model::{DeviceKey, DeviceUid, UserKey};
 use hexa_service::bus::Subscriber;
 use hexa_service::device::live::Live;
+use hexa_service::device::session::CloseReason;
 use hexa_service::ops::metrics::Metrics;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::wire::{RelayBody, relays, rfc3339};
 
+/// A client is pinged in this time.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// So many times in a row without a sign of life end it.
+const UNANSWERED_PINGS: u32 = 2;
 /// Frames that wait for one client before state events are folded.
 const MAX_FRAMES: usize = 64;
 /// Answers to a client's own commands come on top; it may have this many open.
@@ -47,15 +55,29 @@ enum Filter {
 pub(crate) struct ClientSession {
     pub(crate) user: UserKey,
     pub(crate) wake: Notify,
+    heard: AtomicBool,
     state: Mutex<ClientState>,
 }
+
+/// Frames with the device whose state they show.
+pub(crate) type Frames = VecDeque<(Option<DeviceKey>, Utf8Bytes)>;
 
 #[derive(Debug, Default)]
 struct ClientState {
     filter: Filter,
-    frames: VecDeque<(Option<DeviceKey>, Utf8Bytes)>,
+    frames: Frames,
     stale: HashMap<DeviceKey, DeviceUid>,
-    closing: bool,
+    ping: bool,
+    unanswered: u32,
+    closing: Option<CloseReason>,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushed {
+    Unwanted,
+    Queued,
+    Folded,
 }
 
 /// A session's place in the hub.
@@ -70,16 +92,16 @@ impl Drop for Joined {
     }
 }
 
-/// What a client's task takes at once.
+/// What a client's task takes at once, beside the frames.
 pub(crate) struct Taken {
-    pub(crate) frames: VecDeque<(Option<DeviceKey>, Utf8Bytes)>,
     pub(crate) stale: HashMap<DeviceKey, DeviceUid>,
-    pub(crate) closing: bool,
+    pub(crate) ping: bool,
+    pub(crate) closing: Option<CloseReason>,
 }
 
 impl ClientSession {
     pub(crate) fn new(user: UserKey) -> Arc<Self> {
-        Arc::new(Self { user, wake: Notify::new(), state: Mutex::default() })
+        Arc::new(Self { user, wake: Notify::new(), heard: AtomicBool::new(true), state: Mutex::default() })
     }
 
     /// From now on it hears of these devices, or of all of its account.
@@ -101,14 +123,29 @@ impl ClientSession {
         relays(&cache.all())
     }
 
-    /// Everything that waits.
-    pub(crate) fn take(&self) -> Taken {
+    /// Everything that waits. The frames change places with the empty `frames`, whose room is used again.
+    pub(crate) fn take(&self, frames: &mut Frames) -> Taken {
         let mut state = self.state.lock();
-        Taken {
-            frames: std::mem::take(&mut state.frames),
-            stale: std::mem::take(&mut state.stale),
-            closing: state.closing,
+        std::mem::swap(&mut state.frames, frames);
+        Taken { stale: std::mem::take(&mut state.stale), ping: std::mem::take(&mut state.ping), closing: state.closing }
+    }
+
+    /// Something came from the client: it lives.
+    pub(crate) fn received(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks for a ping, or for the end when the last ones had no answer.
+    fn look_after(&self) {
+        let mut state = self.state.lock();
+        state.unanswered = if self.heard.swap(false, Ordering::Relaxed) { 0 } else { state.unanswered + 1 };
+        if state.unanswered >= UNANSWERED_PINGS {
+            state.closing.get_or_insert(CloseReason::Dead);
+        } else {
+            state.ping = true;
         }
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// An answer to this client alone.
@@ -127,30 +164,31 @@ impl ClientSession {
         self.wake.notify_one();
     }
 
-    fn hears(&self, device: DeviceKey) -> bool {
-        match &self.state.lock().filter {
-            Filter::Nothing => false,
-            Filter::All => true,
-            Filter::Some(devices) => devices.contains(&device),
-        }
-    }
-
-    /// Queues a frame. False when it had to be folded or dropped.
-    fn push(&self, event: &Event, frame: &Utf8Bytes) -> bool {
+    /// Queues a frame for a client that wants to hear of the device. Says whether it was wanted, and whether it had to
+    /// be folded or dropped.
+    fn push(&self, event: &Event, frame: impl FnOnce() -> Utf8Bytes) -> Pushed {
         let device = event.device();
         let mut state = self.state.lock();
+        let wanted = match &state.filter {
+            Filter::Nothing => false,
+            Filter::All => true,
+            Filter::Some(devices) => devices.contains(&device.key),
+        };
+        if !wanted {
+            return Pushed::Unwanted;
+        }
         let is_state = matches!(event, Event::RelayChanged { .. });
         let fits = state.frames.len() < MAX_FRAMES;
         // A device that is stale stays so until its fresh state was taken: a frame behind it would be out of order.
         if fits && !(is_state && state.stale.contains_key(&device.key)) {
             let key = is_state.then_some(device.key);
-            state.frames.push_back((key, frame.clone()));
+            state.frames.push_back((key, frame()));
         } else if !matches!(event, Event::InputReceived { .. }) {
             state.stale.insert(device.key, device.uid.clone());
         }
         drop(state);
         self.wake.notify_one();
-        fits
+        if fits { Pushed::Queued } else { Pushed::Folded }
     }
 }
 
@@ -177,10 +215,27 @@ impl Hub {
         }
     }
 
-    pub(crate) fn close_all(&self) {
+    /// Asks every client to close and to come back at its own moment within `spread`.
+    pub(crate) fn close_all(&self, spread: Duration) {
         for session in self.by_owner.read().values().flatten() {
-            session.state.lock().closing = true;
+            session.state.lock().closing.get_or_insert(CloseReason::restarting_within(spread));
             session.wake.notify_one();
+        }
+    }
+
+    /// Watches over signs of life until `stop`: one timer for all clients.
+    pub(crate) async fn sweep(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(PING_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tick.reset();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            for session in self.by_owner.read().values().flatten() {
+                session.look_after();
+            }
         }
     }
 }
@@ -192,17 +247,23 @@ impl Subscriber for Hub {
         let by_owner = self.by_owner.read();
         let Some(sessions) = by_owner.get(&owner) else { return };
         let mut encoded: Option<Utf8Bytes> = None;
-        for session in sessions.iter().filter(|s| s.hears(device.key)) {
-            let frame = encoded.get_or_insert_with(|| {
-                self.metrics.broadcast_encodes.inc();
-                encode(event)
-            });
-            if session.push(event, frame) {
-                self.metrics.broadcast_frames.inc();
-            } else {
-                self.metrics.conflated.inc();
+        let (mut queued, mut folded) = (0, 0);
+        for session in sessions {
+            let frame = || {
+                let once = || {
+                    self.metrics.broadcast_encodes.inc();
+                    encode(event)
+                };
+                encoded.get_or_insert_with(once).clone()
+            };
+            match session.push(event, frame) {
+                Pushed::Queued => queued += 1,
+                Pushed::Folded => folded += 1,
+                Pushed::Unwanted => {}
             }
         }
+        self.metrics.broadcast_frames.inc_by(queued);
+        self.metrics.conflated.inc_by(folded);
     }
 }
 
@@ -309,8 +370,12 @@ mod tests {
         });
         hub.on_event(&changed(1, 1));
         assert_eq!(hub.metrics.broadcast_encodes.get(), 1);
-        assert_eq!((first.take().frames.len(), second.take().frames.len()), (1, 1));
-        assert!(foreign.take().frames.is_empty());
+        let waiting = |session: &ClientSession| {
+            let mut frames = Frames::new();
+            session.take(&mut frames);
+            frames.len()
+        };
+        assert_eq!([&*first, &second, &foreign].map(waiting), [1, 1, 0]);
     }
 
     #[test]
@@ -319,9 +384,26 @@ mod tests {
         for version in 1..=1000 {
             hub.on_event(&changed(1, version));
         }
-        let taken = session.take();
-        assert_eq!((taken.frames.len(), taken.stale.len()), (MAX_FRAMES, 1));
+        let mut frames = Frames::new();
+        let taken = session.take(&mut frames);
+        assert_eq!((frames.len(), taken.stale.len()), (MAX_FRAMES, 1));
         assert_eq!(hub.metrics.conflated.get(), 1000 - MAX_FRAMES as u64);
+    }
+
+    #[test]
+    fn a_client_is_pinged_and_given_up_when_it_does_not_answer_twice() {
+        let (_hub, session, _joined) = hub();
+        let look = || {
+            session.look_after();
+            let taken = session.take(&mut Frames::new());
+            (taken.ping, taken.closing)
+        };
+        assert_eq!(look(), (true, None));
+        assert_eq!(look(), (true, None), "one without an answer");
+        session.received();
+        assert_eq!(look(), (true, None));
+        assert_eq!(look(), (true, None));
+        assert_eq!(look(), (false, Some(CloseReason::Dead)));
     }
 
     #[test]

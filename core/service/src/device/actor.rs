@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::driver::{
-    AckPolicy, CommandEnvelope, Decoded, DriverCall, DriverCommand, DriverError, Frame, NewState, SessionInfo,
+    AckPolicy, CommandEnvelope, Decoded, DeviceEvent, DriverCall, DriverCommand, DriverError, Frame, NewState,
+    SessionInfo,
 };
 use hexa_model::{ErrorCode, TimeMs};
 
@@ -76,7 +77,10 @@ impl DeviceActor {
         };
         let opened = actor.services.drivers.open_session(&actor.call(actor.services.clock.now()));
         match opened {
-            Ok(decoded) => actor.take(decoded, out).await,
+            Ok(decoded) => {
+                let events = actor.keep_all(decoded, out);
+                actor.act(events).await;
+            }
             Err(error) => {
                 actor.closed();
                 return Err(driver_error(error));
@@ -163,28 +167,35 @@ impl DeviceActor {
     }
 
     /// Takes one message. `out` receives replies. `Err` asks the connection to close.
-    pub async fn message(&mut self, frame: &Frame, out: &mut Vec<Frame>) -> std::result::Result<(), CloseReason> {
+    pub async fn message(&mut self, frame: Frame, out: &mut Vec<Frame>) -> std::result::Result<(), CloseReason> {
+        let events = self.decode(frame, out)?;
+        self.act(events).await;
+        Ok(())
+    }
+
+    fn decode(
+        &mut self,
+        frame: Frame,
+        out: &mut Vec<Frame>,
+    ) -> std::result::Result<std::vec::IntoIter<DeviceEvent>, CloseReason> {
         self.alive();
         let now = self.services.clock.now();
         if !self.messages.take(self.services.clock.monotonic()) {
             return Err(CloseReason::TooFast);
         }
-        match self.services.drivers.decode_message(&self.call(now), "ws", frame) {
-            Ok(decoded) => {
-                self.take(decoded, out).await;
-                Ok(())
-            }
+        match self.services.drivers.decode_message(&self.call(now), "ws", &frame) {
+            Ok(decoded) => return Ok(self.keep_all(decoded, out)),
             Err(DriverError::Malformed { message, reply }) => {
                 tracing::debug!(device.uid = %self.live.uid, reason = %message, "malformed frame");
                 out.extend(reply);
-                self.not_understood()
             }
             Err(error) => {
                 let error = driver_error(error);
                 tracing::warn!(device.uid = %self.live.uid, %error, "frame dropped");
-                self.not_understood()
             }
         }
+        self.not_understood()?;
+        Ok(Vec::new().into_iter())
     }
 
     /// A ping or a pong: a sign of life that counts like any message, so that a flood of them ends the session too.
@@ -211,17 +222,26 @@ impl DeviceActor {
         self.services.registry.disconnect(&self.live, &self.session);
     }
 
-    /// Acts on what the driver understood, in order.
-    async fn take(&mut self, decoded: Decoded, out: &mut Vec<Frame>) {
+    /// Keeps the driver's state, answers, and gives the events to be acted on.
+    fn keep_all(&mut self, decoded: Decoded, out: &mut Vec<Frame>) -> std::vec::IntoIter<DeviceEvent> {
         self.keep(decoded.state);
         out.extend(decoded.replies);
-        for event in decoded.events {
-            if inbound::handle(&self.services, &self.live, event).await == inbound::Counted::Free {
+        decoded.events.into_iter()
+    }
+
+    /// Acts on what the driver understood, in order.
+    async fn act(&mut self, events: std::vec::IntoIter<DeviceEvent>) {
+        for event in events {
+            let (counted, rest) = inbound::handle(&self.services, &self.live, event);
+            if counted == inbound::Counted::Free {
                 self.messages.give_back();
+            }
+            if let Some(rest) = rest {
+                rest.await;
             }
         }
         if self.unsaved_durable {
-            self.save_durable().await;
+            Box::pin(self.save_durable()).await;
         }
     }
 
@@ -275,6 +295,10 @@ async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<Arc<[u8]
     {
         return Ok(Arc::clone(prepared));
     }
+    let _turn = match services.cold_calls.get(&live.class) {
+        Some(turns) => Some(turns.acquire().await.map_err(Error::internal)?),
+        None => None,
+    };
     let (drivers, ident) = (Arc::clone(&services.drivers), live.ident());
     let accepted = tokio::task::spawn_blocking(move || drivers.validate_config(&ident, "{}"))
         .await

@@ -1,10 +1,11 @@
 //! Every device message enters here: the closed enum of what a driver can understand, each kind to its room.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::audit::AuditEntry;
-use hexa_model::driver::{DeviceEvent, EventMeta, Hello, InputEvent};
+use hexa_model::driver::{Ack, DeviceEvent, EventMeta, Hello, InputEvent};
 use hexa_model::event::Event;
 use hexa_model::{Actor, Outcome, Source};
 use serde_json::json;
@@ -26,19 +27,21 @@ pub enum Counted {
 /// Foreign acks are audited once in this time per device: a hostile one must not fill the audit.
 const FOREIGN_ACK_AUDIT_EVERY: Duration = Duration::from_secs(60);
 
-/// Acts on one event of `live`, and of `live` only.
-pub async fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) -> Counted {
+/// What is still to be waited for.
+pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Acts on one event of `live`, and of `live` only. What it must wait for is given back, boxed, before the next event:
+/// every idle connection would pay for the place of what it rarely waits for.
+pub fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) -> (Counted, Option<Rest>) {
     match event {
-        DeviceEvent::Ack(ack) => match path::acknowledge(services, live, &ack).await {
-            AckTaken::Open => return Counted::Free,
-            AckTaken::Late | AckTaken::Duplicate => {}
-            AckTaken::Unknown => foreign_ack(services, live, &ack.token),
-        },
+        DeviceEvent::Ack(ack) => return acknowledgement(services, live, &ack),
         DeviceEvent::StateReport(state) => {
             if let Some(firmware) = &state.firmware {
                 set_firmware(services, live, firmware);
             }
-            report::reconcile(services, live, &state).await;
+            let (services, live) = (Arc::clone(services), Arc::clone(live));
+            let rest = async move { report::reconcile(&services, &live, &state).await };
+            return (Counted::Yes, Some(Box::pin(rest)));
         }
         DeviceEvent::Input(input) => input_event(services, live, input),
         DeviceEvent::Hello(hello) => greeting(services, live, &hello),
@@ -55,7 +58,21 @@ pub async fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEve
         DeviceEvent::Ignored(what) => tracing::debug!(device.uid = %live.uid, %what, "noise"),
         DeviceEvent::Other(what) => tracing::debug!(device.uid = %live.uid, %what, "no room for this kind yet"),
     }
-    Counted::Yes
+    (Counted::Yes, None)
+}
+
+fn acknowledgement(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) -> (Counted, Option<Rest>) {
+    let (taken, late) = path::acknowledge(services, live, ack);
+    match taken {
+        AckTaken::Open => return (Counted::Free, None),
+        AckTaken::Late | AckTaken::Duplicate => {}
+        AckTaken::Unknown => foreign_ack(services, live, &ack.token),
+    }
+    let rest = late.map(|late| {
+        let (services, live) = (Arc::clone(services), Arc::clone(live));
+        Box::pin(async move { late.stored(&services, &live).await }) as Rest
+    });
+    (Counted::Yes, rest)
 }
 
 /// I7: an ack for a command that this device was never sent changes nothing, is counted, and is a security event.

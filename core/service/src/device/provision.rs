@@ -277,7 +277,8 @@ async fn audit(
 pub async fn authenticate(services: &Services, uid: &str, given: &SecretString) -> Result<Arc<Live>> {
     let wrong = || Error::new(ErrorCode::InvalidToken, "the device's uid or token is wrong");
     let uid = DeviceUid::parse(uid).ok_or_else(wrong)?;
-    let row = services.store.device_by_uid(&uid).await?.ok_or_else(wrong)?;
+    let stored = services.registry.stored(&uid).await?.ok_or_else(wrong)?;
+    let row = &stored.row;
     let hash = token::sha256(given.expose_secret().as_bytes());
     let now = services.clock.now();
     if token::same(&row.token_hash, &hash) {
@@ -293,6 +294,5 @@ pub async fn authenticate(services: &Services, uid: &str, given: &SecretString) 
             return Err(wrong());
         }
     }
-    let live = services.registry.find(&uid).await?.filter(|l| l.active());
-    live.ok_or_else(wrong)
+    Some(services.registry.enter(stored).await?).filter(|l| l.active()).ok_or_else(wrong)
 }

@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
+use crate::device::crowd::{Crowd, Stored};
 use crate::device::live::Live;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ const KEEP_OFFLINE: usize = 1024;
 pub struct Registry {
     shards: Vec<RwLock<HashMap<DeviceUid, Arc<Live>>>>,
     store: Store,
+    crowd: Crowd,
     clock: Arc<dyn Clock>,
     bus: Arc<Bus>,
     metrics: Arc<Metrics>,
@@ -47,6 +49,7 @@ impl Registry {
         config: &crate::config::DeviceConfig,
     ) -> Self {
         Self {
+            crowd: Crowd::new(store.clone(), Arc::clone(&metrics)),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             store,
             clock,
@@ -73,12 +76,30 @@ impl Registry {
         if let Some(live) = self.peek(uid) {
             return Ok(Some(live));
         }
-        let Some(row) = self.store.device_by_uid(uid).await? else { return Ok(None) };
-        let states = self.store.relay_states(row.key).await?;
+        match self.stored(uid).await? {
+            Some(stored) => Ok(Some(self.enter(stored).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A device as it is stored now, for what only the database knows for sure.
+    pub(crate) async fn stored(&self, uid: &DeviceUid) -> Result<Option<Stored>> {
+        self.crowd.read(uid, self.peek(uid).is_none()).await
+    }
+
+    /// The entry of a device that was just read.
+    pub(crate) async fn enter(&self, stored: Stored) -> Result<Arc<Live>> {
+        let Stored { row, states } = stored;
+        if let Some(live) = self.peek(&row.uid) {
+            return Ok(live);
+        }
+        let states = match states {
+            Some(states) => states,
+            None => self.store.relay_states(row.key).await?,
+        };
+        let uid = row.uid.clone();
         // Two loads may race; the first one in the map is the one everybody gets.
-        let entry =
-            self.shard(uid).write().entry(uid.clone()).or_insert_with(|| Arc::new(Live::new(row, &states))).clone();
-        Ok(Some(entry))
+        Ok(self.shard(&uid).write().entry(uid).or_insert_with(|| Arc::new(Live::new(row, &states))).clone())
     }
 
     /// Forgets a deleted device.
@@ -167,8 +188,7 @@ impl Registry {
     pub fn close_all(&self, spread: Duration) {
         for live in self.connected() {
             if let Some(session) = live.session() {
-                let jitter = u32::from_le_bytes(random_bytes()) % (spread.as_millis() as u32).max(1);
-                session.close(CloseReason::Restarting { reconnect_after_ms: jitter });
+                session.close(CloseReason::restarting_within(spread));
             }
         }
     }

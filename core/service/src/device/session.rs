@@ -39,6 +39,11 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// For a restart: a random moment within `spread` to come back at.
+    pub fn restarting_within(spread: Duration) -> Self {
+        let jitter = u32::from_le_bytes(hexa_crypto::random_bytes()) % (spread.as_millis() as u32).max(1);
+        Self::Restarting { reconnect_after_ms: jitter }
+    }
     /// The WebSocket close code (RFC 6455 section 7.4 and the private range).
     pub fn code(self) -> u16 {
         match self {

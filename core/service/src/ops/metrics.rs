@@ -37,6 +37,8 @@ pub struct Metrics {
     pub conflated: IntCounter,
     /// Encodings of broadcast frames; one per event, however many clients hear it.
     pub broadcast_encodes: IntCounter,
+    /// Statements that read devices; devices that come at once share them.
+    pub device_reads: IntCounter,
     /// Broadcast frames handed to clients.
     pub broadcast_frames: IntCounter,
     /// Errors answered by the API, by code.
@@ -94,6 +96,7 @@ impl Metrics {
         Self {
             device_sessions: gauge("hexa_device_sessions", "Connected devices."),
             client_sessions: gauge("hexa_client_sessions", "Connected client sockets."),
+            device_reads: counter("hexa_device_reads_total", "Statements that read devices; many may share one."),
             unexpected_acks: counter("hexa_unexpected_acks_total", "Acks for commands this device was never sent."),
             duplicate_acks: counter("hexa_duplicate_acks_total", "Second acks of an ended command."),
             late_acks: counter("hexa_late_acks_total", "Acks that came after the timeout."),

@@ -239,8 +239,8 @@ pub(crate) fn persist(
 }
 
 /// The device's answer to a command: hands state and audit row to the writer in the order in which the device spoke,
-/// and lets the commit wake the waiting path.
-pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) -> AckTaken {
+/// and lets the commit wake the waiting path. A late one is given back for the caller to wait for.
+pub(crate) fn acknowledge(services: &Services, live: &Arc<Live>, ack: &Ack) -> (AckTaken, Option<Late>) {
     hexa_model::crash_point!("cmd.after_ack_read");
     let mut late = None;
     let taken = live.acknowledge(ack, |write| late = write_answer(services, live, write, ack));
@@ -249,10 +249,7 @@ pub async fn acknowledge(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) 
         AckTaken::Duplicate => services.metrics.duplicate_acks.inc(),
         AckTaken::Open | AckTaken::Unknown => {}
     }
-    if let Some(late) = late {
-        late.stored(services, live).await;
-    }
-    taken
+    (taken, late)
 }
 
 /// Writes what the machine made of an answer. For an open command, the commit wakes its path; a late one is given back
@@ -302,7 +299,8 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    async fn stored(self, services: &Services, live: &Live) {
+    /// Tells the watchers once it is there, or could not be.
+    pub(crate) async fn stored(self, services: &Services, live: &Live) {
         let commit = self.commit.await.unwrap_or_else(|_| Err(StoreError::closed()));
         if let Err(error) = &commit {
             tracing::error!(device.uid = %live.uid, command.id = %self.command, %error, "late ack not stored");

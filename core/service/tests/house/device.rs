@@ -150,16 +150,44 @@ async fn a_device_that_floods_or_babbles_is_closed() {
     let babble = hexa_model::driver::Frame::Text("what".into());
     let mut ends = Vec::new();
     for _ in 0..20 {
-        ends.push(device.actor.message(&babble, &mut out).await);
+        ends.push(device.actor.message(babble.clone(), &mut out).await);
     }
     assert_eq!(ends.iter().filter(|e| e.is_err()).count(), 1);
     assert_eq!(ends.last(), Some(&Err(CloseReason::Malformed)));
     let mut device = house.device(1).await;
     let report = hexa_model::driver::Frame::Text("report 0=1".into());
     let mut taken = 0;
-    while device.actor.message(&report, &mut out).await.is_ok() {
+    while device.actor.message(report.clone(), &mut out).await.is_ok() {
         taken += 1;
         assert!(taken < 1000, "60 a second and a burst of 120 are the limit");
     }
     assert!(taken >= 120, "{taken}");
+}
+
+#[tokio::test]
+async fn a_fleet_that_connects_at_once_is_read_together_and_each_is_told_the_truth() {
+    let house = House::new().await;
+    let mut fleet = Vec::new();
+    for _ in 0..100 {
+        fleet.push(house.claimed(1).await);
+    }
+    let reads = || house.services.metrics.device_reads.get();
+    let before = reads();
+    let asked = fleet.iter().enumerate().map(|(n, (live, token))| {
+        let token = if n % 10 == 3 { "hxd_wrong".to_owned() } else { token.clone() };
+        let (services, uid) = (Arc::clone(&house.services), live.uid.clone());
+        async move { provision::authenticate(&services, uid.as_str(), &token.into()).await }
+    });
+    let answers = futures_util::future::join_all(asked).await;
+    for (n, (answer, (live, _))) in answers.into_iter().zip(&fleet).enumerate() {
+        match answer {
+            Ok(found) => assert!(n % 10 != 3 && Arc::ptr_eq(&found, live), "{n}: its own device and no other's"),
+            Err(error) => assert!(n % 10 == 3 && error.code == ErrorCode::InvalidToken, "{n}: {error}"),
+        }
+    }
+    assert!(reads() - before <= 10, "{} statements for 100 connects", reads() - before);
+    let alone = reads();
+    let nobody = provision::authenticate(&house.services, "hx0000000000000000", &"hxd_wrong".into()).await;
+    assert_eq!(nobody.unwrap_err().code, ErrorCode::InvalidToken);
+    assert_eq!(reads() - alone, 1);
 }

@@ -241,7 +241,7 @@ impl Device {
     }
     pub(crate) async fn say(&mut self, text: &str) {
         let mut out = Vec::new();
-        self.actor.message(&Frame::Text(text.into()), &mut out).await.unwrap();
+        self.actor.message(Frame::Text(text.into()), &mut out).await.unwrap();
     }
     /// Waits for a command and acknowledges it.
     pub(crate) async fn obey(&mut self) -> CommandId {
