@@ -8,7 +8,7 @@
 
 mod cluster;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 pub use cluster::Cluster;
 
@@ -27,10 +27,28 @@ pub fn chosen() -> bool {
 /// # Panics
 /// When PostgreSQL is not installed or does not start; the message says what to do.
 pub fn database() -> String {
-    static OWN: OnceLock<Cluster> = OnceLock::new();
-    let base = std::env::var(CLUSTER).unwrap_or_else(|_| {
-        let own = OWN.get_or_init(|| Cluster::start().unwrap_or_else(|e| panic!("{e}")));
-        own.url()
-    });
+    let base = std::env::var(CLUSTER).unwrap_or_else(|_| own_cluster());
     cluster::create_database(&base).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The cluster of this process.
+static OWN: Mutex<Option<Cluster>> = Mutex::new(None);
+
+/// Its address; it is started first if it is not there.
+fn own_cluster() -> String {
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = own.get_or_insert_with(|| {
+        // A static is never dropped, and a server that outlives its tests is somebody's server.
+        // SAFETY: `stop` is a plain function without arguments that does not unwind.
+        #[expect(unsafe_code, reason = "the standard library has no way to run something at exit")]
+        let registered = unsafe { libc::atexit(stop) };
+        assert_eq!(registered, 0, "nothing can be run at exit");
+        Cluster::start().unwrap_or_else(|e| panic!("{e}"))
+    });
+    cluster.url()
+}
+
+extern "C" fn stop() {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner).take();
+    drop(own);
 }
