@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use hexa_host::{HostConfig, PluginHost};
+use hexa_host::{Compiler, HostConfig, PluginHost};
 use hexa_model::driver::{CommandEnvelope, DeviceIdent, DriverCall, DriverCommand, Frame};
 use hexa_model::{DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
 use hexa_plugin_relay_controller::driver::RelayController;
@@ -110,6 +110,7 @@ fn load(plugins: &Path, dir: &Path) -> Result<PluginHost> {
         plugins_dir: plugins.to_owned(),
         cache_dir: dir.to_owned(),
         cache_key: [7; 32],
+        compiler: Arc::new(Compiler::InProcess),
         clock: Arc::new(SystemClock::new()),
     };
     PluginHost::load(&config).map_err(|e| anyhow!("{e}"))

@@ -9,8 +9,9 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
@@ -18,21 +19,19 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-const MAC_BYTES: usize = 32;
-/// Nothing larger is read back; a 4 MiB component compiles to less.
-const MAX_ENTRY_BYTES: u64 = 64 << 20;
+use crate::compile::{CODE_BYTES, CompileError, Compiler};
 
-/// Where a component came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    Compiled,
-    Cached,
-}
+const MAC_BYTES: usize = 32;
+/// Nothing larger is written or read back.
+const MAX_ENTRY_BYTES: u64 = MAC_BYTES as u64 + CODE_BYTES;
+/// Of all entries together; what does not fit is compiled at every start.
+const MAX_BYTES: u64 = 1 << 30;
 
 pub(crate) struct Cache {
     /// None: the folder cannot be used, and every start compiles.
     dir: Option<PathBuf>,
     key: [u8; 32],
+    max_bytes: u64,
     used: Mutex<HashSet<OsString>>,
 }
 
@@ -43,30 +42,41 @@ impl Cache {
         let dir = usable.inspect_err(|error| {
             tracing::warn!(%error, "plugins are compiled at every start: {} cannot be used as a cache", dir.display());
         });
-        Self { dir: dir.ok(), key, used: Mutex::default() }
+        Self { dir: dir.ok(), key, max_bytes: MAX_BYTES, used: Mutex::default() }
     }
 
-    /// The component, from the cache if its entry is whole and ours.
-    pub(crate) fn component(&self, engine: &Engine, wasm: &[u8]) -> wasmtime::Result<(Component, Origin)> {
-        let Some(dir) = &self.dir else { return Ok((Component::new(engine, wasm)?, Origin::Compiled)) };
+    /// The component if its entry is whole and ours.
+    pub(crate) fn get(&self, engine: &Engine, wasm: &[u8]) -> Option<Component> {
+        let dir = self.dir.as_ref()?;
         let name = entry_name(engine, wasm);
-        let path = dir.join(&name);
         self.used.lock().insert(OsString::from(&name));
-        match self.read(&path, &name) {
-            Ok(code) => match deserialize(engine, &code) {
-                Ok(component) => return Ok((component, Origin::Cached)),
-                Err(error) => tracing::warn!(%error, "cached plugin {name} does not load, compiling it"),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, "cached plugin {name} is not used, compiling it"),
+        let code = match self.read(&dir.join(&name), &name) {
+            Ok(code) => code,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(%error, "cached plugin {name} is not used, compiling it");
+                return None;
+            }
+        };
+        let loaded = deserialize(engine, &code);
+        loaded.inspect_err(|error| tracing::warn!(%error, "cached plugin {name} does not load, compiling it")).ok()
+    }
+
+    /// Compiles the component and keeps the code; takes what `compiler` takes.
+    pub(crate) fn compile(&self, engine: &Engine, wasm: &[u8], compiler: &Compiler) -> Result<Component, CompileError> {
+        let code = compiler.compile(engine, wasm)?;
+        let component = deserialize(engine, &code).map_err(|error| {
+            tracing::warn!(%error, "compiled code does not load");
+            CompileError::Result("it is for another engine")
+        })?;
+        if let Some(dir) = &self.dir {
+            let name = entry_name(engine, wasm);
+            self.used.lock().insert(OsString::from(&name));
+            if let Err(error) = self.write(&dir.join(&name), &name, &code) {
+                tracing::warn!(%error, "compiled plugin {name} could not be cached");
+            }
         }
-        let component = Component::new(engine, wasm)?;
-        if let Err(error) =
-            component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &name, &code))
-        {
-            tracing::warn!(%error, "compiled plugin {name} could not be cached");
-        }
-        Ok((component, Origin::Compiled))
+        Ok(component)
     }
 
     /// Removes entries that no plugin of this start used, and what a crash left half written.
@@ -90,38 +100,79 @@ impl Cache {
         mac
     }
 
+    /// The code of an entry. It is read once; what is checked here is what is run, whatever becomes of the file.
     fn read(&self, path: &Path, name: &str) -> io::Result<Vec<u8>> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)?;
-        let mut bytes = Vec::new();
+        // Not blocking: a pipe in the place of an entry would keep the start waiting.
+        let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(bad("the entry is not a file"));
+        }
+        if about.uid() != own_uid() || about.mode() & 0o022 != 0 {
+            return Err(bad("others than the server could have written the entry"));
+        }
+        if about.len() > MAX_ENTRY_BYTES {
+            return Err(bad("the entry is too long"));
+        }
+        let mut bytes = Vec::with_capacity(about.len() as usize);
         file.take(MAX_ENTRY_BYTES).read_to_end(&mut bytes)?;
-        let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let (mac, code) = bytes.split_at_checked(MAC_BYTES).ok_or_else(|| bad("the entry is too short"))?;
         let mut expected = self.mac(name);
         expected.update(code);
         expected.verify_slice(mac).map_err(|_| bad("the entry is damaged or was not written by this installation"))?;
-        Ok(code.to_vec())
+        bytes.drain(..MAC_BYTES);
+        Ok(bytes)
     }
 
     /// Whole or not at all: a reader never sees half an entry, a crash leaves the old one.
     fn write(&self, path: &Path, name: &str, code: &[u8]) -> io::Result<()> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut mac = self.mac(name);
         mac.update(code);
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let dir = path.parent().ok_or_else(|| bad("the entry has no folder"))?;
+        let others = fs::read_dir(dir)?.flatten().filter(|e| e.file_name() != name);
+        let taken: u64 = others.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum();
+        if taken + MAC_BYTES as u64 + code.len() as u64 > self.max_bytes {
+            return Err(io::Error::other(format!("the cache is full: it may hold {} bytes", self.max_bytes)));
+        }
+        let temporary =
+            path.with_extension(format!("{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         // Left behind by a crash of a process with the same id.
         let _ = fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(&mac.finalize().into_bytes())?;
-        file.write_all(code)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        let written = file
+            .write_all(&mac.finalize().into_bytes())
+            .and_then(|()| file.write_all(code))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&temporary, path));
+        if written.is_err() {
+            // A full disk has no room for leftovers.
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        File::open(dir)?.sync_all()
     }
 }
 
-/// The folder exists and only its owner can look into it.
+/// The folder exists, is ours and no link, and only we can look into it.
 fn prepare(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let about = fs::symlink_metadata(dir)?;
+    if !about.is_dir() || about.uid() != own_uid() {
+        return Err(bad("it is not a folder of the server's own; remove it"));
+    }
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+fn bad(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[expect(unsafe_code, reason = "std does not tell the user id")]
+fn own_uid() -> u32 {
+    // SAFETY: has no arguments and cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 fn entry_name(engine: &Engine, wasm: &[u8]) -> String {
@@ -137,8 +188,9 @@ fn entry_name(engine: &Engine, wasm: &[u8]) -> String {
 
 #[expect(unsafe_code, reason = "wasmtime trusts precompiled code; only authenticated bytes of our own come here")]
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` was written by `Cache::write` of an installation with the same secret, after `Component::serialize`,
-    // and is unchanged since: its HMAC was checked by `Cache::read`. Version and settings are checked by wasmtime.
+    // SAFETY: `code` is what our own compiler made this moment (`Compiler::compile`), or what `Cache::write` of an
+    // installation with the same secret wrote after that, unchanged: its HMAC was checked by `Cache::read` on these
+    // very bytes. Version and settings are checked by wasmtime.
     unsafe { Component::deserialize(engine, code) }
 }
 

@@ -19,7 +19,7 @@ use crate::limits::{Budget, CONFIG_BYTES, FRAME_BYTES, Limits};
 use crate::log::PluginLog;
 use crate::pool::{NoLease, Pool};
 use crate::stats::{CallOutcome, Function, Stats};
-use crate::wit::v0_1::{self, Answer};
+use crate::wit::{Answer, Pre};
 
 /// A loaded plugin.
 pub(crate) struct Plugin {
@@ -29,7 +29,7 @@ pub(crate) struct Plugin {
     pub(crate) limits: Limits,
     pub(crate) descriptor: Descriptor,
     pub(crate) engine: Engine,
-    pub(crate) pre: v0_1::Pre,
+    pub(crate) pre: Box<dyn Pre>,
     pub(crate) pool: Pool,
     pub(crate) stats: Stats,
     pub(crate) log: Arc<PluginLog>,
@@ -125,7 +125,7 @@ impl Plugin {
     }
 
     fn start(&self) -> wasmtime::Result<Instance> {
-        Instance::start(&self.engine, &self.pre, &self.limits, &self.log)
+        Instance::start(&self.engine, &*self.pre, &self.limits, &self.log)
     }
 
     fn run<T>(

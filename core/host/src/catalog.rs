@@ -1,32 +1,35 @@
 //! Which plugins there are, and which of them serves a class.
 //!
 //! Looks at `<plugins_dir>/*/{plugin.toml,plugin.wasm}`. A plugin that cannot be loaded is remembered with its reason;
-//! it never keeps another one, or the server, from starting.
+//! it never keeps another one, or the server, from starting. One that has to be compiled first is waited for by nobody:
+//! a thread loads it while the others serve.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use hexa_model::driver::DriverError;
 use hexa_model::{Clock, DeviceClass};
+use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 
 use crate::cache::Cache;
 use crate::call::Plugin;
+use crate::compile::{Compiler, WASM_BYTES};
 use crate::descriptor::Descriptor;
-use crate::instance::GuestState;
+use crate::engine;
 use crate::log::PluginLog;
 use crate::manifest::Manifest;
 use crate::pool::Pool;
 use crate::stats::Stats;
-use crate::wit::v0_1;
-use crate::{engine, wasi};
+use crate::wit::Contracts;
 
 const MANIFEST_BYTES: u64 = 64 << 10;
-const WASM_BYTES: u64 = 4 << 20;
 /// Folders looked at; more is not a plugins folder.
 const MAX_PLUGINS: usize = 256;
 
@@ -39,66 +42,162 @@ pub(crate) struct Failed {
     pub reason: String,
 }
 
+/// A plugin whose code is not there yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiling {
+    pub id: String,
+    pub version: String,
+    pub classes: Vec<DeviceClass>,
+    dir: PathBuf,
+}
+
+/// What has become of the folders so far.
+#[derive(Clone, Default)]
+pub(crate) struct Lists {
+    pub active: Vec<Arc<Plugin>>,
+    /// In the order of loading; the first is being worked on.
+    pub compiling: VecDeque<Compiling>,
+    pub failed: Vec<Failed>,
+}
+
+#[derive(Default)]
 pub(crate) struct Catalog {
-    pub(crate) active: Vec<Arc<Plugin>>,
-    pub(crate) failed: Vec<Failed>,
-    by_class: [Option<Arc<Plugin>>; DeviceClass::ALL.len()],
+    /// Filled once per class, so that a call finds its plugin without a lock.
+    by_class: [OnceLock<Arc<Plugin>>; DeviceClass::ALL.len()],
+    lists: Mutex<Lists>,
+    /// Told when nothing is left to compile.
+    settled: Condvar,
 }
 
 /// What loading needs.
 struct Loader {
     engine: Engine,
-    linker: Linker<GuestState>,
+    contracts: Contracts,
     cache: Cache,
+    compiler: Arc<Compiler>,
     clock: Arc<dyn Clock>,
 }
 
 impl Catalog {
-    pub(crate) fn load(plugins_dir: &Path, cache: Cache, clock: Arc<dyn Clock>) -> Result<Self, engine::EngineError> {
+    /// Loads what is compiled already; the rest follows in a thread if the compiler is one for that.
+    pub(crate) fn load(
+        plugins_dir: &Path,
+        cache: Cache,
+        compiler: Arc<Compiler>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, engine::EngineError> {
         let engine = engine::new()?;
-        let mut linker = Linker::new(&engine);
-        wasi::link(&mut linker).and_then(|()| v0_1::link(&mut linker)).map_err(|e| engine::EngineError::new(&e))?;
-        let loader = Loader { engine, linker, cache, clock };
-        let mut catalog = Self { active: Vec::new(), failed: Vec::new(), by_class: Default::default() };
+        let contracts = Contracts::new(&engine).map_err(|e| engine::EngineError::new(&e))?;
+        let loader = Loader { engine, contracts, cache, compiler, clock };
+        let catalog = Arc::new(Self::default());
         for dir in folders(plugins_dir) {
-            match loader.load(&dir) {
-                Ok(plugin) => catalog.add(plugin),
-                Err(failed) => catalog.fail(failed),
+            match loader.read(&dir) {
+                Ok(found) if catalog.must_wait(&found, &loader) => catalog.wait_for(found, dir),
+                Ok(found) => catalog.settle(loader.load(found), false),
+                Err(failed) => catalog.settle(Err(failed), false),
             }
         }
-        loader.cache.prune();
+        if catalog.lists.lock().compiling.is_empty() {
+            loader.cache.prune();
+            return Ok(catalog);
+        }
+        let weak = Arc::downgrade(&catalog);
+        let thread = std::thread::Builder::new().name("plugin-compile".into());
+        thread.spawn(move || compile_all(&weak, &loader)).map_err(|e| engine::EngineError::new(&e))?;
         Ok(catalog)
     }
 
     pub(crate) fn serving(&self, class: DeviceClass) -> Option<&Arc<Plugin>> {
-        self.by_class[class as usize].as_ref()
+        self.by_class[class as usize].get()
     }
 
-    fn add(&mut self, plugin: Plugin) {
-        let mut fail = |reason| {
+    pub(crate) fn active(&self) -> Vec<Arc<Plugin>> {
+        self.lists.lock().active.clone()
+    }
+
+    /// All of it, as of one moment.
+    pub(crate) fn lists(&self) -> Lists {
+        self.lists.lock().clone()
+    }
+
+    /// Waits until nothing is left to compile, and says whether that came in time.
+    pub(crate) fn wait_settled(&self, at_most: Duration) -> bool {
+        let until = Instant::now() + at_most;
+        let mut lists = self.lists.lock();
+        while !lists.compiling.is_empty() {
+            if self.settled.wait_until(&mut lists, until).timed_out() {
+                return lists.compiling.is_empty();
+            }
+        }
+        true
+    }
+
+    /// Whether it is not compiled, or wants what an earlier one that is not may get: every start decides alike.
+    fn must_wait(&self, found: &Found, loader: &Loader) -> bool {
+        let manifest = &found.manifest;
+        let contested = |c: &Compiling| c.id == manifest.id || c.classes.iter().any(|c| manifest.classes.contains(c));
+        loader.compiler.in_background() && (found.code.is_none() || self.lists.lock().compiling.iter().any(contested))
+    }
+
+    fn wait_for(&self, found: Found, dir: PathBuf) {
+        let Manifest { id, version, classes, .. } = found.manifest;
+        tracing::info!(plugin.id = %id, plugin.version = %version, "plugin is being compiled");
+        self.lists.lock().compiling.push_back(Compiling { id, version, classes, dir });
+    }
+
+    /// Files what became of a plugin, of the first in the queue if it `waited`.
+    fn settle(&self, loaded: Result<Plugin, Failed>, waited: bool) {
+        let mut lists = self.lists.lock();
+        if waited {
+            lists.compiling.pop_front();
+        }
+        match loaded.and_then(|plugin| self.accept(&lists, plugin)) {
+            Ok(plugin) => {
+                tracing::info!(plugin.id = %plugin.id, plugin.version = %plugin.version, "plugin active");
+                lists.active.push(plugin);
+            }
+            Err(failed) => {
+                tracing::error!(plugin.id = %failed.id, plugin.version = %failed.version, reason = %failed.reason, "plugin not loaded");
+                lists.failed.push(failed);
+            }
+        }
+    }
+
+    /// Gives it its classes, if nobody has them.
+    fn accept(&self, lists: &Lists, plugin: Plugin) -> Result<Arc<Plugin>, Failed> {
+        let fail = |reason| {
             let (id, version, classes) = (plugin.id.clone(), plugin.version.clone(), plugin.classes.clone());
-            self.failed.push(Failed { id, version, classes, reason });
+            Err(Failed { id, version, classes, reason })
         };
-        if self.active.iter().any(|other| other.id == plugin.id) {
+        if lists.active.iter().any(|other| other.id == plugin.id) {
             return fail("another folder holds a plugin with the same id; keep one of them".into());
         }
         for class in &plugin.classes {
-            if let Some(other) = &self.by_class[*class as usize] {
+            if let Some(other) = self.serving(*class) {
                 let (class, other) = (class.as_str(), &other.id);
                 return fail(format!("{class} is already served by {other}; remove one of the two"));
             }
         }
         let plugin = Arc::new(plugin);
         for class in &plugin.classes {
-            self.by_class[*class as usize] = Some(Arc::clone(&plugin));
+            // Free, as was just seen under the lock of all who fill it.
+            let _ = self.by_class[*class as usize].set(Arc::clone(&plugin));
         }
-        tracing::info!(plugin.id = %plugin.id, plugin.version = %plugin.version, "plugin active");
-        self.active.push(plugin);
+        Ok(plugin)
     }
+}
 
-    fn fail(&mut self, failed: Failed) {
-        tracing::error!(plugin.id = %failed.id, plugin.version = %failed.version, reason = %failed.reason, "plugin not loaded");
-        self.failed.push(failed);
+/// Loads what waits for the compiler, in order, until the host is gone.
+fn compile_all(catalog: &Weak<Catalog>, loader: &Loader) {
+    while let Some(next) = catalog.upgrade().and_then(|c| c.lists.lock().compiling.front().cloned()) {
+        // Not held meanwhile: a host that is dropped is gone, whatever is being compiled for it.
+        let loaded = loader.read(&next.dir).and_then(|found| loader.load(found));
+        let Some(catalog) = catalog.upgrade() else { return };
+        catalog.settle(loaded, true);
+    }
+    if let Some(catalog) = catalog.upgrade() {
+        loader.cache.prune();
+        catalog.settled.notify_all();
     }
 }
 
@@ -121,35 +220,40 @@ fn folders(plugins_dir: &Path) -> Vec<PathBuf> {
     dirs
 }
 
+/// A folder whose files can be read.
+struct Found {
+    manifest: Manifest,
+    wasm: Vec<u8>,
+    /// From the cache.
+    code: Option<Component>,
+}
+
 impl Loader {
-    fn load(&self, dir: &Path) -> Result<Plugin, Failed> {
+    fn read(&self, dir: &Path) -> Result<Found, Failed> {
         let folder = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unknown = |reason| Failed { id: folder.clone(), version: String::new(), classes: Vec::new(), reason };
         let text = read(&dir.join("plugin.toml"), MANIFEST_BYTES).map_err(unknown)?;
         let text = String::from_utf8(text).map_err(|_| unknown("plugin.toml is not UTF-8 text".into()))?;
         let manifest = Manifest::parse(&text).map_err(unknown)?;
-        // The compiler sees untrusted bytes: a panic in it is this plugin's failure, not the server's.
-        catch_unwind(AssertUnwindSafe(|| self.start(&manifest, &dir.join("plugin.wasm"))))
-            .unwrap_or_else(|_| Err("the compiler failed on plugin.wasm".into()))
-            .map_err(|reason| Failed {
-                id: manifest.id.clone(),
-                version: manifest.version.clone(),
-                classes: manifest.classes.clone(),
-                reason,
-            })
+        let wasm = read(&dir.join("plugin.wasm"), WASM_BYTES).and_then(|wasm| is_component(&wasm).map(|()| wasm));
+        let wasm = wasm.map_err(|reason| failed(&manifest, reason))?;
+        let code = self.cache.get(&self.engine, &wasm);
+        Ok(Found { manifest, wasm, code })
     }
 
-    fn start(&self, manifest: &Manifest, wasm: &Path) -> Result<Plugin, String> {
-        let wasm = read(wasm, WASM_BYTES)?;
-        is_component(&wasm)?;
-        let (component, origin) = self
-            .cache
-            .component(&self.engine, &wasm)
-            .map_err(|e| format!("plugin.wasm is not a valid component: {}", e.root_cause()))?;
-        tracing::debug!(plugin.id = %manifest.id, ?origin, "plugin compiled");
-        self.imports_allowed(&component)?;
-        let pre = v0_1::Pre::new(&self.linker, &component)
-            .map_err(|e| format!("plugin.wasm does not fit the contract hexa:driver@0.1: {e:#}"))?;
+    fn load(&self, found: Found) -> Result<Plugin, Failed> {
+        let Found { manifest, wasm, code } = found;
+        // The compiler sees untrusted bytes: a panic in it is this plugin's failure, not the server's.
+        catch_unwind(AssertUnwindSafe(|| self.start(&manifest, &wasm, code)))
+            .unwrap_or_else(|_| Err("the compiler failed on plugin.wasm".into()))
+            .map_err(|reason| failed(&manifest, reason))
+    }
+
+    fn start(&self, manifest: &Manifest, wasm: &[u8], code: Option<Component>) -> Result<Plugin, String> {
+        let component = match code {
+            Some(code) => code,
+            None => self.compile(manifest, wasm)?,
+        };
         let mut plugin = Plugin {
             id: manifest.id.clone(),
             version: manifest.version.clone(),
@@ -157,7 +261,7 @@ impl Loader {
             limits: manifest.limits,
             descriptor: Descriptor::default(),
             engine: self.engine.clone(),
-            pre,
+            pre: self.contracts.fit(&component, &manifest.api)?,
             pool: Pool::new(),
             stats: Stats::default(),
             log: Arc::new(PluginLog::new(&manifest.id, &manifest.version, Arc::clone(&self.clock))),
@@ -168,21 +272,17 @@ impl Loader {
         Ok(plugin)
     }
 
-    /// A driver has no permission but its log: whatever else it imports, it is not loaded.
-    fn imports_allowed(&self, component: &Component) -> Result<(), String> {
-        for (name, _) in component.component_type().imports(&self.engine) {
-            let allowed = wasi::IMPORTS
-                .iter()
-                .chain(&v0_1::IMPORTS)
-                .any(|known| name.strip_prefix(known).is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit())));
-            if !allowed {
-                return Err(format!(
-                    "plugin.wasm imports {name}, which drivers are not given; they may use hexa:core/log only"
-                ));
-            }
-        }
-        Ok(())
+    fn compile(&self, manifest: &Manifest, wasm: &[u8]) -> Result<Component, String> {
+        let begun = Instant::now();
+        let component = self.cache.compile(&self.engine, wasm, &self.compiler).map_err(|e| e.to_string())?;
+        tracing::info!(plugin.id = %manifest.id, ms = begun.elapsed().as_millis() as u64, "plugin compiled");
+        Ok(component)
     }
+}
+
+fn failed(manifest: &Manifest, reason: String) -> Failed {
+    let Manifest { id, version, classes, .. } = manifest.clone();
+    Failed { id, version, classes, reason }
 }
 
 fn said(error: DriverError) -> String {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
@@ -12,6 +13,7 @@ use hexa_service::ports::Drivers;
 use crate::cache::Cache;
 use crate::call::Plugin;
 use crate::catalog::Catalog;
+use crate::compile::Compiler;
 use crate::engine::EngineError;
 use crate::stats::{CallOutcome, PluginStats};
 
@@ -23,6 +25,8 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     /// A secret of this installation: compiled code that was not written with it is not run.
     pub cache_key: [u8; 32],
+    /// Who compiles what the cache does not hold.
+    pub compiler: Arc<Compiler>,
     /// Time for guests that ask for it and for the rate of their logs.
     pub clock: Arc<dyn Clock>,
 }
@@ -32,6 +36,7 @@ impl std::fmt::Debug for HostConfig {
         f.debug_struct("HostConfig")
             .field("plugins_dir", &self.plugins_dir)
             .field("cache_dir", &self.cache_dir)
+            .field("compiler", &self.compiler)
             .finish_non_exhaustive()
     }
 }
@@ -43,7 +48,7 @@ pub struct PluginStatus {
     pub id: String,
     /// From its manifest; empty if that cannot be read.
     pub version: String,
-    /// `active` or `failed`.
+    /// `active`, `compiling` or `failed`.
     pub state: &'static str,
     /// Why it failed.
     pub reason: Option<String>,
@@ -57,30 +62,39 @@ pub struct PluginStatus {
 
 /// All plugins of this server.
 pub struct PluginHost {
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
 }
 
 impl PluginHost {
     /// Loads every plugin. A broken one is found in [`PluginHost::status`] and its classes answer `driver_unavailable`;
-    /// the only error is a machine that cannot run WebAssembly at all.
+    /// so does one that [`Compiler::Child`] still compiles. The only error is a machine that cannot run WebAssembly at all.
     pub fn load(config: &HostConfig) -> Result<Self, EngineError> {
         let cache = Cache::new(&config.cache_dir, config.cache_key);
-        Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, Arc::clone(&config.clock))? })
+        let (compiler, clock) = (Arc::clone(&config.compiler), Arc::clone(&config.clock));
+        Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, compiler, clock)? })
+    }
+
+    /// Blocks until no plugin is being compiled, or for `at_most`; says whether none is.
+    pub fn wait_compiled(&self, at_most: Duration) -> bool {
+        self.catalog.wait_settled(at_most)
     }
 
     /// Every plugin that was found, the running ones first.
     pub fn status(&self) -> Vec<PluginStatus> {
-        let active = self.catalog.active.iter().map(|p| active_status(p));
-        let failed = self.catalog.failed.iter().map(|f| PluginStatus {
-            id: f.id.clone(),
-            version: f.version.clone(),
-            state: "failed",
-            reason: Some(f.reason.clone()),
-            classes: f.classes.clone(),
+        let idle = |id, version, state, reason, classes| PluginStatus {
+            id,
+            version,
+            state,
+            reason,
+            classes,
             calls: 0,
             faults: 0,
-        });
-        active.chain(failed).collect()
+        };
+        let lists = self.catalog.lists();
+        let active = lists.active.iter().map(|p| active_status(p));
+        let compiling = lists.compiling.into_iter().map(|c| idle(c.id, c.version, "compiling", None, c.classes));
+        let failed = lists.failed.into_iter().map(|f| idle(f.id, f.version, "failed", Some(f.reason), f.classes));
+        active.chain(compiling).chain(failed).collect()
     }
 
     /// Call counters of every running plugin.
@@ -89,12 +103,12 @@ impl PluginHost {
             let (live, idle) = p.pool.size();
             PluginStats { plugin: p.id.clone(), version: p.version.clone(), functions: p.stats.snapshot(), live, idle }
         };
-        self.catalog.active.iter().map(read).collect()
+        self.catalog.active().iter().map(read).collect()
     }
 
     /// The last lines that a plugin logged or printed, oldest first; empty for one that is not running.
     pub fn recent_log(&self, plugin: &str) -> Vec<String> {
-        self.catalog.active.iter().find(|p| p.id == plugin).map(|p| p.log.recent()).unwrap_or_default()
+        self.catalog.active().iter().find(|p| p.id == plugin).map(|p| p.log.recent()).unwrap_or_default()
     }
 
     fn serving(&self, class: DeviceClass) -> Result<&Plugin, DriverError> {
@@ -102,9 +116,15 @@ impl PluginHost {
             return Ok(plugin);
         }
         let name = class.as_str();
-        Err(DriverError::Unavailable(match self.catalog.failed.iter().find(|f| f.classes.contains(&class)) {
-            Some(failed) => format!("the driver of {name}, {}, could not be loaded", failed.id),
-            None => format!("no driver for {name} is installed"),
+        let lists = self.catalog.lists();
+        let waits = lists.compiling.iter().find(|c| c.classes.contains(&class));
+        let failed = lists.failed.iter().find(|f| f.classes.contains(&class));
+        Err(DriverError::Unavailable(match (waits, failed) {
+            (Some(waits), _) => {
+                format!("the driver of {name}, {}, is still being compiled; try again in a moment", waits.id)
+            }
+            (None, Some(failed)) => format!("the driver of {name}, {}, could not be loaded", failed.id),
+            (None, None) => format!("no driver for {name} is installed"),
         }))
     }
 }

@@ -8,7 +8,7 @@ use wasmtime::{Engine, Store};
 
 use crate::limits::{Budget, Fence, HANDLES, IO_BYTES, Limits, USES};
 use crate::log::{Level, PluginLog, Printed};
-use crate::wit::v0_1;
+use crate::wit::{Bound, Pre};
 
 /// What the host keeps for one instance; reachable from every host function that the guest calls.
 pub(crate) struct GuestState {
@@ -37,7 +37,7 @@ impl GuestState {
 /// A plugin instance, warm between calls.
 pub(crate) struct Instance {
     pub(crate) store: Store<GuestState>,
-    pub(crate) bound: v0_1::Bound,
+    pub(crate) bound: Box<dyn Bound>,
     uses: u32,
 }
 
@@ -45,7 +45,7 @@ impl Instance {
     /// Starts one, within the limits of a cold call.
     pub(crate) fn start(
         engine: &Engine,
-        pre: &v0_1::Pre,
+        pre: &dyn Pre,
         limits: &Limits,
         log: &Arc<PluginLog>,
     ) -> wasmtime::Result<Self> {

@@ -8,6 +8,7 @@ mod cache;
 mod call;
 mod catalog;
 mod check;
+mod compile;
 mod descriptor;
 mod engine;
 mod fault;
@@ -21,6 +22,7 @@ mod stats;
 mod wasi;
 mod wit;
 
+pub use compile::{ChildCompiler, CompileLimits, Compiler, compile_child};
 pub use engine::EngineError;
 pub use host::{HostConfig, PluginHost, PluginStatus};
 pub use stats::{BUCKETS_US, CallOutcome, Function, FunctionStats, PluginStats};

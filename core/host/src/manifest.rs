@@ -6,15 +6,15 @@ use hexa_model::DeviceClass;
 use serde::Deserialize;
 
 use crate::limits::{Limits, MAX_CPU_MS, MAX_MEMORY_BYTES, MAX_STATE_BYTES};
-
-/// The contract version that this host serves.
-const API: &str = "0.1";
+use crate::wit;
 
 /// A checked manifest.
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {
     pub id: String,
     pub version: String,
+    /// Version of the contract, one that this server speaks.
+    pub api: String,
     pub classes: Vec<DeviceClass>,
     pub limits: Limits,
 }
@@ -102,7 +102,8 @@ impl Manifest {
         }
         let classes = raw.driver.classes.iter().map(|c| class(c)).collect::<Result<_, _>>()?;
         let limits = limits(&raw.limits)?;
-        Ok(Self { id: raw.plugin.id, version: raw.plugin.version, classes, limits })
+        let RawPlugin { id, version, api, .. } = raw.plugin;
+        Ok(Self { id, version, api, classes, limits })
     }
 }
 
@@ -120,8 +121,9 @@ fn check_plugin(plugin: &RawPlugin) -> Result<(), String> {
     if plugin.kind != "driver" {
         return Err(format!("plugin.toml: plugin.kind {:?} is not served here; only \"driver\" is", plugin.kind));
     }
-    if plugin.api != API {
-        return Err(format!("plugin.toml: plugin.api {:?} is not served here; only {API:?} is", plugin.api));
+    if !wit::spoken(&plugin.api) {
+        let (asked, spoken) = (&plugin.api, wit::all());
+        return Err(format!("plugin.toml: plugin.api {asked:?} is not spoken here; this server speaks {spoken}"));
     }
     Ok(())
 }
@@ -178,7 +180,8 @@ mod tests {
     fn a_manifest_gives_identity_classes_and_limits() {
         let text = format!("{GOOD}[limits]\nmemory='8MiB'\ncpu_ms=5\nstate_bytes=1024\n");
         let manifest = Manifest::parse(&text).unwrap();
-        assert_eq!((manifest.id.as_str(), manifest.version.as_str()), ("a.b", "1.0.0"));
+        let Manifest { id, version, api, .. } = &manifest;
+        assert_eq!((id.as_str(), version.as_str(), api.as_str()), ("a.b", "1.0.0", "0.1"));
         assert_eq!(manifest.classes, [DeviceClass::SensorHub]);
         let limits = Limits { memory_bytes: 8 << 20, cpu: Duration::from_millis(5), state_bytes: 1024 };
         assert_eq!(manifest.limits, limits);
@@ -193,7 +196,9 @@ mod tests {
         assert!(error(|t| format!("{t}[limits]\nmemory='65MiB'\n")).contains("64KiB to 64MiB"));
         assert!(error(|t| format!("{t}[limits]\nstate_bytes=99999\n")).contains("at most 16384"));
         assert!(error(|t| t.replace("'driver'", "'bridge'")).contains("only \"driver\""));
-        assert!(error(|t| t.replace("'0.1'", "'2.0'")).contains("only \"0.1\""));
+        assert!(
+            error(|t| t.replace("'0.1'", "'2.0'")).contains("\"2.0\" is not spoken here; this server speaks \"0.1\"")
+        );
         assert!(error(|t| t.replace("'1.0.0'", "'one'")).contains("like 1.2.3"));
         assert!(error(|t| t.replace("'a.b'", "'../b'")).contains("publisher.name"));
         assert!(error(|t| t.replace("sensor_hub", "toaster")).contains("relay_controller, ir_hub"));

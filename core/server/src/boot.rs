@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hexa_api::listen::Listener;
 use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::token;
-use hexa_host::{HostConfig, PluginHost};
+use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
 use hexa_model::{Clock, SystemClock};
 use hexa_service::Services;
 use hexa_service::auth::account::{BOOTSTRAP_SETTING, hex};
@@ -19,6 +19,9 @@ use crate::{lifecycle, plugin_metrics, secrets};
 
 /// Devices that may wait for an owner before provisioning is refused.
 const MAX_UNCLAIMED: u32 = 20_000;
+/// How long a start waits for plugins that are being compiled: as a rule it takes less, and devices that are turned away
+/// come back later than that.
+const COMPILE_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Runs until a signal.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
@@ -76,9 +79,17 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<
         plugins_dir: settings.plugins_dir.clone(),
         cache_dir: settings.data_dir.join("plugin-cache"),
         cache_key: token::sha256(key.expose_secret().as_bytes()),
+        compiler: Arc::new(Compiler::Child(ChildCompiler::this_program().context("this program's own file")?)),
         clock,
     };
-    let host = tokio::task::spawn_blocking(move || PluginHost::load(&config)).await?.context("plugin engine")?;
+    let load = move || {
+        let host = PluginHost::load(&config)?;
+        if !host.wait_compiled(COMPILE_GRACE) {
+            tracing::warn!("starting while plugins are being compiled; until then their devices are told to come back");
+        }
+        Ok::<_, hexa_host::EngineError>(host)
+    };
+    let host = tokio::task::spawn_blocking(load).await?.context("plugin engine")?;
     if host.status().is_empty() {
         let dir = settings.plugins_dir.display();
         tracing::warn!("no plugin in {dir}: devices cannot connect; set HEXA_PLUGINS_DIR");

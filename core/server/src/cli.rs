@@ -32,6 +32,16 @@ enum Command {
     },
     /// Run simulated devices against a server.
     Sim(Box<sim::SimArgs>),
+    /// Compile a plugin from standard input to standard output; started by the server.
+    #[command(hide = true)]
+    CompilePlugin {
+        /// Process id of the server.
+        parent: u32,
+        /// Processor time that may be used.
+        cpu_s: u64,
+        /// Address space that may be used.
+        memory_bytes: u64,
+    },
     /// Print a part of the documentation that is made from the code.
     #[command(hide = true)]
     Docs {
@@ -96,6 +106,15 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve(args),
         Command::Config { command: ConfigCommand::Check { args, json } } => check(args, json),
         Command::Sim(args) => simulate(*args),
+        Command::CompilePlugin { parent, cpu_s, memory_bytes } => {
+            match hexa_host::compile_child(parent, cpu_s, memory_bytes) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err((code, why)) => {
+                    eprintln!("{why}");
+                    ExitCode::from(code)
+                }
+            }
+        }
         Command::Docs { part } => {
             print!("{}", docs::render(part));
             ExitCode::SUCCESS

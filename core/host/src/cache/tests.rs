@@ -10,9 +10,25 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     entries
 }
 
+/// Where a component came from.
+#[derive(Debug, PartialEq)]
+enum Origin {
+    Compiled,
+    Cached,
+}
+
+/// A start with this cache.
 fn origin(dir: &Path, key: u8, wasm: &[u8]) -> Origin {
-    let engine = crate::engine::new().expect("an engine");
-    Cache::new(dir, [key; 32]).component(&engine, wasm).expect("a component").1
+    origin_in(&Cache::new(dir, [key; 32]), wasm)
+}
+
+fn origin_in(cache: &Cache, wasm: &[u8]) -> Origin {
+    let engine = crate::engine::for_compiling().expect("an engine");
+    if cache.get(&engine, wasm).is_some() {
+        return Origin::Cached;
+    }
+    cache.compile(&engine, wasm, &Compiler::InProcess).expect("a component");
+    Origin::Compiled
 }
 
 #[test]
@@ -75,9 +91,8 @@ fn a_link_is_not_followed_and_leftovers_go() {
     for leftover in ["old.cwasm", "half.123.tmp", "mine.txt"] {
         fs::write(dir.path().join(leftover), "x").unwrap();
     }
-    let engine = crate::engine::new().unwrap();
     let cache = Cache::new(dir.path(), [1; 32]);
-    cache.component(&engine, &component()).unwrap();
+    assert_eq!(origin_in(&cache, &component()), Origin::Cached);
     cache.prune();
     let names: Vec<_> = entries(dir.path()).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
@@ -90,4 +105,76 @@ fn without_a_usable_folder_everything_still_loads() {
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
     assert_eq!(origin(&file, 1, &component()), Origin::Compiled);
+}
+
+#[test]
+fn an_entry_that_others_could_have_written_is_compiled_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    let entry = entries(dir.path()).remove(0);
+    for mode in [0o602, 0o620] {
+        fs::set_permissions(&entry, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled, "{mode:o}");
+        assert_eq!(fs::metadata(&entry).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(origin(dir.path(), 1, &component()), Origin::Cached);
+    }
+}
+
+#[test]
+fn what_is_no_file_delays_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    let entry = entries(dir.path()).remove(0);
+    fs::remove_file(&entry).unwrap();
+    // Opened as files are, a pipe would wait for somebody who writes.
+    let made = std::process::Command::new("mkfifo").arg(&entry).status().unwrap();
+    assert!(made.success());
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Cached);
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir(&entry).unwrap();
+    assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
+    assert_eq!(entries(dir.path()), [entry], "nothing half written stays");
+}
+
+#[test]
+fn code_of_another_compiler_has_another_entry() {
+    let mut config = wasmtime::Config::new();
+    config.epoch_interruption(true);
+    let other = Engine::new(&config).unwrap();
+    let ours = crate::engine::for_compiling().unwrap();
+    assert_ne!(entry_name(&ours, b"x"), entry_name(&other, b"x"));
+    assert_ne!(entry_name(&ours, b"x"), entry_name(&ours, b"y"));
+    // The engine that runs code and the one that makes it agree.
+    assert_eq!(entry_name(&ours, b"x"), entry_name(&crate::engine::new().unwrap(), b"x"));
+
+    // Whole and ours, but in the place of what this engine expects: wasmtime refuses it.
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::new(dir.path(), [1; 32]);
+    let code = other.precompile_component(&component()).unwrap();
+    let name = entry_name(&ours, &component());
+    cache.write(&dir.path().join(&name), &name, &code).unwrap();
+    assert!(cache.get(&ours, &component()).is_none());
+}
+
+#[test]
+fn a_full_cache_refuses_and_everything_still_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache { max_bytes: 4096, ..Cache::new(dir.path(), [1; 32]) };
+    assert_eq!(origin_in(&cache, &component()), Origin::Compiled);
+    assert_eq!(origin_in(&cache, &component()), Origin::Compiled);
+    assert_eq!(entries(dir.path()), Vec::<PathBuf>::new());
+    let room = Cache { max_bytes: 1 << 20, ..Cache::new(dir.path(), [1; 32]) };
+    assert_eq!(origin_in(&room, &component()), Origin::Compiled);
+    assert_eq!(origin_in(&cache, &component()), Origin::Cached);
+}
+
+#[test]
+fn a_folder_that_is_a_link_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let (elsewhere, link) = (dir.path().join("elsewhere"), dir.path().join("cache"));
+    fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    assert_eq!(origin(&link, 1, &component()), Origin::Compiled);
+    assert_eq!(entries(&elsewhere), Vec::<PathBuf>::new());
 }

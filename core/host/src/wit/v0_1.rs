@@ -3,18 +3,18 @@
 mod values;
 
 use hexa_model::driver::{
-    Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverCommand, DriverError, Encoded, FieldError, Frame,
+    Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverCommand, Encoded, FieldError, Frame,
 };
 use hexa_model::{RelayAction, TimeMs};
 use wasmtime::Store;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::HasSelf;
 
 use crate::check::{self, Check};
-use crate::fault::Broken;
 use crate::instance::GuestState;
 use crate::log::Level;
 use crate::wit::v0_1::raw::hexa::core::log;
 use crate::wit::v0_1::raw::hexa::driver::types;
+use crate::wit::{Answer, Bound, Pre, Version};
 
 #[allow(
     missing_docs,
@@ -32,51 +32,39 @@ mod raw {
     });
 }
 
-/// What a call gives: a result, the driver's own no, or a broken guest.
-pub(crate) type Answer<T> = Result<Result<T, DriverError>, Broken>;
-
-/// Packages and interfaces that a driver of this version may import beside the tiny WASI.
-pub(crate) const IMPORTS: [&str; 3] = ["hexa:core/log@0.1.", "hexa:core/types@0.1.", "hexa:driver/types@0.1."];
-
-/// Adds what a driver of this version may import beside the tiny WASI.
-pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    raw::Driver::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
-}
+/// This version, for the table.
+pub(super) const VERSION: Version = Version {
+    api: "0.1",
+    imports: &["hexa:core/log@0.1.", "hexa:core/types@0.1.", "hexa:driver/types@0.1."],
+    link: |linker| raw::Driver::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state),
+    fit: |linker, component| Ok(Box::new(Fitting(raw::DriverPre::new(linker.instantiate_pre(component)?)?))),
+};
 
 /// A component that fits the world, ready to be instantiated.
-pub(crate) struct Pre(raw::DriverPre<GuestState>);
+struct Fitting(raw::DriverPre<GuestState>);
 
-impl Pre {
-    pub(crate) fn new(linker: &Linker<GuestState>, component: &Component) -> wasmtime::Result<Self> {
-        Ok(Self(raw::DriverPre::new(linker.instantiate_pre(component)?)?))
-    }
-
-    pub(crate) fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Bound> {
-        Ok(Bound(self.0.instantiate(store)?))
+impl Pre for Fitting {
+    fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Box<dyn Bound>> {
+        Ok(Box::new(Exports(self.0.instantiate(store)?)))
     }
 }
 
 /// The exports of one instance.
-pub(crate) struct Bound(raw::Driver);
+struct Exports(raw::Driver);
 
-impl Bound {
-    pub(crate) fn describe(&self, store: &mut Store<GuestState>) -> wasmtime::Result<String> {
+impl Bound for Exports {
+    fn describe(&self, store: &mut Store<GuestState>) -> wasmtime::Result<String> {
         self.0.hexa_driver_catalog().call_describe(store)
     }
 
-    pub(crate) fn open_session(
-        &self,
-        store: &mut Store<GuestState>,
-        check: &Check<'_>,
-        call: &DriverCall<'_>,
-    ) -> Answer<Decoded> {
+    fn open_session(&self, store: &mut Store<GuestState>, check: &Check<'_>, call: &DriverCall<'_>) -> Answer<Decoded> {
         match self.0.hexa_driver_codec().call_open_session(store, ctx(call))? {
             Ok(decoded) => Ok(Ok(values::decoded(decoded, check)?)),
             Err(error) => Ok(Err(values::codec_error(error, check)?)),
         }
     }
 
-    pub(crate) fn encode_command(
+    fn encode_command(
         &self,
         store: &mut Store<GuestState>,
         check: &Check<'_>,
@@ -89,7 +77,7 @@ impl Bound {
         }
     }
 
-    pub(crate) fn decode_message(
+    fn decode_message(
         &self,
         store: &mut Store<GuestState>,
         check: &Check<'_>,
@@ -107,7 +95,7 @@ impl Bound {
         }
     }
 
-    pub(crate) fn validate_config(
+    fn validate_config(
         &self,
         store: &mut Store<GuestState>,
         check: &Check<'_>,

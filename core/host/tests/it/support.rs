@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hexa_host::{HostConfig, PluginHost, PluginStats};
+use hexa_host::{Compiler, HostConfig, PluginHost, PluginStats};
 use hexa_model::driver::{CommandEnvelope, DriverCall, DriverCommand, DriverError, Fault, Frame};
 use hexa_model::{Clock, DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
 use tempfile::TempDir;
@@ -48,7 +48,8 @@ impl House {
 
     pub(crate) fn host_with(&self, clock: Arc<dyn Clock>) -> PluginHost {
         let cache_dir = self.dir.path().join("cache");
-        let config = HostConfig { plugins_dir: self.plugins(), cache_dir, cache_key: [7; 32], clock };
+        let compiler = Arc::new(Compiler::InProcess);
+        let config = HostConfig { plugins_dir: self.plugins(), cache_dir, cache_key: [7; 32], compiler, clock };
         PluginHost::load(&config).expect("an engine")
     }
 }

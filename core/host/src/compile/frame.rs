@@ -1,0 +1,47 @@
+//! The child's result on its way through a pipe: magic, length, SHA-256 of the code, the code, and then the end. A result
+//! that was cut, or is not one, is told from a whole one without running it.
+
+use std::io::{self, Read, Write};
+
+use sha2::{Digest, Sha256};
+
+use super::CODE_BYTES;
+
+const MAGIC: &[u8; 12] = b"hexa-code/1\n";
+const HEAD: usize = MAGIC.len() + 8 + 32;
+
+/// The child goes on writing.
+pub(super) const TOO_LONG: &str = "it is longer than is allowed";
+
+/// The child's end.
+pub(super) fn write(mut to: impl Write, code: &[u8]) -> io::Result<()> {
+    to.write_all(MAGIC)?;
+    to.write_all(&(code.len() as u64).to_le_bytes())?;
+    to.write_all(&Sha256::digest(code))?;
+    to.write_all(code)?;
+    to.flush()
+}
+
+/// The server's end; the error says what is wrong with it.
+pub(super) fn read(from: impl Read) -> Result<Vec<u8>, &'static str> {
+    let limit = HEAD as u64 + CODE_BYTES;
+    let mut all = Vec::new();
+    from.take(limit + 1).read_to_end(&mut all).map_err(|_| "it cannot be read")?;
+    if all.len() as u64 > limit {
+        return Err(TOO_LONG);
+    }
+    let (head, code) = all.split_at_checked(HEAD).ok_or("it is too short")?;
+    let (magic, rest) = head.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err("it is something else");
+    }
+    let (length, digest) = rest.split_at(8);
+    if length != (code.len() as u64).to_le_bytes() {
+        return Err("its length is not what it says");
+    }
+    if Sha256::digest(code)[..] != *digest {
+        return Err("its checksum is wrong");
+    }
+    all.drain(..HEAD);
+    Ok(all)
+}
