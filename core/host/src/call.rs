@@ -19,7 +19,7 @@ use crate::limits::{Budget, CONFIG_BYTES, FRAME_BYTES, Limits};
 use crate::log::PluginLog;
 use crate::pool::{NoLease, Pool};
 use crate::stats::{CallOutcome, Function, Stats};
-use crate::wit::{Answer, Pre};
+use crate::wit::{Adapter, Answer};
 
 /// A loaded plugin.
 pub(crate) struct Plugin {
@@ -29,7 +29,7 @@ pub(crate) struct Plugin {
     pub(crate) limits: Limits,
     pub(crate) descriptor: Descriptor,
     pub(crate) engine: Engine,
-    pub(crate) pre: Box<dyn Pre>,
+    pub(crate) pre: Adapter,
     pub(crate) pool: Pool,
     pub(crate) stats: Stats,
     pub(crate) log: Arc<PluginLog>,

@@ -106,7 +106,7 @@ impl ChildCompiler {
     fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
         let _turn = self.turn.lock();
         let mut child = self.start().map_err(CompileError::Start)?;
-        let (alive, ended) = mpsc::channel::<()>();
+        let (alive, ended) = mpsc::sync_channel::<()>(0);
         let pid = child.id();
         let watch = std::thread::Builder::new().name("plugin-compile-watch".into());
         // Whatever the child does or does not do, it is gone after this time, and every wait below ends with it.

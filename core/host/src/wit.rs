@@ -25,6 +25,9 @@ pub(crate) trait Pre: Send + Sync {
     fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Box<dyn Bound>>;
 }
 
+/// [`Pre`] of any version.
+pub(crate) type Adapter = Box<dyn Pre>;
+
 /// The exports of one instance: values in, checked values out, whatever version they travel in.
 pub(crate) trait Bound: Send + Sync {
     fn describe(&self, store: &mut Store<GuestState>) -> wasmtime::Result<String>;
@@ -66,7 +69,7 @@ pub(crate) struct Version {
     /// Adds those imports.
     link: fn(&mut Linker<GuestState>) -> wasmtime::Result<()>,
     /// Looks for all exports that it requires; optional ones may be missing.
-    fit: fn(&Linker<GuestState>, &Component) -> wasmtime::Result<Box<dyn Pre>>,
+    fit: fn(&Linker<GuestState>, &Component) -> wasmtime::Result<Adapter>,
 }
 
 /// Oldest first.
@@ -105,7 +108,7 @@ impl Contracts {
     }
 
     /// Finds the adapter for a component whose manifest asks for `api`; the error says what does not fit.
-    pub(crate) fn fit(&self, component: &Component, api: &str) -> Result<Box<dyn Pre>, String> {
+    pub(crate) fn fit(&self, component: &Component, api: &str) -> Result<Adapter, String> {
         let built_for = self.built_for(component);
         if built_for.is_empty() {
             return Err(format!("plugin.wasm does not fit the contract hexa:driver@{api}: it exports nothing of it"));
