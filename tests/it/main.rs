@@ -18,6 +18,7 @@ mod hang_up;
 mod kill_loop;
 mod lifecycle;
 mod metrics;
+mod plugin_compiler;
 mod postgres_down;
 mod power_cut;
 mod provisioning;

@@ -33,7 +33,6 @@ fn confine(parent: u32, cpu_s: u64, memory_bytes: u64) -> io::Result<()> {
         {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-            check(libc::prctl(libc::PR_SET_DUMPABLE, 0))?;
             // Every descriptor of the server is closed at exec; this is for those of whoever started the server.
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         }
@@ -43,6 +42,8 @@ fn confine(parent: u32, cpu_s: u64, memory_bytes: u64) -> io::Result<()> {
         // The server goes first. Failing to be nice is no reason to fail.
         libc::setpriority(libc::PRIO_PROCESS, 0, 10);
     }
+    // Where memory runs out on the whole machine, the compiler goes and not the server. Not every kernel has this.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let limit = |what, soft: u64, hard: u64| {
         let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
         // SAFETY: `limit` lives through the call, which only reads it.

@@ -1,5 +1,6 @@
 //! The plugin host with a real driver and with guests that misbehave.
 
+mod compiling;
 mod hostile;
 mod loading;
 mod micro;

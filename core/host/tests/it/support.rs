@@ -47,8 +47,15 @@ impl House {
     }
 
     pub(crate) fn host_with(&self, clock: Arc<dyn Clock>) -> PluginHost {
+        self.host_of(Arc::new(Compiler::InProcess), clock)
+    }
+
+    pub(crate) fn host_compiled_by(&self, compiler: Arc<Compiler>) -> PluginHost {
+        self.host_of(compiler, Arc::new(SystemClock::new()))
+    }
+
+    fn host_of(&self, compiler: Arc<Compiler>, clock: Arc<dyn Clock>) -> PluginHost {
         let cache_dir = self.dir.path().join("cache");
-        let compiler = Arc::new(Compiler::InProcess);
         let config = HostConfig { plugins_dir: self.plugins(), cache_dir, cache_key: [7; 32], compiler, clock };
         PluginHost::load(&config).expect("an engine")
     }
