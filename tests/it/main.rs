@@ -6,6 +6,7 @@
 mod accounts;
 mod client_socket;
 mod clock;
+mod compat;
 mod crash;
 mod crash_points;
 mod device_abuse;

@@ -1,4 +1,4 @@
-//! What a developer types: `cargo xtask run | test | ci | setup | plugins | tidy | drift | bench | sim`.
+//! What a developer types: `cargo xtask run | test | ci | setup | plugins | tidy | wit-lock | drift | bench | sim`.
 //!
 //! Depends on nothing of the house: it starts cargo and the binaries as anybody would.
 //! Invariants: every command works on a fresh checkout, says what it does, and fails with what to do.
@@ -45,12 +45,14 @@ enum Command {
     },
     /// Build the plugins into target/plugins.
     Plugins,
-    /// Check floors, file sizes, ADR numbers, dependency rooms.
+    /// Check floors, file sizes, ADR numbers, dependency rooms, the lock of the contract.
     Tidy {
         /// Print problems as JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Note the contract with plugins as it is now; refused where a published version would change.
+    WitLock,
     /// Compare generated files with the code.
     Drift {
         /// Write them instead.
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Setup { tests } => setup::run(tests),
         Command::Plugins => plugins::build().map(drop),
         Command::Tidy { json } => tidy::run(json),
+        Command::WitLock => tidy::wit::write(&process::root()),
         Command::Drift { write } => drift::run(write),
         Command::Bench(args) => bench::run(&args),
         Command::Sim { args } => sim(&args),

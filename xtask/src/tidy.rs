@@ -4,6 +4,7 @@ mod adr;
 mod floors;
 mod lock;
 mod source;
+pub(crate) mod wit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ pub(crate) fn run(as_json: bool) -> Result<()> {
         bail!("tidy: {} problem(s)", problems.len());
     }
     if !as_json {
-        println!("tidy: floors, files, dependencies and ADRs are in order");
+        println!("tidy: floors, files, dependencies, contract and ADRs are in order");
     }
     Ok(())
 }
@@ -56,6 +57,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
     problems.extend(source::check(root)?);
     problems.extend(adr::check(root)?);
     problems.extend(lock::check(root)?);
+    problems.extend(wit::check(root)?);
     problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     Ok(problems)
 }
