@@ -23,6 +23,10 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compat")
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
+}
+
 fn folders() -> Vec<PathBuf> {
     let mut dirs: Vec<_> = fs::read_dir(corpus()).unwrap().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
     dirs.sort();
@@ -36,7 +40,7 @@ fn old_plugins_are_what_they_were() {
     for dir in folders() {
         let wasm = fs::read(dir.join("plugin.wasm")).unwrap();
         let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
-        let sum: String = Sha256::digest(&wasm).iter().map(|b| format!("{b:02x}")).collect();
+        let sum = hex(&Sha256::digest(&wasm));
         let line = format!("{sum}  {name}/plugin.wasm");
         assert!(sums.lines().any(|l| l == line), "{name} was rebuilt or is new; see tests/compat/README.md: {line}");
         assert!(wasm.len() <= MAX_BYTES, "{name} has {} bytes", wasm.len());
@@ -212,7 +216,7 @@ fn frames(frames: &[Frame]) -> Value {
             Ok(json) => json!({ "json": json }),
             Err(_) => json!({ "text": text }),
         },
-        Frame::Binary(bytes) => json!({ "hex": bytes.iter().map(|b| format!("{b:02x}")).collect::<String>() }),
+        Frame::Binary(bytes) => json!({ "hex": hex(bytes) }),
     };
     frames.iter().map(frame).collect()
 }

@@ -27,8 +27,8 @@ fn bomb(functions: usize, adds: usize) -> Vec<u8> {
     let (mut types, mut code) = (Vec::new(), Vec::new());
     leb(&mut types, functions);
     leb(&mut code, functions);
+    types.resize(types.len() + functions, 0);
     for _ in 0..functions {
-        types.push(0);
         leb(&mut code, body.len());
         code.extend(&body);
     }
