@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use hexa_host::{Compiler, HostConfig, PluginHost};
+use hexa_host::{Compiler, HostConfig, PerCall, PluginHost};
 use hexa_model::driver::{CommandEnvelope, DeviceIdent, DriverCall, DriverCommand, Frame};
 use hexa_model::{DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
 use hexa_plugin_relay_controller::driver::RelayController;
 use hexa_sdk::{guest, types};
-use hexa_service::ports::Drivers;
+use hexa_service::ports::{Drivers, Unwatched};
 
 use crate::house::Options;
 use crate::process::own_cpu_us;
@@ -112,6 +112,8 @@ fn load(plugins: &Path, dir: &Path) -> Result<PluginHost> {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::InProcess),
         clock: Arc::new(SystemClock::new()),
+        watch: Arc::new(Unwatched),
+        per_call: PerCall::None,
     };
     PluginHost::load(&config).map_err(|e| anyhow!("{e}"))
 }

@@ -96,6 +96,8 @@ fn host(plugin: &Path, scratch: &Path) -> PluginHost {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::Child(child)),
         clock: Arc::new(SystemClock::new()),
+        watch: std::sync::Arc::new(hexa_service::ports::Unwatched),
+        per_call: hexa_host::PerCall::None,
     })
     .unwrap();
     assert!(host.wait_compiled(PATIENCE));
@@ -300,7 +302,7 @@ fn failure(error: DriverError) -> Value {
         DriverError::NotReady(_) => json!({ "error": "not-ready" }),
         DriverError::Other { code, .. } => json!({ "error": code }),
         DriverError::Fault(fault) => json!({ "error": "fault", "kind": fault.kind }),
-        DriverError::Unavailable(why) => json!({ "error": "unavailable", "why": why }),
+        DriverError::Unavailable { why, .. } => json!({ "error": "unavailable", "why": why }),
         DriverError::Busy => json!({ "error": "busy" }),
     }
 }

@@ -16,6 +16,7 @@ mod errors;
 mod faults;
 mod guarantees;
 mod hang_up;
+mod hostile;
 mod kill_loop;
 mod lifecycle;
 mod metrics;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hexa_host::{ChildCompiler, CompileLimits, Compiler, HostConfig, PluginHost, PluginStatus};
+use hexa_host::{ChildCompiler, CompileLimits, Compiler, HostConfig, PluginHost};
 use hexa_model::SystemClock;
+use hexa_model::plugin::PluginInfo;
 use hexa_tests::server::ScratchDir;
 use hexa_tests::{Options, PATIENCE, TestServer, eventually, process};
 
@@ -69,7 +70,7 @@ fn put(plugins: &Path, id: &str, class: &str, wasm: &[u8]) {
 }
 
 /// What becomes of a plugin with this code under these limits.
-fn outcome(dir: &Path, wasm: &[u8], limits: CompileLimits) -> PluginStatus {
+fn outcome(dir: &Path, wasm: &[u8], limits: CompileLimits) -> PluginInfo {
     let plugins = dir.join("plugins");
     put(&plugins, RELAY_CONTROLLER, "relay_controller", wasm);
     let compiler = ChildCompiler::new(process::hexa(), vec!["compile-plugin".into()], limits);
@@ -79,6 +80,8 @@ fn outcome(dir: &Path, wasm: &[u8], limits: CompileLimits) -> PluginStatus {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::Child(compiler)),
         clock: Arc::new(SystemClock::new()),
+        watch: std::sync::Arc::new(hexa_service::ports::Unwatched),
+        per_call: hexa_host::PerCall::None,
     });
     let host = host.unwrap();
     assert!(host.wait_compiled(PATIENCE * 4), "{host:?}");
@@ -117,6 +120,8 @@ fn the_child_compiles_what_the_server_runs() {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::Child(compiler)),
         clock: Arc::new(SystemClock::new()),
+        watch: std::sync::Arc::new(hexa_service::ports::Unwatched),
+        per_call: hexa_host::PerCall::None,
     });
     assert_eq!(host.unwrap().status()[0].state, "active");
 }

@@ -19,7 +19,8 @@ struct Plugin {
     id: String,
 }
 
-/// Builds every folder of `plugins/` with a `plugin.toml`; gives the directory for `HEXA_PLUGINS_DIR`.
+/// Builds every folder of `plugins/` with a `plugin.toml`; gives the directory for `HEXA_PLUGINS_DIR`. Plugins whose id
+/// begins with `test.` are for tests only: they go into a directory of their own, beside it.
 pub(crate) fn build() -> Result<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root().join("plugins")).context("plugins/")? {
@@ -46,7 +47,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         if !wasm.starts_with(COMPONENT) {
             bail!("{} is not a component; is RUSTFLAGS set in a cargo config?", built.display());
         }
-        let dir = out.join(id);
+        let dir = if id.starts_with("test.") { target().join("plugins-test").join(id) } else { out.join(id) };
         fs::create_dir_all(&dir)?;
         put(&dir.join("plugin.wasm"), &wasm)?;
         put(&dir.join("plugin.toml"), &fs::read(manifest)?)?;

@@ -4,6 +4,7 @@ mod auth;
 mod commands;
 mod devices;
 mod ops;
+mod plugins;
 mod provision;
 mod relays;
 
@@ -42,6 +43,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/devices/{uid}/relays", post(relays::set_all_relays))
         .route("/api/v1/devices/{uid}/relays/{index}", post(relays::set_relay))
         .route("/api/v1/commands/{command_id}", get(commands::get_command))
+        .route("/api/v1/admin/plugins", get(plugins::list_plugins))
+        .route("/api/v1/admin/plugins/{id}", get(plugins::get_plugin))
+        .route("/api/v1/admin/plugins/{id}/faults", get(plugins::list_faults))
+        .route("/api/v1/admin/plugins/{id}/reset", post(plugins::reset_plugin))
         .route("/ws/device", get(ws::device::connect))
         .route("/ws/client", get(ws::client::connect))
         .route("/health", get(ops::get_health))

@@ -2,23 +2,28 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverCommand, DriverError, Encoded, Fault,
     FieldError, Frame, LimitBroken,
 };
-use hexa_model::{DeviceClass, DeviceUid};
+use hexa_model::plugin::{PluginEvent, PluginFault, PluginInfo};
+use hexa_model::{Clock, DeviceClass, DeviceUid};
+use hexa_service::ports::PluginWatch;
 use wasmtime::Engine;
 
 use crate::check::Check;
 use crate::descriptor::Descriptor;
 use crate::fault::Broken;
+use crate::health::{Change, Health, Refusal};
 use crate::instance::Instance;
 use crate::limits::{Budget, CONFIG_BYTES, FRAME_BYTES, Limits};
 use crate::log::PluginLog;
 use crate::pool::{NoLease, Pool};
-use crate::stats::{CallOutcome, Function, Stats};
+use crate::sample;
+use crate::share::Share;
+use crate::stats::{CallOutcome, Function, FunctionStats, PluginStats, Stats};
 use crate::wit::{Adapter, Answer};
 
 /// A loaded plugin.
@@ -33,19 +38,57 @@ pub(crate) struct Plugin {
     pub(crate) pool: Pool,
     pub(crate) stats: Stats,
     pub(crate) log: Arc<PluginLog>,
+    pub(crate) health: Health,
+    pub(crate) share: Share,
+    pub(crate) watch: Arc<dyn PluginWatch>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Every call gets an instance of its own: nothing can be carried from one device to another.
+    pub(crate) per_call: bool,
+}
+
+type Ran<T> = Result<T, DriverError>;
+
+/// What a call is about, for whoever must be told that it failed.
+struct About<'a> {
+    function: Function,
+    device: Option<&'a DeviceUid>,
+    input: Input<'a>,
+}
+
+/// What the guest was given; looked at only when it failed over it.
+enum Input<'a> {
+    Nothing,
+    Message(&'a Frame),
+    Command(&'a DriverCommand),
+    Config(&'a str),
+}
+
+impl Input<'_> {
+    fn sample(&self) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Message(frame) => sample::frame(frame),
+            Self::Command(command) => sample::text(&format!("{command:?}")),
+            Self::Config(config) => sample::text(config),
+        }
+    }
 }
 
 impl Plugin {
     /// `describe`: cold, once, while loading.
     pub(crate) fn describe(&self) -> Result<String, DriverError> {
-        self.run(Function::Describe, None, Budget::COLD, |i| Ok(Ok(i.bound.describe(&mut i.store)?)))
+        let about = About { function: Function::Describe, device: None, input: Input::Nothing };
+        self.run(&about, Budget::COLD, |i| Ok(Ok(i.bound.describe(&mut i.store)?)))
     }
 
     pub(crate) fn open_session(&self, call: &DriverCall<'_>) -> Result<Decoded, DriverError> {
         let check = self.check(call, true);
-        self.run(Function::OpenSession, Some(call.uid), Budget::hot(&self.limits), |i| {
-            i.bound.open_session(&mut i.store, &check, call)
-        })
+        let about = About { function: Function::OpenSession, device: Some(call.uid), input: Input::Nothing };
+        let opened = self.run(&about, Budget::hot(&self.limits), |i| i.bound.open_session(&mut i.store, &check, call));
+        if opened.is_ok() {
+            self.health.session(true);
+        }
+        opened
     }
 
     pub(crate) fn encode_command(
@@ -59,9 +102,9 @@ impl Plugin {
             return Err(DriverError::Unsupported(format!("the driver declares no command {name:?}")));
         }
         let check = self.check(call, true);
-        self.run(Function::EncodeCommand, Some(call.uid), Budget::hot(&self.limits), |i| {
-            i.bound.encode_command(&mut i.store, &check, call, envelope)
-        })
+        let input = Input::Command(&envelope.command);
+        let about = About { function: Function::EncodeCommand, device: Some(call.uid), input };
+        self.run(&about, Budget::hot(&self.limits), |i| i.bound.encode_command(&mut i.store, &check, call, envelope))
     }
 
     pub(crate) fn decode_message(
@@ -76,7 +119,9 @@ impl Plugin {
             return Err(DriverError::Malformed { message, reply: None });
         }
         let check = self.check(call, channel == "ws");
-        self.run(Function::DecodeMessage, Some(call.uid), Budget::hot(&self.limits), |i| {
+        let input = Input::Message(message);
+        let about = About { function: Function::DecodeMessage, device: Some(call.uid), input };
+        self.run(&about, Budget::hot(&self.limits), |i| {
             i.bound.decode_message(&mut i.store, &check, call, channel, message)
         })
     }
@@ -98,9 +143,9 @@ impl Plugin {
             may_reply: false,
             descriptor: &self.descriptor,
         };
-        self.run(Function::ValidateConfig, Some(&ident.uid), Budget::COLD, |i| {
-            i.bound.validate_config(&mut i.store, &check, ident, config)
-        })
+        let input = Input::Config(config);
+        let about = About { function: Function::ValidateConfig, device: Some(&ident.uid), input };
+        self.run(&about, Budget::COLD, |i| i.bound.validate_config(&mut i.store, &check, ident, config))
     }
 
     /// A running instance, so that the first device waits for none.
@@ -128,18 +173,28 @@ impl Plugin {
         Instance::start(&self.engine, &*self.pre, &self.limits, &self.log)
     }
 
-    fn run<T>(
-        &self,
-        function: Function,
-        device: Option<&DeviceUid>,
-        budget: Budget,
-        call: impl FnOnce(&mut Instance) -> Answer<T>,
-    ) -> Result<T, DriverError> {
+    /// One call, all the way: may it enter, does it fit the budget, what became of it.
+    fn run<T>(&self, about: &About<'_>, budget: Budget, call: impl FnOnce(&mut Instance) -> Answer<T>) -> Ran<T> {
+        let now = || self.clock.monotonic();
+        let leave = self.health.admit(about.device, now).map_err(|refusal| self.refused(refusal))?;
         let begun = Instant::now();
         // A panic here is the host's own; the lease is dropped on the way out, so the instance is gone with it.
-        let result = catch_unwind(AssertUnwindSafe(|| self.enter(device, budget, call)))
+        let result = catch_unwind(AssertUnwindSafe(|| self.enter(about.device, budget, call)))
             .unwrap_or_else(|panic| Err(DriverError::Fault(self.host_panic(&*panic))));
-        self.stats.record(function, CallOutcome::of(&result), begun.elapsed());
+        let outcome = CallOutcome::of(&result);
+        self.stats.record(about.function, outcome, begun.elapsed());
+        match (&result, outcome) {
+            (Err(DriverError::Fault(fault)), CallOutcome::Fault) => {
+                self.stats.fault(fault.kind);
+                self.watch.tell(PluginEvent::Fault(Box::new(self.fault_report(about, fault))));
+                for change in leave.fault(about.device, about.function.part(), now()) {
+                    self.changed(change);
+                }
+            }
+            (_, CallOutcome::Ok | CallOutcome::CodecError) => leave.well(now).into_iter().for_each(|c| self.changed(c)),
+            // Nothing was learned about the plugin: a probe is given back.
+            _ => drop(leave),
+        }
         result
     }
 
@@ -149,12 +204,19 @@ impl Plugin {
         budget: Budget,
         call: impl FnOnce(&mut Instance) -> Answer<T>,
     ) -> Result<T, DriverError> {
+        let now = || self.clock.monotonic();
+        let _turn = self.share.turn(now).ok_or(DriverError::Busy)?;
         let mut lease = self.pool.lease(|| self.start()).map_err(|why| self.no_lease(why))?;
         let instance = lease.instance();
         instance.begin(device, budget);
-        match call(instance) {
+        let begun = Instant::now();
+        let answer = call(instance);
+        self.share.spend(instance.cpu_used(begun.elapsed()), now);
+        match answer {
             Ok(answer) => {
-                lease.keep();
+                if !self.per_call {
+                    lease.keep();
+                }
                 answer
             }
             Err(broken) => Err(self.fault(broken)),
@@ -172,6 +234,117 @@ impl Plugin {
 
     fn fault(&self, broken: Broken) -> DriverError {
         DriverError::Fault(broken.into_fault(&self.id, &self.version))
+    }
+
+    fn state(&self, now: Duration) -> &'static str {
+        match self.health.state(now) {
+            "active" if self.share.over(|| now) => "degraded",
+            state => state,
+        }
+    }
+
+    /// Whether its calls should be kept off the async threads.
+    pub(crate) fn slow(&self) -> bool {
+        self.share.over(|| self.clock.monotonic())
+    }
+
+    /// For people.
+    pub(crate) fn info(&self) -> PluginInfo {
+        let now = self.clock.monotonic();
+        let functions = self.stats.snapshot();
+        let state = self.state(now);
+        PluginInfo {
+            id: self.id.clone(),
+            version: self.version.clone(),
+            state,
+            reason: self.health.refusal(now).map(|refusal| self.why(refusal).0),
+            classes: self.classes.clone(),
+            calls: functions.iter().map(FunctionStats::calls).sum(),
+            faults: functions.iter().map(|f| f.outcomes[CallOutcome::Fault as usize]).sum(),
+            sessions: self.health.sessions(),
+            poisoned_devices: self.health.poisoned(now),
+            instances: self.pool.size().0,
+        }
+    }
+
+    /// For metrics.
+    pub(crate) fn counted(&self) -> PluginStats {
+        let (live, idle) = self.pool.size();
+        let now = self.clock.monotonic();
+        PluginStats {
+            plugin: self.id.clone(),
+            version: self.version.clone(),
+            functions: self.stats.snapshot(),
+            live,
+            idle,
+            faults: self.stats.faults(),
+            state: self.state(now),
+            poisoned: self.health.poisoned(now),
+            memory_bytes: self.pool.memory_bytes(),
+        }
+    }
+
+    fn fault_report(&self, about: &About<'_>, fault: &Fault) -> PluginFault {
+        PluginFault {
+            plugin: self.id.clone(),
+            version: self.version.clone(),
+            function: about.function.as_str(),
+            kind: fault.kind,
+            limit: fault.limit.clone(),
+            message: fault.message.clone(),
+            device: about.device.cloned(),
+            sample: about.input.sample(),
+            at: self.clock.now(),
+        }
+    }
+
+    /// Says why no wasm was entered, and when to come back.
+    fn refused(&self, refusal: Refusal) -> DriverError {
+        let (why, retry_after_s) = self.why(refusal);
+        DriverError::Unavailable { why, retry_after_s }
+    }
+
+    fn why(&self, refusal: Refusal) -> (String, Option<u64>) {
+        let seconds = |left: Duration| left.as_millis().div_ceil(1000).max(1) as u64;
+        match refusal {
+            Refusal::Poisoned(left) => {
+                let left = seconds(left);
+                (
+                    format!(
+                        "this device made its driver {} fail again and again; it is set aside for {left} s",
+                        self.id
+                    ),
+                    Some(left),
+                )
+            }
+            Refusal::Quarantined(left) => {
+                let left = seconds(left);
+                (format!("the driver {} failed for many devices; it is stopped for {left} s", self.id), Some(left))
+            }
+            Refusal::Probing => (format!("the driver {} is being tried again after failures", self.id), Some(1)),
+            Refusal::Faulted => (
+                format!("the driver {} failed too often and is stopped until an admin resets or replaces it", self.id),
+                None,
+            ),
+        }
+    }
+
+    fn changed(&self, change: Change) {
+        let (plugin, version) = (self.id.clone(), self.version.clone());
+        let event = match change {
+            Change::Poisoned(device, lasts) => PluginEvent::DevicePoisoned { plugin, device, seconds: lasts.as_secs() },
+            Change::Quarantined(lasts) => {
+                // Instances of a driver in trouble are not to be trusted with the next call.
+                self.pool.clear();
+                PluginEvent::State { plugin, version, state: "quarantined", seconds: Some(lasts.as_secs()) }
+            }
+            Change::Faulted => {
+                self.pool.clear();
+                PluginEvent::State { plugin, version, state: "faulted", seconds: None }
+            }
+            Change::Recovered => PluginEvent::State { plugin, version, state: "active", seconds: None },
+        };
+        self.watch.tell(event);
     }
 
     fn host_panic(&self, panic: &(dyn std::any::Any + Send)) -> Fault {

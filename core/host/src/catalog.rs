@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use hexa_model::driver::DriverError;
 use hexa_model::{Clock, DeviceClass};
+use hexa_service::ports::PluginWatch;
 use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -23,9 +24,12 @@ use crate::call::Plugin;
 use crate::compile::{Compiler, WASM_BYTES};
 use crate::descriptor::Descriptor;
 use crate::engine;
+use crate::health::Health;
+use crate::host::PerCall;
 use crate::log::PluginLog;
 use crate::manifest::Manifest;
 use crate::pool::Pool;
+use crate::share::Share;
 use crate::stats::Stats;
 use crate::wit::Contracts;
 
@@ -69,13 +73,20 @@ pub(crate) struct Catalog {
     settled: Condvar,
 }
 
+/// What every plugin is given.
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) watch: Arc<dyn PluginWatch>,
+    pub(crate) per_call: PerCall,
+}
+
 /// What loading needs.
 struct Loader {
     engine: Engine,
     contracts: Contracts,
     cache: Cache,
     compiler: Arc<Compiler>,
-    clock: Arc<dyn Clock>,
+    shared: Shared,
 }
 
 impl Catalog {
@@ -84,11 +95,11 @@ impl Catalog {
         plugins_dir: &Path,
         cache: Cache,
         compiler: Arc<Compiler>,
-        clock: Arc<dyn Clock>,
+        shared: Shared,
     ) -> Result<Arc<Self>, engine::EngineError> {
         let engine = engine::new()?;
         let contracts = Contracts::new(&engine).map_err(|e| engine::EngineError::new(&e))?;
-        let loader = Loader { engine, contracts, cache, compiler, clock };
+        let loader = Loader { engine, contracts, cache, compiler, shared };
         let catalog = Arc::new(Self::default());
         for dir in folders(plugins_dir) {
             match loader.read(&dir) {
@@ -264,7 +275,12 @@ impl Loader {
             pre: self.contracts.fit(&component, &manifest.api)?,
             pool: Pool::new(),
             stats: Stats::default(),
-            log: Arc::new(PluginLog::new(&manifest.id, &manifest.version, Arc::clone(&self.clock))),
+            log: Arc::new(PluginLog::new(&manifest.id, &manifest.version, Arc::clone(&self.shared.clock))),
+            health: Health::default(),
+            share: Share::default(),
+            watch: Arc::clone(&self.shared.watch),
+            clock: Arc::clone(&self.shared.clock),
+            per_call: self.shared.per_call.has(&manifest.id),
         };
         let described = plugin.describe().map_err(|e| format!("describe failed: {}", said(e)))?;
         plugin.descriptor = Descriptor::parse(&described, &manifest.classes)?;

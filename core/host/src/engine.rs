@@ -10,7 +10,7 @@ use wasmtime::{
 use crate::limits::{MAX_MEMORY_BYTES, TABLE_ELEMENTS};
 
 /// One epoch. Every guest looks at its CPU clock once per tick, so a limit is kept to within two of them.
-const TICK: Duration = Duration::from_millis(2);
+pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 /// The plugin host cannot exist on this machine.
 #[derive(Debug, thiserror::Error)]

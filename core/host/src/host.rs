@@ -7,15 +7,16 @@ use std::time::Duration;
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
 };
+use hexa_model::plugin::PluginInfo;
 use hexa_model::{Clock, DeviceClass};
-use hexa_service::ports::Drivers;
+use hexa_service::ports::{Drivers, PluginWatch};
 
 use crate::cache::Cache;
 use crate::call::Plugin;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Shared};
 use crate::compile::Compiler;
 use crate::engine::EngineError;
-use crate::stats::{CallOutcome, PluginStats};
+use crate::stats::PluginStats;
 
 /// What the host needs to know.
 pub struct HostConfig {
@@ -27,8 +28,12 @@ pub struct HostConfig {
     pub cache_key: [u8; 32],
     /// Who compiles what the cache does not hold.
     pub compiler: Arc<Compiler>,
-    /// Time for guests that ask for it and for the rate of their logs.
+    /// Time for guests that ask for it, for the rate of their logs, and for how long a quarantine lasts.
     pub clock: Arc<dyn Clock>,
+    /// Hears of faults and of what they lead to.
+    pub watch: Arc<dyn PluginWatch>,
+    /// Plugins whose every call gets an instance of its own (`HEXA_PLUGINS_PER_CALL`).
+    pub per_call: PerCall,
 }
 
 impl std::fmt::Debug for HostConfig {
@@ -41,25 +46,6 @@ impl std::fmt::Debug for HostConfig {
     }
 }
 
-/// One plugin, running or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginStatus {
-    /// From its manifest; its folder's name if that cannot be read.
-    pub id: String,
-    /// From its manifest; empty if that cannot be read.
-    pub version: String,
-    /// `active`, `compiling` or `failed`.
-    pub state: &'static str,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Device classes that it serves, or would.
-    pub classes: Vec<DeviceClass>,
-    /// Calls since the start.
-    pub calls: u64,
-    /// Of these, calls that ended in a trap, a broken limit or an invalid output.
-    pub faults: u64,
-}
-
 /// All plugins of this server.
 pub struct PluginHost {
     catalog: Arc<Catalog>,
@@ -70,8 +56,12 @@ impl PluginHost {
     /// so does one that [`Compiler::Child`] still compiles. The only error is a machine that cannot run WebAssembly at all.
     pub fn load(config: &HostConfig) -> Result<Self, EngineError> {
         let cache = Cache::new(&config.cache_dir, config.cache_key);
-        let (compiler, clock) = (Arc::clone(&config.compiler), Arc::clone(&config.clock));
-        Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, compiler, clock)? })
+        let shared = Shared {
+            clock: Arc::clone(&config.clock),
+            watch: Arc::clone(&config.watch),
+            per_call: config.per_call.clone(),
+        };
+        Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, Arc::clone(&config.compiler), shared)? })
     }
 
     /// Blocks until no plugin is being compiled, or for `at_most`; says whether none is.
@@ -80,8 +70,8 @@ impl PluginHost {
     }
 
     /// Every plugin that was found, the running ones first.
-    pub fn status(&self) -> Vec<PluginStatus> {
-        let idle = |id, version, state, reason, classes| PluginStatus {
+    pub fn status(&self) -> Vec<PluginInfo> {
+        let idle = |id, version, state, reason, classes| PluginInfo {
             id,
             version,
             state,
@@ -89,9 +79,12 @@ impl PluginHost {
             classes,
             calls: 0,
             faults: 0,
+            sessions: 0,
+            poisoned_devices: 0,
+            instances: 0,
         };
         let lists = self.catalog.lists();
-        let active = lists.active.iter().map(|p| active_status(p));
+        let active = lists.active.iter().map(|p| p.info());
         let compiling = lists.compiling.into_iter().map(|c| idle(c.id, c.version, "compiling", None, c.classes));
         let failed = lists.failed.into_iter().map(|f| idle(f.id, f.version, "failed", Some(f.reason), f.classes));
         active.chain(compiling).chain(failed).collect()
@@ -99,11 +92,13 @@ impl PluginHost {
 
     /// Call counters of every running plugin.
     pub fn stats(&self) -> Vec<PluginStats> {
-        let read = |p: &Arc<Plugin>| {
-            let (live, idle) = p.pool.size();
-            PluginStats { plugin: p.id.clone(), version: p.version.clone(), functions: p.stats.snapshot(), live, idle }
-        };
-        self.catalog.active().iter().map(read).collect()
+        self.catalog.active().iter().map(|p| p.counted()).collect()
+    }
+
+    /// Throws away instances that were not used since the last time; call it every five minutes, and none idles for
+    /// more than ten.
+    pub fn tidy(&self) {
+        self.catalog.active().iter().for_each(|plugin| plugin.pool.tidy());
     }
 
     /// The last lines that a plugin logged or printed, oldest first; empty for one that is not running.
@@ -119,26 +114,37 @@ impl PluginHost {
         let lists = self.catalog.lists();
         let waits = lists.compiling.iter().find(|c| c.classes.contains(&class));
         let failed = lists.failed.iter().find(|f| f.classes.contains(&class));
-        Err(DriverError::Unavailable(match (waits, failed) {
+        let (why, retry_after_s) = match (waits, failed) {
             (Some(waits), _) => {
-                format!("the driver of {name}, {}, is still being compiled; try again in a moment", waits.id)
+                let why = format!("the driver of {name}, {}, is still being compiled; try again in a moment", waits.id);
+                (why, Some(5))
             }
-            (None, Some(failed)) => format!("the driver of {name}, {}, could not be loaded", failed.id),
-            (None, None) => format!("no driver for {name} is installed"),
-        }))
+            (None, Some(failed)) => (format!("the driver of {name}, {}, could not be loaded", failed.id), None),
+            (None, None) => (format!("no driver for {name} is installed"), None),
+        };
+        Err(DriverError::Unavailable { why, retry_after_s })
     }
 }
 
-fn active_status(plugin: &Plugin) -> PluginStatus {
-    let functions = plugin.stats.snapshot();
-    PluginStatus {
-        id: plugin.id.clone(),
-        version: plugin.version.clone(),
-        state: "active",
-        reason: None,
-        classes: plugin.classes.clone(),
-        calls: functions.iter().map(crate::stats::FunctionStats::calls).sum(),
-        faults: functions.iter().map(|f| f.outcomes[CallOutcome::Fault as usize]).sum(),
+/// Which plugins share no instance between calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PerCall {
+    /// None: instances are used again.
+    #[default]
+    None,
+    /// Every plugin.
+    All,
+    /// These, by id.
+    Some(Vec<String>),
+}
+
+impl PerCall {
+    pub(crate) fn has(&self, plugin: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Some(ids) => ids.iter().any(|id| id == plugin),
+        }
     }
 }
 
@@ -161,6 +167,25 @@ impl Drivers for PluginHost {
         config: &str,
     ) -> Result<Result<Accepted, Vec<FieldError>>, DriverError> {
         self.serving(ident.class)?.validate_config(ident, config)
+    }
+
+    fn session_closed(&self, class: DeviceClass) {
+        if let Some(plugin) = self.catalog.serving(class) {
+            plugin.health.session(false);
+        }
+    }
+
+    fn slow(&self, class: DeviceClass) -> bool {
+        self.catalog.serving(class).is_some_and(|plugin| plugin.slow())
+    }
+
+    fn plugins(&self) -> Vec<PluginInfo> {
+        self.status()
+    }
+
+    fn reset_plugin(&self, id: &str) -> bool {
+        let active = self.catalog.active();
+        active.iter().find(|p| p.id == id).inspect(|plugin| plugin.health.reset()).is_some()
     }
 
     fn version_for(&self, class: DeviceClass) -> Option<String> {

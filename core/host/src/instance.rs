@@ -1,6 +1,7 @@
 //! One instance of a plugin: its store, its state in the host, and its exports.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_model::DeviceUid;
 use wasmtime::component::ResourceTable;
@@ -39,6 +40,10 @@ pub(crate) struct Instance {
     pub(crate) store: Store<GuestState>,
     pub(crate) bound: Box<dyn Bound>,
     uses: u32,
+    /// Uses when somebody last looked for idle instances.
+    uses_seen: u32,
+    /// Linear memory as the pool has counted it.
+    pub(crate) counted_bytes: u64,
 }
 
 impl Instance {
@@ -65,7 +70,7 @@ impl Instance {
         store.epoch_deadline_callback(|mut cx| cx.data_mut().fence.tick());
         arm(&mut store, Budget::COLD);
         let bound = pre.instantiate(&mut store)?;
-        Ok(Self { store, bound, uses: 0 })
+        Ok(Self { store, bound, uses: 0, uses_seen: 0, counted_bytes: 0 })
     }
 
     /// Before every call: a limit armed once would be used up by the calls before.
@@ -73,6 +78,21 @@ impl Instance {
         self.store.data_mut().device = device.cloned();
         self.uses += 1;
         arm(&mut self.store, budget);
+    }
+
+    /// Processor time of the current call, which has taken `wall` so far.
+    pub(crate) fn cpu_used(&self, wall: Duration) -> Duration {
+        self.store.data().fence.cpu_used(wall)
+    }
+
+    /// Whether it was not used since this was asked last.
+    pub(crate) fn idle(&mut self) -> bool {
+        std::mem::replace(&mut self.uses_seen, self.uses) == self.uses
+    }
+
+    /// Linear memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.store.data().fence.memory_bytes() as u64
     }
 
     /// Used enough, or grown too large: to be replaced by a fresh one.

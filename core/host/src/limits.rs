@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use hexa_model::driver::LimitBroken;
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
+use crate::engine::TICK;
+
 /// Ceiling of linear memory that a manifest may ask for.
 pub(crate) const MAX_MEMORY_BYTES: usize = 64 << 20;
 /// Elements in all tables of one instance together.
@@ -101,6 +103,18 @@ impl Fence {
     pub(crate) fn arm(&mut self, budget: Budget) {
         self.budget = budget;
         self.clocks = None;
+    }
+
+    /// Processor time of the current call, which has taken `wall` so far. Within its first tick nobody looked at the
+    /// thread's clock, and what it took stands for it; a preempted guest is charged two ticks at most for that.
+    pub(crate) fn cpu_used(&self, wall: Duration) -> Duration {
+        let unseen = wall.min(2 * TICK);
+        self.clocks.as_ref().map_or(unseen, |start| unseen + thread_cpu().saturating_sub(start.cpu))
+    }
+
+    /// Linear memory of the instance, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_used
     }
 
     /// Passed three quarters of its memory: guest heaps never shrink, so the instance is not used again.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hexa_model::driver::DriverError;
 
+use crate::health;
 use crate::log::nanos;
 
 /// A function of the contract.
@@ -74,8 +75,22 @@ impl CallOutcome {
             Ok(_) => Self::Ok,
             Err(DriverError::Fault(fault)) if fault.kind == "host" => Self::HostError,
             Err(DriverError::Fault(_)) => Self::Fault,
-            Err(DriverError::Busy | DriverError::Unavailable(_)) => Self::Busy,
+            Err(DriverError::Busy | DriverError::Unavailable { .. }) => Self::Busy,
             Err(_) => Self::CodecError,
+        }
+    }
+}
+
+/// What ends a call in a fault: the values of the label `kind`.
+pub const FAULT_KINDS: [&str; 6] = ["trap", "cpu", "wall", "memory", "io", "output"];
+
+impl Function {
+    /// As the failure policy sees it.
+    pub(crate) fn part(self) -> health::Function {
+        match self {
+            Self::DecodeMessage => health::Function::Decode,
+            Self::EncodeCommand | Self::OpenSession => health::Function::Own,
+            Self::Describe | Self::ValidateConfig => health::Function::Cold,
         }
     }
 }
@@ -116,6 +131,14 @@ pub struct PluginStats {
     pub live: usize,
     /// Instances that wait for a call now.
     pub idle: usize,
+    /// Calls that cost their instance, in the order of [`FAULT_KINDS`].
+    pub faults: [u64; FAULT_KINDS.len()],
+    /// `active`, `degraded`, `quarantined`, `half_open` or `faulted`.
+    pub state: &'static str,
+    /// Devices that are set aside.
+    pub poisoned: usize,
+    /// Linear memory of the instances that wait, in bytes.
+    pub memory_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -129,9 +152,21 @@ struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     functions: [Counters; 5],
+    kinds: [AtomicU64; FAULT_KINDS.len()],
 }
 
 impl Stats {
+    /// A call that cost its instance, by what ended it.
+    pub(crate) fn fault(&self, kind: &str) {
+        if let Some(place) = FAULT_KINDS.iter().position(|known| *known == kind) {
+            self.kinds[place].fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn faults(&self) -> [u64; FAULT_KINDS.len()] {
+        std::array::from_fn(|i| self.kinds[i].load(Relaxed))
+    }
+
     pub(crate) fn record(&self, function: Function, outcome: CallOutcome, took: Duration) {
         let counters = &self.functions[function as usize];
         let ns = nanos(took);

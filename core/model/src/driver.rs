@@ -352,8 +352,13 @@ pub enum DriverError {
     },
     /// Trap, panic, limit or invalid output: the instance was discarded (502 `driver_fault`).
     Fault(Fault),
-    /// No driver for this class, or it is quarantined (503 `driver_unavailable`).
-    Unavailable(String),
+    /// No driver for this class, or it is quarantined, or this device is set aside (503 `driver_unavailable`).
+    Unavailable {
+        /// Why, for people.
+        why: String,
+        /// Seconds after which it may be otherwise; none when somebody has to act.
+        retry_after_s: Option<u64>,
+    },
     /// All instances are in use (503 `busy`).
     Busy,
 }

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod plugin;
 pub mod user;
 
 pub use clock::{Clock, ManualClock, SystemClock, TimeMs};

@@ -11,6 +11,7 @@ use hexa_model::{Clock, SystemClock};
 use hexa_service::Services;
 use hexa_service::auth::account::{BOOTSTRAP_SETTING, hex};
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
+use hexa_service::plugins::Watch;
 use hexa_store::{Store, StoreConfig};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -23,6 +24,9 @@ const MAX_UNCLAIMED: u32 = 20_000;
 /// come back later than that.
 const COMPILE_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// Instances of plugins that were not used for so long are thrown away, at twice this time at the latest.
+const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// Runs until a signal.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let started = std::time::Instant::now();
@@ -34,7 +38,8 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     store_config.durability = settings.durability;
     store_config.linger = settings.linger;
     let store = Store::open(store_config).await?;
-    let plugins = load_plugins(&settings, Arc::clone(&clock)).await?;
+    let (watch, told) = hexa_service::plugins::watch();
+    let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
     let listener = Listener::bind(settings.listen).with_context(|| {
         format!("cannot listen on {}; is another server running there? Set HEXA_LISTEN", settings.listen)
@@ -43,7 +48,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let config = rooms(&settings, &public_url)?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
-    plugin_metrics::register(&services.metrics, plugins);
+    plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
         Arc::clone(&services),
         ApiConfig {
@@ -54,6 +59,9 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     );
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
     let watch = tokio::spawn(api.clone().watch_clients());
+    // Among the tasks that a stop waits for: what was told is written before the store closes.
+    services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
+    let tidying = tokio::spawn(tidy_plugins(plugins));
     let router = hexa_api::router(api.clone());
     let serving = tokio::spawn(listener.serve(router, settings.max_connections, services.stop.clone()));
     let written = settings.data_dir.join("listen.addr");
@@ -70,10 +78,22 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     lifecycle::stop(&services, &api, serving).await;
     sweep.abort();
     watch.abort();
+    tidying.abort();
     Ok(())
 }
 
-async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<PluginHost>> {
+/// Throws away instances that nobody used, so that a driver of the night is not paid for by day.
+async fn tidy_plugins(plugins: Arc<PluginHost>) {
+    let mut tick = tokio::time::interval(TIDY_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.reset();
+    loop {
+        tick.tick().await;
+        plugins.tidy();
+    }
+}
+
+async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) -> Result<Arc<PluginHost>> {
     let key = secrets::load_or_generate(&settings.secrets_dir(), "plugin_cache_key")?;
     let config = HostConfig {
         plugins_dir: settings.plugins_dir.clone(),
@@ -81,6 +101,8 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<
         cache_key: token::sha256(key.expose_secret().as_bytes()),
         compiler: Arc::new(Compiler::Child(ChildCompiler::this_program().context("this program's own file")?)),
         clock,
+        watch: Arc::new(watch),
+        per_call: settings.per_call.clone(),
     };
     let load = move || {
         let host = PluginHost::load(&config)?;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hexa_host::PerCall;
 use hexa_service::config as rooms;
 use hexa_service::limit::Rate;
 use hexa_store::Durability;
@@ -57,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) jwt_secret: Option<SecretString>,
     pub(crate) provision_keys: Vec<SecretString>,
     pub(crate) relay: rooms::RelayConfig,
+    pub(crate) per_call: PerCall,
     pub(crate) device: rooms::DeviceConfig,
     pub(crate) provision_rate: Rate,
     pub(crate) provision_failures: Rate,
@@ -96,6 +98,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         production,
         data_dir: PathBuf::from(v.text("HEXA_DATA_DIR")),
         plugins_dir: PathBuf::from(v.text("HEXA_PLUGINS_DIR")),
+        per_call: per_call(v)?,
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
         public_url,
         database_url: v.secret("DATABASE_URL")?,
@@ -124,6 +127,18 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         user_rate: Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))),
         effective: v.effective(),
     })
+}
+
+/// Plugins whose every call gets an instance of its own.
+fn per_call(v: &Values) -> Result<PerCall, ConfigError> {
+    let ids = v.list("HEXA_PLUGINS_PER_CALL");
+    let good = |id: &String| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+    match ids.as_slice() {
+        [] => Ok(PerCall::None),
+        [all] if all == "*" => Ok(PerCall::All),
+        ids if ids.iter().all(good) => Ok(PerCall::Some(ids.to_vec())),
+        _ => Err(v.wrong("HEXA_PLUGINS_PER_CALL", "plugin ids such as acme.sensor-hub, separated by commas, or `*`")),
+    }
 }
 
 /// The file descriptors that this process may have, less what files, the database and outgoing calls need.

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hexa_host::{BUCKETS_US, CallOutcome, FunctionStats, PluginHost};
+use hexa_host::{BUCKETS_US, CallOutcome, FAULT_KINDS, FunctionStats, PluginHost};
 use hexa_service::ops::metrics::Metrics;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+
+/// Values of the label `state`.
+const STATES: [&str; 5] = ["active", "degraded", "quarantined", "half_open", "faulted"];
 
 /// Adds the host's families to the registry.
 pub(crate) fn register(metrics: &Metrics, host: Arc<PluginHost>) {
@@ -34,8 +37,13 @@ impl Collector for HostCollector {
         };
         let calls = counter("hexa_plugin_calls_total", "Driver calls.", &["plugin", "function", "outcome"]);
         let faults = counter("hexa_plugin_faults_total", "Driver calls that cost their instance.", &["plugin", "kind"]);
-        let instances = IntGaugeVec::new(Opts::new("hexa_plugin_instances", "Driver instances."), &["plugin", "state"])
-            .expect("static metric options are valid");
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            IntGaugeVec::new(Opts::new(name, help), labels).expect("static metric options are valid")
+        };
+        let instances = gauge("hexa_plugin_instances", "Driver instances.", &["plugin", "state"]);
+        let states = gauge("hexa_plugin_state", "1 for the state it is in.", &["plugin", "version", "state"]);
+        let poisoned = gauge("hexa_plugin_poisoned_devices", "Devices that are set aside.", &["plugin"]);
+        let memory = gauge("hexa_plugin_memory_bytes", "Linear memory of its instances.", &["plugin"]);
         let mut seconds = Vec::new();
         for stats in self.host.stats() {
             let plugin = stats.plugin.as_str();
@@ -44,17 +52,27 @@ impl Collector for HostCollector {
                     let labels = [plugin, function.function.as_str(), outcome.as_str()];
                     calls.with_label_values(&labels).inc_by(count);
                 }
-                let of = |outcome: CallOutcome| function.outcomes[outcome as usize];
-                faults.with_label_values(&[plugin, "plugin"]).inc_by(of(CallOutcome::Fault));
-                faults.with_label_values(&[plugin, "host"]).inc_by(of(CallOutcome::HostError));
+                let host_errors = function.outcomes[CallOutcome::HostError as usize];
+                faults.with_label_values(&[plugin, "host"]).inc_by(host_errors);
                 seconds.push(histogram(plugin, function));
             }
+            for (kind, count) in FAULT_KINDS.into_iter().zip(stats.faults) {
+                faults.with_label_values(&[plugin, kind]).inc_by(count);
+            }
+            for known in STATES {
+                let is = i64::from(known == stats.state);
+                states.with_label_values(&[plugin, stats.version.as_str(), known]).set(is);
+            }
+            poisoned.with_label_values(&[plugin]).set(stats.poisoned as i64);
+            memory.with_label_values(&[plugin]).set(stats.memory_bytes as i64);
             instances.with_label_values(&[plugin, "live"]).set(stats.live as i64);
             instances.with_label_values(&[plugin, "idle"]).set(stats.idle as i64);
         }
         let mut families = calls.collect();
         families.extend(faults.collect());
-        families.extend(instances.collect());
+        for gauges in [instances, states, poisoned, memory] {
+            families.extend(gauges.collect());
+        }
         if !seconds.is_empty() {
             let mut family = MetricFamily::default();
             family.set_name("hexa_plugin_call_seconds".to_owned());

@@ -14,6 +14,7 @@ pub mod device;
 pub mod error;
 pub mod limit;
 pub mod ops;
+pub mod plugins;
 pub mod ports;
 pub mod relay;
 mod services;

@@ -3,6 +3,21 @@
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
 };
+use hexa_model::plugin::{PluginEvent, PluginInfo};
+
+/// Hears what happens to plugins. Called on the path of a command: it must not wait.
+pub trait PluginWatch: Send + Sync + 'static {
+    /// Something happened.
+    fn tell(&self, event: PluginEvent);
+}
+
+/// Nobody listens: for hosts outside a house, in tests and benches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl PluginWatch for Unwatched {
+    fn tell(&self, _: PluginEvent) {}
+}
 
 /// Device drivers, picked by the class of the device. All calls are synchronous and bounded (plugins.md 4.7): a call
 /// returns within its CPU limit, so it may be made from a session task without `spawn_blocking`.
@@ -23,6 +38,29 @@ pub trait Drivers: Send + Sync + 'static {
         ident: &DeviceIdent,
         config: &str,
     ) -> Result<Result<Accepted, Vec<FieldError>>, DriverError>;
+
+    /// A session of this class ended that [`Drivers::open_session`] had opened.
+    fn session_closed(&self, class: hexa_model::DeviceClass) {
+        let _ = class;
+    }
+
+    /// Whether this class's driver has used up its share of the processor. Its calls wait for each other then, so they
+    /// belong off the async threads.
+    fn slow(&self, class: hexa_model::DeviceClass) -> bool {
+        let _ = class;
+        false
+    }
+
+    /// Every plugin, serving or not.
+    fn plugins(&self) -> Vec<PluginInfo> {
+        Vec::new()
+    }
+
+    /// Puts a quarantined or faulted plugin back to work. False when there is none of this id.
+    fn reset_plugin(&self, id: &str) -> bool {
+        let _ = id;
+        false
+    }
 
     /// `plugin@version` that serves this class, for the device's stored driver version; none when there is none.
     fn version_for(&self, class: hexa_model::DeviceClass) -> Option<String>;

@@ -49,10 +49,12 @@ fn a_plugin_that_is_being_compiled_is_missing_to_its_own_class_alone() {
     let expected = [(RELAY_CONTROLLER, "active"), ("test.new", "compiling"), ("test.late", "failed")];
     assert_eq!(states(), expected.map(|(id, state)| (id.to_owned(), state)));
     let waiting = "the driver of ir_hub, test.new, is still being compiled; try again in a moment";
-    assert_eq!(of(DeviceClass::IrHub), Err(DriverError::Unavailable(waiting.into())));
+    assert_eq!(of(DeviceClass::IrHub), Err(DriverError::Unavailable { why: waiting.into(), retry_after_s: Some(5) }));
     assert_eq!(host.version_for(DeviceClass::IrHub), None);
     assert!(matches!(of(DeviceClass::RelayController), Err(DriverError::Malformed { .. })));
-    assert!(matches!(of(DeviceClass::Hybrid), Err(DriverError::Unavailable(why)) if why.contains("is installed")));
+    assert!(
+        matches!(of(DeviceClass::Hybrid), Err(DriverError::Unavailable { why, .. }) if why.contains("is installed"))
+    );
 
     open(&gate);
     assert!(host.wait_compiled(PATIENCE));
@@ -60,7 +62,7 @@ fn a_plugin_that_is_being_compiled_is_missing_to_its_own_class_alone() {
     let reason = "plugin.wasm is not a valid component: refused for the test";
     assert_eq!((failed.state, failed.reason.as_deref()), ("failed", Some(reason)));
     assert!(
-        matches!(of(DeviceClass::IrHub), Err(DriverError::Unavailable(why)) if why.contains("could not be loaded"))
+        matches!(of(DeviceClass::IrHub), Err(DriverError::Unavailable { why, .. }) if why.contains("could not be loaded"))
     );
 }
 

@@ -35,6 +35,8 @@ fn house() -> House {
 }
 
 fn send_on(host: &PluginHost, channel: &str, what: &str) -> Result<Decoded, DriverError> {
+    // What faults lead to is not looked at here: each is the first one.
+    assert!(host.reset_plugin(ID));
     host.decode_message(&call(&uid(), DeviceClass::SensorHub, &[]), channel, &text(what))
 }
 

@@ -1,14 +1,14 @@
 //! Plugins that cannot be loaded, and that they stop nobody.
 
-use hexa_host::PluginStatus;
 use hexa_model::DeviceClass;
 use hexa_model::driver::DriverError;
+use hexa_model::plugin::PluginInfo;
 use hexa_service::ports::Drivers;
 
 use crate::hostile::{hostile, module};
 use crate::support::{House, RELAY_CONTROLLER, call, component_of, manifest, text, uid};
 
-fn status(house: &House, id: &str) -> PluginStatus {
+fn status(house: &House, id: &str) -> PluginInfo {
     let all = house.host().status();
     all.iter().find(|s| s.id == id).cloned().unwrap_or_else(|| panic!("{id} not in {all:?}"))
 }
@@ -78,9 +78,9 @@ fn a_broken_plugin_stops_no_other_and_its_class_is_unavailable() {
     assert_eq!(states, [(RELAY_CONTROLLER.to_owned(), "active"), ("test.broken".to_owned(), "failed")]);
     let of = |class| host.decode_message(&call(&uid(), class, &[]), "ws", &text("{}"));
     let broken = "the driver of ir_hub, test.broken, could not be loaded";
-    assert_eq!(of(DeviceClass::IrHub), Err(DriverError::Unavailable(broken.into())));
+    assert_eq!(of(DeviceClass::IrHub), Err(DriverError::Unavailable { why: broken.into(), retry_after_s: None }));
     let none = "no driver for hybrid is installed";
-    assert_eq!(of(DeviceClass::Hybrid), Err(DriverError::Unavailable(none.into())));
+    assert_eq!(of(DeviceClass::Hybrid), Err(DriverError::Unavailable { why: none.into(), retry_after_s: None }));
     assert!(matches!(of(DeviceClass::RelayController), Err(DriverError::Malformed { .. })));
     assert_eq!(host.version_for(DeviceClass::Hybrid), None);
 }

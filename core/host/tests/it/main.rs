@@ -4,6 +4,7 @@ mod compiling;
 mod hostile;
 mod loading;
 mod micro;
+mod policy;
 mod relay_controller;
 mod support;
 mod tiny_wasi;

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hexa_host::{Compiler, HostConfig, PluginHost, PluginStats};
+use hexa_host::{Compiler, HostConfig, PerCall, PluginHost, PluginStats};
 use hexa_model::driver::{CommandEnvelope, DriverCall, DriverCommand, DriverError, Fault, Frame};
+use hexa_model::plugin::PluginEvent;
 use hexa_model::{Clock, DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
+use hexa_service::ports::PluginWatch;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -16,15 +19,39 @@ pub(crate) const RELAY_CONTROLLER: &str = "hexa.relay-controller";
 /// A temporary folder with plugins and cache.
 pub(crate) struct House {
     dir: TempDir,
+    pub(crate) watch: Arc<Ear>,
+    per_call: PerCall,
+}
+
+/// Remembers what the host tells.
+#[derive(Debug, Default)]
+pub(crate) struct Ear(Mutex<Vec<PluginEvent>>);
+
+impl PluginWatch for Ear {
+    fn tell(&self, event: PluginEvent) {
+        self.0.lock().push(event);
+    }
+}
+
+impl Ear {
+    /// What was told since the last time.
+    pub(crate) fn heard(&self) -> Vec<PluginEvent> {
+        std::mem::take(&mut self.0.lock())
+    }
 }
 
 impl House {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary folder") }
+        Self { dir: tempfile::tempdir().expect("a temporary folder"), watch: Arc::default(), per_call: PerCall::None }
     }
 
     pub(crate) fn plugins(&self) -> PathBuf {
         self.dir.path().join("plugins")
+    }
+
+    /// Every call gets an instance of its own.
+    pub(crate) fn per_call(self) -> Self {
+        Self { per_call: PerCall::All, ..self }
     }
 
     /// With the built relay-controller driver.
@@ -56,7 +83,15 @@ impl House {
 
     fn host_of(&self, compiler: Arc<Compiler>, clock: Arc<dyn Clock>) -> PluginHost {
         let cache_dir = self.dir.path().join("cache");
-        let config = HostConfig { plugins_dir: self.plugins(), cache_dir, cache_key: [7; 32], compiler, clock };
+        let config = HostConfig {
+            plugins_dir: self.plugins(),
+            cache_dir,
+            cache_key: [7; 32],
+            compiler,
+            clock,
+            watch: Arc::clone(&self.watch) as Arc<dyn PluginWatch>,
+            per_call: self.per_call.clone(),
+        };
         PluginHost::load(&config).expect("an engine")
     }
 }

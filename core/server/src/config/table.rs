@@ -27,6 +27,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("HEXA_DATA_DIR", "./hexa-data", "Mode 0700: database, secrets, plugin cache."),
     plain("HEXA_PLUGINS_DIR", "./plugins", "One folder per plugin with `plugin.toml` and `plugin.wasm`."),
     plain(
+        "HEXA_PLUGINS_PER_CALL",
+        "",
+        "Ids of plugins, comma separated, or `*`: each of their calls gets a fresh instance, some 20 us dearer, so that \
+         nothing can be carried from one device to another.",
+    ),
+    plain(
         "HEXA_LISTEN",
         "127.0.0.1:8080",
         "Port 0 takes a free one; the real address is in `listen.addr` of the data directory.",

@@ -37,6 +37,8 @@ pub struct DeviceActor {
     volatile: Vec<u8>,
     durable: Vec<u8>,
     unsaved_durable: bool,
+    /// The driver knows of this session.
+    opened: bool,
     messages: Bucket,
     malformed: u32,
     malformed_until: Duration,
@@ -71,13 +73,15 @@ impl DeviceActor {
             volatile: Vec::new(),
             durable,
             unsaved_durable: false,
+            opened: false,
             messages: Bucket::new(MESSAGES_PER_S, MESSAGE_BURST, now),
             malformed: 0,
             malformed_until: now,
         };
-        let opened = actor.services.drivers.open_session(&actor.call(actor.services.clock.now()));
+        let opened = actor.driver(|a| a.services.drivers.open_session(&a.call(a.services.clock.now())));
         match opened {
             Ok(decoded) => {
+                actor.opened = true;
                 let events = actor.keep_all(decoded, out);
                 actor.act(events).await;
             }
@@ -96,6 +100,16 @@ impl DeviceActor {
     /// The device.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// A call into the driver. One that is beyond its share of the processor waits for its turn, and the runtime goes
+    /// on with another thread meanwhile.
+    fn driver<T>(&self, call: impl FnOnce(&Self) -> T) -> T {
+        if self.services.drivers.slow(self.live.class) {
+            tokio::task::block_in_place(|| call(self))
+        } else {
+            call(self)
+        }
     }
 
     fn call(&self, now: TimeMs) -> DriverCall<'_> {
@@ -139,7 +153,7 @@ impl DeviceActor {
             command: DriverCommand::Relay(queued.action),
             expires_at: queued.expires_at,
         };
-        let encoded = match self.services.drivers.encode_command(&self.call(now), &envelope) {
+        let encoded = match self.driver(|a| a.services.drivers.encode_command(&a.call(now), &envelope)) {
             Ok(encoded) => encoded,
             Err(error) => return self.refuse(queued, driver_error(error)),
         };
@@ -183,15 +197,22 @@ impl DeviceActor {
         if !self.messages.take(self.services.clock.monotonic()) {
             return Err(CloseReason::TooFast);
         }
-        match self.services.drivers.decode_message(&self.call(now), "ws", &frame) {
+        match self.driver(|a| a.services.drivers.decode_message(&a.call(now), "ws", &frame)) {
             Ok(decoded) => return Ok(self.keep_all(decoded, out)),
             Err(DriverError::Malformed { message, reply }) => {
                 tracing::debug!(device.uid = %self.live.uid, reason = %message, "malformed frame");
                 out.extend(reply);
             }
+            // Not this device's doing, or dealt with by the driver's own failure policy.
+            Err(error @ (DriverError::Fault(_) | DriverError::Unavailable { .. } | DriverError::Busy)) => {
+                self.services.metrics.frames_dropped.inc();
+                let error = driver_error(error);
+                tracing::debug!(device.uid = %self.live.uid, %error, "frame dropped");
+                return Ok(Vec::new().into_iter());
+            }
             Err(error) => {
                 let error = driver_error(error);
-                tracing::warn!(device.uid = %self.live.uid, %error, "frame dropped");
+                tracing::warn!(device.uid = %self.live.uid, %error, "frame not taken");
             }
         }
         self.not_understood()?;
@@ -288,7 +309,8 @@ impl DeviceActor {
 /// threads, because it may take up to half a second.
 async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<Arc<[u8]>> {
     let Some(version) = services.drivers.version_for(live.class) else {
-        return Err(driver_error(DriverError::Unavailable(format!("no driver for {}", live.class.as_str()))));
+        let why = format!("no driver for {}", live.class.as_str());
+        return Err(driver_error(DriverError::Unavailable { why, retry_after_s: None }));
     };
     if let Some((known, prepared)) = &live.more.lock().prepared
         && **known == *version
@@ -339,7 +361,11 @@ pub(crate) fn driver_error(error: DriverError) -> Error {
                 serde_json::json!({"plugin": fault.plugin, "version": fault.version, "kind": fault.kind, "limit": limit}),
             )
         }
-        DriverError::Unavailable(why) => Error::new(ErrorCode::DriverUnavailable, why).retry_after(5),
+        DriverError::Unavailable { why, retry_after_s } => {
+            let error = Error::new(ErrorCode::DriverUnavailable, why);
+            // A driver that is not there may be put there; a client that asks again in a while is not wrong.
+            error.retry_after(retry_after_s.unwrap_or(60))
+        }
         DriverError::Busy => Error::new(ErrorCode::Busy, "all instances of the driver are in use").retry_after(1),
     }
 }
@@ -348,6 +374,9 @@ pub(crate) fn driver_error(error: DriverError) -> Error {
 impl Drop for DeviceActor {
     fn drop(&mut self) {
         self.services.registry.disconnect(&self.live, &self.session);
+        if self.opened {
+            self.services.drivers.session_closed(self.live.class);
+        }
     }
 }
 

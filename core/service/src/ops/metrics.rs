@@ -37,6 +37,10 @@ pub struct Metrics {
     pub conflated: IntCounter,
     /// Encodings of broadcast frames; one per event, however many clients hear it.
     pub broadcast_encodes: IntCounter,
+    /// Faults and changes of plugins that could not be stored.
+    pub plugin_events_dropped: IntCounter,
+    /// Device frames that their driver could not take.
+    pub frames_dropped: IntCounter,
     /// Statements that read devices; devices that come at once share them.
     pub device_reads: IntCounter,
     /// Broadcast frames handed to clients.
@@ -96,6 +100,14 @@ impl Metrics {
         Self {
             device_sessions: gauge("hexa_device_sessions", "Connected devices."),
             client_sessions: gauge("hexa_client_sessions", "Connected client sockets."),
+            plugin_events_dropped: counter(
+                "hexa_plugin_events_dropped_total",
+                "Faults and changes of plugins that were not stored: too many at once, or the database was gone.",
+            ),
+            frames_dropped: counter(
+                "hexa_device_frames_dropped_total",
+                "Device frames that no driver took: it failed, is set aside, or is busy.",
+            ),
             device_reads: counter("hexa_device_reads_total", "Statements that read devices; many may share one."),
             unexpected_acks: counter("hexa_unexpected_acks_total", "Acks for commands this device was never sent."),
             duplicate_acks: counter("hexa_duplicate_acks_total", "Second acks of an ended command."),

@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+
+use super::breaker::{DEVICES, FAULTS, OWN_DEVICES, POISON_FAULTS, QUARANTINES};
+use super::*;
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn device(n: usize) -> DeviceUid {
+    DeviceUid::parse(&format!("hx{n:016}")).unwrap()
+}
+
+/// A fault of a device that may enter; what it changed.
+fn fault(health: &Health, n: usize, function: Function, now: Duration) -> Result<Vec<Change>, Refusal> {
+    let device = device(n);
+    Ok(admit(health, Some(&device), now)?.fault(Some(&device), function, now))
+}
+
+fn admit<'h>(health: &'h Health, device: Option<&DeviceUid>, now: Duration) -> Result<Leave<'h>, Refusal> {
+    health.admit(device, || now)
+}
+
+fn fleet(size: usize) -> Health {
+    let health = Health::default();
+    (0..size).for_each(|_| health.session(true));
+    health
+}
+
+/// Faults of five devices, one each.
+fn widespread(health: &Health, now: Duration) -> Vec<Change> {
+    (0..FAULTS).flat_map(|n| fault(health, n, Function::Decode, now).unwrap()).collect()
+}
+
+#[test]
+fn one_hostile_device_is_set_aside_longer_each_time_and_nobody_else_is() {
+    let health = fleet(1);
+    let mut now = at(100);
+    let mut lasted = Vec::new();
+    for _ in 0..12 {
+        let changes = std::iter::repeat_with(|| fault(&health, 1, Function::Decode, now).unwrap())
+            .take(POISON_FAULTS)
+            .find(|changes| !changes.is_empty())
+            .expect("it is set aside");
+        let [Change::Poisoned(who, how_long)] = changes.as_slice() else { panic!("{changes:?}") };
+        assert_eq!(*who, device(1));
+        lasted.push(how_long.as_secs());
+        assert_eq!(fault(&health, 1, Function::Decode, now), Err(Refusal::Poisoned(*how_long)));
+        assert!(admit(&health, Some(&device(2)), now).is_ok(), "a neighbour of the same class");
+        assert_eq!((health.state(now), health.poisoned(now)), ("degraded", 1));
+        now += *how_long;
+    }
+    assert_eq!(lasted, [30, 60, 120, 240, 480, 600, 600, 600, 600, 600, 600, 600]);
+    assert!(admit(&health, Some(&device(1)), now + at(60)).is_ok());
+    assert_eq!(health.state(now + at(60)), "active", "a minute without a fault and it is forgotten");
+    assert_eq!(fault(&health, 1, Function::Decode, now + at(60)), Ok(vec![]), "and it has its chances again");
+}
+
+#[test]
+fn a_single_bad_frame_costs_nothing_but_itself() {
+    let health = fleet(3);
+    for minute in 0..100 {
+        assert_eq!(fault(&health, 1, Function::Decode, at(minute * 61)), Ok(vec![]));
+    }
+    assert_eq!(health.state(at(6200)), "active");
+}
+
+#[test]
+fn five_devices_of_a_hundred_quarantine_the_plugin_and_of_a_thousand_do_not() {
+    assert_eq!(widespread(&fleet(100), at(9)), [Change::Quarantined(at(1))]);
+    assert_eq!(widespread(&fleet(1000), at(9)), []);
+    let four = fleet(4);
+    for round in 0..3 {
+        for n in 0..DEVICES - 1 {
+            let _ = fault(&four, n, Function::Decode, at(round));
+        }
+    }
+    assert_eq!(four.state(at(3)), "degraded", "four devices are set aside, the plugin serves on");
+    assert_eq!(four.poisoned(at(3)), 4);
+}
+
+#[test]
+fn faults_in_commands_need_fewer_devices_but_never_one_alone() {
+    let health = fleet(1000);
+    let mut changes = Vec::new();
+    for n in 0..FAULTS {
+        changes.extend(fault(&health, n % OWN_DEVICES, Function::Own, at(5)).unwrap());
+    }
+    assert!(changes.contains(&Change::Quarantined(at(1))), "{changes:?}");
+    let health = fleet(1000);
+    for second in 0..50 {
+        let _ = fault(&health, 1, Function::Own, at(second));
+    }
+    assert_eq!(health.state(at(50)), "degraded");
+    let health = fleet(10);
+    for n in 0..20 {
+        assert_eq!(fault(&health, n, Function::Cold, at(1)), Ok(vec![]), "its configuration is its own trouble");
+    }
+}
+
+#[test]
+fn a_quarantine_ends_with_one_probe_and_a_bad_one_doubles_it() {
+    let health = fleet(10);
+    widespread(&health, at(9));
+    let (someone, mut now) = (device(70), at(9));
+    let mut lasted = Vec::new();
+    for k in 0..11 {
+        let Err(Refusal::Quarantined(left)) = admit(&health, Some(&someone), now).map(drop) else {
+            panic!("round {k}")
+        };
+        lasted.push(left.as_secs());
+        now += left;
+        assert_eq!(health.state(now), "half_open");
+        let probe = admit(&health, Some(&device(80 + k)), now).unwrap();
+        assert_eq!(admit(&health, Some(&someone), now).map(drop), Err(Refusal::Probing), "one, and only one");
+        assert_eq!(probe.fault(Some(&device(80 + k)), Function::Decode, now).len(), 1);
+    }
+    assert_eq!(lasted, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    now += at(300);
+    drop(admit(&health, Some(&someone), now).unwrap());
+    let probe = admit(&health, Some(&someone), now).expect("a probe that says nothing is given to the next caller");
+    assert_eq!(probe.well(|| now), Some(Change::Recovered));
+    assert_eq!((health.state(now), admit(&health, Some(&someone), now).is_ok()), ("active", true));
+    assert_eq!(widespread(&health, now + at(10)), [Change::Quarantined(at(300))], "not yet forgotten");
+}
+
+#[test]
+fn a_minute_without_a_fault_forgets_how_long_it_was() {
+    let health = fleet(10);
+    widespread(&health, at(9));
+    assert_eq!(admit(&health, None, at(10)).unwrap().well(|| at(10)), Some(Change::Recovered));
+    assert_eq!(widespread(&health, at(71)), [Change::Quarantined(at(1))]);
+}
+
+#[test]
+fn three_quarantines_in_an_hour_are_the_end_until_an_admin_acts() {
+    let health = fleet(10);
+    let mut now = at(0);
+    for n in 1..=QUARANTINES {
+        now += at(1000);
+        let last = if n == QUARANTINES { Change::Faulted } else { Change::Quarantined(at(1)) };
+        assert_eq!(widespread(&health, now), [last]);
+        if n < QUARANTINES {
+            assert!(admit(&health, None, now + at(1)).unwrap().well(|| now + at(1)).is_some());
+        }
+    }
+    assert_eq!(admit(&health, None, now + at(100_000)).map(drop), Err(Refusal::Faulted), "time heals nothing here");
+    assert_eq!(health.state(now), "faulted");
+    health.reset();
+    assert!(admit(&health, None, now).is_ok());
+    let spread = fleet(10);
+    for n in 0..10 {
+        let now = at(1 + n * 1801);
+        assert_eq!(widespread(&spread, now), [Change::Quarantined(at(1))], "two an hour go on");
+        assert!(admit(&spread, None, now + at(1)).unwrap().well(|| now + at(1)).is_some());
+    }
+}
+
+#[test]
+fn an_end_without_a_beginning_makes_no_fleet() {
+    let health = Health::default();
+    health.session(false);
+    assert_eq!(widespread(&health, at(1)), [Change::Quarantined(at(1))]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Fault(usize, bool),
+    Well(usize),
+    Lost(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => (0..400u64).prop_map(Step::Wait),
+        6 => (0..12usize, any::<bool>()).prop_map(|(n, own)| Step::Fault(n, own)),
+        3 => (0..12usize).prop_map(Step::Well),
+        1 => (0..12usize).prop_map(Step::Lost),
+    ];
+    proptest::collection::vec(step, 1..200)
+}
+
+proptest! {
+    /// Whatever happens: fewer than three devices never quarantine a plugin, a plugin that is not faulted is entered
+    /// again within five minutes, and nothing grows without bound.
+    #[test]
+    fn trouble_is_bounded(steps in steps(), hostile in 1..12usize, active in 0..200usize) {
+        let health = fleet(active);
+        let mut now = at(1);
+        for step in steps {
+            match step {
+                Step::Wait(s) => now += at(s),
+                Step::Fault(n, own) => {
+                    let _ = fault(&health, n % hostile, if own { Function::Own } else { Function::Decode }, now);
+                }
+                Step::Well(n) => drop(admit(&health, Some(&device(n % hostile)), now).map(|leave| leave.well(|| now))),
+                Step::Lost(n) => drop(admit(&health, Some(&device(n % hostile)), now)),
+            }
+            let state = health.state(now);
+            if hostile < OWN_DEVICES {
+                prop_assert!(matches!(state, "active" | "degraded"), "{state} by {hostile} devices");
+            }
+            prop_assert!(health.poisoned(now) <= hostile);
+            if state != "faulted" {
+                let later = admit(&health, Some(&device(99)), now + at(300));
+                prop_assert!(later.is_ok(), "{later:?} after five minutes");
+                drop(later);
+                // Only a look: what it changed is what time would have changed.
+                now += at(300) * u32::from(state == "quarantined");
+            }
+        }
+    }
+}

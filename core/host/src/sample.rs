@@ -1,0 +1,100 @@
+//! The input of a failed call, as it may be kept: short, and without what could be a secret.
+
+use hexa_model::driver::Frame;
+use hexa_model::plugin::SAMPLE_BYTES;
+
+/// Runs of this many letters and digits without a break are keys, tokens, serials: never kept.
+const LONG_WORD: usize = 16;
+/// And runs of this many digits.
+const LONG_NUMBER: usize = 6;
+/// Members whose text is never kept, however short; part of a name is enough.
+const SECRET_NAMES: [&str; 8] = ["token", "secret", "passw", "pwd", "key", "auth", "pin", "ssid"];
+/// Of a binary frame, only so many bytes are shown.
+const BINARY_BYTES: usize = 8;
+const MASK: &str = "***";
+
+/// Of a frame.
+pub(crate) fn frame(frame: &Frame) -> String {
+    match frame {
+        Frame::Text(text) => self::text(text),
+        Frame::Binary(bytes) => {
+            let shown: Vec<_> = bytes.iter().take(BINARY_BYTES).map(|b| format!("{b:02x}")).collect();
+            format!("{} bytes: {}", bytes.len(), shown.join(" "))
+        }
+    }
+}
+
+/// Of a text: words that look like secrets are masked, and what follows a member with a telling name.
+pub(crate) fn text(text: &str) -> String {
+    let mut kept = String::with_capacity(SAMPLE_BYTES);
+    let mut rest = text;
+    let (mut hide_next, mut quoted, mut escaped) = (false, false, false);
+    while !rest.is_empty() && kept.len() < SAMPLE_BYTES {
+        let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '/' | '=' | '.' | '%');
+        let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
+        let (head, tail) = rest.split_at(end);
+        if head.is_empty() {
+            let c = rest.chars().next().unwrap_or(' ');
+            quoted ^= c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            // The value of a hidden member ends with its member.
+            hide_next &= quoted || !matches!(c, ',' | '}' | ']' | '\n' | '&' | ';');
+            kept.push(if c.is_control() { ' ' } else { c });
+            rest = &rest[c.len_utf8()..];
+            continue;
+        }
+        let lower = head.to_lowercase();
+        if hide_next || head.chars().count() >= LONG_WORD || longest_number(head) >= LONG_NUMBER {
+            kept.push_str(MASK);
+        } else {
+            kept.push_str(head);
+        }
+        escaped = false;
+        hide_next |= SECRET_NAMES.iter().any(|name| lower.contains(name));
+        rest = tail;
+    }
+    let mut end = kept.len().min(SAMPLE_BYTES);
+    while !kept.is_char_boundary(end) {
+        end -= 1;
+    }
+    kept.truncate(end);
+    kept
+}
+
+fn longest_number(word: &str) -> usize {
+    word.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_secret_is_masked_and_the_rest_can_be_read() {
+        for (text, kept) in [
+            (r#"{"type":"ack","relay":3}"#, r#"{"type":"ack","relay":3}"#),
+            (r#"{"token":"abc","on":true}"#, r#"{"token":"***","on":true}"#),
+            (r#"{"wifi_password":"two words!","on":true}"#, r#"{"wifi_password":"*** ***!","on":true}"#),
+            (r#"{"a":"hxd_0123456789abcdef01234567"}"#, r#"{"a":"***"}"#),
+            (r#"{"phone":"call 4711123456"}"#, r#"{"phone":"call ***"}"#),
+            (r#"{"pwd":"a,\"b}c","on":1}"#, r#"{"pwd":"***,\"***}***","on":1}"#),
+            ("Authorization: Bearer abc.def\nnext", "Authorization: *** *** next"),
+            (r#"{"API_KEY":["x","y"]}"#, r#"{"API_KEY":["***","y"]}"#),
+        ] {
+            assert_eq!(self::text(text), kept);
+        }
+        assert_eq!(frame(&Frame::Binary((0..200).collect())), "200 bytes: 00 01 02 03 04 05 06 07");
+    }
+
+    proptest! {
+        #[test]
+        fn a_sample_is_short_and_holds_no_long_word(text in "\\PC{0,600}", secret in "[A-Za-z0-9]{16,64}") {
+            let kept = self::text(&format!("{text} {secret} {text}"));
+            prop_assert!(kept.len() <= SAMPLE_BYTES);
+            prop_assert!(!kept.contains(&secret));
+            prop_assert!(kept.split(|c: char| !c.is_ascii_digit()).all(|n| n.len() < LONG_NUMBER));
+        }
+    }
+}

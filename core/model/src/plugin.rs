@@ -1,0 +1,82 @@
+//! What the house and its people are told about plugins.
+
+use crate::driver::LimitBroken;
+use crate::{DeviceClass, DeviceUid, TimeMs};
+
+/// One plugin, serving or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginInfo {
+    /// From its manifest; its folder's name if that cannot be read.
+    pub id: String,
+    /// From its manifest; empty if that cannot be read.
+    pub version: String,
+    /// `active`, `degraded`, `quarantined`, `half_open`, `faulted` or `failed` (plugins.md 4.9).
+    pub state: &'static str,
+    /// Why it is not `active`, for people.
+    pub reason: Option<String>,
+    /// Device classes that it serves, or would.
+    pub classes: Vec<DeviceClass>,
+    /// Calls since the start.
+    pub calls: u64,
+    /// Of these, calls that cost their instance: trap, broken limit, invalid output.
+    pub faults: u64,
+    /// Devices with a session that it serves.
+    pub sessions: usize,
+    /// Devices that are set aside because their messages made it fail.
+    pub poisoned_devices: usize,
+    /// Instances that exist, in a call or waiting.
+    pub instances: usize,
+}
+
+/// One call that cost its instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginFault {
+    /// Plugin id.
+    pub plugin: String,
+    /// Plugin version.
+    pub version: String,
+    /// Which function of the contract.
+    pub function: &'static str,
+    /// `trap`, `cpu`, `wall`, `memory`, `output`, `io`.
+    pub kind: &'static str,
+    /// The limit that was broken, if one was.
+    pub limit: Option<LimitBroken>,
+    /// What happened, for people.
+    pub message: String,
+    /// Whose call it was.
+    pub device: Option<DeviceUid>,
+    /// The beginning of the input with everything masked that could be a secret; at most [`SAMPLE_BYTES`].
+    pub sample: String,
+    /// When.
+    pub at: TimeMs,
+}
+
+/// Length of a fault's sample.
+pub const SAMPLE_BYTES: usize = 256;
+
+/// Something that people should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginEvent {
+    /// A call cost its instance.
+    Fault(Box<PluginFault>),
+    /// A device is set aside: its messages are dropped and its commands refused.
+    DevicePoisoned {
+        /// By which plugin's faults.
+        plugin: String,
+        /// Which device.
+        device: DeviceUid,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
+    /// The plugin's state is another one.
+    State {
+        /// Which plugin.
+        plugin: String,
+        /// Its version.
+        version: String,
+        /// `quarantined`, `active` or `faulted`.
+        state: &'static str,
+        /// How long a quarantine lasts, in seconds.
+        seconds: Option<u64>,
+    },
+}

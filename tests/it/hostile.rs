@@ -1,0 +1,300 @@
+//! A driver that is wrong or evil, inside a real server: it hurts itself, then its class, never the house.
+
+use std::time::{Duration, Instant};
+
+use hexa_tests::client::Client;
+use hexa_tests::device::{AutoDevice, FakeDevice, Identity};
+use hexa_tests::server::ScratchDir;
+use hexa_tests::{Options, TestServer, User, eventually, process};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+const ID: &str = "test.hostile";
+/// Its devices have so many relays; from 60 on, switching one makes their driver misbehave.
+const RELAYS: u16 = 64;
+/// What the hostile guest may add to the server's memory, over all that it does.
+const MEMORY: u64 = 32 << 20;
+
+/// Its kind, and the limit that it names.
+type Fault = (&'static str, Option<&'static str>);
+
+/// What a device can make its driver do wrong: how, the kind of the fault, the limit that is named.
+const CASES: [(&str, Option<Fault>); 17] = [
+    ("loop", Some(("cpu", Some("cpu_ms")))),
+    ("bulk", Some(("cpu", Some("cpu_ms")))),
+    ("allocate", Some(("memory", Some("memory_bytes")))),
+    ("recurse", Some(("trap", None))),
+    ("panic", Some(("trap", None))),
+    ("exit", Some(("trap", None))),
+    ("output", Some(("io", Some("io_bytes")))),
+    ("frames", Some(("output", Some("frames")))),
+    ("frame", Some(("output", Some("frame_bytes")))),
+    ("events", Some(("io", Some("io_bytes")))),
+    ("relay", Some(("output", None))),
+    ("reading", Some(("output", None))),
+    ("state", Some(("output", Some("durable_bytes")))),
+    // Bad manners that cost nobody anything.
+    ("foreign-ack", None),
+    ("print", None),
+    ("log", None),
+    ("nonsense", None),
+];
+
+struct House {
+    server: TestServer,
+    user: User,
+    admin: Client,
+    neighbour: AutoDevice,
+    _plugins: ScratchDir,
+}
+
+/// A server with the relay controller's driver and the hostile one, and a relay board that must not notice.
+async fn house() -> House {
+    let plugins = ScratchDir::new();
+    let tests_own = process::plugins().with_file_name("plugins-test");
+    for (from, id) in [(process::plugins(), "hexa.relay-controller"), (tests_own, ID)] {
+        let to = plugins.path().join(id);
+        std::fs::create_dir_all(&to).unwrap();
+        for file in ["plugin.toml", "plugin.wasm"] {
+            let from = from.join(id).join(file);
+            std::fs::copy(&from, to.join(file))
+                .unwrap_or_else(|e| panic!("{}: {e}; `cargo xtask plugins`", from.display()));
+        }
+    }
+    let server = TestServer::start(Options::new().env("HEXA_PLUGINS_DIR", plugins.path().to_str().unwrap()));
+    let (user, admin) = (server.user().await, server.admin().await);
+    let neighbour = server.device(&user, 2).await.automatic(2);
+    user.set_relay(neighbour.uid(), 0, true).await.expect(200);
+    House { server, user, admin, neighbour, _plugins: plugins }
+}
+
+impl House {
+    async fn identity(&self) -> Identity {
+        let body = json!({ "device_class": "hybrid", "relay_count": RELAYS, "input_count": 2 });
+        let identity = self.server.provision_with(&body).await;
+        self.user.client.post("/api/v1/devices/claim", &json!({ "code": identity.claim_code })).await.expect(200);
+        identity
+    }
+    async fn hybrid(&self) -> FakeDevice {
+        let identity = self.identity().await;
+        let mut device = self.server.connect(&identity).await;
+        device.settled().await;
+        device
+    }
+    async fn plugin(&self) -> Value {
+        self.admin.get(&format!("/api/v1/admin/plugins/{ID}")).await.expect(200)
+    }
+    async fn faults(&self) -> Vec<Value> {
+        let page = self.admin.get(&format!("/api/v1/admin/plugins/{ID}/faults?limit=256")).await.expect(200);
+        page["items"].as_array().unwrap().clone()
+    }
+    async fn reset(&self) {
+        self.admin.post_empty(&format!("/api/v1/admin/plugins/{ID}/reset")).await.expect(200);
+    }
+    /// How long a command to another class's device takes now.
+    async fn neighbour_took(&self, on: bool) -> Duration {
+        let begun = Instant::now();
+        self.user.set_relay(self.neighbour.uid(), 1, on).await.expect(200);
+        begun.elapsed()
+    }
+}
+
+async fn misbehave(device: &mut FakeDevice, how: &str) {
+    device.send(&json!({ "type": "misbehave", "how": how })).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_driver_does_is_contained_and_named() {
+    let house = house().await;
+    let mut device = house.hybrid().await;
+    let before = house.server.resident_bytes();
+    eprintln!("{:<12} {:>12} {:<28} {:<24} {:>10}", "case", "contained in", "caller saw", "neighbour saw", "memory");
+    for (n, (how, expected)) in CASES.into_iter().enumerate() {
+        house.reset().await;
+        let calls = house.plugin().await["calls"].as_u64().unwrap();
+        let begun = Instant::now();
+        misbehave(&mut device, how).await;
+        let neighbour = house.neighbour_took(n % 2 == 0).await;
+        let seen = eventually("the call has ended", || async {
+            let now = house.plugin().await;
+            (now["calls"].as_u64().unwrap() > calls).then_some(now)
+        });
+        let seen = seen.await;
+        let contained = begun.elapsed();
+        let caller = match expected {
+            Some((kind, limit)) => {
+                let fault = eventually("the fault is written", || async {
+                    house
+                        .faults()
+                        .await
+                        .into_iter()
+                        .find(|f| f["sample"].as_str().unwrap().contains(&format!("\"{how}\"")))
+                });
+                let fault = fault.await;
+                assert_eq!(
+                    (fault["kind"].as_str().unwrap(), fault["limit"]["limit"].as_str()),
+                    (kind, limit),
+                    "{how}: {fault}"
+                );
+                assert_eq!(fault["device_uid"], device.uid());
+                format!("{kind} {}", limit.unwrap_or_default())
+            }
+            None => "nothing".to_owned(),
+        };
+        let grown = house.server.resident_bytes().saturating_sub(before);
+        eprintln!(
+            "{how:<12} {contained:>12.1?} {caller:<28} {:<24} {:>7} KB",
+            format!("200 in {neighbour:.1?}"),
+            grown >> 10
+        );
+        assert!(contained < Duration::from_secs(5), "{how}: {contained:?}");
+        assert!(grown < MEMORY, "{how}: {grown} bytes");
+        assert_eq!(seen["state"], "active", "{how}: one fault is no reason to stop a driver");
+        // The same device, the same driver, the next message.
+        device.settled().await;
+    }
+    house.server.evidence().assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_its_driver_fails_over_says_so_and_nothing_was_sent() {
+    let house = house().await;
+    let mut device = house.hybrid().await;
+    for (relay, kind, limit) in [(60, "trap", None), (61, "cpu", Some("cpu_ms")), (62, "memory", Some("memory_bytes"))]
+    {
+        house.reset().await;
+        let error = house.user.set_relay(device.uid(), relay, true).await.expect_error(502, "driver_fault");
+        assert_eq!(
+            (error["details"]["kind"].as_str(), error["details"]["plugin"].as_str()),
+            (Some(kind), Some(ID)),
+            "{error}"
+        );
+        assert_eq!(error["details"]["limit"]["limit"].as_str(), limit, "{error}");
+    }
+    device.assert_nothing_sent().await;
+    // Three in a row: this device is set aside, and says until when.
+    house.reset().await;
+    for _ in 0..3 {
+        house.user.set_relay(device.uid(), 60, true).await.expect_error(502, "driver_fault");
+    }
+    let refused = house.user.set_relay(device.uid(), 0, true).await;
+    let error = refused.expect_error(503, "driver_unavailable");
+    assert!(error["message"].as_str().unwrap().contains("set aside"), "{error}");
+    assert!(refused.header("retry-after").is_some_and(|s| s.parse::<u64>().is_ok_and(|s| (1..=30).contains(&s))));
+    let mut other = house.hybrid().await;
+    let uid = other.uid().to_owned();
+    let switched = house.user.set_relay(&uid, 3, true);
+    let answered = async {
+        let command = other.expect_command().await;
+        other.ack(&command).await;
+    };
+    let (reply, ()) = tokio::join!(switched, answered);
+    reply.expect(200);
+    house.neighbour_took(true).await;
+    let info = house.plugin().await;
+    assert_eq!((info["state"].as_str(), info["poisoned_devices"].as_u64()), (Some("degraded"), Some(1)), "{info}");
+    eventually("the audit tells", || async {
+        (!house.server.db().actions("plugin.device_poisoned").is_empty()).then_some(())
+    })
+    .await;
+    house.server.evidence().assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_driver_that_fails_for_many_is_stopped_tried_again_and_given_up_until_an_admin_acts() {
+    let house = house().await;
+    let mut devices = Vec::new();
+    for _ in 0..6 {
+        devices.push(house.hybrid().await);
+    }
+    let well = devices.pop().unwrap();
+    let uid = well.uid().to_owned();
+    let well = well.automatic(RELAYS);
+    for round in 1..=3 {
+        for device in &mut devices {
+            misbehave(device, "panic").await;
+        }
+        let state = if round < 3 { "quarantined" } else { "faulted" };
+        eventually("it is stopped", || async { (house.plugin().await["state"] == state).then_some(()) }).await;
+        let refused = house.user.set_relay(&uid, 0, true).await;
+        refused.expect_error(503, "driver_unavailable");
+        // Longer each time, because it was not well for a minute in between.
+        assert_eq!(refused.header("retry-after"), Some(["1", "2", "60"][round - 1]));
+        house.neighbour_took(round % 2 == 0).await;
+        if round < 3 {
+            // It is tried again after a second, or after a few when the probe came too early.
+            eventually("it serves again", || async {
+                (house.user.set_relay(&uid, 0, true).await.status == 200).then_some(())
+            })
+            .await;
+        }
+    }
+    let metrics = house.server.metrics().await;
+    assert_eq!(metrics.count("hexa_plugin_state", &[("plugin", ID), ("state", "faulted")]), 1);
+    assert_eq!(metrics.count("hexa_plugin_state", &[("plugin", ID), ("state", "active")]), 0);
+    assert!(metrics.count("hexa_plugin_faults_total", &[("plugin", ID), ("kind", "trap")]) >= 15);
+    let stopped = house.user.set_relay(&uid, 0, false).await.expect_error(503, "driver_unavailable");
+    assert!(stopped["message"].as_str().unwrap().contains("admin"), "{stopped}");
+    house.reset().await;
+    house.user.set_relay(&uid, 0, false).await.expect(200);
+    assert_eq!(house.plugin().await["state"], "active");
+    for action in ["plugin.quarantined", "plugin.recovered", "plugin.faulted", "plugin.reset"] {
+        eventually(action, || async { (!house.server.db().actions(action).is_empty()).then_some(()) }).await;
+    }
+    // Its devices were never thrown out: they had no part in it.
+    assert_eq!(house.plugin().await["sessions"], 6);
+    drop(well);
+    house.server.evidence().assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plugins_are_the_admins_to_see() {
+    let house = house().await;
+    let list = house.admin.get("/api/v1/admin/plugins").await.expect(200);
+    let ids: Vec<_> = list["items"].as_array().unwrap().iter().map(|p| p["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["hexa.relay-controller", ID]);
+    let mut device = house.hybrid().await;
+    for n in 0..7 {
+        house.reset().await;
+        misbehave(&mut device, "panic").await;
+        device.settled().await;
+        eventually("the fault is written", || async { (house.faults().await.len() > n).then_some(()) }).await;
+    }
+    let path = format!("/api/v1/admin/plugins/{ID}/faults");
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = house.admin.get(&format!("{path}?limit=3{cursor}")).await.expect(200);
+        seen.extend(page["items"].as_array().unwrap().iter().map(|f| f["at"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 7);
+    assert!(seen.is_sorted_by(|a, b| a >= b), "newest first: {seen:?}");
+    for (path, status, code) in [
+        (format!("{path}?limit=0"), 400, "validation_error"),
+        (format!("{path}?cursor=x"), 400, "validation_error"),
+        ("/api/v1/admin/plugins/no.such".to_owned(), 404, "not_found"),
+        ("/api/v1/admin/plugins/no.such/faults".to_owned(), 404, "not_found"),
+    ] {
+        house.admin.get(&path).await.expect_error(status, code);
+        house
+            .user
+            .client
+            .get(&path)
+            .await
+            .expect_error(if status == 400 { 400 } else { 403 }, if status == 400 { code } else { "forbidden" });
+    }
+    house.admin.post_empty("/api/v1/admin/plugins/no.such/reset").await.expect_error(404, "not_found");
+    house.user.client.get("/api/v1/admin/plugins").await.expect_error(403, "forbidden");
+    house.user.client.post_empty(&format!("/api/v1/admin/plugins/{ID}/reset")).await.expect_error(403, "forbidden");
+    house.server.client().get("/api/v1/admin/plugins").await.expect_error(401, "invalid_token");
+    // Faults outlive the server.
+    let mut house = house;
+    house.server.stop().await;
+    house.server.restart();
+    house.admin = house.server.admin().await;
+    assert_eq!(house.faults().await.len(), 7);
+    let _ = device.socket.send(Message::Ping(Vec::new().into())).await;
+}
