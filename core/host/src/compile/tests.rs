@@ -97,3 +97,22 @@ fn the_environment_is_empty_and_the_limits_arrive() {
     // $0 is the parent.
     assert!(said.ends_with(": 0 25 1073741824 /"), "{said}");
 }
+
+#[test]
+fn one_child_runs_at_a_time() {
+    let engine = crate::engine::for_compiling().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let busy = dir.path().join("busy");
+    let text = format!("mkdir '{0}' || exit 7; cat >/dev/null; rmdir '{0}'; exit 3", busy.display());
+    let compiler = script(&text, Duration::from_secs(60));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let result = compiler.compile(&engine, &[0; 100]);
+                    assert!(matches!(result, Err(CompileError::Invalid(_))), "two at a time: {result:?}");
+                }
+            });
+        }
+    });
+}

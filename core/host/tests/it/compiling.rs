@@ -3,7 +3,7 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hexa_host::{ChildCompiler, CompileLimits, Compiler};
 use hexa_model::DeviceClass;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn gated(gate: &Path) -> Arc<Compiler> {
     let made = std::process::Command::new("mkfifo").arg(gate).status().expect("mkfifo");
     assert!(made.success());
-    let script = format!("cat '{}' >/dev/null; echo refused for the test >&2; exit 3", gate.display());
+    let script = format!(": >'{0}.begun'; cat '{0}' >/dev/null; echo refused for the test >&2; exit 3", gate.display());
     let limits = CompileLimits { wall: PATIENCE, ..CompileLimits::default() };
     Arc::new(Compiler::Child(ChildCompiler::new("/bin/sh".into(), vec!["-c".into(), script.into()], limits)))
 }
@@ -90,6 +90,11 @@ fn dropping_the_host_waits_for_no_compiler() {
     let house = House::new().with("a", &manifest("test.new", "sensor_hub"), &hostile(""));
     let gate = house.plugins().join("../gate");
     let host = house.host_compiled_by(gated(&gate));
+    let begun = Instant::now();
+    while !gate.with_extension("begun").exists() {
+        assert!(begun.elapsed() < PATIENCE, "the compiler is not started");
+        std::thread::yield_now();
+    }
     let (done, seen) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         drop(host);
