@@ -55,6 +55,8 @@ fn every_fault_is_named_and_the_very_next_call_works() {
         [
             ("l", "cpu", Some("cpu_ms")),
             ("g", "memory", Some("memory_bytes")),
+            ("q", "memory", Some("table_elements")),
+            ("k", "cpu", Some("cpu_ms")),
             ("t", "trap", None),
             ("r", "trap", None),
             ("p", "trap", None),

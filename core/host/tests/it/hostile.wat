@@ -4,6 +4,7 @@
   IMPORTS
   (import "hexa:core/log@0.1.0" "write" (func $log (param i32 i32 i32)))
   (memory (export "memory") 10)
+  (table $t 1 funcref)
   (global $heap (mut i32) (i32.const 131072))
   (data (i32.const 512) "\00\04\00\00")                ;; describe: pointer 1024, length below
   (data (i32.const 516) "LENGTH")
@@ -62,6 +63,13 @@
     ;; g: grow memory to more than 16 MiB, page by page
     (if (i32.eq (local.get $what) (i32.const 103))
       (then (loop $more (drop (memory.grow (i32.const 16))) (br $more))))
+    ;; q: grow a table to more than 10,000 elements
+    (if (i32.eq (local.get $what) (i32.const 113))
+      (then (loop $more (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $more))))
+    ;; k: 100 ms of bulk instructions over all of its memory, with few places to be stopped at
+    (if (i32.eq (local.get $what) (i32.const 107))
+      (then (drop (memory.grow (i32.const 200)))
+        (loop $more (memory.fill (i32.const 262144) (i32.const 1) (i32.const 12000000)) (br $more))))
     ;; x: 1,000 log lines
     (if (i32.eq (local.get $what) (i32.const 120))
       (then (loop $line

@@ -157,6 +157,12 @@ pub(crate) fn component(module: &str) -> Vec<u8> {
 
 /// The same with a world of the test's own.
 pub(crate) fn component_of(module: &str, world: &str) -> Vec<u8> {
+    let module = wat::parse_str(module).unwrap_or_else(|e| panic!("{e}"));
+    component_of_bytes(module, world).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The same from a core module that may not fit the world.
+pub(crate) fn component_of_bytes(mut module: Vec<u8>, world: &str) -> Result<Vec<u8>, String> {
     let mut resolve = Resolve::default();
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/wit");
     for file in ["core.wit", "driver.wit"] {
@@ -166,9 +172,8 @@ pub(crate) fn component_of(module: &str, world: &str) -> Vec<u8> {
     resolve.push_path(wasi).expect("the tiny WASI parses");
     let package = resolve.push_str("guest.wit", &format!("package test:guest;\n{world}")).expect("the world parses");
     let world = resolve.select_world(&[package], Some("guest")).expect("it has that world");
-    let mut module = wat::parse_str(module).unwrap_or_else(|e| panic!("{e}"));
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("metadata");
     let mut encoder = ComponentEncoder::default();
-    encoder.validate(true).module(&module).expect("a module of that world");
-    encoder.encode().unwrap_or_else(|e| panic!("{e:?}"))
+    encoder.validate(true).module(&module).map_err(|e| format!("{e:?}"))?;
+    encoder.encode().map_err(|e| format!("{e:?}"))
 }
