@@ -61,7 +61,7 @@ impl House {
     }
 
     /// Stops it, changes its database, and starts it anew.
-    async fn again(self, change: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+    pub(crate) async fn again(self, change: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         let Self { server, token, options, dir, .. } = self;
         server.stop()?;
         change(&dir.join("data/hexa.db"))?;

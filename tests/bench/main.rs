@@ -17,6 +17,7 @@ mod nodered;
 mod process;
 mod relay;
 mod report;
+mod sandbox;
 mod sqlite;
 mod storm;
 mod table;
@@ -62,6 +63,11 @@ enum Command {
     },
     /// Thousands of devices at once.
     Storm {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// A driver that misbehaves, and what the others notice.
+    Sandbox {
         #[command(flatten)]
         options: Options,
     },
@@ -111,6 +117,7 @@ fn main() -> anyhow::Result<()> {
         Command::Broadcast { options } => end(&options, runtime.block_on(broadcast::run(&options))?),
         Command::Driver { options } => end(&options, driver::run(&options)?),
         Command::Storm { options } => end(&options, runtime.block_on(storm::run(&options))?),
+        Command::Sandbox { options } => end(&options, runtime.block_on(sandbox::run(&options))?),
         Command::Growth { options } => end(&options, runtime.block_on(growth::run(&options))?),
         Command::All { options, node_red, table } => {
             std::process::exit(table::run(&options, node_red.as_deref(), table.as_deref())?)

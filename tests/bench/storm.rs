@@ -17,7 +17,7 @@ use crate::process::{Running, raise_open_files};
 use crate::report::{Check, Goal, Report, Spread};
 
 /// Devices that were connected before and are switched during the storm: each every 64 ms, 1,000 commands per second.
-const CALM_DEVICES: usize = 64;
+pub(crate) const CALM_DEVICES: usize = 64;
 const EVERY: Duration = Duration::from_millis(64);
 
 struct Stormed {
@@ -118,20 +118,20 @@ async fn storm(to: SocketAddr, requests: &Arc<Vec<Vec<u8>>>) -> Result<Stormed> 
 }
 
 /// The process that switches other devices.
-struct Commander {
+pub(crate) struct Commander {
     process: Running,
     answers: BufReader<ChildStdout>,
 }
 
 impl Commander {
-    fn start(house: &House) -> Result<Self> {
+    pub(crate) fn start(house: &House) -> Result<Self> {
         let (process, mut answers) = Running::talking(&["commander", &house.address, &house.token])?;
         answers.read_line(&mut String::new())?;
         Ok(Self { process, answers })
     }
 
     /// What commands cost while something happens.
-    async fn during<T>(&mut self, what: impl Future<Output = T>) -> Result<(Slice, T)> {
+    pub(crate) async fn during<T>(&mut self, what: impl Future<Output = T>) -> Result<(Slice, T)> {
         self.process.tell("go")?;
         let done = what.await;
         self.process.tell("stop")?;

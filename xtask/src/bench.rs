@@ -34,6 +34,8 @@ enum What {
     Broadcast(How),
     /// A driver in its sandbox against the same crate compiled natively.
     Driver(How),
+    /// A driver that misbehaves: how soon it is contained, and what the others notice.
+    Sandbox(How),
     /// 15,000 devices that connect at once (quick: 4,000).
     Storm(How),
     /// What a command costs with 100 and with 10,000 devices registered.
@@ -65,6 +67,7 @@ impl What {
             Self::Devices(_) => "devices",
             Self::Broadcast(_) => "broadcast",
             Self::Driver(_) => "driver",
+            Self::Sandbox(_) => "sandbox",
             Self::Storm(_) => "storm",
             Self::Growth(_) => "growth",
             Self::All { .. } => "all",
@@ -74,9 +77,12 @@ impl What {
     fn how(&self) -> How {
         match self {
             Self::Relay { how, .. } | Self::All { how, .. } => *how,
-            Self::Devices(how) | Self::Broadcast(how) | Self::Driver(how) | Self::Storm(how) | Self::Growth(how) => {
-                *how
-            }
+            Self::Devices(how)
+            | Self::Broadcast(how)
+            | Self::Driver(how)
+            | Self::Sandbox(how)
+            | Self::Storm(how)
+            | Self::Growth(how) => *how,
         }
     }
 }

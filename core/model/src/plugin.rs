@@ -10,7 +10,7 @@ pub struct PluginInfo {
     pub id: String,
     /// From its manifest; empty if that cannot be read.
     pub version: String,
-    /// `active`, `degraded`, `quarantined`, `half_open`, `faulted` or `failed` (plugins.md 4.9).
+    /// `active`, `degraded`, `quarantined`, `half_open`, `faulted`, `compiling` or `failed` (plugins.md 4.9).
     pub state: &'static str,
     /// Why it is not `active`, for people.
     pub reason: Option<String>,

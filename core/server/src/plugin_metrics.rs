@@ -10,7 +10,7 @@ use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, Metr
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 
 /// Values of the label `state`.
-const STATES: [&str; 5] = ["active", "degraded", "quarantined", "half_open", "faulted"];
+const STATES: [&str; 7] = ["active", "degraded", "quarantined", "half_open", "faulted", "compiling", "failed"];
 
 /// Adds the host's families to the registry.
 pub(crate) fn register(metrics: &Metrics, host: Arc<PluginHost>) {
@@ -59,14 +59,16 @@ impl Collector for HostCollector {
             for (kind, count) in FAULT_KINDS.into_iter().zip(stats.faults) {
                 faults.with_label_values(&[plugin, kind]).inc_by(count);
             }
-            for known in STATES {
-                let is = i64::from(known == stats.state);
-                states.with_label_values(&[plugin, stats.version.as_str(), known]).set(is);
-            }
             poisoned.with_label_values(&[plugin]).set(stats.poisoned as i64);
             memory.with_label_values(&[plugin]).set(stats.memory_bytes as i64);
             instances.with_label_values(&[plugin, "live"]).set(stats.live as i64);
             instances.with_label_values(&[plugin, "idle"]).set(stats.idle as i64);
+        }
+        for plugin in self.host.status() {
+            for known in STATES {
+                let is = i64::from(known == plugin.state);
+                states.with_label_values(&[plugin.id.as_str(), plugin.version.as_str(), known]).set(is);
+            }
         }
         let mut families = calls.collect();
         families.extend(faults.collect());

@@ -50,7 +50,12 @@ impl Driver for Hostile {
         hexa_json::encode(cx, command)
     }
 
-    fn validate_config(ident: &DeviceIdent, _: &str) -> std::result::Result<Accepted, Vec<(String, String)>> {
+    fn validate_config(ident: &DeviceIdent, config: &str) -> std::result::Result<Accepted, Vec<(String, String)>> {
+        if config.contains(r#""misbehave":"loop""#) {
+            loop {
+                black_box(());
+            }
+        }
         Accepted::new(ident, &())
     }
 }

@@ -145,6 +145,38 @@ fn a_thousand_traps_leave_the_pool_as_it_was() {
     assert_eq!((stats.live, stats.idle), (1, 1));
 }
 
+/// Resident memory in bytes, and open descriptors, of this process.
+fn held() -> (u64, usize) {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: u64 = status.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    (pages * 4096, std::fs::read_dir("/proc/self/fd").expect("Linux").count())
+}
+
+#[test]
+fn many_calls_after_many_traps_hold_no_more_than_before() {
+    let long = std::env::var_os("HEXA_LONG").is_some();
+    let (traps, calls) = if long { (10_000, 1_000_000) } else { (1_000, 20_000) };
+    let house = house();
+    let host = house.host();
+    for _ in 0..traps / 10 {
+        fault(send(&host, "t"));
+        fine(&host);
+    }
+    let before = held();
+    for _ in 0..traps {
+        fault(send(&host, "t"));
+    }
+    for _ in 0..calls {
+        fine(&host);
+    }
+    let after = held();
+    eprintln!("{traps} traps and {calls} calls: {} KB more", after.0.saturating_sub(before.0) >> 10);
+    assert!(after.0 < before.0 + (4 << 20), "{before:?} -> {after:?}");
+    assert_eq!(after.1, before.1, "descriptors");
+    let stats = stats_of(&host, ID);
+    assert_eq!((stats.live, stats.idle), (1, 1));
+}
+
 #[test]
 fn traps_of_one_thread_do_not_touch_the_calls_of_another() {
     let house = house();
