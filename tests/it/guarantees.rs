@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-/// The text of a test's module: `tests/it crash` is `tests/it/crash.rs`.
+/// The text of a test's module: `tests/it crash` is `tests/it/crash.rs`; `tests` of a source file may be in it or beside it.
 fn module(root: &Path, place: &str, path: &[&str]) -> String {
-    let file = root.join(place).join(path.join("/")).with_extension("rs");
+    let beside = root.join(place).join(path.join("/")).with_extension("rs");
+    let path: Vec<_> = path.iter().copied().filter(|part| *part != "tests").collect();
+    let within = root.join(place).join(path.join("/")).with_extension("rs");
+    let file = if beside.exists() { beside } else { within };
     std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }
 
@@ -36,7 +39,7 @@ fn every_promise_names_tests_that_exist() {
         assert!(!names.is_empty(), "no test holds: {}", row[0]);
         for name in names {
             let (place, path) = name.split_once(' ').unwrap_or_else(|| panic!("`place module::test`, not `{name}`"));
-            let mut path: Vec<_> = path.split("::").filter(|part| *part != "tests").collect();
+            let mut path: Vec<_> = path.split("::").collect();
             let test = path.pop().unwrap();
             assert!(!path.is_empty(), "{name}: no module");
             assert!(has_test(&module(root, place, &path), test), "there is no test `{name}`, named in: {}", row[0]);

@@ -88,10 +88,13 @@ fn serve(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let mut out = Vec::new();
-        let mut actor = match Box::pin(open(services, &live, ip, &mut out, turn)).await {
+        let mut actor = match Box::pin(open(Arc::clone(&services), &live, ip, &mut out, turn)).await {
             Ok(actor) => actor,
             Err(error) => {
                 tracing::warn!(device.uid = %live.uid, %error, "device cannot be served");
+                if error.code == hexa_model::ErrorCode::DriverUnavailable {
+                    services.registry.forgive(&live);
+                }
                 // 1013: try again later (IANA registry).
                 return Box::pin(close(&mut socket, 1013, error.code.name().to_owned())).await;
             }

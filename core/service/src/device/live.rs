@@ -86,6 +86,13 @@ pub(crate) struct Flap {
     banned_until: Duration,
 }
 
+impl Flap {
+    /// The last connect is not held against the device: it could not be served, and did not leave by itself.
+    pub(crate) fn forgive(&mut self) {
+        self.connects = self.connects.saturating_sub(1);
+    }
+}
+
 /// How long a flapping device is refused.
 const FLAP_BAN: Duration = Duration::from_secs(300);
 
@@ -98,7 +105,7 @@ impl Flap {
         if self.window_ends <= now {
             *self = Self { window_ends: now + Duration::from_secs(60), ..Self::default() };
         }
-        self.connects += 1;
+        self.connects = self.connects.saturating_add(1);
         if self.connects > per_minute {
             self.banned_until = now + FLAP_BAN;
             return Err(FLAP_BAN.as_secs());
@@ -233,6 +240,17 @@ mod tests {
         assert_eq!(flap.connect(at(15), 15), Err(300));
         assert_eq!(flap.connect(at(115), 15), Err(200));
         assert!(flap.connect(at(315), 15).is_ok());
+    }
+
+    #[test]
+    fn connects_that_the_house_could_not_serve_do_not_count() {
+        let mut flap = Flap::default();
+        for _ in 0..150 {
+            assert!(flap.connect(Duration::ZERO, 15).is_ok());
+            flap.forgive();
+        }
+        assert!((0..15).all(|_| flap.connect(Duration::ZERO, 15).is_ok()));
+        assert!(flap.connect(Duration::ZERO, 15).is_err());
     }
 
     #[test]

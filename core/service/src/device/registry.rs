@@ -118,6 +118,12 @@ impl Registry {
         })
     }
 
+    /// Takes a connect back that could not be served because the device's driver is stopped: a device that comes back
+    /// as it should is not banned for what its driver did.
+    pub fn forgive(&self, live: &Live) {
+        live.flap.lock().forgive();
+    }
+
     /// A new session. The newest wins: an older one is closed with 4001, without an offline event (WS-2).
     ///
     /// # Errors
