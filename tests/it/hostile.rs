@@ -298,3 +298,73 @@ async fn plugins_are_the_admins_to_see() {
     assert_eq!(house.faults().await.len(), 7);
     let _ = device.socket.send(Message::Ping(Vec::new().into())).await;
 }
+
+/// The same bytes with one text in place of another of the same length.
+fn instead(wasm: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut wasm = wasm.to_vec();
+    let mut found = 0;
+    for at in 0..wasm.len() - from.len() {
+        if wasm[at..].starts_with(from.as_bytes()) {
+            wasm[at..at + from.len()].copy_from_slice(to.as_bytes());
+            found += 1;
+        }
+    }
+    assert!(found > 0, "{from} is in the component");
+    wasm
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_lies_in_the_plugins_folder_the_server_starts_and_says_what_is_wrong() {
+    let good = process::plugins().join("hexa.relay-controller");
+    let hostile = process::plugins().with_file_name("plugins-test").join(ID);
+    let wasm = std::fs::read(hostile.join("plugin.wasm")).unwrap();
+    let manifest = std::fs::read_to_string(hostile.join("plugin.toml")).unwrap();
+    let random: Vec<u8> = (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let cases: [(&str, Vec<u8>, String, &str); 10] = [
+        ("truncated", wasm[..wasm.len() / 2].to_vec(), manifest.clone(), "not a valid component"),
+        ("random-bytes", random, manifest.clone(), "not WebAssembly"),
+        ("empty", Vec::new(), manifest.clone(), "not WebAssembly"),
+        ("core-module", b"\0asm\x01\0\0\0".to_vec(), manifest.clone(), "core module"),
+        ("foreign-contract", instead(&wasm, "@0.1.0", "@0.9.0"), manifest.clone(), "0.9"),
+        ("foreign-import", instead(&wasm, "hexa:core/log@", "hexa:core/lug@"), manifest.clone(), "hexa:core/lug"),
+        ("too-large", vec![0; (4 << 20) + 1], manifest.clone(), "4194304"),
+        ("typo", wasm.clone(), manifest.replace("classes ", "clases "), "clases"),
+        ("newer-manifest", wasm.clone(), manifest.replace("\"0.1\"", "\"0.9\""), "0.9"),
+        ("no-text", wasm.clone(), "\u{0}".into(), "plugin.toml"),
+    ];
+    let plugins = ScratchDir::new();
+    for (name, wasm, manifest, _) in &cases {
+        let dir = plugins.path().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("plugin.wasm"), wasm).unwrap();
+        std::fs::write(dir.join("plugin.toml"), manifest.replace(ID, &format!("test.{name}"))).unwrap();
+    }
+    std::fs::create_dir_all(plugins.path().join("z-good")).unwrap();
+    for file in ["plugin.toml", "plugin.wasm"] {
+        std::fs::copy(good.join(file), plugins.path().join("z-good").join(file)).unwrap();
+    }
+    let begun = Instant::now();
+    let server = TestServer::start(Options::new().env("HEXA_PLUGINS_DIR", plugins.path().to_str().unwrap()));
+    let started = begun.elapsed();
+    let (user, admin) = (server.user().await, server.admin().await);
+    let settled = eventually("every plugin has its verdict", || async {
+        let list = admin.get("/api/v1/admin/plugins").await.expect(200);
+        let all = list["items"].as_array().unwrap().clone();
+        all.iter().all(|p| p["state"] != "compiling").then_some(all)
+    });
+    let settled = settled.await;
+    eprintln!("the server was ready after {started:.1?}");
+    for (name, _, _, expected) in &cases {
+        let of = |id: &str| settled.iter().find(|p| p["id"] == id);
+        // A manifest that cannot be read leaves the folder's name.
+        let plugin = of(&format!("test.{name}")).or_else(|| of(name)).unwrap_or_else(|| panic!("{name}: {settled:?}"));
+        let reason = plugin["reason"].as_str().unwrap_or_default();
+        let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(130).collect();
+        eprintln!("{name:<18} {line}");
+        assert_eq!(plugin["state"], "failed", "{name}: {plugin}");
+        assert!(reason.contains(expected), "{name}: {reason}");
+    }
+    let device = server.device(&user, 2).await.automatic(2);
+    user.set_relay(device.uid(), 0, true).await.expect(200);
+}
