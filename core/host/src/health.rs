@@ -4,6 +4,7 @@
 //! monotonic and handed in.
 
 mod breaker;
+mod recent;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +32,7 @@ pub(crate) struct Health {
 #[derive(Debug)]
 pub(crate) struct Leave<'h> {
     health: &'h Health,
-    probe: bool,
+    pass: Pass,
 }
 
 impl Health {
@@ -42,12 +43,12 @@ impl Health {
         now: impl FnOnce() -> Duration,
     ) -> Result<Leave<'_>, Refusal> {
         if !self.troubled.load(Ordering::Acquire) {
-            return Ok(Leave { health: self, probe: false });
+            return Ok(Leave { health: self, pass: Pass::Free });
         }
         let mut breaker = self.breaker.lock();
         let pass = breaker.admit(device, now());
         self.troubled.store(breaker.troubled(), Ordering::Release);
-        pass.map(|pass| Leave { health: self, probe: pass == Pass::Probe })
+        pass.map(|pass| Leave { health: self, pass })
     }
 
     /// A session began (`true`) or ended.
@@ -82,8 +83,7 @@ impl Health {
 
     /// An admin says that it is well: everything is forgotten.
     pub(crate) fn reset(&self) {
-        let mut breaker = self.breaker.lock();
-        *breaker = Breaker::default();
+        self.breaker.lock().reset();
         self.troubled.store(false, Ordering::Release);
     }
 }
@@ -91,20 +91,18 @@ impl Health {
 impl Leave<'_> {
     /// The call ended in a fault of the plugin. Gives what changed, to be told.
     pub(crate) fn fault(mut self, device: Option<&DeviceUid>, function: Function, now: Duration) -> Vec<Change> {
-        let probe = std::mem::take(&mut self.probe);
+        let pass = std::mem::take(&mut self.pass);
         let mut breaker = self.health.breaker.lock();
-        let changes = breaker.fault(device, function, probe, self.health.active.load(Ordering::Relaxed), now);
+        let changes = breaker.fault(device, function, pass, self.health.active.load(Ordering::Relaxed), now);
         self.health.troubled.store(breaker.troubled(), Ordering::Release);
         changes
     }
 
     /// The call ended well, or with the driver's own no.
     pub(crate) fn well(mut self, now: impl FnOnce() -> Duration) -> Option<Change> {
-        if !std::mem::take(&mut self.probe) {
-            return None;
-        }
+        let Pass::Probe(probe) = std::mem::take(&mut self.pass) else { return None };
         let mut breaker = self.health.breaker.lock();
-        let change = breaker.recovered(now());
+        let change = breaker.recovered(probe, now());
         self.health.troubled.store(breaker.troubled(), Ordering::Release);
         change
     }
@@ -112,8 +110,8 @@ impl Leave<'_> {
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        if self.probe {
-            self.health.breaker.lock().probe_lost();
+        if let Pass::Probe(probe) = self.pass {
+            self.health.breaker.lock().probe_lost(probe);
         }
     }
 }

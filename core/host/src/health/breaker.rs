@@ -1,9 +1,11 @@
 //! The rules themselves.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use hexa_model::DeviceUid;
+
+use super::recent::Recent;
 
 /// Faults are counted over this time, and a plugin or device without one for so long begins anew.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
@@ -24,12 +26,10 @@ const QUARANTINE_MAX: Duration = Duration::from_secs(300);
 /// Quarantines within this time that end in `faulted`.
 pub(super) const QUARANTINES: usize = 3;
 const QUARANTINES_WITHIN: Duration = Duration::from_secs(3600);
-/// Faults that are remembered; more within a window say nothing new.
-const REMEMBERED: usize = 1024;
 /// How often poisoned devices are gone through.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
-/// Devices that are remembered as poisoned.
-const POISONED: usize = 4096;
+/// Devices that are remembered as poisoned, and as many as are ever needed to quarantine a plugin.
+const MOST_DEVICES: usize = 4096;
 
 /// Where a fault happened, as far as the policy tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +69,12 @@ pub(crate) enum Change {
 }
 
 /// How a call is let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Pass {
+    #[default]
     Free,
-    Probe,
+    /// As the probe of this number. One that a reset overtook is an ordinary call.
+    Probe(u64),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,16 +85,9 @@ enum Mode {
     Open {
         until: Duration,
     },
-    /// The probe is under way.
-    Probing,
+    /// The probe of this number is under way.
+    Probing(u64),
     Faulted,
-}
-
-#[derive(Debug)]
-struct Seen {
-    at: Duration,
-    device: Option<DeviceUid>,
-    function: Function,
 }
 
 #[derive(Debug)]
@@ -104,7 +99,7 @@ struct Poison {
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     mode: Mode,
-    faults: VecDeque<Seen>,
+    faults: Recent,
     poisoned: HashMap<DeviceUid, Poison>,
     forget_at: Duration,
     /// Times in a row that the plugin was quarantined; the exponent of the next one.
@@ -112,6 +107,8 @@ pub(super) struct Breaker {
     /// The last fault, or the end of the last quarantine.
     quiet_since: Duration,
     quarantines: VecDeque<Duration>,
+    /// Probes that there were so far.
+    probes: u64,
 }
 
 impl Breaker {
@@ -120,11 +117,16 @@ impl Breaker {
         self.mode != Mode::Closed || !self.poisoned.is_empty()
     }
 
+    /// All is forgotten but the number of the last probe, which may still be under way.
+    pub(super) fn reset(&mut self) {
+        *self = Self { probes: self.probes, ..Self::default() };
+    }
+
     pub(super) fn state(&self, now: Duration) -> &'static str {
         match self.mode {
             Mode::Faulted => "faulted",
             Mode::Open { until } if now < until => "quarantined",
-            Mode::Open { .. } | Mode::Probing => "half_open",
+            Mode::Open { .. } | Mode::Probing(_) => "half_open",
             Mode::Closed if self.poisoned(now) > 0 => "degraded",
             Mode::Closed => "active",
         }
@@ -135,7 +137,7 @@ impl Breaker {
         match self.mode {
             Mode::Closed => None,
             Mode::Open { until } if now < until => Some(Refusal::Quarantined(until - now)),
-            Mode::Open { .. } | Mode::Probing => Some(Refusal::Probing),
+            Mode::Open { .. } | Mode::Probing(_) => Some(Refusal::Probing),
             Mode::Faulted => Some(Refusal::Faulted),
         }
     }
@@ -159,10 +161,11 @@ impl Breaker {
             Mode::Closed => Ok(Pass::Free),
             Mode::Open { until } if now < until => Err(Refusal::Quarantined(until - now)),
             Mode::Open { .. } => {
-                self.mode = Mode::Probing;
-                Ok(Pass::Probe)
+                self.probes += 1;
+                self.mode = Mode::Probing(self.probes);
+                Ok(Pass::Probe(self.probes))
             }
-            Mode::Probing => Err(Refusal::Probing),
+            Mode::Probing(_) => Err(Refusal::Probing),
             Mode::Faulted => Err(Refusal::Faulted),
         }
     }
@@ -171,7 +174,7 @@ impl Breaker {
         &mut self,
         device: Option<&DeviceUid>,
         function: Function,
-        probe: bool,
+        pass: Pass,
         active: usize,
         now: Duration,
     ) -> Vec<Change> {
@@ -179,12 +182,9 @@ impl Breaker {
             self.in_a_row = 0;
         }
         self.quiet_since = now;
-        self.faults.retain(|f| now.saturating_sub(f.at) < WINDOW);
-        if self.faults.len() == REMEMBERED {
-            self.faults.pop_front();
-        }
-        self.faults.push_back(Seen { at: now, device: device.cloned(), function });
-        let mut changes: Vec<_> = device.and_then(|d| self.poison(d, now)).into_iter().collect();
+        self.faults.add(device, function, now);
+        let probe = matches!(pass, Pass::Probe(n) if self.mode == Mode::Probing(n));
+        let mut changes: Vec<_> = device.and_then(|d| self.poison(d, probe, now)).into_iter().collect();
         // Calls that were under way when the plugin was quarantined add nothing.
         if probe || (self.mode == Mode::Closed && self.widespread(active)) {
             changes.extend(self.quarantine(probe, now));
@@ -192,15 +192,15 @@ impl Breaker {
         changes
     }
 
-    fn poison(&mut self, device: &DeviceUid, now: Duration) -> Option<Change> {
-        let own = self.faults.iter().filter(|f| f.device.as_ref() == Some(device)).count();
+    /// Sets a device aside: one that failed often, one that was set aside before, and one that failed the `probe`. Else
+    /// the device that talks most would get, and fail, every probe that there is.
+    fn poison(&mut self, device: &DeviceUid, probe: bool, now: Duration) -> Option<Change> {
         let former = self.poisoned.get(device).map(|p| p.lasted);
-        // A device that was set aside before gets no second series.
-        if own < POISON_FAULTS && former.is_none() {
+        if self.faults.of(device) < POISON_FAULTS && former.is_none() && !probe {
             return None;
         }
         let lasted = former.map_or(POISON, |f| (f * 2).min(POISON_MAX));
-        if former.is_none() && self.poisoned.len() >= POISONED {
+        if former.is_none() && self.poisoned.len() >= MOST_DEVICES {
             return None;
         }
         self.poisoned.insert(device.clone(), Poison { until: now + lasted, lasted });
@@ -208,15 +208,10 @@ impl Breaker {
     }
 
     fn widespread(&self, active: usize) -> bool {
-        let devices = |of: &dyn Fn(&Seen) -> bool| {
-            self.faults.iter().filter(|f| of(f)).filter_map(|f| f.device.as_ref()).collect::<HashSet<_>>().len()
-        };
-        let count = |of: &dyn Fn(&Seen) -> bool| self.faults.iter().filter(|f| of(f)).count();
-        let hot = |f: &Seen| f.function != Function::Cold;
-        let own = |f: &Seen| f.function == Function::Own;
-        let all = devices(&hot);
-        (count(&hot) >= FAULTS && all >= DEVICES && all * 100 >= active * SHARE_PERCENT)
-            || (count(&own) >= FAULTS && devices(&own) >= OWN_DEVICES)
+        let (hot, own) = (self.faults.hot(), self.faults.own());
+        let share = (active * SHARE_PERCENT).div_ceil(100).min(MOST_DEVICES);
+        (hot.faults >= FAULTS && hot.devices >= DEVICES.max(share))
+            || (own.faults >= FAULTS && own.devices >= OWN_DEVICES)
     }
 
     fn quarantine(&mut self, again: bool, now: Duration) -> Vec<Change> {
@@ -236,8 +231,8 @@ impl Breaker {
         vec![Change::Quarantined(lasts)]
     }
 
-    pub(super) fn recovered(&mut self, now: Duration) -> Option<Change> {
-        (self.mode == Mode::Probing).then(|| {
+    pub(super) fn recovered(&mut self, probe: u64, now: Duration) -> Option<Change> {
+        (self.mode == Mode::Probing(probe)).then(|| {
             self.mode = Mode::Closed;
             self.quiet_since = now;
             Change::Recovered
@@ -245,8 +240,8 @@ impl Breaker {
     }
 
     /// The probe ended without saying anything about the plugin: the next call is one.
-    pub(super) fn probe_lost(&mut self) {
-        if self.mode == Mode::Probing {
+    pub(super) fn probe_lost(&mut self, probe: u64) {
+        if self.mode == Mode::Probing(probe) {
             self.mode = Mode::Open { until: Duration::ZERO };
         }
     }

@@ -113,7 +113,8 @@ fn a_quarantine_ends_with_one_probe_and_a_bad_one_doubles_it() {
         assert_eq!(health.state(now), "half_open");
         let probe = admit(&health, Some(&device(80 + k)), now).unwrap();
         assert_eq!(admit(&health, Some(&someone), now).map(drop), Err(Refusal::Probing), "one, and only one");
-        assert_eq!(probe.fault(Some(&device(80 + k)), Function::Decode, now).len(), 1);
+        let changes = probe.fault(Some(&device(80 + k)), Function::Decode, now);
+        assert!(matches!(changes.as_slice(), [Change::Poisoned(..), Change::Quarantined(_)]), "{changes:?}");
     }
     assert_eq!(lasted, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     now += at(300);
@@ -153,6 +154,51 @@ fn three_quarantines_in_an_hour_are_the_end_until_an_admin_acts() {
         let now = at(1 + n * 1801);
         assert_eq!(widespread(&spread, now), [Change::Quarantined(at(1))], "two an hour go on");
         assert!(admit(&spread, None, now + at(1)).unwrap().well(|| now + at(1)).is_some());
+    }
+}
+
+/// Who fails the probe is set aside by it: else the device that talks most would get, and fail, every probe there is.
+#[test]
+fn one_hostile_device_cannot_keep_a_stopped_plugin_stopped() {
+    let health = fleet(50);
+    let mut now = at(9);
+    widespread(&health, now);
+    let (loud, quiet) = (device(70), device(71));
+    for _ in 0..20 {
+        let Err(Refusal::Quarantined(left)) = admit(&health, Some(&quiet), now).map(drop) else { break };
+        now += left;
+        // The loud one is always there first.
+        if let Ok(probe) = admit(&health, Some(&loud), now) {
+            let _ = probe.fault(Some(&loud), Function::Decode, now);
+        } else {
+            let change = admit(&health, Some(&quiet), now).unwrap().well(|| now);
+            assert_eq!(change, Some(Change::Recovered));
+        }
+    }
+    assert!(admit(&health, Some(&quiet), now).is_ok(), "{} after {now:?}", health.state(now));
+    assert!(now < at(30), "after two probes, not after {now:?}");
+}
+
+#[test]
+fn a_probe_from_before_a_reset_stops_nothing() {
+    let health = fleet(10);
+    widespread(&health, at(9));
+    let probe = admit(&health, Some(&device(70)), at(10)).unwrap();
+    health.reset();
+    assert_eq!(probe.fault(Some(&device(70)), Function::Decode, at(10)), [], "one fault of one device");
+    assert_eq!(health.state(at(10)), "active");
+}
+
+/// Faults are remembered up to a bound; the share that stops a plugin must stay below it however large the fleet is.
+#[test]
+fn a_driver_that_fails_for_all_of_a_very_large_fleet_is_stopped() {
+    for size in [1_000, 20_000, 25_000, 100_000] {
+        let health = fleet(size);
+        let stopped = (0..size).find(|n| {
+            let changes = fault(&health, *n, Function::Decode, at(9)).unwrap();
+            changes.iter().any(|c| matches!(c, Change::Quarantined(_)))
+        });
+        assert!(stopped.is_some(), "each of {size} devices failed, and it serves on");
     }
 }
 
