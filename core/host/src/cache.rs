@@ -67,7 +67,7 @@ impl Cache {
         let code = compiler.compile(engine, wasm)?;
         let component = deserialize(engine, &code).map_err(|error| {
             tracing::warn!(%error, "compiled code does not load");
-            CompileError::Result("it is for another engine")
+            CompileError::Unfit(error.root_cause().to_string())
         })?;
         if let Some(dir) = &self.dir {
             let name = entry_name(engine, wasm);

@@ -148,9 +148,12 @@ impl Plugin {
         self.run(&about, Budget::COLD, |i| i.bound.validate_config(&mut i.store, &check, ident, config))
     }
 
-    /// A running instance, so that the first device waits for none.
+    /// A running instance, so that the first device waits for none. Later ones are started in the middle of a call, so
+    /// one that takes longer to start than a hot call may is an error here.
     pub(crate) fn prewarm(&self) -> Result<(), DriverError> {
-        match self.pool.lease(|| self.start()) {
+        // Not the one that `describe` started, which had the time of a cold call for it.
+        self.pool.clear();
+        match self.pool.lease(|| self.start(Budget::hot(&self.limits))) {
             Ok(lease) => {
                 lease.keep();
                 Ok(())
@@ -169,8 +172,8 @@ impl Plugin {
         }
     }
 
-    fn start(&self) -> wasmtime::Result<Instance> {
-        Instance::start(&self.engine, &*self.pre, &self.limits, &self.log)
+    fn start(&self, budget: Budget) -> wasmtime::Result<Instance> {
+        Instance::start(&self.engine, &*self.pre, &self.limits, &self.log, budget)
     }
 
     /// One call, all the way: may it enter, does it fit the budget, what became of it.
@@ -206,7 +209,7 @@ impl Plugin {
     ) -> Result<T, DriverError> {
         let now = || self.clock.monotonic();
         let _turn = self.share.turn(now).ok_or(DriverError::Busy)?;
-        let mut lease = self.pool.lease(|| self.start()).map_err(|why| self.no_lease(why))?;
+        let mut lease = self.pool.lease(|| self.start(budget)).map_err(|why| self.no_lease(why))?;
         let instance = lease.instance();
         instance.begin(device, budget);
         let begun = Instant::now();

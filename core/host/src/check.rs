@@ -7,6 +7,7 @@ use hexa_model::driver::{
 
 use crate::descriptor::Descriptor;
 use crate::limits::{CONFIG_BYTES, EVENTS, FRAME_BYTES, FRAMES, PREPARED_BYTES};
+use crate::sample;
 
 /// Bytes of a version, an id, a kind.
 const NAME_BYTES: usize = 128;
@@ -82,7 +83,8 @@ impl Check<'_> {
         if self.descriptor.declares_reading(key) {
             return Ok(());
         }
-        let key = cut(key.to_owned());
+        // A driver may take it from what the device sent.
+        let key = sample::text(key);
         Err(OutputError::new(format!("the reading {key:?} is not declared in the driver's descriptor")))
     }
 }
@@ -164,4 +166,20 @@ pub(crate) fn cut(mut text: String) -> String {
         text.truncate(end);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_device_may_have_made_up_is_masked_like_a_sample() {
+        let descriptor = Descriptor::default();
+        let check = Check { relay_count: 1, input_count: 1, state_bytes: 1, may_reply: true, descriptor: &descriptor };
+        let said = |key: &str| check.reading_key(key).unwrap_err().message;
+        assert!(said("humidity").contains("\"humidity\""));
+        let token = "hxd_0123456789abcdef0123456789abcdef";
+        assert!(!said(token).contains("0123456789"), "{}", said(token));
+        assert!(said(&"a b ".repeat(10_000)).len() < 512);
+    }
 }

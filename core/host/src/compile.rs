@@ -88,6 +88,8 @@ pub(crate) enum CompileError {
         "the compiler gave no whole result ({0}); nothing of it is used. Restart the server to try again, and report the plugin if that repeats"
     )]
     Result(&'static str),
+    #[error("plugin.wasm asks for more than a driver is given: {0}")]
+    Unfit(String),
 }
 
 impl ChildCompiler {

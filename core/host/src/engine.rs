@@ -101,6 +101,7 @@ fn pool() -> PoolingAllocationConfig {
         .max_memories_per_component(4)
         .total_tables(768)
         .max_tables_per_component(8)
+        .max_tables_per_module(8)
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(MAX_MEMORY_BYTES)
         .max_component_instance_size(1 << 20)

@@ -2,9 +2,10 @@
 
 use hexa_model::driver::{Fault, LimitBroken};
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
 
 use crate::check::OutputError;
-use crate::limits::{IO_BYTES, LimitError};
+use crate::limits::{HANDLES, IO_BYTES, LimitError};
 
 /// A call after which the instance is not used again.
 #[derive(Debug)]
@@ -40,6 +41,14 @@ impl Broken {
 
 fn classify(error: &wasmtime::Error) -> (&'static str, Option<LimitBroken>, String) {
     if let Some(broken) = error.downcast_ref::<LimitError>() {
+        return (broken.kind, Some(broken.limit.clone()), broken.to_string());
+    }
+    // Of the host's own resources or of the component's handles, whichever were too many first.
+    let handles = matches!(error.downcast_ref(), Some(ResourceTableError::Full))
+        // wasmtime has no public type for this one.
+        || error.root_cause().to_string().contains("store handle limit exceeded");
+    if handles {
+        let broken = LimitError::new("memory", "handles", HANDLES as u64, HANDLES as u64 + 1);
         return (broken.kind, Some(broken.limit.clone()), broken.to_string());
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {

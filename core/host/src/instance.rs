@@ -47,12 +47,13 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts one, within the limits of a cold call.
+    /// Starts one, within the budget.
     pub(crate) fn start(
         engine: &Engine,
         pre: &dyn Pre,
         limits: &Limits,
         log: &Arc<PluginLog>,
+        budget: Budget,
     ) -> wasmtime::Result<Self> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
@@ -68,7 +69,7 @@ impl Instance {
         store.set_hostcall_fuel(IO_BYTES);
         store.set_max_component_handles(HANDLES);
         store.epoch_deadline_callback(|mut cx| cx.data_mut().fence.tick());
-        arm(&mut store, Budget::COLD);
+        arm(&mut store, budget);
         let bound = pre.instantiate(&mut store)?;
         Ok(Self { store, bound, uses: 0, uses_seen: 0, counted_bytes: 0 })
     }

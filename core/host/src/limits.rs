@@ -60,7 +60,7 @@ impl Budget {
     pub(crate) fn hot(limits: &Limits) -> Self {
         Self { cpu: limits.cpu, wall: Duration::from_millis(250) }
     }
-    /// `describe`, `validate-config` and the start of an instance.
+    /// `describe`, `validate-config` and the first start of an instance.
     pub(crate) const COLD: Self = Self { cpu: Duration::from_millis(500), wall: Duration::from_secs(2) };
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct LimitError {
 }
 
 impl LimitError {
-    fn new(kind: &'static str, limit: &'static str, allowed: u64, actual: u64) -> Self {
+    pub(crate) fn new(kind: &'static str, limit: &'static str, allowed: u64, actual: u64) -> Self {
         Self { kind, limit: LimitBroken { limit, allowed, actual } }
     }
 }
@@ -154,10 +154,14 @@ impl ResourceLimiter for Fence {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.table_used.saturating_add(desired.saturating_sub(current));
         if total > TABLE_ELEMENTS {
             return Err(LimitError::new("memory", "table_elements", TABLE_ELEMENTS as u64, total as u64).into());
+        }
+        // wasmtime asks before it looks at the table's own maximum: what gets nothing is not counted.
+        if maximum.is_some_and(|max| desired > max) {
+            return Ok(false);
         }
         self.table_used = total;
         Ok(true)

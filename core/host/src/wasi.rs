@@ -7,7 +7,7 @@
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use crate::instance::GuestState;
-use crate::limits::IO_BYTES;
+use crate::limits::{IO_BYTES, LimitError};
 use raw::wasi::{cli, clocks, io, random};
 
 mod raw {
@@ -258,7 +258,7 @@ impl clocks::monotonic_clock::Host for GuestState {
 impl random::random::Host for GuestState {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         if len > IO_BYTES as u64 {
-            wasmtime::bail!("{len} random bytes were asked for; {IO_BYTES} are allowed at once");
+            return Err(LimitError::new("io", "io_bytes", IO_BYTES as u64, len).into());
         }
         let mut bytes = Vec::with_capacity(len as usize + 64);
         while (bytes.len() as u64) < len {

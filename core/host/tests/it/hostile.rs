@@ -36,7 +36,7 @@ fn house() -> House {
 
 fn send_on(host: &PluginHost, channel: &str, what: &str) -> Result<Decoded, DriverError> {
     // What faults lead to is not looked at here: each is the first one.
-    assert!(host.reset_plugin(ID));
+    assert!(host.reset_plugin(ID), "{:?}", host.status());
     host.decode_message(&call(&uid(), DeviceClass::SensorHub, &[]), channel, &text(what))
 }
 

@@ -6,6 +6,8 @@
   (memory (export "memory") 10)
   (table $t 1 funcref)
   (global $heap (mut i32) (i32.const 131072))
+  (global $count (mut i32) (i32.const 0))
+  (table $small 1 2 funcref)
   (data (i32.const 512) "\00\04\00\00")                ;; describe: pointer 1024, length below
   (data (i32.const 516) "LENGTH")
   (data (i32.const 1024) "DESCRIPTOR")
@@ -26,6 +28,9 @@
     (loop $again
       (local.set $turns (i64.sub (local.get $turns) (i64.const 1)))
       (br_if $again (i64.ne (local.get $turns) (i64.const 0)))))
+
+  ;; For a start that is slow every time: some 100 ms, which is more than a call may have.
+  (func $warm (call $spin (i64.const 200000000)))
 
   (func $set (param $offset i32) (param $value i32)
     (i32.store (i32.add (i32.const 8192) (local.get $offset)) (local.get $value)))
@@ -100,6 +105,18 @@
     ;; n: 33 replies
     (if (i32.eq (local.get $what) (i32.const 110))
       (then (call $set (i32.const 12) (i32.const 16384)) (call $set (i32.const 16) (i32.const 33))))
+    ;; c: a reply as long as the number of these calls that the instance has seen
+    (if (i32.eq (local.get $what) (i32.const 99))
+      (then (global.set $count (i32.add (global.get $count) (i32.const 1)))
+        (call $reply (global.get $count))))
+    ;; h: grow to 13 MiB, which is more than three quarters of what is allowed
+    (if (i32.eq (local.get $what) (i32.const 104)) (then (drop (memory.grow (i32.const 198)))))
+    ;; j: 1,000 times ask for 100 elements of a table that may have two; every one is refused and takes nothing
+    (if (i32.eq (local.get $what) (i32.const 106))
+      (then (loop $line
+        (if (i32.ne (table.grow $small (ref.null func) (i32.const 100)) (i32.const -1)) (then unreachable))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $line (i32.lt_u (local.get $i) (i32.const 1000))))))
     ;; s: a volatile state of 5,000 bytes
     (if (i32.eq (local.get $what) (i32.const 115))
       (then (call $set (i32.const 20) (i32.const 1)) (call $set (i32.const 28) (i32.const 5000))))

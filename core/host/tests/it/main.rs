@@ -7,5 +7,6 @@ mod loading;
 mod micro;
 mod policy;
 mod relay_controller;
+mod retire;
 mod support;
 mod tiny_wasi;

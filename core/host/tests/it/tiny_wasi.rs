@@ -80,5 +80,13 @@ fn handles_cannot_be_hoarded() {
     let imports = r#"(import "wasi:cli/stdout@0.2.6" "get-stdout" (func $stdout (result i32)))"#;
     let (_house, host) = load(imports, "(loop $more (drop (call $stdout)) (br $more))");
     let reason = host.status()[0].reason.clone().expect("refused");
-    assert!(reason.contains("describe failed") && !reason.contains("(cpu)"), "{reason}");
+    assert!(reason.contains("handles exceeded: 1024 is allowed") && reason.contains("(memory)"), "{reason}");
+}
+
+#[test]
+fn random_numbers_come_in_pieces_that_fit_a_call() {
+    let imports = r#"(import "wasi:random/random@0.2.6" "get-random-bytes" (func $random (param i64 i32)))"#;
+    let (_house, host) = load(imports, "(call $random (i64.const 4294967296) (i32.const 40000))");
+    let reason = host.status()[0].reason.clone().expect("refused");
+    assert!(reason.contains("io_bytes exceeded: 262144 is allowed") && reason.contains("(io)"), "{reason}");
 }
