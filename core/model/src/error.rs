@@ -34,10 +34,12 @@ error_codes! {
     InvalidProvisionKey = "invalid_provision_key", 401, "The provisioning key is missing or wrong.";
     AccountDisabled = "account_disabled", 401, "The account is deactivated.";
     Forbidden = "forbidden", 403, "The role does not allow this.";
+    InsufficientScope = "insufficient_scope", 403, "The access token was not given the scope that this needs.";
     OriginNotAllowed = "origin_not_allowed", 403, "The WebSocket's Origin is not this server.";
     NotFound = "not_found", 404, "No such object, or not yours.";
     MethodNotAllowed = "method_not_allowed", 405, "The route exists, but not with this method.";
     RequestTimeout = "request_timeout", 408, "The request did not arrive in time.";
+    LastAdmin = "last_admin", 409, "There must be an active admin; make another one first.";
     EmailTaken = "email_taken", 409, "An account with this e-mail exists.";
     AlreadyClaimed = "already_claimed", 409, "The device has an owner.";
     AlreadyProvisioned = "already_provisioned", 409, "A device with this serial exists and the old token was not proven.";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::audit::RelayStates;
 use crate::driver::InputEvent;
-use crate::{CommandId, DeviceKey, DeviceUid, Source, TimeMs, UserKey};
+use crate::{CommandId, DeviceKey, DeviceUid, SessionId, Source, TimeMs, TokenId, UserKey};
 
 /// The device an event is about, and who may see it.
 #[derive(Clone, Debug)]
@@ -17,6 +17,26 @@ pub struct EventDevice {
     pub uid: DeviceUid,
     /// The owner at the time of the event; events of unclaimed devices reach nobody.
     pub owner: Option<UserKey>,
+}
+
+/// Access that ended: what it opened closes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessEnded {
+    /// All of an account: deactivated, demoted, another password, or ended by an admin.
+    Account(UserKey),
+    /// One session of an account.
+    Session(UserKey, SessionId),
+    /// One personal access token.
+    Token(UserKey, TokenId),
+}
+
+impl AccessEnded {
+    /// The account concerned.
+    pub fn user(self) -> UserKey {
+        match self {
+            Self::Account(user) | Self::Session(user, _) | Self::Token(user, _) => user,
+        }
+    }
 }
 
 /// One event.

@@ -52,6 +52,11 @@ uuid_id!(
     SessionId
 );
 
+uuid_id!(
+    /// A personal access token.
+    TokenId
+);
+
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

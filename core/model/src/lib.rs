@@ -14,11 +14,13 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod plugin;
+pub mod scope;
 pub mod user;
 
 pub use clock::{Clock, ManualClock, SystemClock, TimeMs};
 pub use command::{Actor, Outcome, RejectReason, RelayAction, Source};
 pub use device::{DeviceClass, RelayState};
 pub use error::ErrorCode;
-pub use id::{CommandId, DeviceKey, DeviceUid, SessionId, UserId, UserKey};
+pub use id::{CommandId, DeviceKey, DeviceUid, SessionId, TokenId, UserId, UserKey};
+pub use scope::{Scope, Scopes};
 pub use user::Role;

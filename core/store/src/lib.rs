@@ -5,6 +5,7 @@
 //! every audit row is part of one hash chain; a corrupt or newer database is refused, never replaced.
 //! Start at [`Store::open`] and [`writer`].
 
+mod access_tokens;
 mod audit;
 mod chain;
 mod config;
@@ -24,14 +25,15 @@ use std::sync::Arc;
 
 use db::{Db, On, Query};
 
+pub use access_tokens::{NewToken, TokenRow};
 pub use audit::{AuditCheck, AuditRow, CommandRow};
 pub use config::{Durability, StoreConfig};
 pub use devices::{DeviceFilter, DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
 pub use plugins::FaultRow;
-pub use sessions::{NewFamily, RefreshRow};
+pub use sessions::{NewFamily, RefreshRow, SessionRow};
 pub use tx::Tx;
-pub use users::{NewUser, UserRow};
+pub use users::{NewUser, UserFilter, UserRow};
 pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, WriterStats};
 
 /// The open database. Cheap to clone; [`Store::close`] ends it for all clones.

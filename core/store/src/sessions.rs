@@ -50,7 +50,55 @@ pub struct RefreshRow {
     pub family_revoked_at: Option<TimeMs>,
 }
 
+/// A living session, for the list of its user.
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    /// Public id.
+    pub id: SessionId,
+    /// When it began.
+    pub created_at: TimeMs,
+    /// When its token was last renewed.
+    pub last_used_at: TimeMs,
+    /// It ends then, unless it is renewed before or its family ends.
+    pub expires_at: TimeMs,
+    /// Of the sign-in.
+    pub user_agent: Option<String>,
+    /// Of the sign-in.
+    pub ip: Option<String>,
+}
+
+fn session_id(row: &crate::db::Row) -> Result<SessionId, StoreError> {
+    let uid: String = row.get("uid")?;
+    SessionId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("session id {uid:?}")))
+}
+
 impl Store {
+    /// A user's living sessions, the last used first.
+    pub async fn sessions_of(&self, user: UserKey, now: TimeMs) -> Result<Vec<SessionRow>, StoreError> {
+        let sql = "select f.uid, f.created_at, max(t.issued_at) as last_used_at, max(t.expires_at) as ends_at, \
+             f.user_agent, f.ip from refresh_families f join refresh_tokens t on t.family_id = f.id \
+             where f.user_id = $1 and f.revoked_at is null and f.expires_at > $2 and t.spent_at is null \
+             and t.expires_at > $2 group by f.id, f.uid, f.created_at, f.user_agent, f.ip order by last_used_at desc";
+        let rows = query(sql).bind(user.0).bind(now.0).fetch_all(self.reader()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(SessionRow {
+                    id: session_id(row)?,
+                    created_at: TimeMs(row.get("created_at")?),
+                    last_used_at: TimeMs(row.get("last_used_at")?),
+                    expires_at: TimeMs(row.get("ends_at")?),
+                    user_agent: row.get("user_agent")?,
+                    ip: row.get("ip")?,
+                })
+            })
+            .collect()
+    }
+    /// Whether the user signed in from this address since then.
+    pub async fn signed_in_from(&self, user: UserKey, ip: &str, since: TimeMs) -> Result<bool, StoreError> {
+        let sql = "select exists (select 1 from refresh_families where user_id = $1 and ip = $2 and created_at > $3) \
+             as found";
+        query(sql).bind(user.0).bind(ip).bind(since.0).fetch_one(self.reader()).await?.get("found")
+    }
     /// Whether the session exists and was not revoked.
     pub async fn family_active(&self, id: SessionId) -> Result<bool, StoreError> {
         let sql = "select exists (select 1 from refresh_families where uid = $1 and revoked_at is null) as found";
@@ -138,5 +186,32 @@ impl Tx {
     pub async fn revoke_family(&mut self, family: i64, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update refresh_families set revoked_at = $2 where id = $1 and revoked_at is null";
         Ok(query(sql).bind(family).bind(at.0).execute(self.on()).await? == 1)
+    }
+
+    /// Ends one session of a user; false when it is not there or ended before.
+    pub async fn revoke_session(&mut self, user: UserKey, id: SessionId, at: TimeMs) -> Result<bool, StoreError> {
+        let sql = "update refresh_families set revoked_at = $3 where user_id = $1 and uid = $2 and revoked_at is null";
+        Ok(query(sql).bind(user.0).bind(id.to_string()).bind(at.0).execute(self.on()).await? == 1)
+    }
+
+    /// Ends every session of a user but one; gives those that ended.
+    pub async fn revoke_sessions_of(
+        &mut self,
+        user: UserKey,
+        except: Option<SessionId>,
+        at: TimeMs,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let sql = "update refresh_families set revoked_at = $3 where user_id = $1 and uid <> $2 and revoked_at is null \
+             and expires_at > $3 returning uid";
+        let except = except.map(|id| id.to_string()).unwrap_or_default();
+        let rows = query(sql).bind(user.0).bind(except).bind(at.0).fetch_all(self.on()).await?;
+        rows.iter().map(session_id).collect()
+    }
+
+    /// Removes sessions, with their tokens, that ended before then; at most `limit`.
+    pub async fn forget_sessions(&mut self, before: TimeMs, limit: u32) -> Result<u64, StoreError> {
+        let sql = "delete from refresh_families where id in (select id from refresh_families \
+             where expires_at < $1 or revoked_at < $1 limit $2)";
+        query(sql).bind(before.0).bind(limit).execute(self.on()).await
     }
 }

@@ -25,6 +25,10 @@ pub struct UserRow {
     pub epoch: i64,
     /// PHC string.
     pub password_hash: String,
+    /// Wrong passwords in a row, from wherever.
+    pub failed_logins: i64,
+    /// When the last of them came.
+    pub failed_at: Option<TimeMs>,
     /// When it was made.
     pub created_at: TimeMs,
 }
@@ -51,7 +55,23 @@ pub struct NewUser {
     pub created_at: TimeMs,
 }
 
-const COLUMNS: &str = "select id, uid, email, name, role, active, epoch, password_hash, created_at from users where ";
+/// Which accounts an admin wants to see.
+#[derive(Clone, Debug, Default)]
+pub struct UserFilter {
+    /// A part of the e-mail or the name, in any case.
+    pub search: Option<String>,
+    /// Only of this role.
+    pub role: Option<Role>,
+    /// Only active or only deactivated ones.
+    pub active: Option<bool>,
+    /// Behind this key.
+    pub after: Option<UserKey>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+const COLUMNS: &str = "select id, uid, email, name, role, active, epoch, password_hash, failed_logins, failed_at, \
+     created_at from users where ";
 
 fn user(row: &Row) -> Result<UserRow, StoreError> {
     let (uid, role): (String, String) = (row.get("uid")?, row.get("role")?);
@@ -64,6 +84,8 @@ fn user(row: &Row) -> Result<UserRow, StoreError> {
         active: row.get("active")?,
         epoch: row.get("epoch")?,
         password_hash: row.get("password_hash")?,
+        failed_logins: row.get("failed_logins")?,
+        failed_at: row.time("failed_at")?,
         created_at: TimeMs(row.get("created_at")?),
     })
 }
@@ -83,6 +105,25 @@ impl Store {
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} uid = $1"));
         query(sql).bind(id.to_string()).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
+    }
+    /// A page of accounts, in the order of their keys.
+    pub async fn list_users(&self, filter: &UserFilter) -> Result<Vec<UserRow>, StoreError> {
+        // An absent filter is an always-true clause, so that there is one statement (and NULL has a type).
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{COLUMNS} id > $1 and ($2 = '' or lower(email) like $2 escape '!' or lower(coalesce(name, '')) like $2 \
+             escape '!') and ($3 = '' or role = $3) and ($4 = '' or active = ($4 = 'y')) order by id limit $5"
+        ));
+        let like = filter.search.as_deref().map(contains).unwrap_or_default();
+        let active = filter.active.map_or("", |a| if a { "y" } else { "n" });
+        let rows = query(sql)
+            .bind(filter.after.map_or(0, |k| k.0))
+            .bind(like)
+            .bind(filter.role.map_or("", Role::as_str))
+            .bind(active)
+            .bind(filter.limit)
+            .fetch_all(self.reader())
+            .await?;
+        rows.iter().map(user).collect()
     }
     /// A single setting.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
@@ -111,7 +152,51 @@ impl Tx {
         .await?;
         Ok(UserKey(row.get("id")?))
     }
-    /// Stores a new password hash.
+    /// By key, in this transaction.
+    pub async fn user_by_key(&mut self, key: UserKey) -> Result<Option<UserRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} id = $1"));
+        query(sql).bind(key.0).fetch_optional(self.on()).await?.as_ref().map(user).transpose()
+    }
+    /// Sets role and activation. Access tokens that were issued before are dead.
+    pub async fn set_standing(
+        &mut self,
+        key: UserKey,
+        role: Role,
+        active: bool,
+        at: TimeMs,
+    ) -> Result<bool, StoreError> {
+        let sql = "update users set role = $2, active = $3, epoch = epoch + 1, updated_at = $4 where id = $1";
+        let update = query(sql).bind(key.0).bind(role.as_str()).bind(active).bind(at.0);
+        Ok(update.execute(self.on()).await? == 1)
+    }
+    /// Renames an account; none takes the name away.
+    pub async fn set_user_name(&mut self, key: UserKey, name: Option<&str>, at: TimeMs) -> Result<bool, StoreError> {
+        let update =
+            query("update users set name = $2, updated_at = $3 where id = $1").bind(key.0).bind(name).bind(at.0);
+        Ok(update.execute(self.on()).await? == 1)
+    }
+    /// Stores another password. Access tokens that were issued before are dead, wrong passwords forgotten.
+    pub async fn set_password(&mut self, key: UserKey, hash: &str, at: TimeMs) -> Result<bool, StoreError> {
+        let sql = "update users set password_hash = $2, epoch = epoch + 1, failed_logins = 0, failed_at = null, \
+             updated_at = $3 where id = $1";
+        Ok(query(sql).bind(key.0).bind(hash).bind(at.0).execute(self.on()).await? == 1)
+    }
+    /// Counts a wrong password.
+    pub async fn login_failed(&mut self, key: UserKey, at: TimeMs) -> Result<bool, StoreError> {
+        let sql = "update users set failed_logins = failed_logins + 1, failed_at = $2 where id = $1";
+        Ok(query(sql).bind(key.0).bind(at.0).execute(self.on()).await? == 1)
+    }
+    /// Forgets wrong passwords.
+    pub async fn login_succeeded(&mut self, key: UserKey) -> Result<bool, StoreError> {
+        let sql = "update users set failed_logins = 0, failed_at = null where id = $1 and failed_logins > 0";
+        Ok(query(sql).bind(key.0).execute(self.on()).await? == 1)
+    }
+    /// Whether an active admin other than this one exists.
+    pub async fn has_other_admin(&mut self, key: UserKey) -> Result<bool, StoreError> {
+        let sql = "select exists (select 1 from users where role = 'admin' and active and id <> $1) as found";
+        query(sql).bind(key.0).fetch_one(self.on()).await?.get("found")
+    }
+    /// Stores the same password, hashed with today's parameters.
     pub async fn set_password_hash(&mut self, key: UserKey, hash: &str) -> Result<bool, StoreError> {
         let update = query("update users set password_hash = $2 where id = $1").bind(key.0).bind(hash);
         Ok(update.execute(self.on()).await? == 1)
@@ -133,4 +218,17 @@ impl Tx {
         let row = query("delete from settings where name = $1 returning value").bind(name);
         row.fetch_optional(self.on()).await?.map(|r| r.get("value")).transpose()
     }
+}
+
+/// A pattern for `like … escape '!'` that finds the text anywhere.
+pub(crate) fn contains(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.to_lowercase().chars() {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
 }

@@ -1,0 +1,111 @@
+//! Personal access tokens.
+
+use hexa_model::{Scopes, TimeMs, TokenId, UserId, UserKey};
+
+use crate::db::{Row, query};
+use crate::error::StoreError;
+use crate::{Store, Tx};
+
+/// A token, without itself: only its hash is stored.
+#[derive(Clone, Debug)]
+pub struct TokenRow {
+    /// Row.
+    pub key: i64,
+    /// Public id.
+    pub id: TokenId,
+    /// Whose.
+    pub user: UserId,
+    /// What its user calls it.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: TimeMs,
+    /// It is dead then; none = never.
+    pub expires_at: Option<TimeMs>,
+    /// About when it was last used.
+    pub last_used_at: Option<TimeMs>,
+}
+
+/// A token to be made.
+#[derive(Debug)]
+pub struct NewToken {
+    /// Public id.
+    pub id: TokenId,
+    /// Whose.
+    pub user: UserKey,
+    /// What its user calls it.
+    pub name: String,
+    /// SHA-256 of it.
+    pub hash: [u8; 32],
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// Now.
+    pub created_at: TimeMs,
+    /// It is dead then; none = never.
+    pub expires_at: Option<TimeMs>,
+}
+
+const SELECT: &str = "select t.id, t.uid, u.uid as user_uid, t.name, t.scopes, t.created_at, t.expires_at, \
+     t.last_used_at from access_tokens t join users u on u.id = t.user_id where t.revoked_at is null and ";
+
+fn token(row: &Row) -> Result<TokenRow, StoreError> {
+    let (uid, user, scopes): (String, String, String) = (row.get("uid")?, row.get("user_uid")?, row.get("scopes")?);
+    Ok(TokenRow {
+        key: row.get("id")?,
+        id: TokenId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("token id {uid:?}")))?,
+        user: UserId::parse(&user).ok_or_else(|| StoreError::Corrupt(format!("user id {user:?}")))?,
+        name: row.get("name")?,
+        scopes: Scopes::parse(&scopes),
+        created_at: TimeMs(row.get("created_at")?),
+        expires_at: row.time("expires_at")?,
+        last_used_at: row.time("last_used_at")?,
+    })
+}
+
+impl Store {
+    /// The token of this hash, unless it was revoked.
+    pub async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} t.hash = $1"));
+        query(sql).bind(hash).fetch_optional(self.reader()).await?.as_ref().map(token).transpose()
+    }
+    /// A user's tokens that were not revoked, the newest first.
+    pub async fn tokens_of(&self, user: UserKey) -> Result<Vec<TokenRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} t.user_id = $1 order by t.id desc"));
+        query(sql).bind(user.0).fetch_all(self.reader()).await?.iter().map(token).collect()
+    }
+}
+
+impl Tx {
+    /// Makes a token.
+    pub async fn insert_token(&mut self, new: &NewToken) -> Result<(), StoreError> {
+        let sql = "insert into access_tokens (uid, user_id, name, hash, scopes, created_at, expires_at) \
+             values ($1, $2, $3, $4, $5, $6, $7)";
+        query(sql)
+            .bind(new.id.to_string())
+            .bind(new.user.0)
+            .bind(&new.name)
+            .bind(new.hash)
+            .bind(new.scopes.to_text())
+            .bind(new.created_at)
+            .bind(new.expires_at)
+            .execute(self.on())
+            .await?;
+        Ok(())
+    }
+    /// How many tokens of a user were not revoked.
+    pub async fn count_tokens(&mut self, user: UserKey) -> Result<i64, StoreError> {
+        let sql = "select count(*) as n from access_tokens where user_id = $1 and revoked_at is null";
+        query(sql).bind(user.0).fetch_one(self.on()).await?.get("n")
+    }
+    /// Revokes a token of a user; false when it is not there or was revoked before.
+    pub async fn revoke_token(&mut self, user: UserKey, id: TokenId, at: TimeMs) -> Result<bool, StoreError> {
+        let sql = "update access_tokens set revoked_at = $3 where user_id = $1 and uid = $2 and revoked_at is null";
+        Ok(query(sql).bind(user.0).bind(id.to_string()).bind(at.0).execute(self.on()).await? == 1)
+    }
+    /// Notes that a token is in use.
+    pub async fn touch_token(&mut self, key: i64, at: TimeMs) -> Result<bool, StoreError> {
+        let update = query("update access_tokens set last_used_at = $2 where id = $1").bind(key).bind(at.0);
+        Ok(update.execute(self.on()).await? == 1)
+    }
+}
