@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails with the place and the value")]
 #![allow(clippy::print_stderr, reason = "figures and reasons for skipping are shown by the test runner")]
 
+mod access;
 mod accounts;
 mod client_socket;
 mod clock;

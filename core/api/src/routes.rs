@@ -7,9 +7,11 @@ mod ops;
 mod plugins;
 mod provision;
 mod relays;
+mod sessions;
+mod users;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use hexa_model::ErrorCode;
 use hexa_service::Error;
 
@@ -27,7 +29,13 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/auth/login", post(auth::login))
         .route("/api/v1/auth/refresh", post(auth::refresh))
         .route("/api/v1/auth/logout", post(auth::logout))
+        .route("/api/v1/auth/password", post(auth::change_password))
         .route("/api/v1/auth/me", get(auth::get_me))
+        .route("/api/v1/auth/sessions", get(sessions::list_sessions).delete(sessions::end_other_sessions))
+        .route("/api/v1/auth/sessions/{id}", delete(sessions::end_session))
+        .route("/api/v1/auth/tokens", get(sessions::list_tokens).post(sessions::create_token))
+        .route("/api/v1/auth/tokens/{id}", delete(sessions::revoke_token))
+        .route("/api/v1/ws/ticket", post(sessions::issue_ticket))
         .route("/api/v1/provision/register", post(provision::register_device))
         .route("/api/v1/devices", get(devices::list_devices))
         .route("/api/v1/devices/claim", post(devices::claim_device))
@@ -43,6 +51,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/devices/{uid}/relays", post(relays::set_all_relays))
         .route("/api/v1/devices/{uid}/relays/{index}", post(relays::set_relay))
         .route("/api/v1/commands/{command_id}", get(commands::get_command))
+        .route("/api/v1/admin/users", get(users::list_users))
+        .route("/api/v1/admin/users/{id}", get(users::get_user).patch(users::patch_user))
+        .route("/api/v1/admin/users/{id}/sessions", delete(users::end_user_sessions))
         .route("/api/v1/admin/plugins", get(plugins::list_plugins))
         .route("/api/v1/admin/plugins/{id}", get(plugins::get_plugin))
         .route("/api/v1/admin/plugins/{id}/faults", get(plugins::list_faults))

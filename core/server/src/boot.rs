@@ -7,7 +7,7 @@ use hexa_api::listen::Listener;
 use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::token;
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
-use hexa_model::{Clock, SystemClock};
+use hexa_model::{Clock, SystemClock, TimeMs};
 use hexa_service::Services;
 use hexa_service::auth::account::{BOOTSTRAP_SETTING, hex};
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
@@ -26,6 +26,10 @@ const COMPILE_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Instances of plugins that were not used for so long are thrown away, at twice this time at the latest.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Sessions that ended so long ago are removed; until then a token of theirs that comes again is known as theirs.
+const KEEP_SESSIONS: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// Runs until a signal.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
@@ -62,6 +66,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     // Among the tasks that a stop waits for: what was told is written before the store closes.
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
     let tidying = tokio::spawn(tidy_plugins(plugins));
+    let housekeeping = tokio::spawn(forget_sessions(Arc::clone(&services)));
     let router = hexa_api::router(api.clone());
     let serving = tokio::spawn(listener.serve(router, settings.max_connections, services.stop.clone()));
     let written = settings.data_dir.join("listen.addr");
@@ -79,6 +84,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     sweep.abort();
     watch.abort();
     tidying.abort();
+    housekeeping.abort();
     Ok(())
 }
 
@@ -90,6 +96,26 @@ async fn tidy_plugins(plugins: Arc<PluginHost>) {
     loop {
         tick.tick().await;
         plugins.tidy();
+    }
+}
+
+/// Removes sessions that ended a month ago, a piece at a time.
+async fn forget_sessions(services: Arc<Services>) {
+    let mut tick = tokio::time::interval(FORGET_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let before = TimeMs(services.clock.now().0 - KEEP_SESSIONS.as_millis() as i64);
+        loop {
+            match services.auth.forget_ended(before).await {
+                Ok(0) => break,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => {
+                    tracing::warn!(%error, "ended sessions were not removed");
+                    break;
+                }
+            }
+        }
     }
 }
 
@@ -142,7 +168,11 @@ fn rooms(settings: &Settings, public_url: &str) -> Result<Config> {
             claim_lifetime: std::time::Duration::from_secs(15 * 60),
             rotation_grace: std::time::Duration::from_secs(10 * 60),
         },
-        auth: AuthConfig { user_rate: settings.user_rate, ..AuthConfig::new(jwt, public_url.to_owned()) },
+        auth: AuthConfig {
+            user_rate: settings.user_rate,
+            login_failures: settings.login_failures,
+            ..AuthConfig::new(jwt, public_url.to_owned())
+        },
     })
 }
 

@@ -64,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) provision_failures: Rate,
     pub(crate) claim_failures: Rate,
     pub(crate) user_rate: Rate,
+    pub(crate) login_failures: Rate,
     effective: BTreeMap<&'static str, (String, &'static str)>,
 }
 
@@ -123,6 +124,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         provision_rate: Rate::new(provision_rps.saturating_mul(10), second * 10),
         provision_failures: Rate::new(v.number("LIMIT_PROVISION_FAILURES", 1..=100_000)?, minute),
         claim_failures: Rate::new(v.number("LIMIT_CLAIM_FAILURES", 1..=100_000)?, minute * 10),
+        login_failures: Rate::new(v.number("LIMIT_LOGIN_FAILURES", 1..=100_000)?, minute),
         // A bucket of `burst` that refills at `rps`.
         user_rate: Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))),
         effective: v.effective(),

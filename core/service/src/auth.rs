@@ -1,9 +1,14 @@
 //! The account room: who you are, and how you prove it.
 
 pub mod account;
+pub mod pats;
 pub mod principal;
 pub mod refresh;
+pub mod sessions;
+mod throttle;
+pub mod tickets;
 mod tokens;
+pub mod users;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hexa_crypto::jwt::Keys;
 use hexa_model::{Clock, ErrorCode, SessionId, TimeMs, UserId, UserKey};
 use hexa_store::Store;
+pub use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
 use parking_lot::{Mutex, RwLock};
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
@@ -34,12 +40,22 @@ pub struct Auth {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keys: Keys,
     tokens: tokens::Tokens,
-    accounts: RwLock<HashMap<UserId, Arc<Account>>>,
+    pats: pats::Pats,
+    throttle: throttle::Throttle,
+    tickets: tickets::Tickets,
+    accounts: RwLock<Accounts>,
     /// Sessions that were ended while their access token still lives, with the time it dies.
     ended: Mutex<HashMap<SessionId, TimeMs>>,
     requests: Limiter<UserKey>,
     hashing: Arc<Semaphore>,
     waiting: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Accounts {
+    known: HashMap<UserId, Arc<Account>>,
+    /// Raised with every change of any account: what was read before one is not remembered after it.
+    changes: u64,
 }
 
 /// From where somebody logs in, for the session list.
@@ -61,6 +77,9 @@ impl Auth {
             waiting: AtomicUsize::new(0),
             accounts: RwLock::default(),
             tokens: tokens::Tokens::default(),
+            pats: pats::Pats::default(),
+            tickets: tickets::Tickets::default(),
+            throttle: throttle::Throttle::new(config.login_failures),
             ended: Mutex::default(),
             config,
             store,
@@ -92,16 +111,30 @@ impl Auth {
 
     /// The account of a valid token, from memory or the store.
     pub(crate) async fn account(&self, id: UserId) -> Result<Option<Arc<Account>>> {
-        if let Some(known) = self.accounts.read().get(&id) {
-            return Ok(Some(Arc::clone(known)));
-        }
+        let seen = {
+            let accounts = self.accounts.read();
+            if let Some(known) = accounts.known.get(&id) {
+                return Ok(Some(Arc::clone(known)));
+            }
+            accounts.changes
+        };
         let Some(row) = self.store.user_by_id(id).await? else { return Ok(None) };
         let account = Arc::new(Account::new(&row));
         let mut accounts = self.accounts.write();
-        if accounts.len() >= MAX_ACCOUNTS {
-            accounts.clear();
+        if accounts.changes == seen {
+            if accounts.known.len() >= MAX_ACCOUNTS {
+                accounts.known.clear();
+            }
+            accounts.known.insert(id, Arc::clone(&account));
         }
-        Ok(Some(Arc::clone(accounts.entry(id).or_insert(account))))
+        Ok(Some(account))
+    }
+
+    /// After the commit of a change: the next request sees it.
+    pub(crate) fn account_changed(&self, id: UserId) {
+        let mut accounts = self.accounts.write();
+        accounts.changes += 1;
+        accounts.known.remove(&id);
     }
 
     pub(crate) fn session_ended(&self, session: SessionId) {

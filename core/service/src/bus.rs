@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hexa_model::event::Event;
+use hexa_model::event::{AccessEnded, Event};
 
 /// Somebody who wants to know: the client sockets, later bridges, automations, other nodes.
 pub trait Subscriber: Send + Sync + 'static {
     /// Takes the event. Must not block, wait or call back into the relay room.
     fn on_event(&self, event: &Event);
+    /// Somebody's access ended. The same rules.
+    fn on_access_ended(&self, _: AccessEnded) {}
 }
 
 /// The bus. Publishing costs one atomic load and the subscribers' own work.
@@ -26,6 +28,12 @@ impl Bus {
             all.push(Arc::clone(&subscriber));
             all
         });
+    }
+    /// Tells everybody that access ended.
+    pub fn access_ended(&self, ended: AccessEnded) {
+        for subscriber in self.subscribers.load().iter() {
+            subscriber.on_access_ended(ended);
+        }
     }
     /// Tells everybody.
     pub fn publish(&self, event: &Event) {

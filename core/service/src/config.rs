@@ -69,6 +69,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// Requests per second and user (`LIMIT_USER_RPS`, `LIMIT_USER_BURST`).
     pub user_rate: Rate,
+    /// Wrong passwords per minute of one account from one address (`LIMIT_LOGIN_FAILURES`).
+    pub login_failures: Rate,
     /// Passwords hashed at the same time (AU-2).
     pub hash_permits: usize,
     /// A refresh token ends when unused for so long.
@@ -92,6 +94,7 @@ impl AuthConfig {
             jwt_secret,
             issuer,
             user_rate: Rate::new(200, Duration::from_secs(4)),
+            login_failures: Rate::new(5, Duration::from_secs(60)),
             hash_permits: 2,
             refresh_idle: Duration::from_secs(14 * 86_400),
             refresh_absolute: Duration::from_secs(30 * 86_400),

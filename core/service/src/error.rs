@@ -82,6 +82,12 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<hexa_crypto::password::WeakPassword> for Error {
+    fn from(weak: hexa_crypto::password::WeakPassword) -> Self {
+        Self::validation("password", weak.to_string())
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hexa_service::auth::account::{Registration, SignedIn};
+use hexa_service::auth::sessions;
 use http::{StatusCode, header};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -72,8 +73,26 @@ pub(super) async fn logout(
     State(state): State<ApiState>,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<StatusCode> {
-    state.services.auth.logout(&request.refresh_token).await?;
+    sessions::logout(&state.services, &request.refresh_token).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PasswordRequest {
+    current_password: SecretString,
+    new_password: SecretString,
+}
+
+pub(super) async fn change_password(
+    State(state): State<ApiState>,
+    User(user): User,
+    LoginOrigin(origin): LoginOrigin,
+    Json(request): Json<PasswordRequest>,
+) -> ApiResult<Response> {
+    let (current, fresh) = (request.current_password, request.new_password);
+    let signed_in = sessions::change_password(&state.services, &user, current, fresh, origin).await?;
+    Ok(tokens(StatusCode::OK, &signed_in))
 }
 
 pub(super) async fn get_me(State(state): State<ApiState>, User(user): User) -> ApiResult<axum::Json<UserBody>> {

@@ -1,7 +1,7 @@
 //! `/api/v1/commands/{command_id}`: what became of a command.
 
 use axum::extract::State;
-use hexa_model::{CommandId, ErrorCode};
+use hexa_model::{CommandId, ErrorCode, Scope};
 use hexa_service::Error;
 use hexa_service::relay::lookup::{self, CommandView};
 use serde::Serialize;
@@ -35,6 +35,7 @@ pub(super) async fn get_command(
     User(user): User,
     Path(id): Path<String>,
 ) -> ApiResult<axum::Json<CommandStatusResponse>> {
+    user.require(Scope::DevicesRead)?;
     let id = CommandId::parse(&id)
         .ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such command, or it is not yours"))?;
     let body = match lookup::find(&state.services, &user, id).await? {

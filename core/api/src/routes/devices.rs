@@ -1,7 +1,7 @@
 //! `/api/v1/devices`.
 
 use axum::extract::State;
-use hexa_model::{Actor, DeviceKey, ErrorCode};
+use hexa_model::{Actor, DeviceKey, ErrorCode, Scope};
 use hexa_service::Error;
 use hexa_service::device::{claim, provision, view};
 use http::{HeaderMap, StatusCode};
@@ -21,6 +21,7 @@ pub(super) async fn list_devices(
     User(user): User,
     Query(query): Query<PageQuery>,
 ) -> ApiResult<axum::Json<PageBody<DeviceBody>>> {
+    user.require(Scope::DevicesRead)?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Error::validation("limit", format!("limit is 1 to {MAX_LIMIT}")).into());
@@ -46,6 +47,7 @@ pub(super) async fn get_device(
     User(user): User,
     Path(uid): Path<String>,
 ) -> ApiResult<axum::Json<DeviceBody>> {
+    user.require(Scope::DevicesRead)?;
     Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, &uid).await?)))
 }
 
@@ -61,6 +63,7 @@ pub(super) async fn get_state(
     User(user): User,
     Path(uid): Path<String>,
 ) -> ApiResult<axum::Json<StateResponse>> {
+    user.require(Scope::DevicesRead)?;
     let live = view::find(&state.services, &user, &uid).await?;
     let states = live.cache.lock().all();
     Ok(axum::Json(StateResponse { uid: live.uid.to_string(), online: live.online(), relays: relays(&states) }))
@@ -87,6 +90,7 @@ pub(super) async fn patch_device(
     Path(uid): Path<String>,
     Json(request): Json<PatchRequest>,
 ) -> ApiResult<axum::Json<DeviceBody>> {
+    user.require(Scope::DevicesWrite)?;
     let live = view::find(&state.services, &user, &uid).await?;
     let relays = request.relays.into_iter().map(|r| (r.index, r.name)).collect();
     view::rename(&state.services, &user, &live, view::Names { device: request.name, relays }).await?;
@@ -98,6 +102,7 @@ pub(super) async fn delete_device(
     User(user): User,
     Path(uid): Path<String>,
 ) -> ApiResult<StatusCode> {
+    user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
     let live = view::find(&state.services, &user, &uid).await?;
     claim::delete(&state.services, &user, &live).await?;
@@ -115,6 +120,7 @@ pub(super) async fn claim_device(
     User(user): User,
     Json(request): Json<ClaimRequest>,
 ) -> ApiResult<axum::Json<DeviceBody>> {
+    user.require(Scope::DevicesWrite)?;
     let live = claim::claim(&state.services, &user, &request.code).await?;
     Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, live.uid.as_str()).await?)))
 }
@@ -124,6 +130,7 @@ pub(super) async fn release_device(
     User(user): User,
     Path(uid): Path<String>,
 ) -> ApiResult<axum::Json<ClaimCodeBody>> {
+    user.require(Scope::DevicesWrite)?;
     let live = view::find(&state.services, &user, &uid).await?;
     Ok(axum::Json(ClaimCodeBody::new(&claim::release(&state.services, &user, &live).await?)))
 }
@@ -139,6 +146,7 @@ pub(super) async fn rotate_token(
     User(user): User,
     Path(uid): Path<String>,
 ) -> ApiResult<axum::Json<RotatedResponse>> {
+    user.require(Scope::DevicesWrite)?;
     let live = view::find(&state.services, &user, &uid).await?;
     let rotated = claim::rotate_token(&state.services, &user, &live).await?;
     Ok(axum::Json(RotatedResponse {
@@ -153,6 +161,7 @@ pub(super) async fn renew_claim_code(
     User(user): User,
     Path(uid): Path<String>,
 ) -> ApiResult<axum::Json<ClaimCodeBody>> {
+    user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
     let live = view::find(&state.services, &user, &uid).await?;
     let code = claim::renew_claim_code(&state.services, user.actor(), &live).await?;

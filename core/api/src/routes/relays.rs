@@ -1,7 +1,7 @@
 //! `/api/v1/devices/{uid}/relays`: the REST door of the relay path.
 
 use axum::extract::State;
-use hexa_model::{DeviceUid, RelayAction, Source};
+use hexa_model::{DeviceUid, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
 use hexa_service::relay::path::Command;
@@ -65,6 +65,7 @@ pub(crate) fn set_action(index: u16, on: bool, for_ms: Option<u32>) -> Result<Re
 }
 
 async fn run(state: &ApiState, user: &Principal, uid: &str, action: RelayAction) -> ApiResult<axum::Json<CommandBody>> {
+    user.require(Scope::RelaysWrite)?;
     let device = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
     let command = Command { source: Source::Api, actor: user.actor(), device, action };
     let done = state.services.relay().execute(command).await?;

@@ -7,7 +7,7 @@ use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::SinkExt;
-use hexa_model::{DeviceUid, ErrorCode, RelayAction, Source};
+use hexa_model::{DeviceUid, ErrorCode, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
 use hexa_service::device::live::Live;
@@ -16,12 +16,13 @@ use hexa_service::device::view;
 use hexa_service::limit::Bucket;
 use hexa_service::relay::path::Command;
 use http::{HeaderMap, header};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::error::{ApiResult, ErrorBody};
-use crate::extract::User;
+use crate::extract::{Query, bearer};
 use crate::middleware::RequestId;
 use crate::state::ApiState;
 use crate::wire::CommandBody;
@@ -43,19 +44,30 @@ enum ClientFrame {
     Ping {},
 }
 
-/// The bearer token is checked before the upgrade, and the browser's Origin, so that no foreign page opens a socket
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConnectQuery {
+    ticket: Option<SecretString>,
+}
+
+/// The ticket, or the bearer token of a client that can send headers, is checked before the upgrade, and the browser's Origin, so that no foreign page opens a socket
 /// in a user's name (row 77).
 pub(crate) async fn connect(
     State(state): State<ApiState>,
-    User(user): User,
+    Query(query): Query<ConnectQuery>,
     Extension(request): Extension<RequestId>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
     check_origin(&state, &headers)?;
+    let user = match query.ticket {
+        Some(ticket) => state.services.auth.redeem_ticket(&ticket).await?,
+        None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default()).await?,
+    };
+    user.require(Scope::DevicesRead)?;
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES, BUFFER_BYTES).on_upgrade(move |socket| async move {
-        let session = ClientSession::new(user.account.key);
+        let session = ClientSession::new(user.account.key, user.via);
         let _joined = state.hub.join(&session);
         let client =
             Client { state: state.clone(), user, session, request, open: Arc::new(Semaphore::new(MAX_OPEN_COMMANDS)) };
@@ -119,6 +131,10 @@ impl Client {
                     if !frames.take(self.state.services.clock.monotonic()) {
                         self.refuse(None, &Error::rate_limited("more than 60 frames per second", 1));
                         continue;
+                    }
+                    // What opened the socket may have ended since: every frame is authorized, not only the handshake (AZ-5).
+                    if self.state.services.auth.still(&self.user).await.is_err() {
+                        return Some(CloseReason::SignedOut);
                     }
                     self.handle(&text).await;
                 }
@@ -218,6 +234,9 @@ impl Client {
     /// Starts a command and waits only until it has its place behind this socket's earlier ones; the answer comes as
     /// `command_result` or `error`.
     async fn command(&self, id: Option<String>, uid: &str, action: RelayAction) {
+        if let Err(error) = self.user.require(Scope::RelaysWrite) {
+            return self.refuse(id, &error);
+        }
         let Some(device) = DeviceUid::parse(uid) else { return self.refuse(id, &Error::no_device()) };
         let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() else {
             let what = "this socket has 32 open commands; wait for one to end";

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use hexa_model::event::Event;
+use hexa_model::event::{AccessEnded, Event};
 use hexa_model::{DeviceKey, DeviceUid, UserKey};
+use hexa_service::auth::principal::Via;
 use hexa_service::bus::Subscriber;
 use hexa_service::device::live::Live;
 use hexa_service::device::session::CloseReason;
@@ -54,6 +55,7 @@ enum Filter {
 #[derive(Debug)]
 pub(crate) struct ClientSession {
     pub(crate) user: UserKey,
+    via: Via,
     pub(crate) wake: Notify,
     heard: AtomicBool,
     state: Mutex<ClientState>,
@@ -100,8 +102,13 @@ pub(crate) struct Taken {
 }
 
 impl ClientSession {
-    pub(crate) fn new(user: UserKey) -> Arc<Self> {
-        Arc::new(Self { user, wake: Notify::new(), heard: AtomicBool::new(true), state: Mutex::default() })
+    pub(crate) fn new(user: UserKey, via: Via) -> Arc<Self> {
+        Arc::new(Self { user, via, wake: Notify::new(), heard: AtomicBool::new(true), state: Mutex::default() })
+    }
+
+    fn close(&self, reason: CloseReason) {
+        self.state.lock().closing.get_or_insert(reason);
+        self.wake.notify_one();
     }
 
     /// From now on it hears of these devices, or of all of its account.
@@ -218,8 +225,7 @@ impl Hub {
     /// Asks every client to close and to come back at its own moment within `spread`.
     pub(crate) fn close_all(&self, spread: Duration) {
         for session in self.by_owner.read().values().flatten() {
-            session.state.lock().closing.get_or_insert(CloseReason::restarting_within(spread));
-            session.wake.notify_one();
+            session.close(CloseReason::restarting_within(spread));
         }
     }
 
@@ -241,6 +247,20 @@ impl Hub {
 }
 
 impl Subscriber for Hub {
+    fn on_access_ended(&self, ended: AccessEnded) {
+        for session in self.by_owner.read().get(&ended.user()).into_iter().flatten() {
+            let concerned = match (ended, session.via) {
+                (AccessEnded::Account(_), _) => true,
+                (AccessEnded::Session(_, ended), Via::Session(own)) => ended == own,
+                (AccessEnded::Token(_, ended), Via::Token { id, .. }) => ended == id,
+                _ => false,
+            };
+            if concerned {
+                session.close(CloseReason::SignedOut);
+            }
+        }
+    }
+
     fn on_event(&self, event: &Event) {
         let device = event.device();
         let Some(owner) = device.owner else { return };
@@ -345,6 +365,11 @@ mod tests {
 
     use super::*;
 
+    fn client(user: i64) -> Arc<ClientSession> {
+        let session = hexa_model::SessionId::at(hexa_model::TimeMs(1), [0; 10]);
+        ClientSession::new(UserKey(user), Via::Session(session))
+    }
+
     fn changed(owner: i64, version: u64) -> Event {
         let device =
             EventDevice { key: DeviceKey(7), uid: DeviceUid::parse("hx1").unwrap(), owner: Some(UserKey(owner)) };
@@ -354,7 +379,7 @@ mod tests {
 
     fn hub() -> (Arc<Hub>, Arc<ClientSession>, Joined) {
         let hub = Arc::new(Hub::new(Arc::new(Metrics::new())));
-        let session = ClientSession::new(UserKey(1));
+        let session = client(1);
         let joined = hub.join(&session);
         session.subscribe(None);
         (hub, session, joined)
@@ -363,7 +388,7 @@ mod tests {
     #[test]
     fn an_event_is_encoded_once_for_all_of_its_owners_clients_and_nobody_else() {
         let (hub, first, _joined) = hub();
-        let (second, foreign) = (ClientSession::new(UserKey(1)), ClientSession::new(UserKey(2)));
+        let (second, foreign) = (client(1), client(2));
         let _others = [&second, &foreign].map(|s| {
             s.subscribe(None);
             hub.join(s)

@@ -63,6 +63,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("LIMIT_CONNECTIONS", "", "RLIMIT_NOFILE - 200 if empty; beyond it connections wait, none is refused."),
     plain("LIMIT_USER_RPS", "50", "REST requests per second and user."),
     plain("LIMIT_USER_BURST", "200", "REST requests of a user at once."),
+    plain(
+        "LIMIT_LOGIN_FAILURES",
+        "5",
+        "Wrong passwords per minute for one account from one address, then pauses that double; four times as many from \
+         one address for all accounts.",
+    ),
     plain("LIMIT_PROVISION_RPS", "10", "Provisioning requests with a right key per second; ten times as many at once."),
     plain("LIMIT_PROVISION_FAILURES", "10", "Wrong provisioning keys per minute and address, loopback too."),
     plain("LIMIT_CLAIM_FAILURES", "5", "Wrong claim codes per user in 10 minutes."),

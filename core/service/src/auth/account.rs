@@ -62,7 +62,7 @@ fn normalize_email(email: &str) -> Result<String> {
 }
 
 /// Length only, no composition rule, nothing cut (ASVS 6.2); checked before anything is hashed.
-fn check_password(password: &SecretString) -> Result<()> {
+pub(super) fn check_password(password: &SecretString) -> Result<()> {
     let length = password.expose_secret().chars().count();
     if !(12..=128).contains(&length) {
         return Err(Error::validation(
@@ -73,7 +73,7 @@ fn check_password(password: &SecretString) -> Result<()> {
     Ok(())
 }
 
-fn check_name(name: Option<String>) -> Result<Option<String>> {
+pub(super) fn check_name(name: Option<String>) -> Result<Option<String>> {
     let name = name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty());
     if let Some(name) = &name
         && (name.chars().count() > 64 || name.chars().any(char::is_control))
@@ -95,8 +95,14 @@ impl Auth {
         if self.store.user_by_email(&email).await?.is_some() {
             return Err(email_taken());
         }
-        let plain = new.password;
-        let password_hash = self.hash(move || password::hash(plain.expose_secret())).await?.map_err(Error::internal)?;
+        let (plain, own) = (new.password, [email.clone(), name.clone().unwrap_or_default()]);
+        let password_hash = self
+            .hash(move || {
+                let own: Vec<_> = own.iter().map(String::as_str).collect();
+                password::check_strength(plain.expose_secret(), &own)?;
+                password::hash(plain.expose_secret()).map_err(Error::internal)
+            })
+            .await??;
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let role = match &new.bootstrap_secret {
@@ -128,14 +134,19 @@ impl Auth {
     /// Checks e-mail and password. An unknown e-mail costs and answers the same as a wrong password (AU-3).
     ///
     /// # Errors
-    /// `invalid_credentials`, `account_disabled` (only with the right password), `busy`.
+    /// `invalid_credentials`, `account_disabled` (only with the right password), `rate_limited` (AU-4), `busy`.
     pub async fn login(&self, email: &str, given: SecretString, origin: Origin) -> Result<SignedIn> {
         let wrong = || Error::new(ErrorCode::InvalidCredentials, "e-mail or password is wrong");
         // Nothing longer was ever stored; it is refused before it is hashed (row 4).
         if given.expose_secret().chars().count() > 128 {
             return Err(Error::validation("password", "a password has at most 128 characters"));
         }
-        let row = self.store.user_by_email(&email.trim().to_lowercase()).await?;
+        let email = email.trim().to_lowercase();
+        self.throttle.check(&email, origin.ip, self.clock.monotonic())?;
+        let row = self.store.user_by_email(&email).await?;
+        if let Some(row) = &row {
+            self.check_row(row, &origin).await?;
+        }
         let stored = row.as_ref().map(|r| r.password_hash.clone());
         let (fits, rehashed) = self
             .hash(move || match stored {
@@ -148,8 +159,12 @@ impl Auth {
             })
             .await?;
         let now = self.clock.now();
-        let Some(row) = row.filter(|_| fits) else {
+        let Some(row) = row.as_ref().filter(|_| fits) else {
+            self.throttle.failed(&email, origin.ip, self.clock.monotonic());
             let mut tx = self.store.begin().await?;
+            if let Some(row) = &row {
+                tx.login_failed(row.key, now).await?;
+            }
             let entry = AuditEntry::event(now, Actor::System, Source::Api, "security.login_failed");
             let ip = origin.ip.map(|ip| ip.to_string());
             tx.audit(&entry.outcome(Outcome::Rejected).details(&json!({ "ip": ip }))).await?;
@@ -159,8 +174,10 @@ impl Auth {
         if !row.active {
             return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
         }
-        let account = Arc::new(Account::new(&row));
+        self.throttle.succeeded(&email, origin.ip);
+        let account = Arc::new(Account::new(row));
         let mut tx = self.store.begin().await?;
+        tx.login_succeeded(row.key).await?;
         if let Some(hash) = rehashed {
             tx.set_password_hash(row.key, &hash).await?;
         }
@@ -172,7 +189,12 @@ impl Auth {
     }
 
     /// Begins a session: a refresh family with its first token, and an access token.
-    async fn sign_in(&self, tx: &mut hexa_store::Tx, account: Arc<Account>, origin: Origin) -> Result<SignedIn> {
+    pub(super) async fn sign_in(
+        &self,
+        tx: &mut hexa_store::Tx,
+        account: Arc<Account>,
+        origin: Origin,
+    ) -> Result<SignedIn> {
         let now = self.clock.now();
         let session = SessionId::at(now, random_bytes());
         let family = hexa_store::NewFamily {

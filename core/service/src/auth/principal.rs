@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use hexa_model::{Actor, ErrorCode, Role, SessionId, TimeMs, UserId, UserKey};
+use hexa_model::{Actor, ErrorCode, Role, Scope, Scopes, SessionId, TimeMs, TokenId, UserId, UserKey};
 use hexa_store::UserRow;
 
-use super::Auth;
+use super::{Auth, pats, tokens};
 use crate::error::{Error, Result};
 
 /// An account as the house needs it for each request. It never holds the password hash.
@@ -44,27 +44,72 @@ impl Account {
     }
 }
 
+/// With what the bearer proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// An access token of this session: everything that the account may do.
+    Session(SessionId),
+    /// A personal access token: what the account may do, as far as the scopes go.
+    Token {
+        /// Which.
+        id: TokenId,
+        /// How far.
+        scopes: Scopes,
+        /// It is dead then.
+        expires_at: Option<TimeMs>,
+    },
+}
+
 /// Who makes a request.
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// The account.
     pub account: Arc<Account>,
-    /// The session that the token belongs to.
-    pub session: SessionId,
+    /// How it proved itself.
+    pub via: Via,
 }
 
 impl Principal {
-    /// For audit and authorization.
+    /// For audit and authorization: an admin's token without the scope `admin:*` acts as a user.
     pub fn actor(&self) -> Actor {
-        Actor::User { key: self.account.key, id: self.account.id, role: self.account.role }
+        let role = if self.is_admin() { Role::Admin } else { Role::User };
+        Actor::User { key: self.account.key, id: self.account.id, role }
     }
-    /// Whether the account is an admin.
+    /// Whether the account is an admin, and the bearer may act as one.
     pub fn is_admin(&self) -> bool {
-        self.account.role == Role::Admin
+        self.account.role == Role::Admin && self.may(Scope::Admin)
     }
-    /// 403 unless admin.
+    fn may(&self, scope: Scope) -> bool {
+        match self.via {
+            Via::Session(_) => true,
+            Via::Token { scopes, .. } => scopes.has(scope),
+        }
+    }
+    /// 403 unless admin: `forbidden` for the account, `insufficient_scope` for its token.
     pub fn require_admin(&self) -> Result<()> {
-        if self.is_admin() { Ok(()) } else { Err(Error::new(ErrorCode::Forbidden, "this needs the role admin")) }
+        if self.account.role != Role::Admin {
+            return Err(Error::new(ErrorCode::Forbidden, "this needs the role admin"));
+        }
+        self.require(Scope::Admin)
+    }
+    /// 403 `insufficient_scope` unless the bearer may do this.
+    pub fn require(&self, scope: Scope) -> Result<()> {
+        if self.may(scope) {
+            return Ok(());
+        }
+        let what = format!("this access token lacks the scope {:?}; make one that has it", scope.as_str());
+        Err(Error::new(ErrorCode::InsufficientScope, what).detail("scope", scope.as_str()))
+    }
+    /// The session. What touches passwords, sessions and tokens is for sessions only: a token that leaked must not
+    /// make itself another one.
+    pub fn require_session(&self) -> Result<SessionId> {
+        match self.via {
+            Via::Session(session) => Ok(session),
+            Via::Token { .. } => Err(Error::new(
+                ErrorCode::InsufficientScope,
+                "sign in with e-mail and password for this; an access token cannot do it, whatever its scopes",
+            )),
+        }
     }
 }
 
@@ -74,22 +119,51 @@ impl Auth {
     /// # Errors
     /// `invalid_token`, `account_disabled`, or `rate_limited` when the account asks too often.
     pub async fn authenticate(&self, token: &str) -> Result<Principal> {
-        let principal = self.recheck(token).await?;
+        let principal = match token.strip_prefix(pats::PREFIX) {
+            Some(_) => self.by_personal_token(token).await?,
+            None => self.by_session(token).await?,
+        };
         self.count_request(principal.account.key)?;
         Ok(principal)
     }
 
-    /// As [`Auth::authenticate`] without counting a request.
-    async fn recheck(&self, token: &str) -> Result<Principal> {
-        let invalid = || Error::new(ErrorCode::InvalidToken, "the access token is missing, wrong or expired");
-        let claims = self.tokens.verify(&self.keys, token, self.clock.now()).ok_or_else(invalid)?;
-        let account = self.account(claims.user).await?.ok_or_else(invalid)?;
-        if !account.active {
-            return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
-        }
+    async fn by_session(&self, token: &str) -> Result<Principal> {
+        let now = self.clock.now();
+        let claims = if let Some(claims) = self.tokens.known(token, now) {
+            claims
+        } else {
+            let claims = tokens::Tokens::verify(&self.keys, token, now).ok_or_else(invalid)?;
+            // Once for each token: a session that ended before a restart is in no memory.
+            if !self.store.family_active(claims.session).await? {
+                return Err(invalid());
+            }
+            self.tokens.keep(token, claims, now);
+            claims
+        };
+        let account = self.living(claims.user).await?;
         if claims.epoch != account.epoch || self.is_session_ended(claims.session) {
             return Err(invalid());
         }
-        Ok(Principal { session: claims.session, account })
+        Ok(Principal { account, via: Via::Session(claims.session) })
     }
+
+    async fn by_personal_token(&self, token: &str) -> Result<Principal> {
+        let pat = self.personal_token(token).await?.ok_or_else(invalid)?;
+        let account = self.living(pat.user).await?;
+        let via = Via::Token { id: pat.id, scopes: pat.scopes, expires_at: pat.expires_at };
+        Ok(Principal { account, via })
+    }
+
+    async fn living(&self, id: UserId) -> Result<Arc<Account>> {
+        let account = self.account(id).await?.ok_or_else(invalid)?;
+        if account.active { Ok(account) } else { Err(disabled()) }
+    }
+}
+
+pub(super) fn invalid() -> Error {
+    Error::new(ErrorCode::InvalidToken, "the access token is missing, wrong or expired")
+}
+
+pub(super) fn disabled() -> Error {
+    Error::new(ErrorCode::AccountDisabled, "this account is deactivated")
 }

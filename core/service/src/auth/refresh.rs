@@ -75,18 +75,6 @@ impl Auth {
         Ok(SignedIn { account, access_token, refresh_token: fresh, expires_in_s: hexa_crypto::jwt::LIFETIME_S })
     }
 
-    /// Ends the session of a refresh token; an unknown one is as good as ended.
-    pub async fn logout(&self, given: &SecretString) -> Result<()> {
-        let now = self.clock.now();
-        let hash = token::sha256(given.expose_secret().as_bytes());
-        let mut tx = self.store.begin().await?;
-        let Some(row) = tx.refresh_by_hash(&hash).await? else { return Ok(()) };
-        tx.revoke_family(row.family, now).await?;
-        tx.commit().await?;
-        self.session_ended(row.family_id);
-        Ok(())
-    }
-
     /// The account behind a principal, read afresh.
     pub async fn me(&self, principal: &Principal) -> Result<Arc<Account>> {
         let row = self.store.user_by_key(principal.account.key).await?.ok_or_else(invalid)?;

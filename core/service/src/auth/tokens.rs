@@ -27,23 +27,27 @@ pub(super) struct Verified {
 pub(super) struct Tokens(RwLock<HashMap<[u8; 32], Verified>>);
 
 impl Tokens {
-    /// The claims of a token that is good now; `None` for any other. What changes meanwhile (the account, the session)
-    /// is the caller's to check, every time.
-    pub(super) fn verify(&self, keys: &Keys, token: &str, now: TimeMs) -> Option<Verified> {
-        let hash = sha256(token.as_bytes());
-        if let Some(known) = self.0.read().get(&hash).copied()
-            && Claims::in_time(known.issued, known.expires, now)
-        {
-            return Some(known);
-        }
+    /// What a token says that was found good before and is in time. What changes meanwhile (the account, the session) is
+    /// the caller's to check, every time.
+    pub(super) fn known(&self, token: &str, now: TimeMs) -> Option<Verified> {
+        let known = self.0.read().get(&sha256(token.as_bytes())).copied()?;
+        Claims::in_time(known.issued, known.expires, now).then_some(known)
+    }
+
+    /// What a token says that is good now; `None` for any other.
+    pub(super) fn verify(keys: &Keys, token: &str, now: TimeMs) -> Option<Verified> {
         let claims = keys.verify(token, now).ok()?;
-        let good = Verified {
+        Some(Verified {
             user: claims.user(),
             session: claims.session(),
             epoch: claims.epoch,
             issued: claims.iat,
             expires: claims.exp,
-        };
+        })
+    }
+
+    /// Remembers a good token.
+    pub(super) fn keep(&self, token: &str, good: Verified, now: TimeMs) {
         let mut tokens = self.0.write();
         if tokens.len() >= MAX_TOKENS {
             tokens.retain(|_, t| Claims::in_time(t.issued, t.expires, now));
@@ -51,8 +55,7 @@ impl Tokens {
                 tokens.clear();
             }
         }
-        tokens.insert(hash, good);
-        Some(good)
+        tokens.insert(sha256(token.as_bytes()), good);
     }
 }
 
@@ -69,15 +72,16 @@ mod tests {
         let at = |seconds: i64| TimeMs(seconds * 1000);
         let token = keys.issue(user, session, Role::User, 3, at(1000)).unwrap();
         let tokens = Tokens::default();
+        assert!(tokens.known(&token, at(1000)).is_none());
+        tokens.keep(&token, Tokens::verify(&keys, &token, at(1000)).unwrap(), at(1000));
         for now in [at(1000), at(1001), at(1899)] {
-            let good = tokens.verify(&keys, &token, now).unwrap();
+            let good = tokens.known(&token, now).unwrap();
             assert_eq!((good.user, good.session, good.epoch), (user, session, 3));
         }
         assert_eq!(tokens.0.read().len(), 1);
-        assert!(tokens.verify(&keys, &token, at(1000 + 15 * 60 + 5)).is_none(), "expired");
-        assert!(tokens.verify(&keys, &token, at(900)).is_none(), "from the future");
+        assert!(tokens.known(&token, at(1000 + 15 * 60 + 5)).is_none(), "expired");
+        assert!(tokens.known(&token, at(900)).is_none(), "from the future");
         let altered = format!("{}{}", &token[..token.len() - 2], if token.ends_with("AA") { "BB" } else { "AA" });
-        assert!(tokens.verify(&keys, &altered, at(1000)).is_none());
-        assert_eq!(tokens.0.read().len(), 1, "only good ones are remembered");
+        assert!(tokens.known(&altered, at(1000)).is_none() && Tokens::verify(&keys, &altered, at(1000)).is_none());
     }
 }

@@ -19,6 +19,8 @@ pub enum CloseReason {
     Revoked,
     /// The device is disabled.
     Disabled,
+    /// A client's session ended, its token was revoked or its account deactivated.
+    SignedOut,
     /// Over the message rate, or too slow to take what is sent.
     TooFast,
     /// It broke the WebSocket protocol.
@@ -49,7 +51,7 @@ impl CloseReason {
         match self {
             Self::Replaced => 4001,
             Self::Revoked => 4002,
-            Self::Disabled => 4003,
+            Self::Disabled | Self::SignedOut => 4003,
             Self::TooFast => 4008,
             Self::ProtocolError => 1002,
             Self::InvalidUtf8 => 1007,
@@ -65,6 +67,7 @@ impl CloseReason {
             Self::Replaced => "replaced by a newer session".into(),
             Self::Revoked => "token rotated or device released".into(),
             Self::Disabled => "device disabled".into(),
+            Self::SignedOut => "signed out: the session ended or the account was changed".into(),
             Self::TooFast => "more than 60 messages per second, or too slow a reader".into(),
             Self::ProtocolError => "WebSocket protocol error".into(),
             Self::InvalidUtf8 => "text is not UTF-8".into(),

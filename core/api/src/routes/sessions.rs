@@ -1,0 +1,156 @@
+//! `/api/v1/auth/sessions`, `/api/v1/auth/tokens` and `/api/v1/ws/ticket`: what an account has opened.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use hexa_model::{ErrorCode, Scope, SessionId, TokenId};
+use hexa_service::Error;
+use hexa_service::auth::pats::{self, TokenRequest};
+use hexa_service::auth::principal::Via;
+use hexa_service::auth::{SessionRow, TokenRow};
+use hexa_service::auth::{sessions, tickets};
+use http::{StatusCode, header};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiResult;
+use crate::extract::{Json, Path, User};
+use crate::state::ApiState;
+use crate::wire::{PageBody, rfc3339};
+
+#[derive(Serialize)]
+pub(super) struct SessionBody {
+    id: String,
+    current: bool,
+    created_at: String,
+    last_used_at: String,
+    expires_at: String,
+    user_agent: Option<String>,
+    ip: Option<String>,
+}
+
+impl SessionBody {
+    fn new(row: SessionRow, current: Via) -> Self {
+        Self {
+            id: row.id.to_string(),
+            current: current == Via::Session(row.id),
+            created_at: rfc3339(row.created_at),
+            last_used_at: rfc3339(row.last_used_at),
+            expires_at: rfc3339(row.expires_at),
+            user_agent: row.user_agent,
+            ip: row.ip,
+        }
+    }
+}
+
+pub(super) async fn list_sessions(
+    State(state): State<ApiState>,
+    User(user): User,
+) -> ApiResult<axum::Json<PageBody<SessionBody>>> {
+    let rows = sessions::list(&state.services, &user).await?;
+    let items = rows.into_iter().map(|row| SessionBody::new(row, user.via)).collect();
+    Ok(axum::Json(PageBody { items, next_cursor: None }))
+}
+
+#[derive(Serialize)]
+pub(super) struct EndedResponse {
+    pub(super) ended: usize,
+}
+
+pub(super) async fn end_other_sessions(
+    State(state): State<ApiState>,
+    User(user): User,
+) -> ApiResult<axum::Json<EndedResponse>> {
+    Ok(axum::Json(EndedResponse { ended: sessions::end_others(&state.services, &user).await? }))
+}
+
+pub(super) async fn end_session(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    let id = SessionId::parse(&id)
+        .ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours"))?;
+    sessions::end(&state.services, &user, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Serialize)]
+pub(super) struct TokenBody {
+    id: String,
+    name: String,
+    scopes: Vec<&'static str>,
+    created_at: String,
+    expires_at: Option<String>,
+    last_used_at: Option<String>,
+}
+
+impl TokenBody {
+    fn new(row: TokenRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            name: row.name,
+            scopes: row.scopes.iter().map(Scope::as_str).collect(),
+            created_at: rfc3339(row.created_at),
+            expires_at: row.expires_at.map(rfc3339),
+            last_used_at: row.last_used_at.map(rfc3339),
+        }
+    }
+}
+
+pub(super) async fn list_tokens(
+    State(state): State<ApiState>,
+    User(user): User,
+) -> ApiResult<axum::Json<PageBody<TokenBody>>> {
+    let rows = state.services.auth.list_tokens(&user).await?;
+    // An account has 50 at the most, so the list has one page.
+    Ok(axum::Json(PageBody { items: rows.into_iter().map(TokenBody::new).collect(), next_cursor: None }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateTokenRequest {
+    name: String,
+    scopes: Vec<String>,
+    expires_in_days: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct NewTokenBody {
+    #[serde(flatten)]
+    row: TokenBody,
+    token: String,
+}
+
+pub(super) async fn create_token(
+    State(state): State<ApiState>,
+    User(user): User,
+    Json(request): Json<CreateTokenRequest>,
+) -> ApiResult<Response> {
+    let CreateTokenRequest { name, scopes, expires_in_days } = request;
+    let made = state.services.auth.create_token(&user, TokenRequest { name, scopes, expires_in_days }).await?;
+    let body = NewTokenBody { row: TokenBody::new(made.row), token: made.token.expose_secret().to_owned() };
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+}
+
+pub(super) async fn revoke_token(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    let id = TokenId::parse(&id)
+        .ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such token, or it is not yours"))?;
+    pats::revoke(&state.services, &user, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Serialize)]
+struct TicketBody {
+    ticket: String,
+    expires_in: u64,
+}
+
+pub(super) async fn issue_ticket(State(state): State<ApiState>, User(user): User) -> ApiResult<Response> {
+    let ticket = state.services.auth.issue_ticket(&user)?;
+    let body = TicketBody { ticket: ticket.expose_secret().to_owned(), expires_in: tickets::TICKET_LIFETIME.as_secs() };
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+}

@@ -1,0 +1,120 @@
+//! `/api/v1/admin/users`.
+
+use axum::extract::State;
+use hexa_model::{ErrorCode, Role, UserId, UserKey};
+use hexa_service::Error;
+use hexa_service::auth::users::{self, UserChange};
+use hexa_service::auth::{UserFilter, UserRow};
+use serde::{Deserialize, Serialize};
+
+use super::sessions::EndedResponse;
+use crate::error::ApiResult;
+use crate::extract::{Json, Path, Query, User};
+use crate::state::ApiState;
+use crate::wire::{PageBody, rfc3339};
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 500;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListUsersQuery {
+    search: Option<String>,
+    role: Option<Role>,
+    active: Option<bool>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// An account as admins see it.
+#[derive(Serialize)]
+pub(super) struct AccountBody {
+    id: String,
+    email: String,
+    name: Option<String>,
+    role: &'static str,
+    active: bool,
+    failed_logins: i64,
+    created_at: String,
+}
+
+impl AccountBody {
+    fn new(row: UserRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            email: row.email,
+            name: row.name,
+            role: row.role.as_str(),
+            active: row.active,
+            failed_logins: row.failed_logins,
+            created_at: rfc3339(row.created_at),
+        }
+    }
+}
+
+pub(super) async fn list_users(
+    State(state): State<ApiState>,
+    User(user): User,
+    Query(query): Query<ListUsersQuery>,
+) -> ApiResult<axum::Json<PageBody<AccountBody>>> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Error::validation("limit", format!("limit is 1 to {MAX_LIMIT}")).into());
+    }
+    if query.search.as_ref().is_some_and(|s| s.chars().count() > 128) {
+        return Err(Error::validation("search", "search has at most 128 characters").into());
+    }
+    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let search = query.search.filter(|s| !s.is_empty());
+    let filter = UserFilter { search, role: query.role, active: query.active, after, limit };
+    let (rows, next) = users::list(&state.services, &user, filter).await?;
+    let items = rows.into_iter().map(AccountBody::new).collect();
+    Ok(axum::Json(PageBody { items, next_cursor: next.map(|key| format!("u{:x}", key.0)) }))
+}
+
+fn read_cursor(cursor: &str) -> Result<UserKey, Error> {
+    let key = cursor.strip_prefix('u').and_then(|hex| i64::from_str_radix(hex, 16).ok());
+    key.map(UserKey).ok_or_else(|| Error::validation("cursor", "cursor is the next_cursor of an earlier page"))
+}
+
+fn user_id(text: &str) -> Result<UserId, Error> {
+    UserId::parse(text).ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such user"))
+}
+
+pub(super) async fn get_user(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(id): Path<String>,
+) -> ApiResult<axum::Json<AccountBody>> {
+    user.require_admin()?;
+    Ok(axum::Json(AccountBody::new(users::get(&state.services, &user, user_id(&id)?).await?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchUserRequest {
+    role: Option<Role>,
+    active: Option<bool>,
+    name: Option<String>,
+}
+
+pub(super) async fn patch_user(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(id): Path<String>,
+    Json(request): Json<PatchUserRequest>,
+) -> ApiResult<axum::Json<AccountBody>> {
+    user.require_admin()?;
+    let change = UserChange { role: request.role, active: request.active, name: request.name };
+    Ok(axum::Json(AccountBody::new(users::change(&state.services, &user, user_id(&id)?, change).await?)))
+}
+
+pub(super) async fn end_user_sessions(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(id): Path<String>,
+) -> ApiResult<axum::Json<EndedResponse>> {
+    user.require_admin()?;
+    let ended = users::end_sessions(&state.services, &user, user_id(&id)?).await?;
+    Ok(axum::Json(EndedResponse { ended }))
+}

@@ -1,0 +1,155 @@
+//! Sessions that a user sees and ends, and the password that guards them.
+
+use std::sync::Arc;
+
+use hexa_crypto::password;
+use hexa_model::audit::AuditEntry;
+use hexa_model::event::AccessEnded;
+use hexa_model::{ErrorCode, Outcome, SessionId, Source, TimeMs, UserKey};
+use hexa_store::SessionRow;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::account::{SignedIn, check_password};
+use super::principal::{Account, Principal, Via};
+use super::{Auth, Origin};
+use crate::Services;
+use crate::error::{Error, Result};
+
+/// Rows of ended sessions that are removed at once.
+const FORGET: u32 = 500;
+
+/// The caller's living sessions, the last used first.
+///
+/// # Errors
+/// `insufficient_scope` for a token's bearer.
+pub async fn list(services: &Services, by: &Principal) -> Result<Vec<SessionRow>> {
+    by.require_session()?;
+    Ok(services.store.sessions_of(by.account.key, services.clock.now()).await?)
+}
+
+/// Ends one session of the caller: its next request is refused, its sockets close.
+///
+/// # Errors
+/// `not_found`, `insufficient_scope`.
+pub async fn end(services: &Services, by: &Principal, id: SessionId) -> Result<()> {
+    by.require_session()?;
+    let now = services.clock.now();
+    let mut tx = services.store.begin().await?;
+    if !tx.revoke_session(by.account.key, id, now).await? {
+        return Err(Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours"));
+    }
+    let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.session_ended");
+    tx.audit(&entry.details(&json!({ "session": id.to_string() }))).await?;
+    tx.commit().await?;
+    ended(services, by.account.key, &[id]);
+    Ok(())
+}
+
+/// Ends every session of the caller but the one that asks; gives how many.
+///
+/// # Errors
+/// `insufficient_scope`.
+pub async fn end_others(services: &Services, by: &Principal) -> Result<usize> {
+    let own = by.require_session()?;
+    let now = services.clock.now();
+    let mut tx = services.store.begin().await?;
+    let gone = tx.revoke_sessions_of(by.account.key, Some(own), now).await?;
+    let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.sessions_ended");
+    tx.audit(&entry.details(&json!({ "sessions": gone.len() }))).await?;
+    tx.commit().await?;
+    ended(services, by.account.key, &gone);
+    Ok(gone.len())
+}
+
+/// Ends the session of a refresh token; an unknown one is as good as ended.
+pub async fn logout(services: &Services, given: &SecretString) -> Result<()> {
+    let now = services.clock.now();
+    let hash = hexa_crypto::token::sha256(given.expose_secret().as_bytes());
+    let mut tx = services.store.begin().await?;
+    let Some(row) = tx.refresh_by_hash(&hash).await? else { return Ok(()) };
+    tx.revoke_family(row.family, now).await?;
+    tx.commit().await?;
+    ended(services, row.user, &[row.family_id]);
+    Ok(())
+}
+
+/// After the commit: their access tokens are dead, their sockets close.
+pub(crate) fn ended(services: &Services, user: UserKey, sessions: &[SessionId]) {
+    for session in sessions {
+        services.auth.session_ended(*session);
+        services.bus.access_ended(AccessEnded::Session(user, *session));
+    }
+}
+
+/// Changes the caller's password. Every session ends, and a new one begins for the caller; personal access tokens stay,
+/// because they are listed and revoked by themselves.
+///
+/// # Errors
+/// `invalid_credentials` for a wrong current password, `validation_error`, `rate_limited`, `insufficient_scope`, `busy`.
+pub async fn change_password(
+    services: &Services,
+    by: &Principal,
+    current: SecretString,
+    fresh: SecretString,
+    origin: Origin,
+) -> Result<SignedIn> {
+    by.require_session()?;
+    let auth = &services.auth;
+    let email = by.account.email.as_str();
+    check_password(&fresh)?;
+    auth.throttle.check(email, origin.ip, services.clock.monotonic())?;
+    let row = services.store.user_by_key(by.account.key).await?.ok_or_else(super::principal::invalid)?;
+    let (stored, own) = (row.password_hash.clone(), [email.to_owned(), row.name.clone().unwrap_or_default()]);
+    let hashed = auth
+        .hash(move || {
+            if !password::verify(current.expose_secret(), &stored) {
+                return Ok(None);
+            }
+            let own: Vec<_> = own.iter().map(String::as_str).collect();
+            password::check_strength(fresh.expose_secret(), &own)?;
+            password::hash(fresh.expose_secret()).map(Some).map_err(Error::internal)
+        })
+        .await??;
+    let now = services.clock.now();
+    let mut tx = services.store.begin().await?;
+    let Some(hash) = hashed else {
+        auth.throttle.failed(email, origin.ip, services.clock.monotonic());
+        let entry = AuditEntry::event(now, by.actor(), Source::Api, "security.password_change_refused");
+        tx.audit(&entry.outcome(Outcome::Rejected)).await?;
+        tx.commit().await?;
+        return Err(Error::new(ErrorCode::InvalidCredentials, "the current password is wrong"));
+    };
+    tx.set_password(row.key, &hash, now).await?;
+    let gone = tx.revoke_sessions_of(row.key, None, now).await?;
+    tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "account.password_changed")).await?;
+    let changed = tx.user_by_key(row.key).await?.ok_or_else(super::principal::invalid)?;
+    let signed_in = auth.sign_in(&mut tx, Arc::new(Account::new(&changed)), origin).await?;
+    tx.commit().await?;
+    auth.account_changed(row.id);
+    ended(services, row.key, &gone);
+    Ok(signed_in)
+}
+
+impl Auth {
+    /// Whether what opened a socket still holds: asked before each of its frames.
+    pub async fn still(&self, by: &Principal) -> Result<Principal> {
+        let account = self.account(by.account.id).await?.filter(|a| a.active).ok_or_else(super::principal::disabled)?;
+        let over = match by.via {
+            Via::Session(session) => account.epoch != by.account.epoch || self.is_session_ended(session),
+            Via::Token { expires_at, .. } => expires_at.is_some_and(|at| at <= self.clock.now()),
+        };
+        if over {
+            return Err(super::principal::invalid());
+        }
+        Ok(Principal { account, via: by.via })
+    }
+
+    /// Removes what ended long ago, a piece at a time; says how much.
+    pub async fn forget_ended(&self, before: TimeMs) -> Result<u64> {
+        let mut tx = self.store.begin().await?;
+        let gone = tx.forget_sessions(before, FORGET).await?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+}

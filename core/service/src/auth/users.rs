@@ -1,0 +1,116 @@
+//! Accounts as an admin manages them.
+
+use hexa_model::audit::AuditEntry;
+use hexa_model::event::AccessEnded;
+use hexa_model::{ErrorCode, Role, Source, UserId, UserKey};
+use hexa_store::{UserFilter, UserRow};
+use serde_json::json;
+
+use super::account::check_name;
+use super::principal::Principal;
+use super::sessions;
+use crate::Services;
+use crate::error::{Error, Result};
+
+/// What is to change; `None` leaves.
+#[derive(Debug, Default)]
+pub struct UserChange {
+    /// The role.
+    pub role: Option<Role>,
+    /// Whether it may sign in.
+    pub active: Option<bool>,
+    /// The shown name; an empty text takes it away.
+    pub name: Option<String>,
+}
+
+fn none() -> Error {
+    Error::new(ErrorCode::NotFound, "there is no such user")
+}
+
+/// One page of accounts, and where the next one starts.
+///
+/// # Errors
+/// `forbidden`, `insufficient_scope`.
+pub async fn list(
+    services: &Services,
+    by: &Principal,
+    mut filter: UserFilter,
+) -> Result<(Vec<UserRow>, Option<UserKey>)> {
+    by.require_admin()?;
+    let limit = filter.limit as usize;
+    // One more than asked for tells whether there is a next page.
+    filter.limit += 1;
+    let mut rows = services.store.list_users(&filter).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = if more { rows.last().map(|r| r.key) } else { None };
+    Ok((rows, next))
+}
+
+/// One account.
+///
+/// # Errors
+/// `not_found`, `forbidden`, `insufficient_scope`.
+pub async fn get(services: &Services, by: &Principal, id: UserId) -> Result<UserRow> {
+    by.require_admin()?;
+    services.store.user_by_id(id).await?.ok_or_else(none)
+}
+
+/// Changes role, activation or name. Role and activation act on the next request, and close what is open.
+///
+/// # Errors
+/// `not_found`, `last_admin`, `validation_error`, `forbidden`, `insufficient_scope`.
+pub async fn change(services: &Services, by: &Principal, id: UserId, change: UserChange) -> Result<UserRow> {
+    by.require_admin()?;
+    let named = change.name.is_some();
+    let name = check_name(change.name)?;
+    let key = get(services, by, id).await?.key;
+    let now = services.clock.now();
+    let mut tx = services.store.begin().await?;
+    let before = tx.user_by_key(key).await?.ok_or_else(none)?;
+    let role = change.role.unwrap_or(before.role);
+    let active = change.active.unwrap_or(before.active);
+    let was_admin = before.role == Role::Admin && before.active;
+    if was_admin && !(role == Role::Admin && active) && !tx.has_other_admin(key).await? {
+        return Err(Error::new(ErrorCode::LastAdmin, "this is the last active admin; make another one first"));
+    }
+    if named {
+        tx.set_user_name(key, name.as_deref(), now).await?;
+    }
+    let standing = role != before.role || active != before.active;
+    let mut gone = Vec::new();
+    if standing {
+        tx.set_standing(key, role, active, now).await?;
+        if !active {
+            gone = tx.revoke_sessions_of(key, None, now).await?;
+        }
+    }
+    let entry = AuditEntry::event(now, by.actor(), Source::Api, "user.changed");
+    let details = json!({ "user": id.to_string(), "role": role.as_str(), "active": active, "renamed": named });
+    tx.audit(&entry.details(&details)).await?;
+    let after = tx.user_by_key(key).await?.ok_or_else(none)?;
+    tx.commit().await?;
+    services.auth.account_changed(id);
+    sessions::ended(services, key, &gone);
+    if standing {
+        services.bus.access_ended(AccessEnded::Account(key));
+    }
+    Ok(after)
+}
+
+/// Ends every session of an account, and the guard that wrong passwords put up; gives how many sessions.
+///
+/// # Errors
+/// `not_found`, `forbidden`, `insufficient_scope`.
+pub async fn end_sessions(services: &Services, by: &Principal, id: UserId) -> Result<usize> {
+    let row = get(services, by, id).await?;
+    let now = services.clock.now();
+    let mut tx = services.store.begin().await?;
+    let gone = tx.revoke_sessions_of(row.key, None, now).await?;
+    tx.login_succeeded(row.key).await?;
+    let entry = AuditEntry::event(now, by.actor(), Source::Api, "user.sessions_ended");
+    tx.audit(&entry.details(&json!({ "user": id.to_string(), "sessions": gone.len() }))).await?;
+    tx.commit().await?;
+    sessions::ended(services, row.key, &gone);
+    Ok(gone.len())
+}
