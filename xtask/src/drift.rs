@@ -7,8 +7,11 @@ use anyhow::{Context, Result, bail};
 use crate::process::{cargo, hexa, output, root};
 
 /// File below the workspace, and what makes it: arguments of `hexa`.
-const GENERATED: &[(&str, &[&str])] =
-    &[("docs/generated/errors.md", &["docs", "errors"]), ("docs/generated/config.md", &["docs", "config"])];
+const GENERATED: &[(&str, &[&str])] = &[
+    ("docs/generated/errors.md", &["docs", "errors"]),
+    ("docs/generated/config.md", &["docs", "config"]),
+    ("docs/generated/routes.md", &["docs", "routes"]),
+];
 
 /// Compares, or writes.
 pub(crate) fn run(write: bool) -> Result<()> {

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use bytes::Bytes;
 use hexa_model::{DeviceUid, ErrorCode};
 use hexa_service::Error;
 use hexa_service::auth::Origin;
@@ -36,18 +38,8 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
             let what = "send the body with content-type: application/json";
             return Err(Error::new(ErrorCode::UnsupportedMediaType, what).into());
         }
-        let too_large = || Error::new(ErrorCode::PayloadTooLarge, "a body has at most 1048576 bytes");
-        let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if declared.is_some_and(|n| n > MAX_BODY_BYTES as u64) {
-            return Err(too_large().into());
-        }
-        let read = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES);
-        let bytes = match tokio::time::timeout(BODY_TIMEOUT, read).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) if error_is_length(&error) => return Err(too_large().into()),
-            Ok(Err(_)) => return Err(Error::new(ErrorCode::ValidationError, "the body broke off").into()),
-            Err(_) => return Err(Error::new(ErrorCode::RequestTimeout, "the body did not arrive within 15 s").into()),
-        };
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(&parts.headers, body).await?;
         // serde would take an array's items as a struct's fields in their order.
         if bytes.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
             return Err(Error::new(ErrorCode::ValidationError, "the body must be a JSON object").into());
@@ -55,6 +47,21 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
         let value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::new(ErrorCode::ValidationError, format!("the body is not as expected: {e}")))?;
         Ok(Self(value))
+    }
+}
+
+/// A whole body of at most 1 MiB, within 15 s.
+pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
+    let too_large = || Error::new(ErrorCode::PayloadTooLarge, "a body has at most 1048576 bytes");
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|n| n > MAX_BODY_BYTES as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if error_is_length(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(Error::new(ErrorCode::ValidationError, "the body broke off")),
+        Err(_) => Err(Error::new(ErrorCode::RequestTimeout, "the body did not arrive within 15 s")),
     }
 }
 

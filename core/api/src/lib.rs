@@ -7,6 +7,7 @@
 
 mod error;
 mod extract;
+mod idempotency;
 pub mod listen;
 mod middleware;
 mod routes;
@@ -14,5 +15,5 @@ mod state;
 mod wire;
 pub mod ws;
 
-pub use routes::router;
+pub use routes::{Access, Route, router, routes};
 pub use state::{ApiConfig, ApiState};

@@ -14,6 +14,7 @@ use hexa_service::Error;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::error::{ApiError, Carried, respond};
+use crate::idempotency;
 use crate::state::ApiState;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,6 +67,9 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let outcome = match request.extensions().get::<Ambiguous>() {
         Some(_) => Ok(ambiguous()),
+        None if idempotency::concerns(&request) => {
+            AssertUnwindSafe(idempotency::run(&state, request, next)).catch_unwind().await
+        }
         None => AssertUnwindSafe(next.run(request)).catch_unwind().await,
     };
     let (carried, mut response) = match outcome {

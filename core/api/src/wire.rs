@@ -132,6 +132,10 @@ pub(crate) struct DeviceBody {
 }
 
 impl DeviceBody {
+    pub(crate) fn of(view: &DeviceView) -> Self {
+        Self::new(view.clone())
+    }
+
     pub(crate) fn new(view: DeviceView) -> Self {
         let (row, live) = (view.row, view.live);
         let relays = (0..row.relay_count)

@@ -8,6 +8,7 @@
 pub mod jwt;
 pub mod password;
 pub mod random;
+pub mod seal;
 pub mod token;
 
 pub use random::random_bytes;

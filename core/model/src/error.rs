@@ -43,6 +43,8 @@ error_codes! {
     EmailTaken = "email_taken", 409, "An account with this e-mail exists.";
     AlreadyClaimed = "already_claimed", 409, "The device has an owner.";
     AlreadyProvisioned = "already_provisioned", 409, "A device with this serial exists and the old token was not proven.";
+    IdempotencyConflict = "idempotency_conflict", 409, "The idempotency key was used for another request.";
+    IdempotencyInProgress = "idempotency_in_progress", 409, "A request with this idempotency key is under way; see Retry-After.";
     DeviceNotReady = "device_not_ready", 409, "The device or its driver is not ready for this yet.";
     DeviceOffline = "device_offline", 409, "The device is not connected; nothing was sent.";
     PayloadTooLarge = "payload_too_large", 413, "The body is larger than allowed.";

@@ -11,6 +11,7 @@ use hexa_model::{Clock, SystemClock, TimeMs};
 use hexa_service::Services;
 use hexa_service::auth::account::{BOOTSTRAP_SETTING, hex};
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
+use hexa_service::idempotency;
 use hexa_service::plugins::Watch;
 use hexa_store::{Store, StoreConfig};
 use secrecy::{ExposeSecret, SecretString};
@@ -30,6 +31,8 @@ const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
 /// Sessions that ended so long ago are removed; until then a token of theirs that comes again is known as theirs.
 const KEEP_SESSIONS: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
+/// Rows that are removed at once.
+const FORGET_PIECE: u32 = 500;
 
 /// Runs until a signal.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
@@ -66,7 +69,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     // Among the tasks that a stop waits for: what was told is written before the store closes.
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
     let tidying = tokio::spawn(tidy_plugins(plugins));
-    let housekeeping = tokio::spawn(forget_sessions(Arc::clone(&services)));
+    let housekeeping = tokio::spawn(forget(Arc::clone(&services)));
     let router = hexa_api::router(api.clone());
     let serving = tokio::spawn(listener.serve(router, settings.max_connections, services.stop.clone()));
     let written = settings.data_dir.join("listen.addr");
@@ -99,19 +102,23 @@ async fn tidy_plugins(plugins: Arc<PluginHost>) {
     }
 }
 
-/// Removes sessions that ended a month ago, a piece at a time.
-async fn forget_sessions(services: Arc<Services>) {
+/// Removes what is over, a piece at a time: sessions that ended a month ago, idempotency keys of yesterday.
+async fn forget(services: Arc<Services>) {
     let mut tick = tokio::time::interval(FORGET_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let before = TimeMs(services.clock.now().0 - KEEP_SESSIONS.as_millis() as i64);
         loop {
-            match services.auth.forget_ended(before).await {
+            let gone = async {
+                let sessions = services.auth.forget_ended(before).await?;
+                Ok::<_, hexa_service::Error>(sessions + idempotency::forget(&services, FORGET_PIECE).await?)
+            };
+            match gone.await {
                 Ok(0) => break,
                 Ok(_) => tokio::task::yield_now().await,
                 Err(error) => {
-                    tracing::warn!(%error, "ended sessions were not removed");
+                    tracing::warn!(%error, "what is over was not removed");
                     break;
                 }
             }
@@ -156,7 +163,12 @@ fn rooms(settings: &Settings, public_url: &str) -> Result<Config> {
     } else {
         settings.provision_keys.clone()
     };
+    let key_encryption_key = match &settings.key_encryption_key {
+        Some(key) => key.clone(),
+        None => secrets::load_or_generate(&dir, "key_encryption_key")?,
+    };
     Ok(Config {
+        key_encryption_key,
         relay: settings.relay.clone(),
         device: settings.device.clone(),
         provision: ProvisionConfig {

@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) metrics_token: Option<SecretString>,
     pub(crate) jwt_secret: Option<SecretString>,
+    pub(crate) key_encryption_key: Option<SecretString>,
     pub(crate) provision_keys: Vec<SecretString>,
     pub(crate) relay: rooms::RelayConfig,
     pub(crate) per_call: PerCall,
@@ -82,6 +83,10 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     let jwt_secret = v.secret("JWT_SECRET")?;
     if jwt_secret.as_ref().is_some_and(|s| secrecy::ExposeSecret::expose_secret(s).len() < 32) {
         return Err(v.wrong("JWT_SECRET", "at least 32 bytes"));
+    }
+    let key_encryption_key = v.secret("KEY_ENCRYPTION_KEY")?;
+    if key_encryption_key.as_ref().is_some_and(|s| secrecy::ExposeSecret::expose_secret(s).len() < 32) {
+        return Err(v.wrong("KEY_ENCRYPTION_KEY", "at least 32 bytes"));
     }
     let provision_keys = v.secret_list("DEVICE_PROVISION_KEY")?;
     if provision_keys.len() > 2 {
@@ -113,6 +118,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         allowed_origins: v.list("CORS_ALLOWED_ORIGINS"),
         metrics_token: v.secret("METRICS_TOKEN")?,
         jwt_secret,
+        key_encryption_key,
         provision_keys,
         relay: rooms::RelayConfig {
             timeout: Duration::from_millis(u64::from(v.number("COMMAND_TIMEOUT_MS", 50..=8_000)?)),

@@ -17,6 +17,8 @@ pub struct Config {
     pub provision: ProvisionConfig,
     /// Accounts.
     pub auth: AuthConfig,
+    /// Seals what is kept (`KEY_ENCRYPTION_KEY`).
+    pub key_encryption_key: SecretString,
 }
 
 /// The relay path.

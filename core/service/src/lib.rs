@@ -12,6 +12,7 @@ pub mod config;
 mod detached;
 pub mod device;
 pub mod error;
+pub mod idempotency;
 pub mod limit;
 pub mod ops;
 pub mod plugins;

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::device::live::Live;
 use crate::device::provision::Provision;
 use crate::device::registry::Registry;
+use crate::idempotency::Idempotency;
 use crate::ops::metrics::Metrics;
 use crate::ports::Drivers;
 use crate::relay::path::RelayService;
@@ -45,6 +46,8 @@ pub struct Services {
     pub auth: Auth,
     /// Devices come in and change hands.
     pub provision: Provision,
+    /// Requests that may be sent twice.
+    pub idempotency: Idempotency,
     /// Commands under way; the stop waits for them.
     pub tasks: TaskTracker,
     /// Turns for calls into a driver that may take long, by class: a fleet that comes back, or a driver that is slow
@@ -72,6 +75,7 @@ impl Services {
             auth: Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock)),
             provision: Provision::new(config.provision.clone()),
             cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
+            idempotency: Idempotency::new(&config.key_encryption_key),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             config,

@@ -29,6 +29,12 @@ pub struct CommandRow {
     pub latency_ms: Option<u32>,
     /// The states that it stored.
     pub changes: RelayStates,
+    /// The relay asked for; none = all.
+    pub relay: Option<u16>,
+    /// The state asked for.
+    pub state: Option<bool>,
+    /// Further facts, JSON.
+    pub details: Option<String>,
     /// What came after the end: outcome, time, states.
     pub follow_up: Option<(Outcome, TimeMs, RelayStates)>,
 }
@@ -121,6 +127,9 @@ impl Store {
             outcome: outcome(primary)?,
             latency_ms: primary.get::<Option<i64>>("latency_ms")?.map(|ms| ms as u32),
             changes: changes(primary)?,
+            relay: primary.get::<Option<i64>>("relay")?.and_then(|r| u16::try_from(r).ok()),
+            state: primary.get("state")?,
+            details: primary.get("details")?,
             follow_up,
         }))
     }

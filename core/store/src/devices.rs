@@ -217,6 +217,25 @@ impl Store {
 }
 
 impl Tx {
+    /// By key, in this transaction.
+    pub async fn device_by_key(&mut self, key: DeviceKey) -> Result<Option<DeviceRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} id = $1"));
+        let row = query(sql).bind(key.0).fetch_optional(self.on()).await?;
+        let Some(mut found) = row.as_ref().map(device).transpose()? else { return Ok(None) };
+        let sql = "select capability from device_capabilities where device_id = $1 order by capability";
+        for row in query(sql).bind(key.0).fetch_all(self.on()).await? {
+            found.capabilities.push(row.get("capability")?);
+        }
+        Ok(Some(found))
+    }
+
+    /// Names that the owner gave to relays, in this transaction.
+    pub async fn relay_names(&mut self, device: DeviceKey) -> Result<Vec<(u16, String)>, StoreError> {
+        let sql = "select relay, name from relay_names where device_id = $1 order by relay";
+        let rows = query(sql).bind(device.0).fetch_all(self.on()).await?;
+        rows.iter().map(|row| Ok((row.small("relay")?, row.get("name")?))).collect()
+    }
+
     /// Makes a device with its capabilities.
     ///
     /// # Errors

@@ -1,15 +1,16 @@
 //! `/api/v1/auth/*`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use hexa_service::auth::account::{Registration, SignedIn};
+use axum::response::Response;
+use hexa_service::auth::account::Registration;
 use hexa_service::auth::sessions;
-use http::{StatusCode, header};
+use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, LoginOrigin, User};
+use crate::idempotency::{answer, done};
 use crate::state::ApiState;
 use crate::wire::{SignedInBody, UserBody};
 
@@ -35,11 +36,6 @@ pub(super) struct RefreshRequest {
     refresh_token: SecretString,
 }
 
-fn tokens(status: StatusCode, signed_in: &SignedIn) -> Response {
-    let body = axum::Json(SignedInBody::new(signed_in));
-    (status, [(header::CACHE_CONTROL, "no-store")], body).into_response()
-}
-
 pub(super) async fn register(
     State(state): State<ApiState>,
     LoginOrigin(origin): LoginOrigin,
@@ -51,8 +47,7 @@ pub(super) async fn register(
         name: request.name,
         bootstrap_secret: request.bootstrap_secret,
     };
-    let signed_in = state.services.auth.register(new, origin).await?;
-    Ok(tokens(StatusCode::CREATED, &signed_in))
+    answer(StatusCode::CREATED, SignedInBody::new, state.services.auth.register(new, origin)).await
 }
 
 pub(super) async fn login(
@@ -60,21 +55,19 @@ pub(super) async fn login(
     LoginOrigin(origin): LoginOrigin,
     Json(request): Json<LoginRequest>,
 ) -> ApiResult<Response> {
-    let signed_in = state.services.auth.login(&request.email, request.password, origin).await?;
-    Ok(tokens(StatusCode::OK, &signed_in))
+    let work = state.services.auth.login(&request.email, request.password, origin);
+    answer(StatusCode::OK, SignedInBody::new, work).await
 }
 
 pub(super) async fn refresh(State(state): State<ApiState>, Json(request): Json<RefreshRequest>) -> ApiResult<Response> {
-    let signed_in = state.services.auth.refresh(&request.refresh_token).await?;
-    Ok(tokens(StatusCode::OK, &signed_in))
+    answer(StatusCode::OK, SignedInBody::new, state.services.auth.refresh(&request.refresh_token)).await
 }
 
 pub(super) async fn logout(
     State(state): State<ApiState>,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<StatusCode> {
-    sessions::logout(&state.services, &request.refresh_token).await?;
-    Ok(StatusCode::NO_CONTENT)
+    done(sessions::logout(&state.services, &request.refresh_token)).await
 }
 
 #[derive(Deserialize)]
@@ -91,8 +84,8 @@ pub(super) async fn change_password(
     Json(request): Json<PasswordRequest>,
 ) -> ApiResult<Response> {
     let (current, fresh) = (request.current_password, request.new_password);
-    let signed_in = sessions::change_password(&state.services, &user, current, fresh, origin).await?;
-    Ok(tokens(StatusCode::OK, &signed_in))
+    let work = sessions::change_password(&state.services, &user, current, fresh, origin);
+    answer(StatusCode::OK, SignedInBody::new, work).await
 }
 
 pub(super) async fn get_me(State(state): State<ApiState>, User(user): User) -> ApiResult<axum::Json<UserBody>> {

@@ -1,15 +1,18 @@
 //! `/api/v1/devices`.
 
 use axum::extract::State;
+use axum::response::Response;
 use hexa_model::{Actor, DeviceKey, ErrorCode, Scope};
 use hexa_service::Error;
-use hexa_service::device::{claim, provision, view};
+use hexa_service::device::claim::{self, Rotated};
+use hexa_service::device::{provision, view};
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User, device_credentials};
+use crate::idempotency::{answer, done};
 use crate::state::ApiState;
 use crate::wire::{ClaimCodeBody, DeviceBody, PageBody, PageQuery, RelayBody, relays, rfc3339};
 
@@ -89,12 +92,12 @@ pub(super) async fn patch_device(
     User(user): User,
     Path(uid): Path<String>,
     Json(request): Json<PatchRequest>,
-) -> ApiResult<axum::Json<DeviceBody>> {
+) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     let live = view::find(&state.services, &user, &uid).await?;
     let relays = request.relays.into_iter().map(|r| (r.index, r.name)).collect();
-    view::rename(&state.services, &user, &live, view::Names { device: request.name, relays }).await?;
-    Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, &uid).await?)))
+    let names = view::Names { device: request.name, relays };
+    answer(StatusCode::OK, DeviceBody::of, view::rename(&state.services, &user, &live, names)).await
 }
 
 pub(super) async fn delete_device(
@@ -105,8 +108,7 @@ pub(super) async fn delete_device(
     user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
     let live = view::find(&state.services, &user, &uid).await?;
-    claim::delete(&state.services, &user, &live).await?;
-    Ok(StatusCode::NO_CONTENT)
+    done(claim::delete(&state.services, &user, &live)).await
 }
 
 #[derive(Deserialize)]
@@ -119,20 +121,19 @@ pub(super) async fn claim_device(
     State(state): State<ApiState>,
     User(user): User,
     Json(request): Json<ClaimRequest>,
-) -> ApiResult<axum::Json<DeviceBody>> {
+) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
-    let live = claim::claim(&state.services, &user, &request.code).await?;
-    Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, live.uid.as_str()).await?)))
+    answer(StatusCode::OK, DeviceBody::of, claim::claim(&state.services, &user, &request.code)).await
 }
 
 pub(super) async fn release_device(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
-) -> ApiResult<axum::Json<ClaimCodeBody>> {
+) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     let live = view::find(&state.services, &user, &uid).await?;
-    Ok(axum::Json(ClaimCodeBody::new(&claim::release(&state.services, &user, &live).await?)))
+    answer(StatusCode::OK, ClaimCodeBody::new, claim::release(&state.services, &user, &live)).await
 }
 
 #[derive(Serialize)]
@@ -141,18 +142,23 @@ pub(super) struct RotatedResponse {
     previous_valid_until: String,
 }
 
+impl RotatedResponse {
+    fn new(rotated: &Rotated) -> Self {
+        Self {
+            device_token: rotated.token.expose_secret().to_owned(),
+            previous_valid_until: rfc3339(rotated.previous_until),
+        }
+    }
+}
+
 pub(super) async fn rotate_token(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
-) -> ApiResult<axum::Json<RotatedResponse>> {
+) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     let live = view::find(&state.services, &user, &uid).await?;
-    let rotated = claim::rotate_token(&state.services, &user, &live).await?;
-    Ok(axum::Json(RotatedResponse {
-        device_token: rotated.token.expose_secret().to_owned(),
-        previous_valid_until: rfc3339(rotated.previous_until),
-    }))
+    answer(StatusCode::OK, RotatedResponse::new, claim::rotate_token(&state.services, &user, &live)).await
 }
 
 /// By an admin.
@@ -160,22 +166,17 @@ pub(super) async fn renew_claim_code(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
-) -> ApiResult<axum::Json<ClaimCodeBody>> {
+) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
     let live = view::find(&state.services, &user, &uid).await?;
-    let code = claim::renew_claim_code(&state.services, user.actor(), &live).await?;
-    Ok(axum::Json(ClaimCodeBody::new(&code)))
+    answer(StatusCode::OK, ClaimCodeBody::new, claim::renew_claim_code(&state.services, user.actor(), &live)).await
 }
 
 /// By the device itself.
-pub(super) async fn renew_own_claim_code(
-    State(state): State<ApiState>,
-    headers: HeaderMap,
-) -> ApiResult<axum::Json<ClaimCodeBody>> {
+pub(super) async fn renew_own_claim_code(State(state): State<ApiState>, headers: HeaderMap) -> ApiResult<Response> {
     let (uid, token) = device_credentials(&headers)
         .ok_or_else(|| Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>"))?;
     let live = provision::authenticate(&state.services, uid.as_str(), &token).await?;
-    let code = claim::renew_claim_code(&state.services, Actor::Device, &live).await?;
-    Ok(axum::Json(ClaimCodeBody::new(&code)))
+    answer(StatusCode::OK, ClaimCodeBody::new, claim::renew_claim_code(&state.services, Actor::Device, &live)).await
 }

@@ -1,14 +1,18 @@
 //! `/api/v1/provision/register`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
+use axum::response::Response;
 use hexa_model::DeviceClass;
-use hexa_service::device::provision::{self, Caller, Registration};
+use hexa_service::device::provision::{self, Caller, Provisioned, Registration};
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiResult;
 use crate::extract::{Json, PeerIp, device_credentials};
+use crate::idempotency::answer;
 use crate::state::ApiState;
 use crate::wire::ClaimCodeBody;
 
@@ -41,7 +45,7 @@ pub(super) async fn register_device(
     PeerIp(ip): PeerIp,
     headers: HeaderMap,
     Json(request): Json<ProvisionRequest>,
-) -> ApiResult<(StatusCode, axum::Json<ProvisionResponse>)> {
+) -> ApiResult<Response> {
     let key = headers.get("x-provision-key").and_then(|v| v.to_str().ok()).map(Into::into);
     let caller = Caller { ip, key, proof: device_credentials(&headers) };
     let new = Registration {
@@ -55,13 +59,12 @@ pub(super) async fn register_device(
         capabilities: request.capabilities,
         label: request.label,
     };
-    let done = provision::register(&state.services, caller, new).await?;
-    let ws_base = state.config.public_url.replacen("http", "ws", 1);
-    let body = ProvisionResponse {
+    let ws_base: Arc<str> = state.config.public_url.replacen("http", "ws", 1).into();
+    let body = move |done: &Provisioned| ProvisionResponse {
         ws_url: format!("{ws_base}/ws/device?uid={}", done.uid),
         device_uid: done.uid.to_string(),
         device_token: done.token.expose_secret().to_owned(),
         claim: ClaimCodeBody::new(&done.claim),
     };
-    Ok((StatusCode::CREATED, axum::Json(body)))
+    answer(StatusCode::CREATED, body, provision::register(&state.services, caller, new)).await
 }

@@ -1,14 +1,17 @@
 //! `/api/v1/devices/{uid}/relays`: the REST door of the relay path.
 
 use axum::extract::State;
-use hexa_model::{DeviceUid, RelayAction, Scope, Source};
+use hexa_model::{CommandId, DeviceUid, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
-use hexa_service::relay::path::Command;
+use hexa_service::idempotency::{self, Keyed};
+use hexa_service::relay::lookup;
+use hexa_service::relay::path::{Command, Done};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
+use crate::idempotency::kept;
 use crate::state::ApiState;
 use crate::wire::CommandBody;
 
@@ -67,9 +70,31 @@ pub(crate) fn set_action(index: u16, on: bool, for_ms: Option<u32>) -> Result<Re
 async fn run(state: &ApiState, user: &Principal, uid: &str, action: RelayAction) -> ApiResult<axum::Json<CommandBody>> {
     user.require(Scope::RelaysWrite)?;
     let device = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
-    let command = Command { source: Source::Api, actor: user.actor(), device, action };
-    let done = state.services.relay().execute(command).await?;
+    let key = idempotency::current();
+    let command = Command { source: Source::Api, actor: user.actor(), device, action, key: key.clone() };
+    let done = state.services.relay().execute(command).await;
+    let done = match key {
+        Some(keyed) if keyed.placed() => of_row(state, &keyed, done).await?,
+        _ => done?,
+    };
     Ok(axum::Json(CommandBody::new(&done)))
+}
+
+/// The answer to a command with a key is made from its audit row, so that a later request hears the same.
+async fn of_row(state: &ApiState, keyed: &Keyed, done: hexa_service::Result<Done>) -> hexa_service::Result<Done> {
+    let services = &state.services;
+    let id = match &done {
+        Ok(done) => Some(done.command),
+        Err(error) if !kept(error.code) => {
+            keyed.release_command(services).await?;
+            None
+        }
+        Err(error) => error.details.as_ref().and_then(|d| CommandId::parse(d["command_id"].as_str()?)),
+    };
+    match id {
+        Some(id) => lookup::outcome(services, id).await?,
+        None => done,
+    }
 }
 
 #[cfg(test)]

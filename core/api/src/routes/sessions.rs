@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hexa_model::{ErrorCode, Scope, SessionId, TokenId};
 use hexa_service::Error;
-use hexa_service::auth::pats::{self, TokenRequest};
+use hexa_service::auth::pats::{self, NewPat, TokenRequest};
 use hexa_service::auth::principal::Via;
 use hexa_service::auth::{SessionRow, TokenRow};
 use hexa_service::auth::{sessions, tickets};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
+use crate::idempotency::{answer, done};
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339};
 
@@ -53,14 +54,18 @@ pub(super) async fn list_sessions(
 
 #[derive(Serialize)]
 pub(super) struct EndedResponse {
-    pub(super) ended: usize,
+    ended: usize,
 }
 
-pub(super) async fn end_other_sessions(
-    State(state): State<ApiState>,
-    User(user): User,
-) -> ApiResult<axum::Json<EndedResponse>> {
-    Ok(axum::Json(EndedResponse { ended: sessions::end_others(&state.services, &user).await? }))
+impl EndedResponse {
+    pub(super) fn new(ended: usize) -> Self {
+        Self { ended }
+    }
+}
+
+pub(super) async fn end_other_sessions(State(state): State<ApiState>, User(user): User) -> ApiResult<Response> {
+    answer(StatusCode::OK, |ended: &usize| EndedResponse::new(*ended), sessions::end_others(&state.services, &user))
+        .await
 }
 
 pub(super) async fn end_session(
@@ -70,8 +75,7 @@ pub(super) async fn end_session(
 ) -> ApiResult<StatusCode> {
     let id = SessionId::parse(&id)
         .ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours"))?;
-    sessions::end(&state.services, &user, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    done(sessions::end(&state.services, &user, id)).await
 }
 
 #[derive(Serialize)]
@@ -121,15 +125,20 @@ struct NewTokenBody {
     token: String,
 }
 
+impl NewTokenBody {
+    fn new(made: &NewPat) -> Self {
+        Self { row: TokenBody::new(made.row.clone()), token: made.token.expose_secret().to_owned() }
+    }
+}
+
 pub(super) async fn create_token(
     State(state): State<ApiState>,
     User(user): User,
     Json(request): Json<CreateTokenRequest>,
 ) -> ApiResult<Response> {
     let CreateTokenRequest { name, scopes, expires_in_days } = request;
-    let made = state.services.auth.create_token(&user, TokenRequest { name, scopes, expires_in_days }).await?;
-    let body = NewTokenBody { row: TokenBody::new(made.row), token: made.token.expose_secret().to_owned() };
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+    let work = state.services.auth.create_token(&user, TokenRequest { name, scopes, expires_in_days });
+    answer(StatusCode::CREATED, NewTokenBody::new, work).await
 }
 
 pub(super) async fn revoke_token(
@@ -139,8 +148,7 @@ pub(super) async fn revoke_token(
 ) -> ApiResult<StatusCode> {
     let id = TokenId::parse(&id)
         .ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such token, or it is not yours"))?;
-    pats::revoke(&state.services, &user, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    done(pats::revoke(&state.services, &user, id)).await
 }
 
 #[derive(Serialize)]

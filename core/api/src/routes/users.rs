@@ -1,15 +1,18 @@
 //! `/api/v1/admin/users`.
 
 use axum::extract::State;
+use axum::response::Response;
 use hexa_model::{ErrorCode, Role, UserId, UserKey};
 use hexa_service::Error;
 use hexa_service::auth::users::{self, UserChange};
 use hexa_service::auth::{UserFilter, UserRow};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::sessions::EndedResponse;
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User};
+use crate::idempotency::answer;
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339};
 
@@ -39,6 +42,10 @@ pub(super) struct AccountBody {
 }
 
 impl AccountBody {
+    fn of(row: &UserRow) -> Self {
+        Self::new(row.clone())
+    }
+
     fn new(row: UserRow) -> Self {
         Self {
             id: row.id.to_string(),
@@ -103,18 +110,19 @@ pub(super) async fn patch_user(
     User(user): User,
     Path(id): Path<String>,
     Json(request): Json<PatchUserRequest>,
-) -> ApiResult<axum::Json<AccountBody>> {
+) -> ApiResult<Response> {
     user.require_admin()?;
     let change = UserChange { role: request.role, active: request.active, name: request.name };
-    Ok(axum::Json(AccountBody::new(users::change(&state.services, &user, user_id(&id)?, change).await?)))
+    let work = users::change(&state.services, &user, user_id(&id)?, change);
+    answer(StatusCode::OK, AccountBody::of, work).await
 }
 
 pub(super) async fn end_user_sessions(
     State(state): State<ApiState>,
     User(user): User,
     Path(id): Path<String>,
-) -> ApiResult<axum::Json<EndedResponse>> {
+) -> ApiResult<Response> {
     user.require_admin()?;
-    let ended = users::end_sessions(&state.services, &user, user_id(&id)?).await?;
-    Ok(axum::Json(EndedResponse { ended }))
+    let work = users::end_sessions(&state.services, &user, user_id(&id)?);
+    answer(StatusCode::OK, |ended: &usize| EndedResponse::new(*ended), work).await
 }

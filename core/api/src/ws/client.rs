@@ -242,7 +242,7 @@ impl Client {
             let what = "this socket has 32 open commands; wait for one to end";
             return self.refuse(id, &Error::new(ErrorCode::Busy, what).retry_after(1));
         };
-        let command = Command { source: Source::Ws, actor: self.user.actor(), device, action };
+        let command = Command { source: Source::Ws, actor: self.user.actor(), device, action, key: None };
         let (in_order, running) = self.state.services.relay().begin(command);
         let (session, request) = (Arc::clone(&self.session), self.request.clone());
         self.state.services.tasks.spawn(async move {

@@ -1,4 +1,4 @@
-//! Documentation that is made from the code: `hexa docs errors|config`, compared in CI.
+//! Documentation that is made from the code: `hexa docs errors|config|routes`, compared in CI.
 
 use std::fmt::Write as _;
 
@@ -13,6 +13,8 @@ pub(crate) enum Part {
     Errors,
     /// The table of settings.
     Config,
+    /// The table of routes, with what each asks of its caller.
+    Routes,
 }
 
 /// Markdown.
@@ -23,6 +25,12 @@ pub(crate) fn render(part: Part) -> String {
             text.push_str("| code | status | meaning |\n|---|---|---|\n");
             for code in ErrorCode::ALL {
                 let _ = writeln!(text, "| `{}` | {} | {} |", code.name(), code.status(), code.meaning());
+            }
+        }
+        Part::Routes => {
+            text.push_str("| method | path | for |\n|---|---|---|\n");
+            for route in hexa_api::routes() {
+                let _ = writeln!(text, "| {} | `{}` | {} |", route.method, route.path, route.access.text());
             }
         }
         Part::Config => {

@@ -50,6 +50,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("HEXA_LINGER_US", "300", "How long a busy writer waits for more writes, in microseconds; 0 = not at all."),
     secret("JWT_SECRET", "At least 32 bytes; generated once into the data directory if empty."),
     secret(
+        "KEY_ENCRYPTION_KEY",
+        "Seals what is kept and must be read again, such as answers to requests with an idempotency key. At least 32 \
+         bytes; generated once into the data directory if empty.",
+    ),
+    secret(
         "DEVICE_PROVISION_KEY",
         "At least 16 characters; two separated by a comma while rotating; generated once if empty.",
     ),

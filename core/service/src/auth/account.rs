@@ -12,6 +12,7 @@ use serde_json::json;
 use super::principal::Account;
 use super::{Auth, Origin};
 use crate::error::{Error, Result};
+use crate::idempotency;
 
 /// Name of the setting that holds the hash of the bootstrap secret until it is used.
 pub const BOOTSTRAP_SETTING: &str = "bootstrap_secret_sha256";
@@ -127,7 +128,7 @@ impl Auth {
         tx.audit(&entry.details(&json!({ "role": role.as_str() }))).await?;
         let account = Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
         let signed_in = self.sign_in(&mut tx, account, origin).await?;
-        tx.commit().await?;
+        idempotency::commit(tx, &signed_in).await?;
         Ok(signed_in)
     }
 
@@ -184,7 +185,7 @@ impl Auth {
         let actor = Actor::User { key: row.key, id: row.id, role: row.role };
         tx.audit(&AuditEntry::event(now, actor, Source::Api, "account.signed_in")).await?;
         let signed_in = self.sign_in(&mut tx, account, origin).await?;
-        tx.commit().await?;
+        idempotency::commit(tx, &signed_in).await?;
         Ok(signed_in)
     }
 

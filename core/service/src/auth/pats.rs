@@ -18,6 +18,7 @@ use super::Auth;
 use super::principal::Principal;
 use crate::Services;
 use crate::error::{Error, Result};
+use crate::idempotency;
 
 /// What they begin with, so that secret scanners find them.
 pub(super) const PREFIX: &str = "hxp_";
@@ -180,7 +181,6 @@ impl Auth {
         tx.insert_token(&new).await?;
         let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.token_created");
         tx.audit(&entry.details(&json!({ "token": new.id.to_string(), "scopes": scopes.to_text() }))).await?;
-        tx.commit().await?;
         let row = TokenRow {
             key: 0,
             id: new.id,
@@ -191,7 +191,9 @@ impl Auth {
             expires_at: new.expires_at,
             last_used_at: None,
         };
-        Ok(NewPat { row, token: secret })
+        let made = NewPat { row, token: secret };
+        idempotency::commit(tx, &made).await?;
+        Ok(made)
     }
 
     fn forget_token(&self, id: TokenId) {
@@ -214,7 +216,7 @@ pub async fn revoke(services: &Services, by: &Principal, id: TokenId) -> Result<
     }
     let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.token_revoked");
     tx.audit(&entry.details(&json!({ "token": id.to_string() }))).await?;
-    tx.commit().await?;
+    idempotency::commit(tx, &()).await?;
     services.auth.forget_token(id);
     services.bus.access_ended(AccessEnded::Token(by.account.key, id));
     Ok(())

@@ -154,6 +154,14 @@ impl Auth {
         Ok(Principal { account, via })
     }
 
+    /// Whether an account may sign in.
+    ///
+    /// # Errors
+    /// `account_disabled`, `invalid_token` when it is gone.
+    pub async fn check_active(&self, id: UserId) -> Result<()> {
+        self.living(id).await.map(drop)
+    }
+
     async fn living(&self, id: UserId) -> Result<Arc<Account>> {
         let account = self.account(id).await?.ok_or_else(invalid)?;
         if account.active { Ok(account) } else { Err(disabled()) }

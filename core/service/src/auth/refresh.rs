@@ -15,6 +15,7 @@ use super::Auth;
 use super::account::SignedIn;
 use super::principal::{Account, Principal};
 use crate::error::{Error, Result};
+use crate::idempotency;
 
 fn invalid() -> Error {
     Error::new(ErrorCode::InvalidToken, "the refresh token is wrong, expired or revoked; log in again")
@@ -71,8 +72,10 @@ impl Auth {
         let account = Arc::new(Account::new(&user));
         let access_token = self.access_token(&account, row.family_id)?;
         hexa_model::crash_point!("refresh.in_tx");
-        tx.commit().await?;
-        Ok(SignedIn { account, access_token, refresh_token: fresh, expires_in_s: hexa_crypto::jwt::LIFETIME_S })
+        let signed_in =
+            SignedIn { account, access_token, refresh_token: fresh, expires_in_s: hexa_crypto::jwt::LIFETIME_S };
+        idempotency::commit(tx, &signed_in).await?;
+        Ok(signed_in)
     }
 
     /// The account behind a principal, read afresh.

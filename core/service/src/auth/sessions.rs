@@ -15,6 +15,7 @@ use super::principal::{Account, Principal, Via};
 use super::{Auth, Origin};
 use crate::Services;
 use crate::error::{Error, Result};
+use crate::idempotency;
 
 /// Rows of ended sessions that are removed at once.
 const FORGET: u32 = 500;
@@ -41,7 +42,7 @@ pub async fn end(services: &Services, by: &Principal, id: SessionId) -> Result<(
     }
     let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.session_ended");
     tx.audit(&entry.details(&json!({ "session": id.to_string() }))).await?;
-    tx.commit().await?;
+    idempotency::commit(tx, &()).await?;
     ended(services, by.account.key, &[id]);
     Ok(())
 }
@@ -57,7 +58,7 @@ pub async fn end_others(services: &Services, by: &Principal) -> Result<usize> {
     let gone = tx.revoke_sessions_of(by.account.key, Some(own), now).await?;
     let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.sessions_ended");
     tx.audit(&entry.details(&json!({ "sessions": gone.len() }))).await?;
-    tx.commit().await?;
+    idempotency::commit(tx, &gone.len()).await?;
     ended(services, by.account.key, &gone);
     Ok(gone.len())
 }
@@ -69,7 +70,7 @@ pub async fn logout(services: &Services, given: &SecretString) -> Result<()> {
     let mut tx = services.store.begin().await?;
     let Some(row) = tx.refresh_by_hash(&hash).await? else { return Ok(()) };
     tx.revoke_family(row.family, now).await?;
-    tx.commit().await?;
+    idempotency::commit(tx, &()).await?;
     ended(services, row.user, &[row.family_id]);
     Ok(())
 }
@@ -125,7 +126,7 @@ pub async fn change_password(
     tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "account.password_changed")).await?;
     let changed = tx.user_by_key(row.key).await?.ok_or_else(super::principal::invalid)?;
     let signed_in = auth.sign_in(&mut tx, Arc::new(Account::new(&changed)), origin).await?;
-    tx.commit().await?;
+    idempotency::commit(tx, &signed_in).await?;
     auth.account_changed(row.id);
     ended(services, row.key, &gone);
     Ok(signed_in)

@@ -11,6 +11,7 @@ use super::principal::Principal;
 use super::sessions;
 use crate::Services;
 use crate::error::{Error, Result};
+use crate::idempotency;
 
 /// What is to change; `None` leaves.
 #[derive(Debug, Default)]
@@ -89,7 +90,7 @@ pub async fn change(services: &Services, by: &Principal, id: UserId, change: Use
     let details = json!({ "user": id.to_string(), "role": role.as_str(), "active": active, "renamed": named });
     tx.audit(&entry.details(&details)).await?;
     let after = tx.user_by_key(key).await?.ok_or_else(none)?;
-    tx.commit().await?;
+    idempotency::commit(tx, &after).await?;
     services.auth.account_changed(id);
     sessions::ended(services, key, &gone);
     if standing {
@@ -110,7 +111,7 @@ pub async fn end_sessions(services: &Services, by: &Principal, id: UserId) -> Re
     tx.login_succeeded(row.key).await?;
     let entry = AuditEntry::event(now, by.actor(), Source::Api, "user.sessions_ended");
     tx.audit(&entry.details(&json!({ "user": id.to_string(), "sessions": gone.len() }))).await?;
-    tx.commit().await?;
+    idempotency::commit(tx, &gone.len()).await?;
     sessions::ended(services, row.key, &gone);
     Ok(gone.len())
 }

@@ -14,7 +14,9 @@ use crate::auth::principal::Principal;
 use crate::device::live::Live;
 use crate::device::provision::{ClaimCode, new_claim_code};
 use crate::device::session::CloseReason;
+use crate::device::view::{self, DeviceView};
 use crate::error::{Error, Result};
+use crate::idempotency;
 use crate::relay::pending::Ended;
 
 /// A rotated token, shown once.
@@ -30,7 +32,7 @@ pub struct Rotated {
 ///
 /// # Errors
 /// `not_found` for a wrong, spent or expired code; `rate_limited` after too many of them.
-pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<Arc<Live>> {
+pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<DeviceView> {
     let (user, now) = (by.account.key, services.clock.now());
     services.provision.wrong_codes.check(&user, services.clock.monotonic())?;
     let hash = token::claim_code_hash(code);
@@ -47,13 +49,13 @@ pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<Ar
         return Err(Error::new(ErrorCode::NotFound, "no device waits with this claim code; it may be used or expired"));
     };
     tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.claimed").device(key)).await?;
+    let view = view::within(services, &mut tx, key).await?;
     hexa_model::crash_point!("claim.in_tx");
-    tx.commit().await?;
-    let row = services.store.device_by_key(key).await?.ok_or_else(Error::no_device)?;
-    let live = services.registry.find(&row.uid).await?.ok_or_else(Error::no_device)?;
+    idempotency::commit(tx, &view).await?;
+    let live = services.registry.find(&view.row.uid).await?.ok_or_else(Error::no_device)?;
     live.set_owner(Some(user));
     services.bus.publish(&Event::DeviceClaimed { device: live.event_device() });
-    Ok(live)
+    Ok(view)
 }
 
 /// Gives a device up: its socket closes, its open commands end, and a new claim code waits for the next owner.
@@ -73,7 +75,7 @@ pub async fn release(services: &Services, by: &Principal, live: &Arc<Live>) -> R
         }
         tx.set_claim_code(live.key, &hash, claim.expires_at).await?;
         tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.released").device(live.key)).await?;
-        Ok(tx.commit().await?)
+        idempotency::commit(tx, &claim).await
     };
     if let Err(error) = stored.await {
         live.set_owner(former);
@@ -97,7 +99,7 @@ pub async fn delete(services: &Services, by: &Principal, live: &Arc<Live>) -> Re
         }
         let entry = AuditEntry::event(now, by.actor(), Source::Api, "device.deleted").device(live.key);
         tx.audit(&entry.details(&json!({ "uid": live.uid.as_str() }))).await?;
-        Ok(tx.commit().await?)
+        idempotency::commit(tx, &()).await
     };
     if let Err(error) = stored.await {
         live.set_active(true);
@@ -135,11 +137,12 @@ pub async fn rotate_token(services: &Services, by: &Principal, live: &Arc<Live>)
         return Err(Error::no_device());
     }
     tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.token_rotated").device(live.key)).await?;
-    tx.commit().await?;
+    let rotated = Rotated { token: fresh, previous_until };
+    idempotency::commit(tx, &rotated).await?;
     if let Some(session) = live.session() {
         session.close(CloseReason::Revoked);
     }
-    Ok(Rotated { token: fresh, previous_until })
+    Ok(rotated)
 }
 
 /// A new claim code for an unclaimed device, asked for by itself or by an admin; the former code is dead.
@@ -155,6 +158,6 @@ pub async fn renew_claim_code(services: &Services, actor: Actor, live: &Live) ->
     let mut tx = services.store.begin().await?;
     tx.set_claim_code(live.key, &hash, claim.expires_at).await?;
     tx.audit(&AuditEntry::event(now, actor, Source::Api, "device.claim_code_renewed").device(live.key)).await?;
-    tx.commit().await?;
+    idempotency::commit(tx, &claim).await?;
     Ok(claim)
 }

@@ -17,6 +17,7 @@ use crate::config::ProvisionConfig;
 use crate::device::live::Live;
 use crate::device::session::CloseReason;
 use crate::error::{Error, Result};
+use crate::idempotency;
 use crate::limit::{FailureLimiter, Limiter};
 
 /// Claim codes on factory labels live this long.
@@ -206,11 +207,12 @@ async fn create(services: &Services, new: Registration) -> Result<Provisioned> {
     })?;
     let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.provisioned").device(key);
     tx.audit(&entry.details(&json!({ "uid": device.uid.as_str(), "class": class.as_str() }))).await?;
-    tx.commit().await?;
+    let provisioned = Provisioned { uid: device.uid, token, claim };
+    idempotency::commit(tx, &provisioned).await?;
     if let Some(row) = services.store.device_by_key(key).await? {
         services.registry.insert(Live::new(row, &smallvec::SmallVec::new()));
     }
-    Ok(Provisioned { uid: device.uid, token, claim })
+    Ok(provisioned)
 }
 
 /// A known serial comes again (DV-2): an unclaimed device that proves its old token gets a new one; anything else
@@ -235,11 +237,12 @@ async fn reissue(services: &Services, caller: &Caller, row: DeviceRow, new: &Reg
     }
     tx.set_claim_code(row.key, &claim_hash, claim.expires_at).await?;
     tx.audit(&AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned").device(row.key)).await?;
-    tx.commit().await?;
+    let provisioned = Provisioned { uid: row.uid.clone(), token, claim };
+    idempotency::commit(tx, &provisioned).await?;
     if let Some(session) = services.registry.peek(&row.uid).and_then(|live| live.session()) {
         session.close(CloseReason::Revoked);
     }
-    Ok(Provisioned { uid: row.uid, token, claim })
+    Ok(provisioned)
 }
 
 fn already_provisioned() -> Error {

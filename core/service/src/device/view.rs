@@ -5,16 +5,17 @@ use std::sync::Arc;
 use hexa_model::audit::{AuditEntry, RelayStates};
 use hexa_model::event::Event;
 use hexa_model::{Actor, DeviceKey, DeviceUid, Source};
-use hexa_store::{DeviceFilter, DeviceRow};
+use hexa_store::{DeviceFilter, DeviceRow, Tx};
 use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::device::live::Live;
 use crate::error::{Error, Result};
+use crate::idempotency;
 
 /// A device with everything that its page shows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DeviceView {
     /// Stored facts.
     pub row: DeviceRow,
@@ -58,6 +59,15 @@ pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<Devic
     let names = services.store.relay_names(live.key).await?;
     let relays = live.cache.lock().all();
     Ok(DeviceView { row, relays, names, live: Some(live) })
+}
+
+/// One device as it is in this transaction.
+pub(crate) async fn within(services: &Services, tx: &mut Tx, key: DeviceKey) -> Result<DeviceView> {
+    let row = tx.device_by_key(key).await?.ok_or_else(Error::no_device)?;
+    let names = tx.relay_names(key).await?;
+    let live = services.registry.find(&row.uid).await?;
+    let relays = live.as_ref().map(|live| live.cache.lock().all()).unwrap_or_default();
+    Ok(DeviceView { row, live, relays, names })
 }
 
 /// A page of the caller's devices; an admin with `all` sees everybody's.
@@ -126,7 +136,7 @@ fn check_name(field: &str, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// `validation_error` for a name that is too long or a relay that is not there; nothing is changed then.
-pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names: Names) -> Result<()> {
+pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names: Names) -> Result<DeviceView> {
     if let Some(name) = &names.device {
         check_name("name", name)?;
     }
@@ -148,7 +158,8 @@ pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names
     let actor: Actor = by.actor();
     let entry = AuditEntry::event(now, actor, Source::Api, "device.renamed").device(live.key);
     tx.audit(&entry.details(&json!({ "name": names.device, "relays": names.relays }))).await?;
-    tx.commit().await?;
+    let view = within(services, &mut tx, live.key).await?;
+    idempotency::commit(tx, &view).await?;
     services.bus.publish(&Event::DeviceUpdated { device: live.event_device() });
-    Ok(())
+    Ok(view)
 }

@@ -1,11 +1,69 @@
 //! What became of a command: open here, ended in the audit, or cut off by a crash and unknown.
 
-use hexa_model::{CommandId, DeviceUid, ErrorCode, RelayAction};
+use std::time::Duration;
+
+use hexa_model::audit::RelayStates;
+use hexa_model::{CommandId, DeviceUid, ErrorCode, Outcome, RelayAction};
 use hexa_store::CommandRow;
+use serde_json::Value;
 
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::error::{Error, Result};
+use crate::relay::path::{Done, relays_json};
+
+/// How a command ended, as its door answered or would have: read from its audit row, so that it is the same whenever it
+/// is asked for. Without a row the server was cut off while it was open, and nobody knows.
+///
+/// # Errors
+/// When the store cannot be read; how the command ended is the inner result.
+pub async fn outcome(services: &Services, id: CommandId) -> Result<Result<Done>> {
+    let of = |code: ErrorCode, what: String| Err(Error::new(code, what).detail("command_id", id.to_string()));
+    let Some(row) = services.store.command_result(id).await? else {
+        let what = "the server stopped while the command was open: whether the relay moved is unknown until the device reports";
+        return Ok(of(ErrorCode::DeviceTimeout, what.to_owned()));
+    };
+    let details: Value = row.details.as_deref().and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
+    let reason = details["reason"].as_str().unwrap_or_default();
+    Ok(match row.outcome {
+        Outcome::Executed | Outcome::Noop => Ok(Done {
+            command: id,
+            outcome: row.outcome,
+            relays: relays_of(services, &row).await?,
+            latency: Duration::from_millis(u64::from(row.latency_ms.unwrap_or(0))),
+        }),
+        Outcome::Timeout => of(
+            ErrorCode::DeviceTimeout,
+            "no acknowledgement in time: whether the relay moved is unknown until the device reports".into(),
+        ),
+        Outcome::Offline => of(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent".into()),
+        Outcome::Mismatch => {
+            let what = "the device acknowledged another state than asked for; the reported one is stored";
+            of(ErrorCode::DeviceStateMismatch, what.into())
+                .map_err(|e: Error| e.detail("relays", relays_json(&row.changes)))
+        }
+        Outcome::Rejected => {
+            let words = details["detail"].as_str().map_or_else(String::new, |d| format!(" ({d})"));
+            of(ErrorCode::DeviceRejected, format!("the device refused: {reason}{words}"))
+                .map_err(|e: Error| e.detail("reason", reason).detail("detail", details["detail"].clone()))
+        }
+        _ => {
+            let code = ErrorCode::ALL.iter().find(|c| c.name() == reason).copied().unwrap_or(ErrorCode::InternalError);
+            of(code, code.meaning().to_owned())
+        }
+    })
+}
+
+/// What the command stored; for one that changed nothing, the relays it was about as they are known.
+async fn relays_of(services: &Services, row: &CommandRow) -> Result<RelayStates> {
+    if row.outcome == Outcome::Executed && !row.changes.is_empty() {
+        return Ok(row.changes.clone());
+    }
+    let Some(device) = row.device else { return Ok(RelayStates::new()) };
+    let mut states = services.store.relay_states(device).await?;
+    states.retain(|s| row.relay.is_none_or(|r| r == s.index));
+    Ok(states)
+}
 
 /// A command as its owner may see it.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use crate::Services;
 use crate::detached::Detached;
 use crate::device::live::{LastAction, Live};
 use crate::error::{Error, Result};
+use crate::idempotency::Keyed;
 use crate::relay::cache::Change;
 use crate::relay::machine::{AckTaken, Cause, Machine, Write};
 use crate::relay::pending::{Ended, NewCommand, Waiter};
@@ -39,6 +40,8 @@ pub struct Command {
     pub device: DeviceUid,
     /// What.
     pub action: RelayAction,
+    /// The keyed request that it comes from, if it is one.
+    pub key: Option<Arc<Keyed>>,
 }
 
 /// A command that succeeded; its state and audit row are on disk.
@@ -152,12 +155,19 @@ async fn send(
 ) -> Result<(CommandId, oneshot::Receiver<Ended>)> {
     let now = services.clock.now();
     let id = CommandId::at(now, random_bytes());
+    if let Some(keyed) = &command.key {
+        // Durable before the frame: whoever asks again hears of this command, and none is sent a second time (ID-5).
+        keyed.claim_command(services, id).await?;
+    }
     let by = (command.source, command.actor);
     let expires_at = now.plus(services.config.relay.timeout);
     let new = NewCommand::new(id, command.action, by, owner, ending.accepted, expires_at);
     match enqueue(live, new) {
         Ok(Some(reply)) => Ok((id, reply)),
         Ok(None) => {
+            if let Some(keyed) = &command.key {
+                keyed.release_command(services).await?;
+            }
             Err(Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end")
                 .retry_after(1))
         }

@@ -88,7 +88,7 @@ async fn a_release_ends_open_commands_closes_the_socket_and_needs_a_new_code() {
     assert_eq!(house.set(&device, 0, true).await.unwrap().unwrap_err().code, ErrorCode::NotFound);
     let bob = sign_up(&house.services, "bob@example.com").await;
     let live = claim::claim(&house.services, &bob, secrecy::ExposeSecret::expose_secret(&code.code)).await.unwrap();
-    assert_eq!(live.owner(), Some(bob.account.key));
+    assert_eq!(live.live.as_ref().unwrap().owner(), Some(bob.account.key));
     house.check(&device.live).await;
 }
 
@@ -101,7 +101,7 @@ async fn fifty_users_race_one_code_and_one_gets_the_device() {
     let racers: Vec<_> = (0..50)
         .map(|_| {
             let (services, user, code) = (Arc::clone(&house.services), house.user.clone(), Arc::clone(&code));
-            tokio::spawn(async move { claim::claim(&services, &user, &code).await.map(|l| l.key) })
+            tokio::spawn(async move { claim::claim(&services, &user, &code).await.map(|l| l.row.key) })
         })
         .collect();
     let mut won = 0;

@@ -159,7 +159,7 @@ async fn offline_and_busy_and_foreign_devices_are_refused_at_once() {
     for command in open {
         assert_eq!(command.await.unwrap().unwrap_err().code, ErrorCode::DeviceTimeout);
     }
-    let foreign = Command { source: Source::Api, actor: stranger(), device: live.uid.clone(), action: set };
+    let foreign = Command { source: Source::Api, actor: stranger(), device: live.uid.clone(), action: set, key: None };
     let error = house.services.relay().execute(foreign).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::NotFound);
     let beyond = RelayAction::Set { index: 2, on: true, for_ms: None };

@@ -121,6 +121,7 @@ impl House {
         let store = Store::open(config).await.unwrap();
         let many = Rate::new(10_000, Duration::from_secs(1));
         let config = Config {
+            key_encryption_key: "a key of these tests, and of nothing else".into(),
             relay: RelayConfig { timeout: TIMEOUT },
             device: DeviceConfig { heartbeat: Duration::from_secs(20), flap_per_minute: 15 },
             provision: ProvisionConfig {
@@ -154,7 +155,7 @@ impl House {
         let new = provision::Registration { class, relay_count: relays, ..provision::Registration::default() };
         let made = provision::register(&self.services, caller, new).await.unwrap();
         let live = claim::claim(&self.services, &self.user, made.claim.code.expose_secret()).await.unwrap();
-        (live, made.token.expose_secret().to_owned())
+        (live.live.unwrap(), made.token.expose_secret().to_owned())
     }
 
     pub(crate) async fn connect(&self, live: &Arc<Live>) -> Device {
@@ -169,7 +170,7 @@ impl House {
         uid: &DeviceUid,
         action: RelayAction,
     ) -> tokio::task::JoinHandle<hexa_service::Result<Done>> {
-        let command = Command { source: Source::Api, actor: self.user.actor(), device: uid.clone(), action };
+        let command = Command { source: Source::Api, actor: self.user.actor(), device: uid.clone(), action, key: None };
         let relay = self.services.relay();
         tokio::spawn(async move { relay.execute(command).await })
     }

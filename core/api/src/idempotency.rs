@@ -1,0 +1,304 @@
+//! `idempotency-key`: what HTTP has to do with it. The rules are in the service's module of the same name.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::OnceLock;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use hexa_model::ErrorCode;
+use hexa_service::device::provision;
+use hexa_service::idempotency::{self, Ask, Decision, MAX_ANSWER_BYTES, Running};
+use hexa_service::relay::lookup;
+use hexa_service::{Error, Result};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{ApiError, ApiResult, Carried, ErrorBody};
+use crate::extract::{bearer, device_credentials, read_body};
+use crate::middleware::RequestId;
+use crate::routes::{Access, routes};
+use crate::state::ApiState;
+use crate::wire::CommandBody;
+
+/// The request's header.
+pub(crate) static KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Whether this request is to be done once however often it comes.
+pub(crate) fn concerns(request: &Request) -> bool {
+    matches!(*request.method(), Method::POST | Method::PATCH | Method::PUT | Method::DELETE)
+        && request.headers().contains_key(&KEY)
+}
+
+/// A handler's answer, kept with its effect when its request has a key: `body` makes it from what the room gives. Boxed,
+/// because what changes something holds a transaction.
+pub(crate) fn answer<'a, T: Any + Send + Sync, B: Serialize>(
+    status: StatusCode,
+    body: impl Fn(&T) -> B + Send + Sync + Clone + 'static,
+    work: impl Future<Output = Result<T>> + Send + 'a,
+) -> BoxFuture<'a, ApiResult<Response>> {
+    Box::pin(async move {
+        let kept = body.clone();
+        idempotency::answered_by(move |value| {
+            Some(encode(status, &serde_json::to_vec(&kept(value.downcast_ref()?)).ok()?))
+        });
+        let value = work.await?;
+        Ok(secret((status, axum::Json(body(&value))).into_response()))
+    })
+}
+
+/// The same for an effect without anything to say.
+pub(crate) fn done<'a>(work: impl Future<Output = Result<()>> + Send + 'a) -> BoxFuture<'a, ApiResult<StatusCode>> {
+    Box::pin(async move {
+        idempotency::answered_by(|value| value.downcast_ref::<()>().map(|()| encode(StatusCode::NO_CONTENT, b"")));
+        work.await?;
+        Ok(StatusCode::NO_CONTENT)
+    })
+}
+
+/// Status and body of an answer. Its headers follow from them.
+fn encode(status: StatusCode, body: &[u8]) -> Vec<u8> {
+    [&status.as_u16().to_be_bytes(), body].concat()
+}
+
+fn decode(kept: &[u8]) -> Result<Response> {
+    let broken = || Error::internal("a kept answer is not one");
+    let (status, body) = kept.split_first_chunk::<2>().ok_or_else(broken)?;
+    let status = StatusCode::from_u16(u16::from_be_bytes(*status)).map_err(|_| broken())?;
+    if body.is_empty() {
+        return Ok(status.into_response());
+    }
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok(secret((status, json, body.to_vec()).into_response()))
+}
+
+/// Answers may carry credentials, first or again: no cache keeps one.
+fn secret(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn replayed(mut response: Response) -> Response {
+    response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    response
+}
+
+/// Runs a request with a key: authenticates and authorizes it, and then runs it, or answers as the first one.
+pub(crate) async fn run(state: &ApiState, request: Request, next: Next) -> Response {
+    match keyed(state, request, next).await {
+        Ok(response) => response,
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Response> {
+    let key = read_key(request.headers())?;
+    let Some(access) = access_of(&request) else { return Ok(next.run(request).await) };
+    let request_id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.as_str().to_owned());
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body).await?;
+    let scope = scope(state, access, &parts, &body).await?;
+    let ask = Ask { scope, key, fingerprint: fingerprint(state, &parts, &body), request_id };
+    let services = &state.services;
+    // A second one may lose against a first one of another process: then that one's answer is there.
+    for _ in 0..2 {
+        let running = match services.idempotency.decide(services, ask.clone()).await? {
+            Decision::Replay(kept) => {
+                if access == Access::Public {
+                    still_welcome(state, &kept).await?;
+                }
+                return decode(&kept).map(replayed);
+            }
+            Decision::Command(id, first) => {
+                let done = lookup::outcome(services, id).await?;
+                return Ok(replayed(command(done, &first)?));
+            }
+            Decision::Run(running) => running,
+        };
+        let mut again = Request::from_parts(parts.clone(), Body::from(body.clone()));
+        *again.extensions_mut() = parts.extensions.clone();
+        let response = running.run(next.clone().run(again)).await;
+        if running.keyed().lost() {
+            continue;
+        }
+        return keep(state, &running, response, &ask.request_id).await;
+    }
+    Err(Error::new(ErrorCode::IdempotencyInProgress, "a request with this idempotency key is under way").retry_after(1))
+}
+
+/// Keeps an answer that is not kept yet, where the rule says so (ID-7).
+async fn keep(state: &ApiState, running: &Running, response: Response, request_id: &str) -> Result<Response> {
+    let keyed = running.keyed();
+    if keyed.placed() {
+        return Ok(response);
+    }
+    if let Some(carried) = response.extensions().get::<Carried>() {
+        if !kept(carried.0.code) {
+            return Ok(response);
+        }
+        let status = StatusCode::from_u16(carried.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&ErrorBody::new(&carried.0, request_id)).unwrap_or_default();
+        keyed.keep(&state.services, &encode(status, &body)).await?;
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await.map_err(Error::internal)?;
+    keyed.keep(&state.services, &encode(parts.status, &bytes)).await?;
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+/// What a later request hears as well. A request that was refused before it did anything may be mended and sent again
+/// with its key.
+pub(crate) fn kept(code: ErrorCode) -> bool {
+    !matches!(code.status(), 400..=404 | 405 | 408 | 412 | 413 | 415 | 422 | 426 | 429 | 431 | 503)
+        && !matches!(code, ErrorCode::IdempotencyConflict | ErrorCode::IdempotencyInProgress)
+}
+
+/// 1 to 255 visible ASCII characters, as they are or as a string of RFC 8941.
+fn read_key(headers: &HeaderMap) -> Result<String> {
+    let wrong =
+        || Error::validation("idempotency-key", "idempotency-key is one header of 1 to 255 visible ASCII characters");
+    let mut given = headers.get_all(&KEY).iter();
+    let (Some(value), None) = (given.next(), given.next()) else { return Err(wrong()) };
+    let text = value.to_str().map_err(|_| wrong())?;
+    let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+    if !(1..=255).contains(&bare.len()) || !bare.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(wrong());
+    }
+    Ok(bare.to_owned())
+}
+
+fn access_of(request: &Request) -> Option<Access> {
+    static ACCESS: OnceLock<HashMap<(&'static str, &'static str), Access>> = OnceLock::new();
+    let table = ACCESS.get_or_init(|| routes().into_iter().map(|r| ((r.method, r.path), r.access)).collect());
+    let path = request.extensions().get::<MatchedPath>()?;
+    table.get(&(request.method().as_str(), path.as_str())).copied()
+}
+
+/// Whose keys these are: the account's, the device's, or of whoever holds the credential in the request. Every caller is
+/// authenticated here, also for a replay (ID-3).
+async fn scope(state: &ApiState, access: Access, parts: &http::request::Parts, body: &[u8]) -> Result<[u8; 32]> {
+    let services = &state.services;
+    let hash = |kind: &str, of: &[u8]| services.idempotency.hash(&[b"scope", kind.as_bytes(), of]);
+    let scope = match access {
+        Access::Public => {
+            // The key of the fleet, or what the body proves. Its answer is sealed, and asked for again only with all of it.
+            let fleet = parts.headers.get("x-provision-key").map_or(&b""[..], HeaderValue::as_bytes);
+            return Ok(services.idempotency.hash(&[b"scope", parts.uri.path().as_bytes(), fleet, &credential(body)]));
+        }
+        Access::Device => {
+            let wrong = || Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>");
+            let (uid, token) = device_credentials(&parts.headers).ok_or_else(wrong)?;
+            let live = provision::authenticate(services, uid.as_str(), &token).await?;
+            return Ok(hash("device", live.uid.as_str().as_bytes()));
+        }
+        Access::Operator => None,
+        Access::Account => None,
+        Access::Scope(scope) | Access::AdminAnd(scope) => Some(scope),
+        Access::Session | Access::Admin => None,
+    };
+    let user = services.auth.authenticate(bearer(&parts.headers).unwrap_or_default()).await?;
+    match access {
+        Access::Admin | Access::AdminAnd(_) => user.require_admin()?,
+        Access::Session => drop(user.require_session()?),
+        _ => {}
+    }
+    if let Some(scope) = scope {
+        user.require(scope)?;
+    }
+    Ok(hash("user", user.account.id.to_string().as_bytes()))
+}
+
+/// A kept sign-in is only for an account that may still sign in.
+async fn still_welcome(state: &ApiState, kept: &[u8]) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Whose {
+        user: Of,
+    }
+    #[derive(serde::Deserialize)]
+    struct Of {
+        id: hexa_model::UserId,
+    }
+    match serde_json::from_slice::<Whose>(kept.get(2..).unwrap_or_default()) {
+        Ok(whose) => state.services.auth.check_active(whose.user.id).await,
+        Err(_) => Ok(()),
+    }
+}
+
+/// What names the holder in the body of a request without an account: the e-mail or the refresh token.
+fn credential(body: &[u8]) -> Vec<u8> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        email: Option<String>,
+        refresh_token: Option<String>,
+    }
+    let named = serde_json::from_slice::<Named>(body).ok();
+    let text = named.and_then(|n| n.refresh_token.or(n.email.map(|e| e.trim().to_lowercase())));
+    text.unwrap_or_default().into_bytes()
+}
+
+/// Of method, path, query in any order, content type and body (ID-2).
+fn fingerprint(state: &ApiState, parts: &http::request::Parts, body: &[u8]) -> [u8; 32] {
+    let mut query: Vec<_> = parts.uri.query().unwrap_or_default().split('&').collect();
+    query.sort_unstable();
+    let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    state.services.idempotency.hash(&[
+        b"request",
+        parts.method.as_str().as_bytes(),
+        parts.uri.path().as_bytes(),
+        query.join("&").as_bytes(),
+        kind,
+        &Sha256::digest(body),
+    ])
+}
+
+/// The answer to a relay command with a key, first or again: both are made from its audit row.
+pub(crate) fn command(done: Result<hexa_service::relay::path::Done>, request_id: &str) -> Result<Response> {
+    match done {
+        Ok(done) => Ok(secret((StatusCode::OK, axum::Json(CommandBody::new(&done))).into_response())),
+        Err(error) => {
+            let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let body = serde_json::to_vec(&ErrorBody::new(&error, request_id)).map_err(Error::internal)?;
+            decode(&encode(status, &body))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_bare_or_quoted_and_never_hidden() {
+        let read = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(&KEY, HeaderValue::from_bytes(value).unwrap());
+            read_key(&headers).ok()
+        };
+        assert_eq!(read(b"abc-1").as_deref(), Some("abc-1"));
+        assert_eq!(read(b"\"abc-1\"").as_deref(), Some("abc-1"));
+        assert_eq!(read(&[b'k'; 255]).map(|k| k.len()), Some(255));
+        for bad in [&b""[..], b"\"\"", b"a b", b"\xc3\xa4", &[b'k'; 256]] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+        let mut twice = HeaderMap::new();
+        twice.append(&KEY, HeaderValue::from_static("a"));
+        twice.append(&KEY, HeaderValue::from_static("b"));
+        assert!(read_key(&twice).is_err());
+    }
+
+    #[test]
+    fn refusals_may_be_mended_and_ends_are_ends() {
+        for code in ErrorCode::ALL {
+            let refusal = matches!(code.status(), 401..=404 | 400 | 405..=408 | 412..=431 | 503);
+            let own = code.name().starts_with("idempotency_");
+            assert_eq!(kept(*code), !refusal && !own, "{}", code.name());
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Requests with an idempotency key, and how they ended.
+
+use hexa_model::{CommandId, TimeMs};
+
+use crate::db::query;
+use crate::error::StoreError;
+use crate::{Store, Tx};
+
+/// Keys of one caller at the same time (ID-8).
+pub(crate) const MAX_KEYS: i64 = 10_000;
+
+/// A key that a caller gave a request.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Whose keys these are.
+    pub scope: [u8; 32],
+    /// The key.
+    pub key: String,
+    /// Of what was asked for.
+    pub fingerprint: [u8; 32],
+    /// Of the request.
+    pub request_id: String,
+    /// Now.
+    pub at: TimeMs,
+    /// It may be used anew then.
+    pub expires_at: TimeMs,
+}
+
+/// A key that was used.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Of what was asked for.
+    pub fingerprint: [u8; 32],
+    /// Of the first request.
+    pub request_id: String,
+    /// The relay command that it became; its answer is in the audit.
+    pub command: Option<CommandId>,
+    /// Its answer, sealed.
+    pub answer: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// What became of the request with this key; none when there was none, or it is too long ago.
+    pub async fn kept_answer(&self, scope: &[u8; 32], key: &str, now: TimeMs) -> Result<Option<Kept>, StoreError> {
+        let sql = "select fingerprint, request_id, command_id, answer from idempotency \
+             where scope = $1 and key = $2 and expires_at > $3";
+        let found = query(sql).bind(scope).bind(key).bind(now).fetch_optional(self.reader()).await?;
+        let Some(row) = found else { return Ok(None) };
+        let corrupt = |what: &str| StoreError::Corrupt(format!("idempotency.{what}"));
+        let fingerprint: Vec<u8> = row.get("fingerprint")?;
+        let command = match row.get::<Option<Vec<u8>>>("command_id")? {
+            None => None,
+            Some(bytes) => {
+                let bytes: [u8; 16] = bytes.try_into().map_err(|_| corrupt("command_id"))?;
+                Some(CommandId(uuid::Uuid::from_bytes(bytes)))
+            }
+        };
+        Ok(Some(Kept {
+            fingerprint: fingerprint.try_into().map_err(|_| corrupt("fingerprint"))?,
+            request_id: row.get("request_id")?,
+            command,
+            answer: row.get("answer")?,
+        }))
+    }
+}
+
+impl Tx {
+    /// Takes the key, for an answer or for a command.
+    ///
+    /// # Errors
+    /// `Conflict("idempotency.key")` when it was used; `Conflict("idempotency.full")` when its caller has too many.
+    pub async fn keep_answer(
+        &mut self,
+        claim: &Claim,
+        command: Option<CommandId>,
+        answer: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        let sql = "select count(*) as n from idempotency where scope = $1";
+        let count: i64 = query(sql).bind(claim.scope).fetch_one(self.on()).await?.get("n")?;
+        if count >= MAX_KEYS {
+            return Err(StoreError::Conflict("idempotency.full".into()));
+        }
+        // One that is over is taken over.
+        let sql = "insert into idempotency (scope, key, fingerprint, request_id, command_id, answer, created_at, \
+             expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (scope, key) do update set \
+             fingerprint = excluded.fingerprint, request_id = excluded.request_id, command_id = excluded.command_id, \
+             answer = excluded.answer, created_at = excluded.created_at, expires_at = excluded.expires_at \
+             where idempotency.expires_at <= excluded.created_at";
+        let taken = query(sql)
+            .bind(claim.scope)
+            .bind(&claim.key)
+            .bind(claim.fingerprint)
+            .bind(&claim.request_id)
+            .bind(command.map(|c| c.0.as_bytes().to_vec()))
+            .bind(answer.map(<[u8]>::to_vec))
+            .bind(claim.at)
+            .bind(claim.expires_at)
+            .execute(self.on())
+            .await?;
+        if taken == 1 { Ok(()) } else { Err(StoreError::Conflict("idempotency.key".into())) }
+    }
+
+    /// Gives a key back that came to nothing.
+    pub async fn release_key(&mut self, claim: &Claim) -> Result<bool, StoreError> {
+        let delete = query("delete from idempotency where scope = $1 and key = $2 and fingerprint = $3");
+        Ok(delete.bind(claim.scope).bind(&claim.key).bind(claim.fingerprint).execute(self.on()).await? == 1)
+    }
+
+    /// Removes keys that are over; at most `limit`.
+    pub async fn forget_keys(&mut self, now: TimeMs, limit: u32) -> Result<u64, StoreError> {
+        let sql = "delete from idempotency where id in (select id from idempotency where expires_at <= $1 limit $2)";
+        query(sql).bind(now).bind(limit).execute(self.on()).await
+    }
+}

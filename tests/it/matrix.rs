@@ -1,0 +1,216 @@
+//! Who may do what: every route of the server against every kind of caller (AZ-1). The routes come from the server
+//! itself; one that is not in the table here fails the test.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hexa_tests::server::{PASSWORD, User};
+use hexa_tests::{Client, Options, TestServer};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// What the kinds of callers get, from the one who knows nothing to the one who may do everything.
+struct Row {
+    body: Value,
+    /// The owner of the object, or any user where there is none.
+    owner: u16,
+    /// Another user.
+    other: u16,
+    admin: u16,
+    /// The owner's token without the scope; 0 = as the owner.
+    unscoped: u16,
+}
+
+fn row(owner: u16, other: u16, admin: u16) -> Row {
+    Row { body: Value::Null, owner, other, admin, unscoped: 403 }
+}
+
+impl Row {
+    fn with(self, body: Value) -> Self {
+        Self { body, ..self }
+    }
+    fn any_token(self) -> Self {
+        Self { unscoped: 0, ..self }
+    }
+}
+
+/// Routes that take no account: what they answer to everybody, with an empty body.
+const OPEN: &[(&str, u16)] = &[
+    ("POST /api/v1/auth/register", 400),
+    ("POST /api/v1/auth/login", 400),
+    ("POST /api/v1/auth/refresh", 400),
+    ("POST /api/v1/auth/logout", 400),
+    ("POST /api/v1/provision/register", 400),
+    ("POST /api/v1/devices/claim-code", 401),
+    ("GET /ws/device", 401),
+    ("GET /health", 200),
+    ("GET /ready", 200),
+    // Over loopback.
+    ("GET /metrics", 200),
+];
+
+fn table() -> BTreeMap<&'static str, Row> {
+    let passwords = json!({ "current_password": PASSWORD, "new_password": "another horse with a battery" });
+    let token = json!({ "name": "one more", "scopes": ["devices:read"] });
+    BTreeMap::from([
+        ("POST /api/v1/auth/password", row(200, 200, 200).with(passwords)),
+        ("GET /api/v1/auth/me", row(200, 200, 200).any_token()),
+        ("GET /api/v1/auth/sessions", row(200, 200, 200)),
+        ("DELETE /api/v1/auth/sessions", row(200, 200, 200)),
+        ("DELETE /api/v1/auth/sessions/{id}", row(204, 404, 404)),
+        ("GET /api/v1/auth/tokens", row(200, 200, 200)),
+        ("POST /api/v1/auth/tokens", row(201, 201, 201).with(token)),
+        ("DELETE /api/v1/auth/tokens/{id}", row(204, 404, 404)),
+        ("POST /api/v1/ws/ticket", row(201, 201, 201)),
+        ("GET /api/v1/devices", row(200, 200, 200)),
+        ("POST /api/v1/devices/claim", row(404, 404, 404).with(json!({ "code": "00000-00000" }))),
+        ("GET /api/v1/devices/{uid}", row(200, 404, 200)),
+        ("PATCH /api/v1/devices/{uid}", row(200, 404, 200).with(json!({ "name": "lamp" }))),
+        ("DELETE /api/v1/devices/{uid}", row(403, 403, 204)),
+        ("GET /api/v1/devices/{uid}/state", row(200, 404, 200)),
+        ("POST /api/v1/devices/{uid}/release", row(200, 404, 200)),
+        ("POST /api/v1/devices/{uid}/token/rotate", row(200, 404, 200)),
+        ("POST /api/v1/devices/{uid}/claim-code", row(403, 403, 409)),
+        ("POST /api/v1/devices/{uid}/relays", row(409, 404, 409).with(json!({ "state": true }))),
+        ("POST /api/v1/devices/{uid}/relays/{index}", row(409, 404, 409).with(json!({ "state": true }))),
+        ("GET /api/v1/commands/{command_id}", row(200, 404, 200)),
+        ("GET /api/v1/admin/users", row(403, 403, 200)),
+        ("GET /api/v1/admin/users/{id}", row(403, 403, 200)),
+        ("PATCH /api/v1/admin/users/{id}", row(403, 403, 200).with(json!({ "name": "Somebody" }))),
+        ("DELETE /api/v1/admin/users/{id}/sessions", row(403, 403, 200)),
+        ("GET /api/v1/admin/plugins", row(403, 403, 200)),
+        ("GET /api/v1/admin/plugins/{id}", row(403, 403, 200)),
+        ("GET /api/v1/admin/plugins/{id}/faults", row(403, 403, 200)),
+        ("POST /api/v1/admin/plugins/{id}/reset", row(403, 403, 200)),
+        // A request without an upgrade gets past the door, or not.
+        ("GET /ws/client", row(400, 400, 400)),
+    ])
+}
+
+fn routes() -> Vec<String> {
+    let out = std::process::Command::new(hexa_tests::process::hexa()).args(["docs", "routes"]).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let rows = text.lines().filter(|l| l.starts_with("| ") && l.contains("| `/"));
+    let cell = |line: &str, n: usize| line.split('|').nth(n).unwrap().trim().trim_matches('`').to_owned();
+    rows.map(|line| format!("{} {}", cell(line, 1), cell(line, 2))).collect()
+}
+
+/// An owner with a device that is offline, and a command of his to it.
+struct House<'a> {
+    server: &'a TestServer,
+    owner: User,
+}
+
+impl House<'_> {
+    /// The path with the ids of fresh objects of the owner.
+    async fn path(&self, route: &str) -> String {
+        let mut path = route.split(' ').nth(1).unwrap().to_owned();
+        if path.contains("{uid}") || path.contains("{command_id}") {
+            let identity = self.server.provision(2).await;
+            self.owner.client.post("/api/v1/devices/claim", &json!({ "code": identity.claim_code })).await.expect(200);
+            path = path.replace("{uid}", &identity.uid);
+            if path.contains("{command_id}") {
+                let refused = self.owner.set_relay(&identity.uid, 0, true).await.expect_error(409, "device_offline");
+                path = path.replace("{command_id}", refused["details"]["command_id"].as_str().unwrap());
+            }
+        }
+        if path.contains("{id}") {
+            path = path.replace("{id}", &self.id(&path).await);
+        }
+        path.replace("{index}", "0")
+    }
+
+    async fn id(&self, path: &str) -> String {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        if path.contains("/sessions/{id}") {
+            let login = json!({ "email": self.owner.email, "password": PASSWORD });
+            self.server.client().post("/api/v1/auth/login", &login).await.expect(200);
+            let list = self.owner.client.get("/api/v1/auth/sessions").await.expect(200);
+            let other = list["items"].as_array().unwrap().iter().find(|s| s["current"] == false).unwrap().clone();
+            return text(&other["id"]);
+        }
+        if path.contains("/tokens/{id}") {
+            let body = json!({ "name": "x", "scopes": ["devices:read"] });
+            return text(&self.owner.client.post("/api/v1/auth/tokens", &body).await.expect(201)["id"]);
+        }
+        if path.contains("/plugins/") { "hexa.relay-controller".into() } else { self.owner.id.clone() }
+    }
+}
+
+async fn send(client: &Client, route: &str, path: &str, body: &Value) -> u16 {
+    let method: Method = route.split(' ').next().unwrap().parse().unwrap();
+    let request = client.request(method, path);
+    let request = if body.is_null() { request } else { request.json(body) };
+    let reply = client.send(request).await;
+    if reply.status >= 400 {
+        hexa_tests::shapes::assert_error(&reply.json(), reply.json()["code"].as_str().unwrap(), route);
+    }
+    reply.status
+}
+
+async fn unscoped(user: &User) -> Client {
+    let body = json!({ "name": "matrix", "scopes": ["preferences"] });
+    let made = user.client.post("/api/v1/auth/tokens", &body).await.expect(201);
+    user.client.with_token(made["token"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
+    let server = TestServer::start(Options::new());
+    let (admin, disabled) = (server.admin().await, server.user().await);
+    admin.patch(&format!("/api/v1/admin/users/{}", disabled.id), &json!({ "active": false })).await.expect(200);
+    let identity = server.provision(1).await;
+    let device = server.client().with_token(&identity.token);
+    let mut table = table();
+    let mut shown =
+        String::from("route | anonymous | device | disabled | without scope | other user | owner | admin\n");
+    for route in routes() {
+        if let Some((_, expected)) = OPEN.iter().find(|(open, _)| *open == route) {
+            let body = if route.starts_with("POST") { json!({}) } else { Value::Null };
+            let path = route.split(' ').nth(1).unwrap();
+            let status = send(&server.client(), &route, path, &body).await;
+            assert_eq!(status, *expected, "{route} by anybody");
+            let _ = writeln!(shown, "{route} | {status} whoever asks");
+            continue;
+        }
+        let row = table.remove(route.as_str()).unwrap_or_else(|| panic!("{route} is not in the table"));
+        let house = House { server: &server, owner: server.user().await };
+        let other = server.user().await;
+        let admin = if route.contains("/auth/") { second_admin(&server, &admin).await } else { admin.clone() };
+        let path = house.path(&route).await;
+        let scope = if row.unscoped == 0 { row.owner } else { row.unscoped };
+        let mut line = route.clone();
+        for (who, client, expected) in [
+            ("anonymous", server.client(), 401),
+            ("a device", device.clone(), 401),
+            ("a disabled user", disabled.client.clone(), 401),
+            ("the owner's token without the scope", unscoped(&house.owner).await, scope),
+            ("another user", other.client.clone(), row.other),
+        ] {
+            let status = send(&client, &route, &path, &row.body).await;
+            assert_eq!(status, expected, "{route} by {who}");
+            let _ = write!(line, " | {status}");
+        }
+        // These may end what they are about: each gets its own.
+        let for_admin = send(&admin, &route, &house.path(&route).await, &row.body).await;
+        assert_eq!(for_admin, row.admin, "{route} by an admin");
+        // An admin may have ended the owner's sessions.
+        let login = json!({ "email": house.owner.email, "password": PASSWORD });
+        let again = server.client().post("/api/v1/auth/login", &login).await.expect(200);
+        let house = House { server: &server, owner: User::new(server.client(), &house.owner.email, &again) };
+        let own = send(&house.owner.client, &route, &house.path(&route).await, &row.body).await;
+        assert_eq!(own, row.owner, "{route} by the owner");
+        let _ = writeln!(shown, "{line} | {own} | {for_admin}");
+    }
+    assert!(table.is_empty(), "no such routes: {:?}", table.keys().collect::<Vec<_>>());
+    eprintln!("{shown}");
+}
+
+/// One whose own password and sessions may be changed.
+async fn second_admin(server: &TestServer, admin: &Client) -> Client {
+    let user = server.user().await;
+    admin.patch(&format!("/api/v1/admin/users/{}", user.id), &json!({ "role": "admin" })).await.expect(200);
+    let login = json!({ "email": user.email, "password": PASSWORD });
+    let answer = server.client().post("/api/v1/auth/login", &login).await.expect(200);
+    User::new(server.client(), &user.email, &answer).client
+}
