@@ -33,3 +33,4 @@ mod relay_path;
 mod reports;
 mod sim;
 mod sqlite_file;
+mod transport;

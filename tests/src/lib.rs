@@ -18,6 +18,7 @@ pub mod process;
 pub mod raw;
 pub mod server;
 pub mod shapes;
+pub mod tls;
 pub mod wait;
 pub mod ws_client;
 

@@ -184,7 +184,9 @@ impl TestServer {
             let written = std::fs::read_to_string(&file).unwrap_or_default();
             if let Ok(address) = written.trim().parse() {
                 self.address = address;
-                if crate::raw::status_blocking(address, "/ready") == Some(200) {
+                // One that speaks TLS only is not asked: the file is written once it listens.
+                let encrypted = self.options.env.iter().any(|(name, _)| name == "TLS_CERT_FILE");
+                if encrypted || crate::raw::status_blocking(address, "/ready") == Some(200) {
                     return;
                 }
             }

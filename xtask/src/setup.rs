@@ -8,8 +8,13 @@ use anyhow::{Result, bail};
 use crate::process::{self, output, root};
 
 /// Debian packages of the tests, with a program that tells whether each is there.
-const TEST_PACKAGES: &[(&str, &str)] =
-    &[("prometheus", "promtool"), ("python3-venv", "python3"), ("postgresql", "psql"), ("faketime", "faketime")];
+const TEST_PACKAGES: &[(&str, &str)] = &[
+    ("prometheus", "promtool"),
+    ("python3-venv", "python3"),
+    ("postgresql", "psql"),
+    ("faketime", "faketime"),
+    ("nginx-light", "nginx"),
+];
 /// For the device in plain Python.
 const WEBSOCKETS: &str = "websockets==15.0.1";
 const GUEST_TARGET: &str = "wasm32-wasip2";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::response::{IntoResponse, Response};
 use hexa_model::ErrorCode;
 use hexa_service::Error;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 /// A service error on its way out.
@@ -55,14 +55,81 @@ fn status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// In which form a caller wants to read errors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form<'a> {
+    /// As platform.md 13.3 has it.
+    Plain,
+    /// RFC 9457, about the request with this path.
+    Problem(&'a str),
+}
+
+impl Form<'_> {
+    /// What these headers ask for: `application/problem+json` by name, and not less than plain JSON.
+    pub(crate) fn of(headers: &HeaderMap) -> Form<'static> {
+        let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let quality = |kind: &str| {
+            let item = accept
+                .split(',')
+                .find(|item| item.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case(kind)))?;
+            let given = item.split(';').skip(1).find_map(|p| p.trim().strip_prefix("q="));
+            Some(given.map_or(1.0, |q| q.trim().parse::<f32>().unwrap_or(0.0)))
+        };
+        match quality("application/problem+json") {
+            Some(q) if q > 0.0 && q >= quality("application/json").unwrap_or(0.0) => Form::Problem(""),
+            _ => Form::Plain,
+        }
+    }
+
+    /// About the request with this path.
+    pub(crate) fn path(self, path: &str) -> Form<'_> {
+        match self {
+            Form::Plain => Form::Plain,
+            Form::Problem(_) => Form::Problem(path),
+        }
+    }
+}
+
+/// RFC 9457 around the members that every error has.
+#[derive(Debug, Serialize)]
+struct ProblemBody<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    #[serde(flatten)]
+    error: ErrorBody<'a>,
+}
+
 /// The finished response.
-pub(crate) fn respond(error: &Error, request_id: &str) -> Response {
-    let body = serde_json::to_vec(&ErrorBody::new(error, request_id)).unwrap_or_default();
-    let json = HeaderValue::from_static("application/json");
-    let mut response = (status(error.code), [(header::CONTENT_TYPE, json)], body).into_response();
+pub(crate) fn respond(error: &Error, request_id: &str, form: Form<'_>) -> Response {
+    let plain = ErrorBody::new(error, request_id);
+    let (kind, body) = match form {
+        Form::Plain => ("application/json", serde_json::to_vec(&plain)),
+        Form::Problem(instance) => {
+            let problem = ProblemBody {
+                r#type: format!("urn:hexa:error:{}", error.code.name()),
+                title: error.code.meaning(),
+                status: error.code.status(),
+                detail: &error.message,
+                instance,
+                error: plain,
+            };
+            ("application/problem+json", serde_json::to_vec(&problem))
+        }
+    };
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
+    let mut response = (status(error.code), kind, body.unwrap_or_default()).into_response();
     let headers = response.headers_mut();
     if let Some(seconds) = error.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if error.code == ErrorCode::RateLimited
+            && let Ok(limit) = HeaderValue::from_str(&format!("\"default\";r=0;t={seconds}"))
+        {
+            // draft-ietf-httpapi-ratelimit-headers: nothing is left, and when something will be.
+            headers.insert(HeaderName::from_static("ratelimit"), limit);
+        }
     }
     match error.code {
         ErrorCode::InvalidToken => {

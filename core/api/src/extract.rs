@@ -1,6 +1,7 @@
 //! Extractors whose refusals have the error shape.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,7 +17,9 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
+use crate::listen::Guest;
 use crate::state::ApiState;
+use crate::transport::Way;
 
 /// Bodies are at most this long (TR-6).
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -100,18 +103,22 @@ impl FromRequestParts<ApiState> for User {
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers).unwrap_or_default();
-        Ok(Self(state.services.auth.authenticate(token).await?))
+        let user = state.services.auth.authenticate(token).await?;
+        if let Some(guest) = parts.extensions.get::<Arc<Guest>>() {
+            guest.known();
+        }
+        Ok(Self(user))
     }
 }
 
-/// The peer's address.
+/// The client's address, as far as it can be known.
 pub(crate) struct PeerIp(pub Option<IpAddr>);
 
 impl<S: Sync> FromRequestParts<S> for PeerIp {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get::<Peer>().map(|p| p.0.ip())))
+        Ok(Self(parts.extensions.get::<Way>().and_then(|w| w.ip)))
     }
 }
 
@@ -124,7 +131,7 @@ impl<S: Sync> FromRequestParts<S> for LoginOrigin {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
         Ok(Self(Origin {
-            ip: parts.extensions.get::<Peer>().map(|p| p.0.ip()),
+            ip: parts.extensions.get::<Way>().and_then(|w| w.ip),
             user_agent: agent.map(|a| a.chars().take(256).collect()),
         }))
     }

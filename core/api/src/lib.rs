@@ -12,8 +12,12 @@ pub mod listen;
 mod middleware;
 mod routes;
 mod state;
+mod tls;
+mod transport;
 mod wire;
 pub mod ws;
 
 pub use routes::{Access, Route, router, routes};
 pub use state::{ApiConfig, ApiState};
+pub use tls::{Tls, TlsError};
+pub use transport::TransportConfig;

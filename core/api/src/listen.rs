@@ -6,6 +6,8 @@
 //! pauses: devices wait in the kernel's queue instead of being refused.
 
 mod framing;
+mod guests;
+mod refusal;
 
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpStream};
@@ -19,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,7 +29,13 @@ use tower::ServiceExt;
 
 use crate::extract::Peer;
 use crate::middleware::Ambiguous;
+use crate::tls::Tls;
+use crate::transport::Encrypted;
 use framing::Framing;
+use guests::Entry;
+pub(crate) use guests::Guest;
+pub use guests::Guests;
+use refusal::Refusal;
 
 const BACKLOG: i32 = 4096;
 /// Accepted sockets between the thread and the tasks.
@@ -34,12 +43,23 @@ const QUEUE: usize = 1024;
 /// New connections that are taken up in a row.
 const TURN: usize = 16;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_HEADERS: usize = 100;
-const MAX_HEADER_BYTES: usize = 16 * 1024;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Lines and bytes of a request's head (TR-6).
+pub(crate) const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// In the body of an answered command, and in no other answer with 200 under load.
 const COMMAND_ID: &[u8] = b"\"command_id\"";
 /// How often the accept thread looks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
+
+/// How many connections there may be.
+#[derive(Debug)]
+pub struct Limits {
+    /// Altogether; beyond it they wait in the kernel's queue.
+    pub connections: usize,
+    /// Of one address that has not said who it is.
+    pub guests: Guests,
+}
 
 /// A bound address that does not accept yet.
 #[derive(Debug)]
@@ -71,29 +91,29 @@ impl Listener {
 
     /// Accepts and serves until `stop`; then stops accepting, lets requests under way end, and returns when every
     /// HTTP connection is closed. Upgraded sockets are closed by their own tasks.
-    pub async fn serve(self, router: Router, max_connections: usize, stop: CancellationToken) {
+    pub async fn serve(self, router: Router, limits: Limits, tls: Option<Arc<Tls>>, stop: CancellationToken) {
         let (tx, mut rx) = mpsc::channel(QUEUE);
         let open = Arc::new(AtomicUsize::new(0));
         let (thread_open, thread_stop) = (Arc::clone(&open), stop.clone());
         let accepting = std::thread::Builder::new()
             .name("accept".into())
-            .spawn(move || accept(&self.socket, &tx, &thread_open, max_connections, &thread_stop));
+            .spawn(move || accept(&self.socket, &tx, &thread_open, &limits, &thread_stop));
         if let Err(error) = accepting {
             tracing::error!(%error, "no thread to accept connections on");
             return;
         }
         let connections = TaskTracker::new();
         let mut turn = 0;
-        while let Some((stream, peer)) = rx.recv().await {
+        while let Some((stream, peer, guest)) = rx.recv().await {
             turn = (turn + 1) % TURN;
             if turn == 0 {
                 // Sockets with work get theirs before the next ones come in.
                 tokio::task::yield_now().await;
             }
-            let slot = Slot(Arc::clone(&open));
-            let (router, stop) = (router.clone(), stop.clone());
+            let slot = Slot(Arc::clone(&open), guest);
+            let (router, stop, tls) = (router.clone(), stop.clone(), tls.clone());
             connections.spawn(async move {
-                if let Err(error) = connection(stream, peer, router, stop, slot).await {
+                if let Err(error) = connection(stream, peer, router, tls, stop, slot).await {
                     tracing::trace!(%error, "connection ended");
                 }
             });
@@ -105,7 +125,7 @@ impl Listener {
 
 /// Counts a connection down when its last owner, the HTTP task or the upgraded socket, drops it.
 #[derive(Debug)]
-struct Slot(Arc<AtomicUsize>);
+struct Slot(Arc<AtomicUsize>, Option<Arc<Guest>>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -115,25 +135,31 @@ impl Drop for Slot {
 
 fn accept(
     socket: &Socket,
-    to: &mpsc::Sender<(TcpStream, SocketAddr)>,
+    to: &mpsc::Sender<(TcpStream, SocketAddr, Option<Arc<Guest>>)>,
     open: &AtomicUsize,
-    max_connections: usize,
+    limits: &Limits,
     stop: &CancellationToken,
 ) {
     while !stop.is_cancelled() {
-        if open.load(Ordering::Acquire) >= max_connections {
+        if open.load(Ordering::Acquire) >= limits.connections {
             std::thread::sleep(Duration::from_millis(2));
             continue;
         }
         match socket.accept() {
             Ok((stream, peer)) => {
                 let Some(peer) = peer.as_socket() else { continue };
+                let guest = match limits.guests.enter(peer.ip()) {
+                    Entry::Exempt => None,
+                    Entry::Counted(guest) => Some(guest),
+                    // One address that opens more than this without saying who it is: closed at once.
+                    Entry::Full => continue,
+                };
                 let ready = stream.set_tcp_nodelay(true).and_then(|()| stream.set_nonblocking(true));
                 if ready.is_err() {
                     continue;
                 }
                 open.fetch_add(1, Ordering::AcqRel);
-                if to.blocking_send((stream.into(), peer)).is_err() {
+                if to.blocking_send((stream.into(), peer, guest)).is_err() {
                     return;
                 }
             }
@@ -151,14 +177,40 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    tls: Option<Arc<Tls>>,
+    stop: CancellationToken,
+    slot: Slot,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    let Some(tls) = tls else { return speak(stream, (peer, false), router, stop, slot).await };
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await??;
+    speak(stream, (peer, true), router, stop, slot).await
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    (peer, encrypted): (SocketAddr, bool),
+    router: Router,
     stop: CancellationToken,
     slot: Slot,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let ambiguous = Arc::new(AtomicBool::new(false));
-    let stream = tokio::net::TcpStream::from_std(stream)?;
-    let io = TokioIo::new(Counted { stream, framing: Framing::new(), ambiguous: Arc::clone(&ambiguous), _slot: slot });
+    let guest = slot.1.clone();
+    let io = TokioIo::new(Counted {
+        stream,
+        framing: Framing::new(),
+        ambiguous: Arc::clone(&ambiguous),
+        refusal: None,
+        _slot: slot,
+    });
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        if encrypted {
+            request.extensions_mut().insert(Encrypted);
+        }
+        if let Some(guest) = &guest {
+            request.extensions_mut().insert(Arc::clone(guest));
+        }
         // Read before its head was parsed, so that no ambiguous request gets past this.
         if ambiguous.load(Ordering::Relaxed) {
             request.extensions_mut().insert(Ambiguous);
@@ -168,8 +220,9 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEADER_BYTES)
+        // Above ours, so that ours is the one that answers.
+        .max_headers(2 * MAX_HEADERS)
+        .max_buf_size(2 * MAX_HEADER_BYTES)
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -181,11 +234,13 @@ async fn connection(
 }
 
 /// A socket that holds its slot for as long as anybody holds the socket, also after an upgrade.
-struct Counted {
-    stream: tokio::net::TcpStream,
+struct Counted<S> {
+    stream: S,
     framing: Framing,
     /// Set for the HTTP service: the connection has sent a request that can be read in two ways.
     ambiguous: Arc<AtomicBool>,
+    /// The head was too large: hyper would answer without a body, so this is written past it, and then nothing more.
+    refusal: Option<Refusal>,
     _slot: Slot,
 }
 
@@ -197,22 +252,30 @@ fn answers_command(written: &std::task::Poll<std::io::Result<usize>>, data: &[Io
         && data.iter().any(has)
 }
 
-impl tokio::io::AsyncRead for Counted {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
     fn poll_read(
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
+        let this = &mut *self;
+        if let Some(refusal) = &mut this.refusal {
+            return refusal.poll(&mut this.stream, cx);
+        }
         let before = buf.filled().len();
-        let read = std::pin::Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.framing.read(&buf.filled()[before..]) {
-            self.ambiguous.store(true, Ordering::Relaxed);
+        let read = std::pin::Pin::new(&mut this.stream).poll_read(cx, buf);
+        if this.framing.read(&buf.filled()[before..]) {
+            this.ambiguous.store(true, Ordering::Relaxed);
+        }
+        if this.framing.too_large() {
+            buf.set_filled(before);
+            return this.refusal.insert(Refusal::new()).poll(&mut this.stream, cx);
         }
         read
     }
 }
 
-impl tokio::io::AsyncWrite for Counted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,

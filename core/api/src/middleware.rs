@@ -1,9 +1,11 @@
 //! Around every request: an id, a caught panic, the error shape, one log line for what failed.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -13,9 +15,10 @@ use hexa_model::ErrorCode;
 use hexa_service::Error;
 use http::{HeaderName, HeaderValue, header};
 
-use crate::error::{ApiError, Carried, respond};
+use crate::error::{ApiError, Carried, Form, respond};
 use crate::idempotency;
 use crate::state::ApiState;
+use crate::transport::{self, Way};
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -60,17 +63,42 @@ fn ambiguous() -> Response {
     response
 }
 
+/// Platform.md 13.2: no redirect, because the credentials of this request have gone over the wire already.
+fn insecure() -> Response {
+    let what = "this server speaks HTTPS only: use https:// and wss://, or let a trusted proxy say that its client did";
+    let mut response = ApiError::from(Error::new(ErrorCode::HttpsRequired, what)).into_response();
+    // RFC 9110 section 15.5.22 wants both.
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
+}
+
+/// A whole request takes at most so long; what streams its answer does that after it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+async fn in_time(work: impl Future<Output = Response>) -> Response {
+    tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| {
+        ApiError::from(Error::new(ErrorCode::RequestTimeout, "the request took more than 30 s")).into_response()
+    })
+}
+
 /// The outermost layer.
 pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
+    let way = Way::of(&request, &state.config.transport);
+    let form = Form::of(request.headers());
     request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(way);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let outcome = match request.extensions().get::<Ambiguous>() {
         Some(_) => Ok(ambiguous()),
+        None if !way.allowed(&state.config.transport) => Ok(insecure()),
         None if idempotency::concerns(&request) => {
-            AssertUnwindSafe(idempotency::run(&state, request, next)).catch_unwind().await
+            // Boxed: requests without a key do not carry its future.
+            let work = Box::pin(idempotency::run(&state, request, next));
+            AssertUnwindSafe(in_time(work)).catch_unwind().await
         }
-        None => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+        None => AssertUnwindSafe(in_time(next.run(request))).catch_unwind().await,
     };
     let (carried, mut response) = match outcome {
         Ok(mut response) => (response.extensions_mut().remove::<Carried>().map(|c| c.0), response),
@@ -80,17 +108,20 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     if let Some(error) = carried {
         state.services.metrics.api_errors.with_label_values(&[error.code.name()]).inc();
         log(&error, &id, &method, &path);
-        // What an error does not know: the methods of this route (RFC 9110 section 15.5.6), and that this was the
-        // connection's last request.
-        let kept = [header::ALLOW, header::CONNECTION].map(|name| (response.headers_mut().remove(&name), name));
-        response = respond(&error, id.as_str());
-        for (value, name) in kept {
-            if let Some(value) = value {
-                response.headers_mut().insert(name, value);
+        // What an error does not know: the methods of this route (RFC 9110 section 15.5.6), that this was the
+        // connection's last request, and which pages may read it.
+        let mut kept = std::mem::take(response.headers_mut());
+        kept.remove(header::CONTENT_LENGTH);
+        response = respond(&error, id.as_str(), form.path(&path));
+        for (name, value) in &kept {
+            if !response.headers().contains_key(name) {
+                response.headers_mut().append(name, value.clone());
             }
         }
     }
     response.headers_mut().insert(X_REQUEST_ID.clone(), id.0);
+    let https = way.https && response.status() != http::StatusCode::UPGRADE_REQUIRED;
+    transport::guard(response.headers_mut(), path.starts_with("/api/"), https);
     response
 }
 

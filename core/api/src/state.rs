@@ -6,6 +6,7 @@ use hexa_service::Services;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
+use crate::transport::TransportConfig;
 use crate::ws::hub::Hub;
 
 /// Devices that are let in at the same time: more would only stand between commands and their answers.
@@ -18,8 +19,10 @@ pub struct ApiConfig {
     pub public_url: String,
     /// Lets a scraper that is not on this machine read `/metrics` (`METRICS_TOKEN`).
     pub metrics_token: Option<SecretString>,
-    /// Other origins from which a browser may open the client socket (`CORS_ALLOWED_ORIGINS`).
+    /// Other origins whose pages may call the API and open the client socket (`CORS_ALLOWED_ORIGINS`).
     pub allowed_origins: Vec<String>,
+    /// How requests may come here.
+    pub transport: TransportConfig,
 }
 
 /// Shared by all handlers; one pointer, because axum clones it several times per request.

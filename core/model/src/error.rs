@@ -50,6 +50,7 @@ error_codes! {
     PayloadTooLarge = "payload_too_large", 413, "The body is larger than allowed.";
     UnsupportedMediaType = "unsupported_media_type", 415, "The body must be application/json.";
     UnsupportedCommand = "unsupported_command", 422, "The device cannot do this.";
+    HttpsRequired = "https_required", 426, "This server speaks HTTPS only.";
     RateLimited = "rate_limited", 429, "Too many requests; see Retry-After.";
     DeviceBusy = "device_busy", 429, "The device has as many open commands as it may have.";
     HeadersTooLarge = "headers_too_large", 431, "The request headers are larger than allowed.";

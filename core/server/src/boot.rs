@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use hexa_api::listen::Listener;
+use hexa_api::listen::{Guests, Limits, Listener};
 use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::token;
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
@@ -52,7 +52,9 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         format!("cannot listen on {}; is another server running there? Set HEXA_LISTEN", settings.listen)
     })?;
     let address = listener.address();
-    let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let tls = settings.tls.clone();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let public_url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
     let config = rooms(&settings, &public_url)?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
@@ -62,6 +64,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
             public_url: public_url.clone(),
             metrics_token: settings.metrics_token.clone(),
             allowed_origins: settings.allowed_origins.clone(),
+            transport: settings.transport.clone(),
         },
     );
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
@@ -71,7 +74,14 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let tidying = tokio::spawn(tidy_plugins(plugins));
     let housekeeping = tokio::spawn(forget(Arc::clone(&services)));
     let router = hexa_api::router(api.clone());
-    let serving = tokio::spawn(listener.serve(router, settings.max_connections, services.stop.clone()));
+    let exempt = settings.transport.trusted_proxies.clone();
+    let guests = Guests::new(settings.max_guests, exempt, Arc::clone(&services.metrics));
+    let limits = Limits { connections: settings.max_connections, guests };
+    if let Some(tls) = tls.clone() {
+        let stop = services.stop.clone();
+        services.tasks.spawn(async move { tls.watch(stop).await });
+    }
+    let serving = tokio::spawn(listener.serve(router, limits, tls, services.stop.clone()));
     let written = settings.data_dir.join("listen.addr");
     std::fs::write(&written, address.to_string()).with_context(|| format!("cannot write {}", written.display()))?;
     tracing::info!(

@@ -9,12 +9,15 @@ mod table;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use hexa_api::{Tls, TransportConfig};
 use hexa_host::PerCall;
 use hexa_service::config as rooms;
 use hexa_service::limit::Rate;
 use hexa_store::Durability;
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use parse::Values;
@@ -54,6 +57,9 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     pub(crate) max_connections: usize,
     pub(crate) allowed_origins: Vec<String>,
+    pub(crate) transport: TransportConfig,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) max_guests: u32,
     pub(crate) metrics_token: Option<SecretString>,
     pub(crate) jwt_secret: Option<SecretString>,
     pub(crate) key_encryption_key: Option<SecretString>,
@@ -106,7 +112,6 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         plugins_dir: PathBuf::from(v.text("HEXA_PLUGINS_DIR")),
         per_call: per_call(v)?,
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
-        public_url,
         database_url: v.secret("DATABASE_URL")?,
         durability: match v.one_of("HEXA_DURABILITY", &["full", "normal"])? {
             "normal" => Durability::Normal,
@@ -115,7 +120,11 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         linger: Duration::from_micros(u64::from(v.number("HEXA_LINGER_US", 0..=10_000)?)),
         log: v.text("HEXA_LOG").to_owned(),
         max_connections: connections(v)?,
-        allowed_origins: v.list("CORS_ALLOWED_ORIGINS"),
+        allowed_origins: origins(v)?,
+        transport: transport(v, public_url.as_deref())?,
+        public_url,
+        tls: tls(v)?,
+        max_guests: v.number("LIMIT_ANONYMOUS_CONNECTIONS", 1..=1_000_000)?,
         metrics_token: v.secret("METRICS_TOKEN")?,
         jwt_secret,
         key_encryption_key,
@@ -135,6 +144,51 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         user_rate: Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))),
         effective: v.effective(),
     })
+}
+
+/// How requests may come here.
+fn transport(v: &Values, public_url: Option<&str>) -> Result<TransportConfig, ConfigError> {
+    let enforce_https = v.flag("ENFORCE_HTTPS")?;
+    if enforce_https && public_url.is_some_and(|u| !u.starts_with("https://")) {
+        return Err(v.wrong("PUBLIC_URL", "an https:// address while ENFORCE_HTTPS is true"));
+    }
+    let list = v.list("TRUSTED_PROXIES");
+    let trust = v.flag("TRUST_PROXY")?;
+    if !trust {
+        if !list.is_empty() {
+            return Err(v.wrong("TRUSTED_PROXIES", "nothing, unless TRUST_PROXY is true"));
+        }
+        return Ok(TransportConfig { enforce_https, trusted_proxies: Vec::new() });
+    }
+    let list = if list.is_empty() { vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()] } else { list };
+    let net = |text: &String| text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).ok();
+    let nets: Option<Vec<_>> = list.iter().map(net).collect();
+    let trusted_proxies =
+        nets.ok_or_else(|| v.wrong("TRUSTED_PROXIES", "addresses or networks such as 10.0.0.1, 10.0.0.0/8"))?;
+    Ok(TransportConfig { enforce_https, trusted_proxies })
+}
+
+/// Certificate and key, or neither.
+fn tls(v: &Values) -> Result<Option<Arc<Tls>>, ConfigError> {
+    match (v.text("TLS_CERT_FILE"), v.text("TLS_KEY_FILE")) {
+        ("", "") => Ok(None),
+        ("", _) => Err(v.wrong("TLS_CERT_FILE", "the certificate of TLS_KEY_FILE")),
+        (_, "") => Err(v.wrong("TLS_KEY_FILE", "the key of TLS_CERT_FILE")),
+        (certificate, key) => Tls::new(certificate.into(), key.into())
+            .map(|tls| Some(Arc::new(tls)))
+            .map_err(|e| ConfigError(format!("TLS_CERT_FILE, TLS_KEY_FILE: {e}"))),
+    }
+}
+
+/// Exact origins: scheme, host and port, nothing else.
+fn origins(v: &Values) -> Result<Vec<String>, ConfigError> {
+    const ALLOWED: &str = "origins such as https://app.example or http://localhost:5173, separated by commas";
+    let origin = |text: &String| {
+        let url = url::Url::parse(text).ok()?;
+        (matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *text).then(|| text.clone())
+    };
+    let list: Option<Vec<_>> = v.list("CORS_ALLOWED_ORIGINS").iter().map(origin).collect();
+    list.ok_or_else(|| v.wrong("CORS_ALLOWED_ORIGINS", ALLOWED))
 }
 
 /// Plugins whose every call gets an instance of its own.

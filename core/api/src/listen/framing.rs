@@ -4,6 +4,8 @@
 //! second `Content-Length` of the same value is dropped, and `Transfer-Encoding` wins over `Content-Length`. A proxy
 //! in front may decide otherwise, which is how requests are smuggled, so this server refuses them.
 
+use super::{MAX_HEADER_BYTES, MAX_HEADERS};
+
 /// The longest line start that says anything here: `transfer-encoding:` and a length of 20 digits fit.
 const LINE: usize = 48;
 
@@ -33,11 +35,19 @@ pub(super) struct Framing {
     line: [u8; LINE],
     filled: usize,
     ambiguous: bool,
+    /// Of the head that is being read.
+    head_lines: usize,
+    head_bytes: usize,
 }
 
 impl Framing {
     pub(super) fn new() -> Self {
-        Self { at: HEAD, line: [0; LINE], filled: 0, ambiguous: false }
+        Self { at: HEAD, line: [0; LINE], filled: 0, ambiguous: false, head_lines: 0, head_bytes: 0 }
+    }
+
+    /// The head of a request has more lines or bytes than one may have; the first line is the request's own.
+    pub(super) fn too_large(&self) -> bool {
+        self.head_bytes > MAX_HEADER_BYTES || self.head_lines > MAX_HEADERS + 1
     }
 
     /// Takes the bytes that were read; true from the moment an ambiguous request was seen.
@@ -56,11 +66,21 @@ impl Framing {
                 At::Head { .. } | At::ChunkSize | At::Trailer => {
                     let end = bytes.iter().position(|b| *b == b'\n');
                     let piece = &bytes[..end.unwrap_or(bytes.len())];
+                    if matches!(self.at, At::Head { .. }) {
+                        self.head_bytes += piece.len() + 1;
+                        self.head_lines += usize::from(end.is_some());
+                        if self.too_large() {
+                            break;
+                        }
+                    }
                     let kept = piece.len().min(LINE - self.filled);
                     self.line[self.filled..self.filled + kept].copy_from_slice(&piece[..kept]);
                     self.filled += kept;
                     let Some(end) = end else { break };
                     bytes = &bytes[end + 1..];
+                    if self.line[..self.filled].trim_ascii_end().is_empty() {
+                        (self.head_lines, self.head_bytes) = (0, 0);
+                    }
                     self.line_ended();
                     self.filled = 0;
                 }

@@ -1,6 +1,6 @@
 //! `/health`, `/ready`, `/metrics`.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use hexa_model::ErrorCode;
 use hexa_service::Error;
@@ -9,8 +9,9 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::error::ApiResult;
-use crate::extract::{PeerIp, bearer};
+use crate::extract::bearer;
 use crate::state::ApiState;
+use crate::transport::Way;
 
 /// Alive, and the database answers.
 pub(super) async fn get_health(State(state): State<ApiState>) -> Response {
@@ -39,12 +40,10 @@ pub(super) async fn get_ready(State(state): State<ApiState>) -> ApiResult<Respon
 /// Prometheus text. For a peer on this machine that no proxy speaks for, else with the metrics token or as an admin.
 pub(super) async fn get_metrics(
     State(state): State<ApiState>,
-    PeerIp(ip): PeerIp,
+    Extension(way): Extension<Way>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let forwarded = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"];
-    let local = ip.is_some_and(|ip| ip.is_loopback()) && !forwarded.iter().any(|name| headers.contains_key(*name));
-    if !local {
+    if !way.local {
         let offered = bearer(&headers).unwrap_or_default();
         let token = state.config.metrics_token.as_ref();
         if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {

@@ -74,7 +74,7 @@ async fn run(state: &ApiState, user: &Principal, uid: &str, action: RelayAction)
     let command = Command { source: Source::Api, actor: user.actor(), device, action, key: key.clone() };
     let done = state.services.relay().execute(command).await;
     let done = match key {
-        Some(keyed) if keyed.placed() => of_row(state, &keyed, done).await?,
+        Some(keyed) if keyed.placed() => Box::pin(of_row(state, &keyed, done)).await?,
         _ => done?,
     };
     Ok(axum::Json(CommandBody::new(&done)))

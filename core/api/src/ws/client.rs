@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{Query, bearer};
+use crate::listen::Guest;
 use crate::middleware::RequestId;
 use crate::state::ApiState;
 use crate::wire::CommandBody;
@@ -56,6 +57,7 @@ pub(crate) async fn connect(
     State(state): State<ApiState>,
     Query(query): Query<ConnectQuery>,
     Extension(request): Extension<RequestId>,
+    guest: Option<Extension<Arc<Guest>>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
@@ -65,6 +67,9 @@ pub(crate) async fn connect(
         None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default()).await?,
     };
     user.require(Scope::DevicesRead)?;
+    if let Some(Extension(guest)) = guest {
+        guest.known();
+    }
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES, BUFFER_BYTES).on_upgrade(move |socket| async move {
         let session = ClientSession::new(user.account.key, user.via);

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::SinkExt;
 use hexa_model::driver::Frame;
@@ -23,6 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ApiResult;
 use crate::extract::{PeerIp, Query, bearer};
+use crate::listen::Guest;
 use crate::state::ApiState;
 use crate::ws::{DEVICE_READ_BYTES, MAX_MESSAGE_BYTES, STALL, not_an_upgrade, reason_of, tuned};
 
@@ -38,6 +39,7 @@ pub(crate) struct ConnectQuery {
 pub(crate) async fn connect(
     State(state): State<ApiState>,
     PeerIp(ip): PeerIp,
+    guest: Option<Extension<Arc<Guest>>>,
     headers: HeaderMap,
     Query(query): Query<ConnectQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -47,6 +49,9 @@ pub(crate) async fn connect(
     let turn = Arc::clone(&state.connects).acquire_owned().await.map_err(Error::internal)?;
     let token = bearer(&headers).map(SecretString::from).or(query.token).unwrap_or_default();
     let live = provision::authenticate(&state.services, &query.uid, &token).await?;
+    if let Some(Extension(guest)) = guest {
+        guest.known();
+    }
     if state.services.stopping() {
         let error = Error::new(hexa_model::ErrorCode::ShuttingDown, "the server is stopping; connect again later");
         return Err(error.retry_after(5).into());

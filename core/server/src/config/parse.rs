@@ -81,6 +81,10 @@ impl Values {
             .and_then(|n| if range.contains(&n) { Ok(n) } else { Err(self.wrong(name, &allowed)) })
     }
 
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, ConfigError> {
+        Ok(self.one_of(name, &["true", "false"])? == "true")
+    }
+
     pub(super) fn one_of(&self, name: &'static str, allowed: &[&'static str]) -> Result<&'static str, ConfigError> {
         let found = allowed.iter().find(|a| **a == self.text(name));
         found.copied().ok_or_else(|| self.wrong(name, &allowed.join(", ")))

@@ -62,7 +62,34 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "METRICS_TOKEN",
         "`/metrics` answers a loopback peer without forwarding headers, else this token or an admin.",
     ),
-    plain("CORS_ALLOWED_ORIGINS", "", "Other origins, comma separated, whose pages may open the client socket."),
+    plain(
+        "ENFORCE_HTTPS",
+        "false",
+        "Plain HTTP and WebSockets are refused (426), but for maintenance: a loopback peer, a loopback Host, and no trace \
+         of a proxy. PUBLIC_URL must be https.",
+    ),
+    plain(
+        "TRUST_PROXY",
+        "false",
+        "A reverse proxy ends TLS: `X-Forwarded-For` and `X-Forwarded-Proto` of TRUSTED_PROXIES are believed.",
+    ),
+    plain("TRUSTED_PROXIES", "", "Addresses or networks, comma separated; loopback if empty. Needs TRUST_PROXY."),
+    plain(
+        "TLS_CERT_FILE",
+        "",
+        "Certificate with its chain, PEM: the server speaks TLS itself. Read again when it changes.",
+    ),
+    plain("TLS_KEY_FILE", "", "Its private key, PEM without a passphrase."),
+    plain(
+        "CORS_ALLOWED_ORIGINS",
+        "",
+        "Other origins, comma separated, whose pages may call the API and open the client socket.",
+    ),
+    plain(
+        "LIMIT_ANONYMOUS_CONNECTIONS",
+        "100",
+        "Open connections of one address that have not said who they are; loopback and trusted proxies are exempt.",
+    ),
     plain("COMMAND_TIMEOUT_MS", "3000", "How long a device may take to acknowledge: 50 to 8000."),
     plain("HEXA_HEARTBEAT_SECONDS", "20", "A silent device is pinged after this and given up after 2.25 times this."),
     plain("LIMIT_CONNECTIONS", "", "RLIMIT_NOFILE - 200 if empty; beyond it connections wait, none is refused."),

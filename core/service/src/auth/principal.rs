@@ -120,7 +120,8 @@ impl Auth {
     /// `invalid_token`, `account_disabled`, or `rate_limited` when the account asks too often.
     pub async fn authenticate(&self, token: &str) -> Result<Principal> {
         let principal = match token.strip_prefix(pats::PREFIX) {
-            Some(_) => self.by_personal_token(token).await?,
+            // Boxed: it may write, and a transaction is large; sessions do not carry it.
+            Some(_) => Box::pin(self.by_personal_token(token)).await?,
             None => self.by_session(token).await?,
         };
         self.count_request(principal.account.key)?;

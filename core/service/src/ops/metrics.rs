@@ -45,6 +45,8 @@ pub struct Metrics {
     pub device_reads: IntCounter,
     /// Broadcast frames handed to clients.
     pub broadcast_frames: IntCounter,
+    /// Connections closed at once because their address had too many.
+    pub connections_refused: IntCounter,
     /// Errors answered by the API, by code.
     pub api_errors: IntCounterVec,
 }
@@ -126,6 +128,10 @@ impl Metrics {
                 "hexa_command_errors_total",
                 "Relay commands that ended as an error, by reason.",
                 &["reason"],
+            ),
+            connections_refused: counter(
+                "hexa_connections_refused_total",
+                "Connections closed at once because their address had too many that did not say who they are.",
             ),
             api_errors: counter_vec(&registry, "hexa_api_errors_total", "Errors answered by the API.", &["code"]),
             fast,

@@ -156,8 +156,8 @@ async fn send(
     let now = services.clock.now();
     let id = CommandId::at(now, random_bytes());
     if let Some(keyed) = &command.key {
-        // Durable before the frame: whoever asks again hears of this command, and none is sent a second time (ID-5).
-        keyed.claim_command(services, id).await?;
+        // Boxed, as a transaction has 16 KB that commands without a key would carry. Durable before the frame: whoever asks again hears of this command, and none is sent a second time (ID-5).
+        Box::pin(keyed.claim_command(services, id)).await?;
     }
     let by = (command.source, command.actor);
     let expires_at = now.plus(services.config.relay.timeout);
@@ -166,7 +166,7 @@ async fn send(
         Ok(Some(reply)) => Ok((id, reply)),
         Ok(None) => {
             if let Some(keyed) = &command.key {
-                keyed.release_command(services).await?;
+                Box::pin(keyed.release_command(services)).await?;
             }
             Err(Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end")
                 .retry_after(1))

@@ -1,0 +1,112 @@
+//! Connections of an address that has not said who it is: so many at the same time, so that one stranger does not take
+//! the places of a fleet (`LIMIT_ANONYMOUS_CONNECTIONS`).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hexa_service::ops::metrics::Metrics;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+
+/// The count of every address.
+#[derive(Clone, Debug)]
+pub struct Guests {
+    most: u32,
+    exempt: Vec<IpNet>,
+    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// How a connection may come in.
+pub(super) enum Entry {
+    /// This machine, or a trusted proxy.
+    Exempt,
+    /// Counted until it says who it is, or ends.
+    Counted(Arc<Guest>),
+    /// Its address has too many.
+    Full,
+}
+
+/// One connection that is counted.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    ip: IpAddr,
+    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    counted: AtomicBool,
+}
+
+impl Guests {
+    /// So many of one address; `exempt` are trusted proxies, which speak for many.
+    pub fn new(most: u32, exempt: Vec<IpNet>, metrics: Arc<Metrics>) -> Self {
+        Self { most, exempt, open: Arc::default(), metrics }
+    }
+
+    pub(super) fn enter(&self, ip: IpAddr) -> Entry {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() || self.exempt.iter().any(|net| net.contains(&ip)) {
+            return Entry::Exempt;
+        }
+        let mut open = self.open.lock();
+        let count = open.entry(ip).or_default();
+        if *count >= self.most {
+            self.metrics.connections_refused.inc();
+            return Entry::Full;
+        }
+        *count += 1;
+        drop(open);
+        Entry::Counted(Arc::new(Guest { ip, open: Arc::clone(&self.open), counted: AtomicBool::new(true) }))
+    }
+}
+
+impl Guest {
+    /// It has said who it is, and is counted no more.
+    pub(crate) fn known(&self) {
+        if !self.counted.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut open = self.open.lock();
+        if let Some(count) = open.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.ip);
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.known();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_has_so_many_places_and_whoever_is_known_needs_none() {
+        let guests = Guests::new(2, vec!["10.0.0.0/8".parse().unwrap()], Arc::new(Metrics::new()));
+        let enter = |ip: &str| guests.enter(ip.parse().unwrap());
+        let counted = |ip: &str| match enter(ip) {
+            Entry::Counted(guest) => Some(guest),
+            Entry::Exempt | Entry::Full => None,
+        };
+        for exempt in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3"] {
+            assert!(matches!(enter(exempt), Entry::Exempt), "{exempt}");
+        }
+        let (first, _second) = (counted("192.0.2.1").unwrap(), counted("192.0.2.1").unwrap());
+        assert!(matches!(enter("192.0.2.1"), Entry::Full) && matches!(enter("::ffff:192.0.2.1"), Entry::Full));
+        assert!(counted("192.0.2.2").is_some(), "another one");
+        first.known();
+        first.known();
+        let third = counted("192.0.2.1").unwrap();
+        assert!(matches!(enter("192.0.2.1"), Entry::Full));
+        drop(third);
+        drop(first);
+        assert!(counted("192.0.2.1").is_some());
+        assert_eq!(guests.metrics.connections_refused.get(), 3);
+    }
+}
