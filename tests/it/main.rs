@@ -23,6 +23,7 @@ mod metrics;
 mod plugin_compiler;
 mod postgres_down;
 mod power_cut;
+mod preferences;
 mod provisioning;
 mod python_device;
 mod relay_bad_input;

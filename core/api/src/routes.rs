@@ -5,6 +5,7 @@ mod commands;
 mod devices;
 mod ops;
 mod plugins;
+mod preferences;
 mod provision;
 mod relays;
 
@@ -47,6 +48,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/admin/plugins/{id}", get(plugins::get_plugin))
         .route("/api/v1/admin/plugins/{id}/faults", get(plugins::list_faults))
         .route("/api/v1/admin/plugins/{id}/reset", post(plugins::reset_plugin))
+        .route(
+            "/api/v1/preferences",
+            get(preferences::list_preferences).put(preferences::put_preferences).patch(preferences::patch_preferences),
+        )
+        .route(
+            "/api/v1/preferences/{name}",
+            get(preferences::get_preference).put(preferences::put_preference).delete(preferences::delete_preference),
+        )
         .route("/ws/device", get(ws::device::connect))
         .route("/ws/client", get(ws::client::connect))
         .route("/health", get(ops::get_health))
