@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use db::{Db, On, Query};
 
-pub use audit::{AuditCheck, AuditRow, CommandRow};
+pub use audit::{
+    ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, CommandRow, ListedRow, Wrong,
+};
 pub use config::{Durability, StoreConfig};
 pub use devices::{DeviceFilter, DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
