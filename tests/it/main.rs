@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "figures and reasons for skipping are shown by the test runner")]
 
 mod accounts;
+mod audit_admin;
 mod client_socket;
 mod clock;
 mod compat;

@@ -1,5 +1,6 @@
 //! The routes, one file a resource.
 
+mod audit;
 mod auth;
 mod commands;
 mod devices;
@@ -44,6 +45,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/devices/{uid}/relays", post(relays::set_all_relays))
         .route("/api/v1/devices/{uid}/relays/{index}", post(relays::set_relay))
         .route("/api/v1/commands/{command_id}", get(commands::get_command))
+        .route("/api/v1/admin/audit", get(audit::list_audit))
+        .route("/api/v1/admin/audit/export", get(audit::export_audit))
         .route("/api/v1/admin/plugins", get(plugins::list_plugins))
         .route("/api/v1/admin/plugins/{id}", get(plugins::get_plugin))
         .route("/api/v1/admin/plugins/{id}/faults", get(plugins::list_faults))
