@@ -204,12 +204,14 @@ fn page(
     if let Some(since) = filter.since {
         all.time("at >=", since);
     }
-    if let Some(until) = filter.until {
-        all.time("at <", until);
-    }
-    if let Some(before) = before {
-        let (at, seq) = (all.bind(before.at), all.bind(before.seq));
-        all.terms.push(format!("(at, seq) < (${at}, ${seq})"));
+    // One end alone, whichever comes first: SQLite begins at the first of two and would read down to the other.
+    match (before, filter.until) {
+        (Some(before), until) if until.is_none_or(|until| before.at < until) => {
+            let (at, seq) = (all.bind(before.at), all.bind(before.seq));
+            all.terms.push(format!("(at, seq) < (${at}, ${seq})"));
+        }
+        (_, Some(until)) => all.time("at <", until),
+        (_, None) => {}
     }
     let limit = all.bind(limit);
     let each: Vec<Option<String>> = match actions {

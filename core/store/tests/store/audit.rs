@@ -2,7 +2,9 @@
 
 use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, DeviceKey, Outcome, Role, Source, TimeMs, UserId, UserKey};
-use hexa_store::{ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, Store, StoreError, Wrong};
+use hexa_store::{
+    ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, OpenError, Store, StoreError, Wrong,
+};
 
 use crate::rig::{Home, Raw, command, device, store, user, write};
 
@@ -266,6 +268,15 @@ async fn a_reader_needs_no_lock_and_writes_nothing() {
     let after = AuditReader::open(&home.config()).await.unwrap();
     let check = after.verify(None).await.unwrap();
     assert_eq!((check.rows, found(&check)), (7, (None, None)));
+    drop(after);
+    // It may not bring a database up to date, so it says who can.
+    let newest = "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)";
+    home.raw().await.run(newest).await.unwrap();
+    let refused = AuditReader::open(&home.config()).await.unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Older { .. }) && refused.to_string().contains("Start the server"),
+        "{refused}"
+    );
     let nowhere = Home::sqlite();
     assert!(AuditReader::open(&nowhere.config()).await.is_err());
     assert!(!nowhere.path().join("hexa.db").exists(), "it makes no database");
