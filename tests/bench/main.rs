@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring program prints")]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock ends the measurement")]
 
+mod audit;
 mod bare;
 mod broadcast;
 mod devices;
@@ -76,6 +77,11 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Page 10,000 of the audit against page 1.
+    Audit {
+        #[command(flatten)]
+        options: Options,
+    },
     /// All of them.
     All {
         #[command(flatten)]
@@ -119,6 +125,7 @@ fn main() -> anyhow::Result<()> {
         Command::Storm { options } => end(&options, runtime.block_on(storm::run(&options))?),
         Command::Sandbox { options } => end(&options, runtime.block_on(sandbox::run(&options))?),
         Command::Growth { options } => end(&options, runtime.block_on(growth::run(&options))?),
+        Command::Audit { options } => end(&options, runtime.block_on(audit::run(&options))?),
         Command::All { options, node_red, table } => {
             std::process::exit(table::run(&options, node_red.as_deref(), table.as_deref())?)
         }

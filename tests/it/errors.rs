@@ -213,7 +213,6 @@ async fn reads_go_on_while_another_process_holds_the_write_lock() {
 const OUT_OF_REACH: &[(&str, &str)] = &[
     ("internal_error", "a fault of the server, which tests of the house fail on"),
     ("device_not_ready", "needs a driver that refuses a configuration: tests of the plugin host"),
-    ("headers_too_large", "the HTTP library answers 431 by itself, before there is a request"),
 ];
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod access;
 mod accounts;
+mod audit_admin;
 mod client_socket;
 mod clock;
 mod compat;
@@ -26,6 +27,7 @@ mod metrics;
 mod plugin_compiler;
 mod postgres_down;
 mod power_cut;
+mod preferences;
 mod provisioning;
 mod python_device;
 mod relay_bad_input;

@@ -19,18 +19,25 @@ struct Row {
     admin: u16,
     /// The owner's token without the scope; 0 = as the owner.
     unscoped: u16,
+    /// It is for the scope `preferences`, so the token without the scope has another one.
+    other_scope: bool,
 }
 
 fn row(owner: u16, other: u16, admin: u16) -> Row {
-    Row { body: Value::Null, owner, other, admin, unscoped: 403 }
+    Row { body: Value::Null, owner, other, admin, unscoped: 403, other_scope: false }
 }
 
 impl Row {
     fn with(self, body: Value) -> Self {
         Self { body, ..self }
     }
+    /// Any token will do.
     fn any_token(self) -> Self {
         Self { unscoped: 0, ..self }
+    }
+    /// The token without the others has this scope.
+    fn any_scope(self) -> Self {
+        Self { other_scope: true, ..self }
     }
 }
 
@@ -74,6 +81,15 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("POST /api/v1/devices/{uid}/relays", row(409, 404, 409).with(json!({ "state": true }))),
         ("POST /api/v1/devices/{uid}/relays/{index}", row(409, 404, 409).with(json!({ "state": true }))),
         ("GET /api/v1/commands/{command_id}", row(200, 404, 200)),
+        ("GET /api/v1/preferences", row(200, 200, 200).any_scope()),
+        ("PUT /api/v1/preferences", row(200, 200, 200).with(json!({ "dashboard_layout": {} })).any_scope()),
+        ("PATCH /api/v1/preferences", row(200, 200, 200).with(json!({ "dashboard_layout": {} })).any_scope()),
+        ("GET /api/v1/preferences/{name}", row(404, 404, 404).any_scope()),
+        ("PUT /api/v1/preferences/{name}", row(201, 201, 201).with(json!({ "a": 1 })).any_scope()),
+        // The admin is the one who has stored it, the row before.
+        ("DELETE /api/v1/preferences/{name}", row(404, 404, 204).any_scope()),
+        ("GET /api/v1/admin/audit", row(403, 403, 200)),
+        ("GET /api/v1/admin/audit/export", row(403, 403, 200)),
         ("GET /api/v1/admin/users", row(403, 403, 200)),
         ("GET /api/v1/admin/users/{id}", row(403, 403, 200)),
         ("PATCH /api/v1/admin/users/{id}", row(403, 403, 200).with(json!({ "name": "Somebody" }))),
@@ -117,7 +133,7 @@ impl House<'_> {
         if path.contains("{id}") {
             path = path.replace("{id}", &self.id(&path).await);
         }
-        path.replace("{index}", "0")
+        path.replace("{index}", "0").replace("{name}", "device_view_state")
     }
 
     async fn id(&self, path: &str) -> String {
@@ -148,8 +164,9 @@ async fn send(client: &Client, route: &str, path: &str, body: &Value) -> u16 {
     reply.status
 }
 
-async fn unscoped(user: &User) -> Client {
-    let body = json!({ "name": "matrix", "scopes": ["preferences"] });
+async fn unscoped(user: &User, other: bool) -> Client {
+    let scope = if other { "devices:read" } else { "preferences" };
+    let body = json!({ "name": "matrix", "scopes": [scope] });
     let made = user.client.post("/api/v1/auth/tokens", &body).await.expect(201);
     user.client.with_token(made["token"].as_str().unwrap())
 }
@@ -184,7 +201,7 @@ async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
             ("anonymous", server.client(), 401),
             ("a device", device.clone(), 401),
             ("a disabled user", disabled.client.clone(), 401),
-            ("the owner's token without the scope", unscoped(&house.owner).await, scope),
+            ("the owner's token without the scope", unscoped(&house.owner, row.other_scope).await, scope),
             ("another user", other.client.clone(), row.other),
         ] {
             let status = send(&client, &route, &path, &row.body).await;

@@ -40,6 +40,8 @@ enum What {
     Storm(How),
     /// What a command costs with 100 and with 10,000 devices registered.
     Growth(How),
+    /// Page 10,000 of an audit of a million rows against page 1.
+    Audit(How),
     /// All of them, with Node-RED.
     All {
         #[command(flatten)]
@@ -70,6 +72,7 @@ impl What {
             Self::Sandbox(_) => "sandbox",
             Self::Storm(_) => "storm",
             Self::Growth(_) => "growth",
+            Self::Audit(_) => "audit",
             Self::All { .. } => "all",
         }
     }
@@ -82,7 +85,8 @@ impl What {
             | Self::Driver(how)
             | Self::Sandbox(how)
             | Self::Storm(how)
-            | Self::Growth(how) => *how,
+            | Self::Growth(how)
+            | Self::Audit(how) => *how,
         }
     }
 }

@@ -64,18 +64,30 @@ pub(crate) fn done<'a>(work: impl Future<Output = Result<()>> + Send + 'a) -> Bo
 
 /// Status and body of an answer. Its headers follow from them.
 fn encode(status: StatusCode, body: &[u8]) -> Vec<u8> {
-    [&status.as_u16().to_be_bytes(), body].concat()
+    encode_tagged(status, "", body)
+}
+
+/// The same with an entity tag of at most 255 bytes.
+pub(crate) fn encode_tagged(status: StatusCode, etag: &str, body: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(etag.len()).unwrap_or(0);
+    let etag = &etag.as_bytes()[..usize::from(length)];
+    [&status.as_u16().to_be_bytes()[..], &[length], etag, body].concat()
 }
 
 fn decode(kept: &[u8]) -> Result<Response> {
     let broken = || Error::internal("a kept answer is not one");
-    let (status, body) = kept.split_first_chunk::<2>().ok_or_else(broken)?;
-    let status = StatusCode::from_u16(u16::from_be_bytes(*status)).map_err(|_| broken())?;
+    let (&[high, low, length], rest) = kept.split_first_chunk::<3>().ok_or_else(broken)?;
+    let status = StatusCode::from_u16(u16::from_be_bytes([high, low])).map_err(|_| broken())?;
+    let (etag, body) = rest.split_at_checked(usize::from(length)).ok_or_else(broken)?;
     if body.is_empty() {
         return Ok(status.into_response());
     }
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok(secret((status, json, body.to_vec()).into_response()))
+    let mut response = secret((status, json, body.to_vec()).into_response());
+    if !etag.is_empty() {
+        response.headers_mut().insert(header::ETAG, HeaderValue::from_bytes(etag).map_err(|_| broken())?);
+    }
+    Ok(response)
 }
 
 /// Answers may carry credentials, first or again: no cache keeps one.
@@ -225,7 +237,7 @@ async fn still_welcome(state: &ApiState, kept: &[u8]) -> Result<()> {
     struct Of {
         id: hexa_model::UserId,
     }
-    match serde_json::from_slice::<Whose>(kept.get(2..).unwrap_or_default()) {
+    match serde_json::from_slice::<Whose>(kept.get(3..).unwrap_or_default()) {
         Ok(whose) => state.services.auth.check_active(whose.user.id).await,
         Err(_) => Ok(()),
     }

@@ -5,6 +5,8 @@
 //! a device inside a handler's own task (the relay path detaches itself).
 //! Start at [`router`] for the routes, [`ws::device`] for devices, [`listen`] for how connections come in.
 
+pub mod audit_text;
+mod conditional;
 mod error;
 mod extract;
 mod idempotency;

@@ -1,10 +1,12 @@
 //! The routes, one file a resource.
 
+mod audit;
 mod auth;
 mod commands;
 mod devices;
 mod ops;
 mod plugins;
+mod preferences;
 mod provision;
 mod relays;
 mod sessions;

@@ -47,6 +47,7 @@ error_codes! {
     IdempotencyInProgress = "idempotency_in_progress", 409, "A request with this idempotency key is under way; see Retry-After.";
     DeviceNotReady = "device_not_ready", 409, "The device or its driver is not ready for this yet.";
     DeviceOffline = "device_offline", 409, "The device is not connected; nothing was sent.";
+    PreconditionFailed = "precondition_failed", 412, "If-Match or If-None-Match does not fit what is stored; nothing was changed.";
     PayloadTooLarge = "payload_too_large", 413, "The body is larger than allowed.";
     UnsupportedMediaType = "unsupported_media_type", 415, "The body must be application/json.";
     UnsupportedCommand = "unsupported_command", 422, "The device cannot do this.";

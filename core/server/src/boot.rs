@@ -71,6 +71,9 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let watch = tokio::spawn(api.clone().watch_clients());
     // Among the tasks that a stop waits for: what was told is written before the store closes.
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
+    if let Some(keep) = settings.audit_retention {
+        services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(&services), keep));
+    }
     let tidying = tokio::spawn(tidy_plugins(plugins));
     let housekeeping = tokio::spawn(forget(Arc::clone(&services)));
     let router = hexa_api::router(api.clone());

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod audit;
 mod docs;
 
 use std::path::PathBuf;
@@ -29,6 +30,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Check the audit, or print it.
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
     },
     /// Run simulated devices against a server.
     Sim(Box<sim::SimArgs>),
@@ -64,7 +70,7 @@ enum ConfigCommand {
 }
 
 /// Where the configuration comes from beside the environment.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct ConfigArgs {
     /// Configuration file [default: hexa.toml, if it is there]
     #[arg(long, value_name = "FILE")]
@@ -105,6 +111,7 @@ pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args),
         Command::Config { command: ConfigCommand::Check { args, json } } => check(args, json),
+        Command::Audit { command } => audit::run(command),
         Command::Sim(args) => simulate(*args),
         Command::CompilePlugin { parent, cpu_s, memory_bytes } => {
             match hexa_host::compile_child(parent, cpu_s, memory_bytes) {

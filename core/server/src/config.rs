@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) database_url: Option<SecretString>,
     pub(crate) durability: Durability,
     pub(crate) linger: Duration,
+    /// How long audit rows are kept; none = for ever.
+    pub(crate) audit_retention: Option<Duration>,
     pub(crate) log: String,
     pub(crate) max_connections: usize,
     pub(crate) allowed_origins: Vec<String>,
@@ -118,6 +120,10 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
             _ => Durability::Full,
         },
         linger: Duration::from_micros(u64::from(v.number("HEXA_LINGER_US", 0..=10_000)?)),
+        audit_retention: match v.number("AUDIT_RETENTION_DAYS", 0..=36_500)? {
+            0 => None,
+            days => Some(Duration::from_secs(86_400) * days),
+        },
         log: v.text("HEXA_LOG").to_owned(),
         max_connections: connections(v)?,
         allowed_origins: origins(v)?,

@@ -2,6 +2,9 @@
 //!
 //! Rows that belong to a change are written in the change's own transaction (ADR 3), not here.
 
+pub mod list;
+pub mod retention;
+
 use hexa_model::DeviceKey;
 use hexa_model::audit::AuditEntry;
 use hexa_store::{HotWrite, Store};

@@ -17,6 +17,7 @@ pub mod limit;
 pub mod ops;
 pub mod plugins;
 pub mod ports;
+pub mod preferences;
 pub mod relay;
 mod services;
 

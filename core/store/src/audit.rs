@@ -1,12 +1,22 @@
-//! Reading the audit: what became of a command, and whether the chain holds. Reads look in the tail and in the table.
+//! Reading the audit: what became of a command, pages for admins, and whether the chain holds. Reads look in the tail
+//! and in the table.
+
+mod checkpoint;
+mod list;
+mod reader;
+mod verify;
 
 use hexa_model::audit::RelayStates;
 use hexa_model::{CommandId, DeviceKey, Outcome, RelayState, Source, TimeMs, UserKey};
 
 use crate::Store;
-use crate::chain::{ChainedRow, GENESIS};
+use crate::chain::ChainedRow;
 use crate::db::{Row, query};
 use crate::error::StoreError;
+
+pub use list::{ActionFilter, AuditFilter, AuditPlace, ListedRow};
+pub use reader::AuditReader;
+pub use verify::{AuditCheck, AuditHead, Wrong};
 
 /// What the audit says of one command.
 #[derive(Clone, Debug)]
@@ -67,18 +77,6 @@ pub struct AuditRow {
     /// Further facts, JSON.
     pub details: Option<String>,
 }
-
-/// The result of reading the whole chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuditCheck {
-    /// Rows read.
-    pub rows: u64,
-    /// The first row that does not fit: edited, missing or swapped.
-    pub first_bad: Option<i64>,
-}
-
-/// Rows per read while verifying.
-const CHUNK: i64 = 2_000;
 
 const BOTH: &str = "(select * from audit_tail union all select * from audit) as both_parts";
 
@@ -148,32 +146,6 @@ impl Store {
         let rows = query(sql).bind(device.0).bind(before).bind(limit).fetch_all(self.reader()).await?;
         rows.iter().map(shown).collect()
     }
-
-    /// Reads the whole chain of a node in order and recomputes it.
-    pub async fn verify_audit(&self) -> Result<AuditCheck, StoreError> {
-        let node = &self.inner.config.node;
-        let sql = format!("select * from {BOTH} where chain = $1 and seq > $2 order by seq limit $3");
-        let (mut seq, mut prev, mut rows) = (0i64, GENESIS, 0u64);
-        loop {
-            let chunk = query(sqlx::AssertSqlSafe(sql.clone()))
-                .bind(node.as_str())
-                .bind(seq)
-                .bind(CHUNK)
-                .fetch_all(self.reader())
-                .await?;
-            if chunk.is_empty() {
-                return Ok(AuditCheck { rows, first_bad: None });
-            }
-            for row in &chunk {
-                let row = chained(row)?;
-                if row.seq != seq + 1 || row.prev != prev || row.computed_hash(node) != row.hash {
-                    return Ok(AuditCheck { rows, first_bad: Some(row.seq) });
-                }
-                (seq, prev) = (row.seq, row.hash);
-                rows += 1;
-            }
-        }
-    }
 }
 
 fn shown(row: &Row) -> Result<AuditRow, StoreError> {
@@ -193,11 +165,14 @@ fn shown(row: &Row) -> Result<AuditRow, StoreError> {
     })
 }
 
+/// A hash column.
+fn hash(row: &Row, name: &str) -> Result<[u8; 32], StoreError> {
+    let bytes: Vec<u8> = row.get(name)?;
+    bytes.try_into().map_err(|_| StoreError::Corrupt(format!("audit.{name} has not 32 bytes")))
+}
+
 fn chained(row: &Row) -> Result<ChainedRow, StoreError> {
-    let hash = |name: &str| -> Result<[u8; 32], StoreError> {
-        let bytes: Vec<u8> = row.get(name)?;
-        bytes.try_into().map_err(|_| StoreError::Corrupt(format!("audit.{name} has not 32 bytes")))
-    };
+    let follow_up = row.flag("follow_up")?;
     Ok(ChainedRow {
         seq: row.get("seq")?,
         at: row.get("at")?,
@@ -207,14 +182,14 @@ fn chained(row: &Row) -> Result<ChainedRow, StoreError> {
         action: row.get("action")?,
         device_id: row.get("device_id")?,
         command_id: command_id(row)?,
-        follow_up: row.get("follow_up")?,
+        follow_up: follow_up.ok_or_else(|| StoreError::Corrupt("audit.follow_up is null".into()))?,
         outcome: row.get("outcome")?,
         relay: row.get("relay")?,
-        state: row.get("state")?,
+        state: row.flag("state")?,
         latency_ms: row.get("latency_ms")?,
         changes: row.get("changes")?,
         details: row.get("details")?,
-        prev: hash("prev")?,
-        hash: hash("hash")?,
+        prev: hash(row, "prev")?,
+        hash: hash(row, "hash")?,
     })
 }

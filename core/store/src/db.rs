@@ -93,6 +93,12 @@ impl Query {
         self
     }
 
+    /// The same with SQLite's plan for it instead of its rows.
+    pub(crate) fn explained(self) -> Self {
+        let sql = sqlx::AssertSqlSafe(format!("explain query plan {}", self.sql.as_str())).into_sql_str();
+        Self { sql, ..self }
+    }
+
     /// All rows.
     pub(crate) async fn fetch_all(self, on: On<'_>) -> Result<Vec<Row>, StoreError> {
         let Self { sql, args } = self;
@@ -191,6 +197,17 @@ impl Row {
             Self::Sqlite(row) => row.try_get(name)?,
             Self::Postgres(row) => row.try_get(name)?,
         })
+    }
+
+    /// A boolean, or none. SQLite keeps it as a number and would take any other for true.
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, StoreError> {
+        let Self::Sqlite(_) = self else { return self.get(name) };
+        match self.get::<Option<i64>>(name)? {
+            None => Ok(None),
+            Some(0) => Ok(Some(false)),
+            Some(1) => Ok(Some(true)),
+            Some(other) => Err(StoreError::Corrupt(format!("{name} = {other}"))),
+        }
     }
 
     /// A column that holds a small number: relay indexes and counts.

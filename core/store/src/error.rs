@@ -105,6 +105,19 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+    /// An older hexa has been here, and this one may not bring it up to date.
+    #[error(
+        "{path} has schema {found}, this command needs {known}. Nothing was changed. Start the server of this version \
+         once, which brings it up to date"
+    )]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
     /// Another process has the fence of this node.
     #[error("the database {place} is in use by another hexa process ({holder}); stop it, or use another database")]
     InUse {

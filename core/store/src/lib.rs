@@ -16,6 +16,7 @@ mod error;
 mod idempotency;
 mod open;
 mod plugins;
+mod preferences;
 mod relays;
 mod sessions;
 mod tx;
@@ -27,12 +28,15 @@ use std::sync::Arc;
 use db::{Db, On, Query};
 
 pub use access_tokens::{NewToken, TokenRow};
-pub use audit::{AuditCheck, AuditRow, CommandRow};
+pub use audit::{
+    ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, CommandRow, ListedRow, Wrong,
+};
 pub use config::{Durability, StoreConfig};
 pub use devices::{DeviceFilter, DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
 pub use idempotency::{Claim, Kept};
 pub use plugins::FaultRow;
+pub use preferences::PreferenceRow;
 pub use sessions::{NewFamily, RefreshRow, SessionRow};
 pub use tx::Tx;
 pub use users::{NewUser, UserFilter, UserRow};

@@ -1,7 +1,7 @@
 //! Opening and closing: the lock, the checks, the migrations, the connections.
 
 pub(crate) mod postgres;
-mod sqlite;
+pub(crate) mod sqlite;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -151,6 +151,17 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
     writeln!(file, "pid {}", std::process::id()).map_err(io)?;
     Ok(file)
+}
+
+/// A reader changes nothing, so what it reads must be of its own version.
+fn same_schema(place: &Path, found: i64, migrations: &sqlx::migrate::Migrator) -> Result<(), OpenError> {
+    let known = migrations.iter().map(|m| m.version).max().unwrap_or(0);
+    let path = place.to_owned();
+    match found.cmp(&known) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(OpenError::Newer { path, found, known }),
+        std::cmp::Ordering::Less => Err(OpenError::Older { path, found, known }),
+    }
 }
 
 fn migration_error(

@@ -217,6 +217,11 @@ impl Writer {
         self.shared.counters.tail.fetch_add(audit_rows, Ordering::Relaxed);
     }
 
+    /// Rows that left the tail by another way than the writer's own.
+    pub(crate) fn left_tail(&self, rows: u64) {
+        self.shared.counters.tail.fetch_sub(rows, Ordering::Relaxed);
+    }
+
     /// What it has done so far.
     pub fn stats(&self) -> WriterStats {
         let c = &self.shared.counters;

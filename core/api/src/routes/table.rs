@@ -2,10 +2,10 @@
 //! documentation and the authorization matrix of the tests.
 
 use axum::Router;
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hexa_model::Scope;
 
-use super::{auth, commands, devices, ops, plugins, provision, relays, sessions, users};
+use super::{audit, auth, commands, devices, ops, plugins, preferences, provision, relays, sessions, users};
 use crate::state::ApiState;
 use crate::ws;
 
@@ -69,6 +69,7 @@ pub fn routes() -> Vec<Route> {
     let read = Access::Scope(Scope::DevicesRead);
     let write = Access::Scope(Scope::DevicesWrite);
     let switch = Access::Scope(Scope::RelaysWrite);
+    let settings = Access::Scope(Scope::Preferences);
     let to = |method, path, access, handler| Route { method, path, access, handler };
     vec![
         to("POST", "/api/v1/auth/register", Public, post(auth::register)),
@@ -98,6 +99,14 @@ pub fn routes() -> Vec<Route> {
         to("POST", "/api/v1/devices/{uid}/relays", switch, post(relays::set_all_relays)),
         to("POST", "/api/v1/devices/{uid}/relays/{index}", switch, post(relays::set_relay)),
         to("GET", "/api/v1/commands/{command_id}", read, get(commands::get_command)),
+        to("GET", "/api/v1/preferences", settings, get(preferences::list_preferences)),
+        to("PUT", "/api/v1/preferences", settings, put(preferences::put_preferences)),
+        to("PATCH", "/api/v1/preferences", settings, patch(preferences::patch_preferences)),
+        to("GET", "/api/v1/preferences/{name}", settings, get(preferences::get_preference)),
+        to("PUT", "/api/v1/preferences/{name}", settings, put(preferences::put_preference)),
+        to("DELETE", "/api/v1/preferences/{name}", settings, delete(preferences::delete_preference)),
+        to("GET", "/api/v1/admin/audit", Admin, get(audit::list_audit)),
+        to("GET", "/api/v1/admin/audit/export", Admin, get(audit::export_audit)),
         to("GET", "/api/v1/admin/users", Admin, get(users::list_users)),
         to("GET", "/api/v1/admin/users/{id}", Admin, get(users::get_user)),
         to("PATCH", "/api/v1/admin/users/{id}", Admin, patch(users::patch_user)),

@@ -48,6 +48,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "`full` syncs each group commit to the disk, `normal` survives kill -9 but not power loss.",
     ),
     plain("HEXA_LINGER_US", "300", "How long a busy writer waits for more writes, in microseconds; 0 = not at all."),
+    plain(
+        "AUDIT_RETENTION_DAYS",
+        "365",
+        "Audit rows older than this are removed under a checkpoint that `hexa audit verify` knows; 0 = none ever.",
+    ),
     secret("JWT_SECRET", "At least 32 bytes; generated once into the data directory if empty."),
     secret(
         "KEY_ENCRYPTION_KEY",

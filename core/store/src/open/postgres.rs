@@ -64,6 +64,23 @@ pub(super) async fn open(config: &StoreConfig, url: &SecretString) -> Result<Ope
     Ok(Opened { pool, options, fence, first })
 }
 
+/// Opens it beside whoever else has it, for reading alone.
+pub(crate) async fn read_only(config: &StoreConfig, url: &SecretString) -> Result<PgPool, OpenError> {
+    let options = options(url, config.durability, &Fence::new(&config.node))?;
+    let options = options.options([("default_transaction_read_only", "on")]);
+    let place = PathBuf::from(format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default()));
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(START).connect_with(options).await;
+    let pool = pool.map_err(StoreError::from)?;
+    let schema = "select coalesce(max(version), 0) as found from _sqlx_migrations where success";
+    let found = match within(sqlx::query(schema).fetch_one(&pool)).await {
+        Ok(row) => row.try_get("found").map_err(StoreError::from)?,
+        Err(error) if error.to_string().contains("_sqlx_migrations") => 0,
+        Err(error) => return Err(error.into()),
+    };
+    super::same_schema(&place, found, &MIGRATIONS)?;
+    Ok(pool)
+}
+
 fn options(url: &SecretString, durability: Durability, fence: &Fence) -> Result<PgConnectOptions, OpenError> {
     let url = url.expose_secret();
     let scheme = url.split("://").next().unwrap_or_default();

@@ -42,8 +42,21 @@ pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Re
     Ok(Opened { readers, cold, hot })
 }
 
-/// Looks at an existing file without changing it.
-fn check(path: &Path, unclean: bool) -> Result<(), OpenError> {
+/// Opens the file beside whoever else has it, for reading alone.
+pub(crate) async fn read_only(path: &Path) -> Result<SqlitePool, OpenError> {
+    let found = check(path, false)?;
+    super::same_schema(path, found, &MIGRATIONS)?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("query_only", "on")
+        .pragma("temp_store", "memory");
+    Ok(SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(StoreError::from)?)
+}
+
+/// Looks at an existing file without changing it; gives its schema's version.
+fn check(path: &Path, unclean: bool) -> Result<i64, OpenError> {
     let corrupt = |problem: String| OpenError::Corrupt { path: path.to_owned(), problem };
     let size = std::fs::metadata(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?.len();
     if size == 0 {
@@ -77,7 +90,7 @@ fn check(path: &Path, unclean: bool) -> Result<(), OpenError> {
             return Err(corrupt(verdict));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 async fn pool(path: &Path, config: &StoreConfig, readers: bool) -> Result<SqlitePool, StoreError> {

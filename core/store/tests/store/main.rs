@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected comes")]
 
+mod audit;
 mod opening;
 mod postgres_only;
 mod rig;

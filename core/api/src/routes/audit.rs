@@ -1,0 +1,154 @@
+//! `/api/v1/admin/audit`: who did what, page by page or as a file.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use hexa_model::{DeviceUid, TimeMs, UserId};
+use hexa_service::Error;
+use hexa_service::audit::list::{self, AuditPlace, Export, Wanted};
+use http::header;
+use serde::Deserialize;
+
+use crate::audit_text::{AuditBody, Encoder, Format};
+use crate::error::ApiResult;
+use crate::extract::{Query, User};
+use crate::state::ApiState;
+use crate::wire::{PageBody, rfc3339};
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 500;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+    actor: Option<String>,
+    device: Option<String>,
+    action: Option<String>,
+    outcome: Option<String>,
+    source: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportQuery {
+    format: Format,
+    actor: Option<String>,
+    device: Option<String>,
+    action: Option<String>,
+    outcome: Option<String>,
+    source: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl ExportQuery {
+    fn wanted(self) -> Result<Wanted, Error> {
+        let actor = self
+            .actor
+            .as_deref()
+            .map(|text| UserId::parse(text).ok_or_else(|| Error::validation("actor", "actor is the id of a user")));
+        let device = self.device.as_deref().map(|text| {
+            DeviceUid::parse(text).ok_or_else(|| Error::validation("device", "device is the uid of a device"))
+        });
+        Ok(Wanted {
+            actor: actor.transpose()?,
+            device: device.transpose()?,
+            action: self.action,
+            outcome: self.outcome,
+            source: self.source,
+            since: self.since.as_deref().map(|text| time("since", text)).transpose()?,
+            until: self.until.as_deref().map(|text| time("until", text)).transpose()?,
+        })
+    }
+}
+
+fn time(field: &str, text: &str) -> Result<TimeMs, Error> {
+    let parsed = text.parse::<jiff::Timestamp>();
+    let what = "a time is RFC 3339 with its zone, such as 2026-01-31T12:00:00Z (a + is %2B in an address)";
+    parsed.map(|t| TimeMs(t.as_millisecond())).map_err(|_| Error::validation(field, what))
+}
+
+fn write_cursor(place: AuditPlace) -> String {
+    format!("a{}.{}", place.at.0, place.seq)
+}
+
+fn read_cursor(cursor: &str) -> Result<AuditPlace, Error> {
+    let parts = cursor.strip_prefix('a').and_then(|rest| rest.split_once('.'));
+    let place = parts.and_then(|(at, seq)| Some(AuditPlace { at: TimeMs(at.parse().ok()?), seq: seq.parse().ok()? }));
+    place.ok_or_else(|| Error::validation("cursor", "cursor is the next_cursor of an earlier page"))
+}
+
+pub(super) async fn list_audit(
+    State(state): State<ApiState>,
+    User(user): User,
+    Query(query): Query<AuditQuery>,
+) -> ApiResult<axum::Json<PageBody<AuditBody>>> {
+    user.require_admin()?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Error::validation("limit", format!("limit is 1 to {MAX_LIMIT}")).into());
+    }
+    let before = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let AuditQuery { actor, device, action, outcome, source, since, until, .. } = query;
+    let format = Format::Jsonl;
+    let wanted = ExportQuery { format, actor, device, action, outcome, source, since, until }.wanted()?;
+    let (rows, next) = list::page(&state.services, &user, &wanted, before, limit).await?;
+    let items = rows.into_iter().map(AuditBody::new).collect();
+    Ok(axum::Json(PageBody { items, next_cursor: next.map(write_cursor) }))
+}
+
+pub(super) async fn export_audit(
+    State(state): State<ApiState>,
+    User(user): User,
+    Query(query): Query<ExportQuery>,
+) -> ApiResult<Response> {
+    user.require_admin()?;
+    let format = query.format;
+    let wanted = query.wanted()?;
+    let mut export = list::export(&state.services, &user, &wanted, format.as_str()).await?;
+    let mut encoder = Encoder::new(format);
+    // Before the answer begins, so that a database that does not answer is an error like any other.
+    let rows = export.next().await?.unwrap_or_default();
+    let first = encoder.encode(rows).map_err(Error::internal)?;
+    let day = rfc3339(state.services.clock.now()).chars().take(10).collect::<String>();
+    let headers = [
+        (header::CONTENT_TYPE, format.content_type().to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"hexa-audit-{day}.{}\"", format.as_str())),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    Ok((headers, Body::from_stream(parts(first, export, encoder))).into_response())
+}
+
+/// The file, part by part as the reader takes it. What fails breaks the answer off, so that it is not taken for whole.
+fn parts(first: Vec<u8>, export: Export, encoder: Encoder) -> impl stream::Stream<Item = std::io::Result<Vec<u8>>> {
+    stream::try_unfold((Some(first), export, encoder), async |(first, mut export, mut encoder)| {
+        if let Some(first) = first {
+            return Ok(Some((first, (None, export, encoder))));
+        }
+        let rows = export.next().await.map_err(|error| {
+            tracing::error!(%error, "an audit export broke off");
+            std::io::Error::other(error)
+        })?;
+        let Some(rows) = rows else { return Ok(None) };
+        Ok(Some((encoder.encode(rows)?, (None, export, encoder))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_come_back_and_nonsense_does_not() {
+        let place = AuditPlace { at: TimeMs(1_700_000_000_123), seq: 42 };
+        assert_eq!(read_cursor(&write_cursor(place)).unwrap(), place);
+        for bad in ["", "a", "a1", "a1.", "a.1", "1.2", "a1.2.3", "ax.2", "d1f"] {
+            assert!(read_cursor(bad).is_err(), "{bad}");
+        }
+    }
+}
