@@ -133,6 +133,9 @@ impl House<'_> {
         if path.contains("{id}") {
             path = path.replace("{id}", &self.id(&path).await);
         }
+        if path.ends_with("/export") {
+            path.push_str("?format=jsonl");
+        }
         path.replace("{index}", "0").replace("{name}", "device_view_state")
     }
 
