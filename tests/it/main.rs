@@ -6,6 +6,7 @@
 mod access;
 mod accounts;
 mod audit_admin;
+mod canary;
 mod client_socket;
 mod clock;
 mod compat;

@@ -47,10 +47,28 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
         if bytes.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
             return Err(Error::new(ErrorCode::ValidationError, "the body must be a JSON object").into());
         }
-        let value = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::new(ErrorCode::ValidationError, format!("the body is not as expected: {e}")))?;
+        let value = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::new(ErrorCode::ValidationError, format!("the body is not as expected: {}", quiet(&e.to_string())))
+        })?;
         Ok(Self(value))
     }
+}
+
+/// What serde says of a value, without the value: somebody may have put a password where a boolean belongs, and the
+/// message goes into the log.
+fn quiet(message: &str) -> String {
+    let mut kept = match (message.find('"'), message.rfind('"')) {
+        (Some(from), Some(to)) if to > from => format!("{}…{}", &message[..from], &message[to + 1..]),
+        _ => message.to_owned(),
+    };
+    for kind in ["integer `", "floating point `", "character `", "value `"] {
+        if let Some(from) = kept.find(kind).map(|at| at + kind.len())
+            && let Some(length) = kept[from..].find('`')
+        {
+            kept.replace_range(from..from + length, "…");
+        }
+    }
+    kept
 }
 
 /// A whole body of at most 1 MiB, within 15 s.
@@ -146,7 +164,11 @@ impl<T: DeserializeOwned + Send, S: Sync + Send> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(e) => Err(Error::new(ErrorCode::ValidationError, format!("the path is not as expected: {e}")).into()),
+            Err(e) => Err(Error::new(
+                ErrorCode::ValidationError,
+                format!("the path is not as expected: {}", quiet(&e.to_string())),
+            )
+            .into()),
         }
     }
 }
@@ -160,7 +182,32 @@ impl<T: DeserializeOwned, S: Sync + Send> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match axum::extract::Query::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(e) => Err(Error::new(ErrorCode::ValidationError, format!("the query is not as expected: {e}")).into()),
+            Err(e) => Err(Error::new(
+                ErrorCode::ValidationError,
+                format!("the query is not as expected: {}", quiet(&e.to_string())),
+            )
+            .into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quiet;
+
+    #[test]
+    fn what_was_wrong_is_said_without_what_was_given() {
+        for (said, kept) in [
+            (
+                "invalid type: string \"my password\", expected a boolean at line 1",
+                "invalid type: string …, expected a boolean at line 1",
+            ),
+            ("invalid type: string \"a \\\" b\", expected u16", "invalid type: string …, expected u16"),
+            ("invalid type: integer `123456`, expected a string", "invalid type: integer `…`, expected a string"),
+            ("unknown field `rol`, expected `role` or `name`", "unknown field `rol`, expected `role` or `name`"),
+            ("missing field `code` at line 1 column 2", "missing field `code` at line 1 column 2"),
+        ] {
+            assert_eq!(quiet(said), kept);
         }
     }
 }
