@@ -29,7 +29,9 @@ pub(crate) struct Way {
     pub(crate) ip: Option<IpAddr>,
     /// The client spoke TLS, with us or with a trusted proxy.
     pub(crate) https: bool,
-    /// Nobody stands between: a peer on this machine that speaks for nobody else, and knows it as such.
+    /// A peer on this machine that speaks for nobody else.
+    pub(crate) direct: bool,
+    /// And that means this machine, by its `Host`.
     pub(crate) local: bool,
 }
 
@@ -55,14 +57,14 @@ impl Way {
 
     fn decide(peer: Option<IpAddr>, encrypted: bool, headers: &HeaderMap, config: &TransportConfig) -> Self {
         let Some(peer) = peer.map(|p| p.to_canonical()) else {
-            return Self { ip: None, https: encrypted, local: false };
+            return Self { ip: None, https: encrypted, direct: false, local: false };
         };
         if !config.trusted_proxies.is_empty() && trusted(peer, config) && has_trace(headers) {
             let https = encrypted || forwarded_https(headers);
-            return Self { ip: Some(client(peer, headers, config)), https, local: false };
+            return Self { ip: Some(client(peer, headers, config)), https, direct: false, local: false };
         }
-        let local = peer.is_loopback() && !has_trace(headers) && host_is_local(headers);
-        Self { ip: Some(peer), https: encrypted, local }
+        let direct = peer.is_loopback() && !has_trace(headers);
+        Self { ip: Some(peer), https: encrypted, direct, local: direct && host_is_local(headers) }
     }
 
     /// Whether the request may go on where HTTPS is enforced: maintenance on this machine needs none.

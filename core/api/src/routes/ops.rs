@@ -43,7 +43,7 @@ pub(super) async fn get_metrics(
     Extension(way): Extension<Way>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    if !way.local {
+    if !way.direct {
         let offered = bearer(&headers).unwrap_or_default();
         let token = state.config.metrics_token.as_ref();
         if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {

@@ -114,7 +114,7 @@ proptest! {
     fn a_stranger_cannot_say_who_he_is(chain in "[ -~]{0,60}", proto in "[ -~]{0,20}") {
         let lines = [(XFF, chain.as_str()), (XFP, proto.as_str())];
         let seen = way("203.0.113.9", LOOP, &lines);
-        prop_assert_eq!(seen, Way { ip: Some("203.0.113.9".parse().unwrap()), https: false, local: false });
+        prop_assert_eq!(seen, Way { ip: Some("203.0.113.9".parse().unwrap()), https: false, direct: false, local: false });
     }
 
     /// What the nearest proxy adds decides, whatever was there before.
