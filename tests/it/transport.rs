@@ -256,7 +256,7 @@ fn free_port() -> SocketAddr {
 async fn behind_nginx_on_the_same_machine_clients_are_who_they_are() {
     let proxied = https(Options::new()).env("TRUST_PROXY", "true").env("TRUSTED_PROXIES", "127.0.0.1");
     let server = TestServer::start(proxied);
-    let (dir, secure, plain) = (ScratchDir::new(), free_port(), free_port());
+    let (dir, secure, plain, bare) = (ScratchDir::new(), free_port(), free_port(), free_port());
     let certificate = Certificate::write(dir.path());
     let forward = "proxy_http_version 1.1; proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto $scheme; \
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Upgrade $http_upgrade; \
@@ -266,7 +266,8 @@ async fn behind_nginx_on_the_same_machine_clients_are_who_they_are() {
          client_body_temp_path {d}/b; proxy_temp_path {d}/p; fastcgi_temp_path {d}/f; uwsgi_temp_path {d}/u; \
          scgi_temp_path {d}/s; map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }} server {{ \
          listen {secure} ssl; listen {plain}; ssl_certificate {c}; ssl_certificate_key {k}; \
-         location / {{ proxy_pass http://{up}; {forward} }} }} }}",
+         location / {{ proxy_pass http://{up}; {forward} }} }} \
+         server {{ listen {bare}; location / {{ proxy_pass http://{up}; }} }} }}",
         d = dir.path().display(),
         c = certificate.certificate.display(),
         k = certificate.key.display(),
@@ -290,6 +291,10 @@ async fn behind_nginx_on_the_same_machine_clients_are_who_they_are() {
     // In the clear it is refused, although the proxy is on this machine and the client says that it is, too.
     let clear = exchange(plain, &get("/health", "host: hexa.example\r\n")).await;
     assert!(clear.starts_with("HTTP/1.1 426") && clear.contains("https_required"), "{clear}");
+    // Nor does a proxy help that nobody told to say for whom it speaks.
+    for path in ["/health", "/metrics"] {
+        assert!(exchange(bare, &get(path, "host: localhost\r\n")).await.starts_with("HTTP/1.1 426"), "{path}");
+    }
     let forged = get("/health", "host: localhost\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: https\r\n");
     assert!(exchange(plain, &forged).await.starts_with("HTTP/1.1 426"));
     // The address in the session list is the client's.

@@ -220,8 +220,8 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        // Above ours, so that ours is the one that answers.
-        .max_headers(2 * MAX_HEADERS)
+        // Ours is checked first, and answers. More than 100 would cost hyper a heap allocation for each request.
+        .max_headers(MAX_HEADERS)
         .max_buf_size(2 * MAX_HEADER_BYTES)
         .serve_connection(io, service)
         .with_upgrades();

@@ -98,6 +98,8 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
             let work = Box::pin(idempotency::run(&state, request, next));
             AssertUnwindSafe(in_time(work)).catch_unwind().await
         }
+        // Devices wait for their turn as long as it takes.
+        None if path.starts_with("/ws/") => AssertUnwindSafe(next.run(request)).catch_unwind().await,
         None => AssertUnwindSafe(in_time(next.run(request))).catch_unwind().await,
     };
     let (carried, mut response) = match outcome {

@@ -38,10 +38,13 @@ pub(crate) struct Way {
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Headers that a proxy leaves; any of them, and the request is not this machine's own.
-const TRACES: [HeaderName; 6] = [
+const TRACES: [HeaderName; 9] = [
     FORWARDED_FOR,
     FORWARDED_PROTO,
     HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-ssl"),
     HeaderName::from_static("x-real-ip"),
     header::FORWARDED,
     header::VIA,
@@ -52,7 +55,10 @@ impl Way {
     pub(crate) fn of<B>(request: &Request<B>, config: &TransportConfig) -> Self {
         let peer = request.extensions().get::<Peer>().map(|p| p.0.ip());
         let encrypted = request.extensions().get::<Encrypted>().is_some();
-        Self::decide(peer, encrypted, request.headers(), config)
+        // A proxy that nobody configured speaks HTTP/1.0 and leaves no other trace (nginx): never this machine's own.
+        let old = request.version() < http::Version::HTTP_11;
+        let way = Self::decide(peer, encrypted, request.headers(), config);
+        Self { direct: way.direct && !old, local: way.local && !old, ..way }
     }
 
     fn decide(peer: Option<IpAddr>, encrypted: bool, headers: &HeaderMap, config: &TransportConfig) -> Self {
@@ -60,7 +66,9 @@ impl Way {
             return Self { ip: None, https: encrypted, direct: false, local: false };
         };
         if !config.trusted_proxies.is_empty() && trusted(peer, config) && has_trace(headers) {
-            let https = encrypted || forwarded_https(headers);
+            // What the proxy says of its client counts more than how it came to us.
+            let says = headers.contains_key(FORWARDED_PROTO) || headers.contains_key(header::FORWARDED);
+            let https = if says { forwarded_https(headers) } else { encrypted };
             return Self { ip: Some(client(peer, headers, config)), https, direct: false, local: false };
         }
         let direct = peer.is_loopback() && !has_trace(headers);
@@ -81,16 +89,16 @@ fn trusted(ip: IpAddr, config: &TransportConfig) -> bool {
     config.trusted_proxies.iter().any(|net| net.contains(&ip))
 }
 
-/// From the right, past the hops that are trusted: whatever stands further left was said by a stranger. A hop that is no
-/// address ends the walk at the last one that was.
+/// From the right, past the hops that are trusted: whatever stands further left was said by a stranger. With a hop that
+/// is no address the whole list is worth nothing.
 fn client(peer: IpAddr, headers: &HeaderMap, config: &TransportConfig) -> IpAddr {
     let mut known = peer;
     // Several header lines are one list (RFC 9110 section 5.3).
     let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
     for line in lines.into_iter().rev() {
-        let Ok(line) = line.to_str() else { return known };
+        let Ok(line) = line.to_str() else { return peer };
         for hop in line.rsplit(',') {
-            let Some(ip) = address(hop.trim()) else { return known };
+            let Some(ip) = address(hop.trim()) else { return peer };
             known = ip;
             if !trusted(ip, config) {
                 return known;
@@ -113,7 +121,8 @@ fn forwarded_https(headers: &HeaderMap) -> bool {
     let last = headers.get_all(FORWARDED_PROTO).iter().next_back().and_then(|v| v.to_str().ok());
     let says = last.and_then(|v| v.rsplit(',').next()).is_some_and(|v| v.trim() == "https");
     let objects = headers.get_all(header::FORWARDED).iter().next_back().is_some_and(|v| {
-        let element = v.to_str().unwrap_or_default().rsplit(',').next().unwrap_or_default();
+        let Ok(text) = v.to_str() else { return true };
+        let element = text.rsplit(',').next().unwrap_or_default();
         let proto = element
             .split(';')
             .find_map(|pair| pair.trim().to_ascii_lowercase().strip_prefix("proto=").map(str::to_owned));

@@ -168,7 +168,7 @@ fn transport(v: &Values, public_url: Option<&str>) -> Result<TransportConfig, Co
     }
     let list = if list.is_empty() { vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()] } else { list };
     let net = |text: &String| text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).ok();
-    let nets: Option<Vec<_>> = list.iter().map(net).collect();
+    let nets: Option<Vec<_>> = list.iter().map(|text| net(text).filter(|n| n.prefix_len() > 0)).collect();
     let trusted_proxies =
         nets.ok_or_else(|| v.wrong("TRUSTED_PROXIES", "addresses or networks such as 10.0.0.1, 10.0.0.0/8"))?;
     Ok(TransportConfig { enforce_https, trusted_proxies })

@@ -37,17 +37,20 @@ pub(super) struct Framing {
     ambiguous: bool,
     /// Of the head that is being read.
     head_lines: usize,
+    /// Of the current line, also beyond what is kept of it.
+    length: usize,
     head_bytes: usize,
 }
 
 impl Framing {
     pub(super) fn new() -> Self {
-        Self { at: HEAD, line: [0; LINE], filled: 0, ambiguous: false, head_lines: 0, head_bytes: 0 }
+        Self { at: HEAD, line: [0; LINE], filled: 0, ambiguous: false, head_lines: 0, head_bytes: 0, length: 0 }
     }
 
     /// The head of a request has more lines or bytes than one may have; the first line is the request's own.
     pub(super) fn too_large(&self) -> bool {
-        self.head_bytes > MAX_HEADER_BYTES || self.head_lines > MAX_HEADERS + 1
+        // The request's own line and the empty one at the end are no headers.
+        self.head_bytes > MAX_HEADER_BYTES || self.head_lines > MAX_HEADERS + 2
     }
 
     /// Takes the bytes that were read; true from the moment an ambiguous request was seen.
@@ -67,7 +70,7 @@ impl Framing {
                     let end = bytes.iter().position(|b| *b == b'\n');
                     let piece = &bytes[..end.unwrap_or(bytes.len())];
                     if matches!(self.at, At::Head { .. }) {
-                        self.head_bytes += piece.len() + 1;
+                        self.head_bytes += piece.len() + usize::from(end.is_some());
                         self.head_lines += usize::from(end.is_some());
                         if self.too_large() {
                             break;
@@ -76,12 +79,15 @@ impl Framing {
                     let kept = piece.len().min(LINE - self.filled);
                     self.line[self.filled..self.filled + kept].copy_from_slice(&piece[..kept]);
                     self.filled += kept;
+                    self.length = self.length.saturating_add(piece.len());
                     let Some(end) = end else { break };
                     bytes = &bytes[end + 1..];
-                    if self.line[..self.filled].trim_ascii_end().is_empty() {
+                    let begun = matches!(self.at, At::Head { lines: 1.., .. });
+                    if begun && self.blank() {
                         (self.head_lines, self.head_bytes) = (0, 0);
                     }
                     self.line_ended();
+                    self.length = 0;
                     self.filled = 0;
                 }
             }
@@ -89,16 +95,22 @@ impl Framing {
         self.ambiguous
     }
 
+    /// The current line is an empty one. One that begins with many blanks is not.
+    fn blank(&self) -> bool {
+        self.length <= 1 && self.line[..self.filled].trim_ascii_end().is_empty()
+    }
+
     fn line_ended(&mut self) {
+        let blank = self.blank();
         let line = self.line[..self.filled].trim_ascii_end();
         match &mut self.at {
             At::Head { lines, length, lengths, chunked, upgrade } => {
-                if line.is_empty() && *lines == 0 {
+                if blank && *lines == 0 {
                     // Empty lines before a request are skipped (RFC 9112 section 2.2).
                     return;
                 }
                 *lines += 1;
-                if !line.is_empty() {
+                if !blank {
                     if let Some(value) = header(line, b"content-length") {
                         *lengths = lengths.saturating_add(1 + u8::from(value.contains(&b',')));
                         *length = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
@@ -125,7 +137,7 @@ impl Framing {
                     None => At::Over,
                 };
             }
-            At::Trailer if line.is_empty() => self.at = HEAD,
+            At::Trailer if blank => self.at = HEAD,
             At::Trailer | At::Body(_) | At::Chunk(_) | At::Over => {}
         }
     }
@@ -185,5 +197,28 @@ mod tests {
         assert!(ambiguous(&format!("{POST}transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n{bad}")));
         let upgrade = "GET /ws/device HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
         assert!(!ambiguous(&format!("{upgrade}{bad}")));
+    }
+
+    #[test]
+    fn a_head_is_too_large_however_it_arrives_and_one_that_fits_is_not() {
+        let verdict = |text: &str| {
+            let (mut at_once, mut slow) = (Framing::new(), Framing::new());
+            at_once.read(text.as_bytes());
+            let found = text.as_bytes().iter().any(|byte| {
+                slow.read(&[*byte]);
+                slow.too_large()
+            });
+            assert_eq!(at_once.too_large(), found, "{} bytes", text.len());
+            found
+        };
+        let lines = |n: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(n));
+        assert!(!verdict(&lines(MAX_HEADERS)) && verdict(&lines(MAX_HEADERS + 1)));
+        let bytes = |n: usize| format!("GET / HTTP/1.1\r\ncookie: {}\r\n\r\n", "x".repeat(n));
+        assert!(!verdict(&bytes(MAX_HEADER_BYTES - 100)) && verdict(&bytes(MAX_HEADER_BYTES)));
+        // Each request has its own.
+        assert!(!verdict(&lines(MAX_HEADERS).repeat(5)) && !verdict(&bytes(10_000).repeat(5)));
+        // What looks empty at its beginning ends no head.
+        let folded = format!("GET / HTTP/1.1\r\n{}x\r\n", " ".repeat(100));
+        assert!(verdict(&folded.repeat(200)));
     }
 }

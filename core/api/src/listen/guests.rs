@@ -44,8 +44,9 @@ impl Guests {
     }
 
     pub(super) fn enter(&self, ip: IpAddr) -> Entry {
-        let ip = ip.to_canonical();
-        if ip.is_loopback() || self.exempt.iter().any(|net| net.contains(&ip)) {
+        let whole = ip.to_canonical();
+        let ip = network(whole);
+        if ip.is_loopback() || self.exempt.iter().any(|net| net.contains(&whole)) {
             return Entry::Exempt;
         }
         let mut open = self.open.lock();
@@ -57,6 +58,17 @@ impl Guests {
         *count += 1;
         drop(open);
         Entry::Counted(Arc::new(Guest { ip, open: Arc::clone(&self.open), counted: AtomicBool::new(true) }))
+    }
+}
+
+/// An IPv6 subscriber has a whole /64.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        other => other,
     }
 }
 

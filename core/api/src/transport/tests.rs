@@ -124,3 +124,18 @@ proptest! {
         prop_assert_eq!(way("127.0.0.1", LOOP, &[(XFF, line.as_str())]).ip, Some("198.51.100.7".parse().unwrap()));
     }
 }
+
+#[test]
+fn an_old_protocol_is_a_proxy_that_nobody_configured_and_tls_to_us_is_not_tls_to_it() {
+    let mut request = Request::new(());
+    request.extensions_mut().insert(Peer(([127, 0, 0, 1], 9).into()));
+    request.headers_mut().insert("host", HeaderValue::from_static("127.0.0.1:8080"));
+    assert!(Way::of(&request, &config(&[])).local);
+    *request.version_mut() = http::Version::HTTP_10;
+    let way = Way::of(&request, &config(&[]));
+    assert!(!way.local && !way.direct);
+    let says = headers(&[(XFP, "http")]);
+    assert!(!Way::decide(Some([127, 0, 0, 1].into()), true, &says, &config(LOOP)).https);
+    let silent = headers(&[(XFF, "1.2.3.4")]);
+    assert!(Way::decide(Some([127, 0, 0, 1].into()), true, &silent, &config(LOOP)).https);
+}
