@@ -37,6 +37,7 @@ const FORGET_PIECE: u32 = 500;
 /// Runs until a signal.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let started = std::time::Instant::now();
+    let signals = lifecycle::Signals::new().context("cannot listen for signals")?;
     secrets::private_dir(&settings.data_dir)?;
     secrets::private_dir(&settings.secrets_dir())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -95,7 +96,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         startup_ms = started.elapsed().as_millis() as u64,
         "hexa is ready"
     );
-    lifecycle::until_signal().await;
+    signals.wait().await;
     lifecycle::stop(&services, &api, serving).await;
     sweep.abort();
     watch.abort();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hexa_api::ApiState;
 use hexa_service::Services;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 /// Devices come back within this time, each at its own moment.
@@ -13,16 +13,28 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// Time for sockets and requests to end once they were asked to.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// Waits for SIGTERM or SIGINT.
-pub(crate) async fn until_signal() {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        tracing::error!("signals cannot be heard; stop this process with SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
+/// SIGTERM and SIGINT, heard from the moment this is made: one that comes while the server starts is not its death.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the operating system does not allow it.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    pub(crate) async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("stopping on SIGTERM"),
+            _ = self.interrupt.recv() => tracing::info!("stopping on SIGINT"),
+        }
     }
 }
 

@@ -62,6 +62,7 @@ impl Fleet {
 
 /// Runs to the end; gives the exit code.
 pub(super) async fn run(plan: Plan) -> Result<i32> {
+    let signals = lifecycle::Signals::new().context("cannot listen for signals")?;
     let address = resolve(&plan).await?;
     let book = Book::open(plan.state.clone(), plan.devices)?;
     let clock = SystemClock::new();
@@ -87,7 +88,7 @@ pub(super) async fn run(plan: Plan) -> Result<i32> {
     for index in 0..plan.devices {
         tasks.spawn(Device::new(Arc::clone(&fleet), index).live());
     }
-    watch(&fleet, &mut tasks).await;
+    watch(&fleet, &mut tasks, signals).await;
     fleet.stop.cancel();
     // What has not said goodbye by then is cut off with its task.
     let _ = timeout(END_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
@@ -104,10 +105,10 @@ pub(super) async fn run(plan: Plan) -> Result<i32> {
 }
 
 /// Until a signal, the given duration, the end of every device, or the end of patience.
-async fn watch(fleet: &Fleet, tasks: &mut JoinSet<()>) {
+async fn watch(fleet: &Fleet, tasks: &mut JoinSet<()>, signals: lifecycle::Signals) {
     let start = Instant::now();
     let end = fleet.plan.duration.map(|d| start + d);
-    let signal = lifecycle::until_signal();
+    let signal = signals.wait();
     tokio::pin!(signal);
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -126,7 +126,10 @@ impl Auth {
         if pat.expires_at.is_some_and(|at| at <= now) {
             return Ok(None);
         }
-        self.touch(&pat, now).await?;
+        if let Err(error) = self.touch(&pat, now).await {
+            // Whoever may come in does so also while nothing can be written down.
+            tracing::warn!(%error, "the use of an access token was not noted");
+        }
         Ok(Some(pat))
     }
 

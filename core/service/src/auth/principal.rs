@@ -130,22 +130,26 @@ impl Auth {
 
     async fn by_session(&self, token: &str) -> Result<Principal> {
         let now = self.clock.now();
-        let claims = if let Some(claims) = self.tokens.known(token, now) {
-            claims
-        } else {
-            let claims = tokens::Tokens::verify(&self.keys, token, now).ok_or_else(invalid)?;
-            // Once for each token: a session that ended before a restart is in no memory.
-            if !self.store.family_active(claims.session).await? {
-                return Err(invalid());
-            }
-            self.tokens.keep(token, claims, now);
-            claims
+        let claims = match self.tokens.known(token, now) {
+            Some(claims) => claims,
+            // Boxed: what happens once for each token is not carried by every request.
+            None => Box::pin(self.first_use(token, now)).await?,
         };
         let account = self.living(claims.user).await?;
         if claims.epoch != account.epoch || self.is_session_ended(claims.session) {
             return Err(invalid());
         }
         Ok(Principal { account, via: Via::Session(claims.session) })
+    }
+
+    /// A session that ended before a restart is in no memory: it is looked up once for each of its tokens.
+    async fn first_use(&self, token: &str, now: TimeMs) -> Result<tokens::Verified> {
+        let claims = tokens::Tokens::verify(&self.keys, token, now).ok_or_else(invalid)?;
+        if !self.store.family_active(claims.session).await? {
+            return Err(invalid());
+        }
+        self.tokens.keep(token, claims, now);
+        Ok(claims)
     }
 
     async fn by_personal_token(&self, token: &str) -> Result<Principal> {
