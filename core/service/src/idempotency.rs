@@ -172,7 +172,7 @@ pub struct Ask {
 /// What is to be done with a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// It is the first: run it inside [`Idempotency::run`].
+    /// It is the first: run it inside [`Running::run`].
     Run(Running),
     /// Answer these bytes again.
     Replay(Vec<u8>),
