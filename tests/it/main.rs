@@ -17,6 +17,7 @@ mod device_socket;
 mod disk_full;
 mod errors;
 mod faults;
+mod grants;
 mod guarantees;
 mod hang_up;
 mod hostile;

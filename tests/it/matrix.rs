@@ -16,6 +16,8 @@ struct Row {
     owner: u16,
     /// Another user.
     other: u16,
+    /// Somebody with whom the device is shared for control; 0 = as another user.
+    guest: u16,
     admin: u16,
     /// The owner's token without the scope; 0 = as the owner.
     unscoped: u16,
@@ -24,12 +26,16 @@ struct Row {
 }
 
 fn row(owner: u16, other: u16, admin: u16) -> Row {
-    Row { body: Value::Null, owner, other, admin, unscoped: 403, other_scope: false }
+    Row { body: Value::Null, owner, other, guest: 0, admin, unscoped: 403, other_scope: false }
 }
 
 impl Row {
     fn with(self, body: Value) -> Self {
         Self { body, ..self }
+    }
+    /// For a guest.
+    fn guest(self, guest: u16) -> Self {
+        Self { guest, ..self }
     }
     /// Any token will do.
     fn any_token(self) -> Self {
@@ -71,15 +77,22 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("POST /api/v1/ws/ticket", row(201, 201, 201)),
         ("GET /api/v1/devices", row(200, 200, 200)),
         ("POST /api/v1/devices/claim", row(404, 404, 404).with(json!({ "code": "00000-00000" }))),
-        ("GET /api/v1/devices/{uid}", row(200, 404, 200)),
-        ("PATCH /api/v1/devices/{uid}", row(200, 404, 200).with(json!({ "name": "lamp" }))),
+        ("GET /api/v1/devices/{uid}", row(200, 404, 200).guest(200)),
+        ("PATCH /api/v1/devices/{uid}", row(200, 404, 200).with(json!({ "name": "lamp" })).guest(403)),
         ("DELETE /api/v1/devices/{uid}", row(403, 403, 204)),
-        ("GET /api/v1/devices/{uid}/state", row(200, 404, 200)),
-        ("POST /api/v1/devices/{uid}/release", row(200, 404, 200)),
-        ("POST /api/v1/devices/{uid}/token/rotate", row(200, 404, 200)),
+        ("GET /api/v1/devices/{uid}/state", row(200, 404, 200).guest(200)),
+        ("POST /api/v1/devices/{uid}/release", row(200, 404, 200).guest(403)),
+        ("POST /api/v1/devices/{uid}/token/rotate", row(200, 404, 200).guest(403)),
         ("POST /api/v1/devices/{uid}/claim-code", row(403, 403, 409)),
-        ("POST /api/v1/devices/{uid}/relays", row(409, 404, 409).with(json!({ "state": true }))),
-        ("POST /api/v1/devices/{uid}/relays/{index}", row(409, 404, 409).with(json!({ "state": true }))),
+        ("GET /api/v1/devices/{uid}/grants", row(200, 404, 200).guest(200)),
+        (
+            "POST /api/v1/devices/{uid}/grants",
+            row(400, 404, 400).with(json!({ "email": "", "access": "own" })).guest(403),
+        ),
+        // By a guest: the owner's grant to somebody else.
+        ("DELETE /api/v1/devices/{uid}/grants/{id}", row(204, 404, 204)),
+        ("POST /api/v1/devices/{uid}/relays", row(409, 404, 409).with(json!({ "state": true })).guest(409)),
+        ("POST /api/v1/devices/{uid}/relays/{index}", row(409, 404, 409).with(json!({ "state": true })).guest(409)),
         ("GET /api/v1/commands/{command_id}", row(200, 404, 200)),
         ("GET /api/v1/preferences", row(200, 200, 200).any_scope()),
         ("PUT /api/v1/preferences", row(200, 200, 200).with(json!({ "dashboard_layout": {} })).any_scope()),
@@ -115,6 +128,8 @@ fn routes() -> Vec<String> {
 struct House<'a> {
     server: &'a TestServer,
     owner: User,
+    /// With whom each device is shared.
+    guest: User,
 }
 
 impl House<'_> {
@@ -125,6 +140,9 @@ impl House<'_> {
             let identity = self.server.provision(2).await;
             self.owner.client.post("/api/v1/devices/claim", &json!({ "code": identity.claim_code })).await.expect(200);
             path = path.replace("{uid}", &identity.uid);
+            let grants = format!("/api/v1/devices/{}/grants", identity.uid);
+            let share = json!({ "email": self.guest.email, "access": "control" });
+            self.owner.client.post(&grants, &share).await.expect(201);
             if path.contains("{command_id}") {
                 let refused = self.owner.set_relay(&identity.uid, 0, true).await.expect_error(409, "device_offline");
                 path = path.replace("{command_id}", refused["details"]["command_id"].as_str().unwrap());
@@ -147,6 +165,10 @@ impl House<'_> {
             let list = self.owner.client.get("/api/v1/auth/sessions").await.expect(200);
             let other = list["items"].as_array().unwrap().iter().find(|s| s["current"] == false).unwrap().clone();
             return text(&other["id"]);
+        }
+        if path.contains("/grants/{id}") {
+            let body = json!({ "email": self.server.user().await.email, "access": "read" });
+            return text(&self.owner.client.post(path.trim_end_matches("/{id}"), &body).await.expect(201)["id"]);
         }
         if path.contains("/tokens/{id}") {
             let body = json!({ "name": "x", "scopes": ["devices:read"] });
@@ -183,7 +205,7 @@ async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
     let device = server.client().with_token(&identity.token);
     let mut table = table();
     let mut shown =
-        String::from("route | anonymous | device | disabled | without scope | other user | owner | admin\n");
+        String::from("route | anonymous | device | disabled | without scope | other user | guest | owner | admin\n");
     for route in routes() {
         if let Some((_, expected)) = OPEN.iter().find(|(open, _)| *open == route) {
             let body = if route.starts_with("POST") { json!({}) } else { Value::Null };
@@ -194,11 +216,12 @@ async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
             continue;
         }
         let row = table.remove(route.as_str()).unwrap_or_else(|| panic!("{route} is not in the table"));
-        let house = House { server: &server, owner: server.user().await };
+        let house = House { server: &server, owner: server.user().await, guest: server.user().await };
         let other = server.user().await;
         let admin = if route.contains("/auth/") { second_admin(&server, &admin).await } else { admin.clone() };
         let path = house.path(&route).await;
         let scope = if row.unscoped == 0 { row.owner } else { row.unscoped };
+        let guest = if row.guest == 0 { row.other } else { row.guest };
         let mut line = route.clone();
         for (who, client, expected) in [
             ("anonymous", server.client(), 401),
@@ -206,6 +229,7 @@ async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
             ("a disabled user", disabled.client.clone(), 401),
             ("the owner's token without the scope", unscoped(&house.owner, row.other_scope).await, scope),
             ("another user", other.client.clone(), row.other),
+            ("a guest", house.guest.client.clone(), guest),
         ] {
             let status = send(&client, &route, &path, &row.body).await;
             assert_eq!(status, expected, "{route} by {who}");
@@ -217,7 +241,7 @@ async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
         // An admin may have ended the owner's sessions.
         let login = json!({ "email": house.owner.email, "password": PASSWORD });
         let again = server.client().post("/api/v1/auth/login", &login).await.expect(200);
-        let house = House { server: &server, owner: User::new(server.client(), &house.owner.email, &again) };
+        let house = House { owner: User::new(server.client(), &house.owner.email, &again), ..house };
         let own = send(&house.owner.client, &route, &house.path(&route).await, &row.body).await;
         assert_eq!(own, row.owner, "{route} by the owner");
         let _ = writeln!(shown, "{line} | {own} | {for_admin}");

@@ -453,6 +453,11 @@ impl User {
             access_token,
         }
     }
+    /// The same after the server came back on another port.
+    #[must_use]
+    pub fn at(&self, server: &TestServer) -> Self {
+        Self { client: server.client().with_token(&self.access_token), ..self.clone() }
+    }
     /// Switches a relay.
     pub async fn set_relay(&self, uid: &str, relay: u16, state: bool) -> crate::client::Reply {
         self.client.post(&format!("/api/v1/devices/{uid}/relays/{relay}"), &json!({ "state": state })).await

@@ -4,6 +4,7 @@ mod audit;
 mod auth;
 mod commands;
 mod devices;
+mod grants;
 mod ops;
 mod plugins;
 mod preferences;

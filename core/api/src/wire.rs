@@ -1,12 +1,20 @@
 //! The JSON of the API: names here are the contract, so nothing inside is named after them.
 
 use hexa_model::{RelayState, TimeMs};
+use hexa_service::Error;
 use hexa_service::auth::account::SignedIn;
 use hexa_service::auth::principal::Account;
 use hexa_service::device::provision::ClaimCode;
 use hexa_service::device::view::DeviceView;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+
+/// Reads a time of a request.
+pub(crate) fn time(field: &str, text: &str) -> Result<TimeMs, Error> {
+    let parsed = text.parse::<jiff::Timestamp>();
+    let what = "a time is RFC 3339 with its zone, such as 2026-01-31T12:00:00Z (a + is %2B in an address)";
+    parsed.map(|t| TimeMs(t.as_millisecond())).map_err(|_| Error::validation(field, what))
+}
 
 /// RFC 3339 in UTC with milliseconds.
 pub(crate) fn rfc3339(time: TimeMs) -> String {
@@ -112,6 +120,7 @@ struct LastInputBody {
 #[derive(Debug, Serialize)]
 pub(crate) struct DeviceBody {
     uid: String,
+    access: &'static str,
     name: Option<String>,
     device_class: &'static str,
     model: Option<String>,
@@ -137,8 +146,10 @@ impl DeviceBody {
     }
 
     pub(crate) fn new(view: DeviceView) -> Self {
-        let (row, live) = (view.row, view.live);
+        let (row, live, sight) = (view.row, view.live, view.sight);
+        let guest = sight.is_guest();
         let relays = (0..row.relay_count)
+            .filter(|index| sight.relays.has(*index))
             .map(|index| {
                 let state = view.relays.iter().find(|s| s.index == index);
                 DeviceRelayBody {
@@ -154,28 +165,35 @@ impl DeviceBody {
         let seen = live.and_then(hexa_service::device::live::Live::last_seen).or(row.last_seen_at);
         Self {
             uid: row.uid.to_string(),
+            access: sight.standing.as_str(),
             name: row.name,
             device_class: row.class.as_str(),
             model: row.model,
             hardware: row.hardware,
             firmware_version: live.and_then(hexa_service::device::live::Live::firmware).or(row.firmware),
-            serial: row.serial,
+            // Where it is and what it is numbered is no guest's business.
+            serial: row.serial.filter(|_| !guest),
             relay_count: row.relay_count,
             input_count: row.input_count,
             capabilities: row.capabilities,
             online: live.is_some_and(hexa_service::device::live::Live::online),
             last_seen_at: seen.map(rfc3339),
-            ip: live.and_then(hexa_service::device::live::Live::ip).or(row.last_ip),
+            ip: live.and_then(hexa_service::device::live::Live::ip).or(row.last_ip).filter(|_| !guest),
             created_at: rfc3339(row.created_at),
             claimed_at: row.claimed_at.map(rfc3339),
             relays,
-            last_action: live.and_then(hexa_service::device::live::Live::last_action).map(|a| LastActionBody {
-                source: a.source.as_str(),
-                command_id: a.command.map(|c| c.to_string()),
-                relays: self::relays(&a.relays),
-                at: rfc3339(a.at),
+            last_action: live.and_then(hexa_service::device::live::Live::last_action).and_then(|mut a| {
+                a.relays.retain(|r| sight.relays.has(r.index));
+                let shown = LastActionBody {
+                    source: a.source.as_str(),
+                    command_id: a.command.map(|c| c.to_string()),
+                    relays: self::relays(&a.relays),
+                    at: rfc3339(a.at),
+                };
+                (!a.relays.is_empty()).then_some(shown)
             }),
             last_input_event: live
+                .filter(|_| sight.relays.is_all())
                 .and_then(hexa_service::device::live::Live::last_input)
                 .map(|(i, at)| LastInputBody { input: i.input, event: i.kind.clone(), at: rfc3339(at) }),
         }

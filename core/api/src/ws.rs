@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod device;
+mod frames;
 pub mod hub;
 
 use axum::extract::ws::WebSocketUpgrade;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::audit::RelayStates;
 use crate::driver::InputEvent;
+use crate::grant::Viewer;
 use crate::{CommandId, DeviceKey, DeviceUid, SessionId, Source, TimeMs, TokenId, UserKey};
 
 /// The device an event is about, and who may see it.
@@ -17,6 +18,19 @@ pub struct EventDevice {
     pub uid: DeviceUid,
     /// The owner at the time of the event; events of unclaimed devices reach nobody.
     pub owner: Option<UserKey>,
+    /// With whom it is shared at the time of the event.
+    pub viewers: Option<Arc<[Viewer]>>,
+}
+
+/// What became of one account's view of a device that is not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShareChange {
+    /// It sees the device from now on.
+    Began,
+    /// It sees more or less of it.
+    Changed,
+    /// It does not see it any more.
+    Ended,
 }
 
 /// Access that ended: what it opened closes at once.
@@ -93,6 +107,15 @@ pub enum Event {
         /// Which; `owner` is the former one.
         device: EventDevice,
     },
+    /// What an account sees of a device that is shared with it changed. Only that account hears of it.
+    ShareChanged {
+        /// Which.
+        device: EventDevice,
+        /// Whose view.
+        user: UserKey,
+        /// How.
+        change: ShareChange,
+    },
 }
 
 impl Event {
@@ -105,7 +128,8 @@ impl Event {
             | Self::InputReceived { device, .. }
             | Self::DeviceUpdated { device }
             | Self::DeviceClaimed { device }
-            | Self::DeviceReleased { device } => device,
+            | Self::DeviceReleased { device }
+            | Self::ShareChanged { device, .. } => device,
         }
     }
 }

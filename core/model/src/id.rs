@@ -56,6 +56,10 @@ uuid_id!(
     /// A personal access token.
     TokenId
 );
+uuid_id!(
+    /// A device, or relays of it, that are shared with somebody.
+    GrantId
+);
 
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {

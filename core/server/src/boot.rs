@@ -58,6 +58,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let public_url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
     let config = rooms(&settings, &public_url)?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
+    services.grants.load(&services.store, services.clock.now()).await.context("cannot read what is shared")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
         Arc::clone(&services),
@@ -72,6 +73,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let watch = tokio::spawn(api.clone().watch_clients());
     // Among the tasks that a stop waits for: what was told is written before the store closes.
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
+    services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(&services)));
     if let Some(keep) = settings.audit_retention {
         services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(&services), keep));
     }

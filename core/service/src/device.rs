@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod claim;
 mod crowd;
+pub mod grant;
 pub mod inbound;
 pub mod live;
 pub mod provision;

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod authorize;
 pub mod bus;
 pub mod config;
 mod detached;

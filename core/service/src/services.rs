@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hexa_model::{Actor, Clock, CommandId, DeviceClass, RelayAction, Role};
+use hexa_model::{Clock, CommandId, DeviceClass, RelayAction};
 use hexa_store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::bus::Bus;
 use crate::config::Config;
+use crate::device::grant::Grants;
 use crate::device::live::Live;
 use crate::device::provision::Provision;
 use crate::device::registry::Registry;
@@ -40,6 +41,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// Devices of this process.
     pub registry: Arc<Registry>,
+    /// What owners share.
+    pub grants: Arc<Grants>,
     /// Rows that stand alone.
     pub audit: Audit,
     /// Accounts.
@@ -63,11 +66,13 @@ impl Services {
         let bus = Arc::new(Bus::default());
         let metrics = Arc::new(Metrics::new());
         crate::ops::writer::register(&metrics, &store);
+        let grants = Arc::new(Grants::new(config.provision.claim_failures));
         let registry = Arc::new(Registry::new(
             store.clone(),
             Arc::clone(&clock),
             Arc::clone(&bus),
             Arc::clone(&metrics),
+            Arc::clone(&grants),
             &config.device,
         ));
         Arc::new(Self {
@@ -84,6 +89,7 @@ impl Services {
             drivers,
             bus,
             metrics,
+            grants,
             registry,
         })
     }
@@ -96,14 +102,6 @@ impl Services {
     /// Whether the server has begun to stop.
     pub fn stopping(&self) -> bool {
         self.stop.is_cancelled()
-    }
-
-    /// The one answer to "may this actor see and switch this device": its owner, an admin, or the house itself.
-    pub fn may_control(&self, actor: Actor, live: &Live) -> bool {
-        match actor {
-            Actor::User { key, role, .. } => role == Role::Admin || live.owner() == Some(key),
-            Actor::Device | Actor::System => true,
-        }
     }
 
     /// A command that has no row yet: where and what, when this process has it.

@@ -197,6 +197,15 @@ impl Store {
         Ok(found)
     }
 
+    /// These devices, in order of their keys, with capabilities; those that are gone are missing.
+    pub async fn devices_by_key(&self, keys: &[DeviceKey]) -> Result<Vec<DeviceRow>, StoreError> {
+        let list: Vec<i64> = keys.iter().map(|k| k.0).collect();
+        let rows = self.either(dialect::DEVICES_BY_KEY).bind(list).fetch_all(self.reader()).await?;
+        let mut found = rows.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+        self.add_capabilities(&mut found).await?;
+        Ok(found)
+    }
+
     async fn add_capabilities(&self, devices: &mut [DeviceRow]) -> Result<(), StoreError> {
         let keys: Vec<i64> = devices.iter().map(|d| d.key.0).collect();
         let rows = self.either(dialect::CAPABILITIES_OF).bind(keys).fetch_all(self.reader()).await?;

@@ -14,6 +14,12 @@ pub(crate) const DEVICES_BY_UID: Both = Both {
     postgres: "select * from devices where uid = any($1)",
 };
 
+/// Devices of these keys, in order.
+pub(crate) const DEVICES_BY_KEY: Both = Both {
+    sqlite: "select * from devices where id in (select value from json_each($1)) order by id",
+    postgres: "select * from devices where id = any($1) order by id",
+};
+
 /// States of many devices, their keys in `$1`: SQLite reads JSON, PostgreSQL an array.
 pub(crate) const RELAY_STATES_OF: Both = Both {
     sqlite: "select device_id, relay, state, version, updated_at from relay_states \

@@ -13,6 +13,7 @@ mod db;
 mod devices;
 mod dialect;
 mod error;
+mod grants;
 mod idempotency;
 mod open;
 mod plugins;
@@ -34,6 +35,7 @@ pub use audit::{
 pub use config::{Durability, StoreConfig};
 pub use devices::{DeviceFilter, DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
+pub use grants::GrantRow;
 pub use idempotency::{Claim, Kept};
 pub use plugins::FaultRow;
 pub use preferences::PreferenceRow;

@@ -7,7 +7,7 @@ use hexa_model::audit::{RelaySet, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, StateReport};
 use hexa_model::{Actor, CommandId, Outcome, RelayAction, Source, TimeMs};
 use hexa_service::relay::cache::Change;
-use hexa_service::relay::machine::{AckTaken, Cause, Machine, NewCommand, Token, Unlocked, Write};
+use hexa_service::relay::machine::{AckTaken, Authority, Cause, Machine, NewCommand, Token, Unlocked, Write};
 
 use crate::Fault;
 use crate::devices::{Message, Session};
@@ -149,7 +149,7 @@ impl World {
         };
         let by = (Source::Api, Actor::System);
         let accepted = std::time::Duration::from_millis(self.now);
-        let new = NewCommand::new(id, action, by, None, accepted, TimeMs(expires_at as i64));
+        let new = NewCommand::new(id, action, by, Authority::default(), accepted, TimeMs(expires_at as i64));
         if self.server.slots[device].machine.commands().accept(new, n).is_err() {
             // Refused before it had a place: no row, and it never happens.
             self.asked[n as usize].answers = 1;

@@ -14,7 +14,7 @@ use crate::audit_text::{AuditBody, Encoder, Format};
 use crate::error::ApiResult;
 use crate::extract::{Query, User};
 use crate::state::ApiState;
-use crate::wire::{PageBody, rfc3339};
+use crate::wire::{PageBody, rfc3339, time};
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
@@ -65,12 +65,6 @@ impl ExportQuery {
             until: self.until.as_deref().map(|text| time("until", text)).transpose()?,
         })
     }
-}
-
-fn time(field: &str, text: &str) -> Result<TimeMs, Error> {
-    let parsed = text.parse::<jiff::Timestamp>();
-    let what = "a time is RFC 3339 with its zone, such as 2026-01-31T12:00:00Z (a + is %2B in an address)";
-    parsed.map(|t| TimeMs(t.as_millisecond())).map_err(|_| Error::validation(field, what))
 }
 
 fn write_cursor(place: AuditPlace) -> String {

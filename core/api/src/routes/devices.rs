@@ -67,8 +67,8 @@ pub(super) async fn get_state(
     Path(uid): Path<String>,
 ) -> ApiResult<axum::Json<StateResponse>> {
     user.require(Scope::DevicesRead)?;
-    let live = view::find(&state.services, &user, &uid).await?;
-    let states = live.cache.lock().all();
+    let (live, sight) = view::find(&state.services, &user, &uid).await?;
+    let states: Vec<_> = live.cache.lock().all().into_iter().filter(|s| sight.relays.has(s.index)).collect();
     Ok(axum::Json(StateResponse { uid: live.uid.to_string(), online: live.online(), relays: relays(&states) }))
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn patch_device(
     Json(request): Json<PatchRequest>,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
-    let live = view::find(&state.services, &user, &uid).await?;
+    let live = view::find_own(&state.services, &user, &uid).await?;
     let relays = request.relays.into_iter().map(|r| (r.index, r.name)).collect();
     let names = view::Names { device: request.name, relays };
     answer(StatusCode::OK, DeviceBody::of, view::rename(&state.services, &user, &live, names)).await
@@ -107,7 +107,7 @@ pub(super) async fn delete_device(
 ) -> ApiResult<StatusCode> {
     user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
-    let live = view::find(&state.services, &user, &uid).await?;
+    let live = view::find_own(&state.services, &user, &uid).await?;
     done(claim::delete(&state.services, &user, &live)).await
 }
 
@@ -132,7 +132,7 @@ pub(super) async fn release_device(
     Path(uid): Path<String>,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
-    let live = view::find(&state.services, &user, &uid).await?;
+    let live = view::find_own(&state.services, &user, &uid).await?;
     answer(StatusCode::OK, ClaimCodeBody::new, claim::release(&state.services, &user, &live)).await
 }
 
@@ -157,7 +157,7 @@ pub(super) async fn rotate_token(
     Path(uid): Path<String>,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
-    let live = view::find(&state.services, &user, &uid).await?;
+    let live = view::find_own(&state.services, &user, &uid).await?;
     answer(StatusCode::OK, RotatedResponse::new, claim::rotate_token(&state.services, &user, &live)).await
 }
 
@@ -169,7 +169,7 @@ pub(super) async fn renew_claim_code(
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
-    let live = view::find(&state.services, &user, &uid).await?;
+    let live = view::find_own(&state.services, &user, &uid).await?;
     answer(StatusCode::OK, ClaimCodeBody::new, claim::renew_claim_code(&state.services, user.actor(), &live)).await
 }
 

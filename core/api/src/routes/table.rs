@@ -5,7 +5,7 @@ use axum::Router;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hexa_model::Scope;
 
-use super::{audit, auth, commands, devices, ops, plugins, preferences, provision, relays, sessions, users};
+use super::{audit, auth, commands, devices, grants, ops, plugins, preferences, provision, relays, sessions, users};
 use crate::state::ApiState;
 use crate::ws;
 
@@ -96,6 +96,9 @@ pub fn routes() -> Vec<Route> {
         to("POST", "/api/v1/devices/{uid}/release", write, post(devices::release_device)),
         to("POST", "/api/v1/devices/{uid}/token/rotate", write, post(devices::rotate_token)),
         to("POST", "/api/v1/devices/{uid}/claim-code", AdminAnd(Scope::DevicesWrite), post(devices::renew_claim_code)),
+        to("GET", "/api/v1/devices/{uid}/grants", read, get(grants::list_grants)),
+        to("POST", "/api/v1/devices/{uid}/grants", write, post(grants::create_grant)),
+        to("DELETE", "/api/v1/devices/{uid}/grants/{id}", write, delete(grants::revoke_grant)),
         to("POST", "/api/v1/devices/{uid}/relays", switch, post(relays::set_all_relays)),
         to("POST", "/api/v1/devices/{uid}/relays/{index}", switch, post(relays::set_relay)),
         to("GET", "/api/v1/commands/{command_id}", read, get(commands::get_command)),

@@ -10,6 +10,7 @@ use futures_util::SinkExt;
 use hexa_model::{DeviceUid, ErrorCode, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
+use hexa_service::authorize::{Sight, Standing};
 use hexa_service::device::live::Live;
 use hexa_service::device::session::CloseReason;
 use hexa_service::device::view;
@@ -27,7 +28,8 @@ use crate::listen::Guest;
 use crate::middleware::RequestId;
 use crate::state::ApiState;
 use crate::wire::CommandBody;
-use crate::ws::hub::{ClientSession, Frames, MAX_OPEN_COMMANDS, SnapshotDevice};
+use crate::ws::frames::SnapshotDevice;
+use crate::ws::hub::{ClientSession, Frames, MAX_OPEN_COMMANDS};
 use crate::ws::{BUFFER_BYTES, STALL, device::close, not_an_upgrade, reason_of, tuned};
 
 /// Clients send small frames.
@@ -155,11 +157,13 @@ impl Client {
         }
         for uid in taken.stale.into_values() {
             let Some(live) = self.state.services.registry.peek(&uid) else { continue };
+            // What was shared may have ended since.
+            let Ok(sight) = self.state.services.sight(self.user.actor(), &live) else { continue };
             let frame = json!({
                 "type": "device_state",
                 "device_uid": uid.as_str(),
                 "online": live.online(),
-                "relays": self.session.snapshot(&live),
+                "relays": self.session.snapshot(&live, sight),
                 "source": "system",
                 "command_id": null,
                 "at": crate::wire::rfc3339(self.state.services.clock.now()),
@@ -204,7 +208,7 @@ impl Client {
     /// Subscribes and answers with the snapshot, before any live event of these devices.
     async fn subscribe(&self, devices: Option<Vec<String>>) -> Result<(), Error> {
         let services = &self.state.services;
-        let wanted: Vec<Arc<Live>> = match &devices {
+        let wanted: Vec<(Arc<Live>, Sight)> = match &devices {
             None => view::all_of(services, &self.user).await?,
             Some(uids) if uids.len() > 1000 => {
                 return Err(Error::validation("devices", "subscribe to at most 1000 devices by name, or to all"));
@@ -212,12 +216,12 @@ impl Client {
             Some(uids) => {
                 let mut found = Vec::with_capacity(uids.len());
                 for uid in uids {
-                    let live = view::find(services, &self.user, uid).await?;
-                    // Events go to the owner's sockets: an admin sees a foreign device over REST only.
-                    if live.owner() != Some(self.user.account.key) {
+                    let (live, sight) = view::find(services, &self.user, uid).await?;
+                    // Events go to the owner's and the guests' sockets: an admin sees a foreign device over REST only.
+                    if sight.standing == Standing::Admin {
                         return Err(Error::no_device());
                     }
-                    found.push(live);
+                    found.push((live, sight));
                 }
                 found
             }
@@ -225,10 +229,11 @@ impl Client {
         self.session.subscribe(devices.is_some().then_some(wanted.as_slice()));
         let shown: Vec<_> = wanted
             .iter()
-            .map(|live| SnapshotDevice {
+            .map(|(live, sight)| SnapshotDevice {
                 device_uid: live.uid.as_str(),
                 online: live.online(),
-                relays: self.session.snapshot(live),
+                access: sight.standing.as_str(),
+                relays: self.session.snapshot(live, *sight),
             })
             .collect();
         let frame = json!({ "type": "snapshot", "devices": shown }).to_string();

@@ -1,4 +1,5 @@
-//! Client sockets as subscribers of the bus: an event is encoded once and put into the queues of its owner's sockets.
+//! Client sockets as subscribers of the bus: an event is encoded once and put into the queues of its owner's sockets,
+//! and of the sockets of those with whom the device is shared, as far as it is.
 //!
 //! A slow client never holds anything up: its queue is bounded, and state events that no longer fit are folded into
 //! one fresh state per device when it reads again (performance.md 6.8).
@@ -10,18 +11,19 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use hexa_model::event::{AccessEnded, Event};
-use hexa_model::{DeviceKey, DeviceUid, UserKey};
+use hexa_model::{DeviceKey, DeviceUid, RelayMask, UserKey};
 use hexa_service::auth::principal::Via;
+use hexa_service::authorize::Sight;
 use hexa_service::bus::Subscriber;
 use hexa_service::device::live::Live;
 use hexa_service::device::session::CloseReason;
 use hexa_service::ops::metrics::Metrics;
 use parking_lot::{Mutex, RwLock};
-use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::wire::{RelayBody, relays, rfc3339};
+use crate::wire::RelayBody;
+use crate::ws::frames::{Part, encode, part, seen};
 
 /// A client is pinged in this time.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -112,22 +114,22 @@ impl ClientSession {
     }
 
     /// From now on it hears of these devices, or of all of its account.
-    pub(crate) fn subscribe(&self, devices: Option<&[Arc<Live>]>) {
+    pub(crate) fn subscribe(&self, devices: Option<&[(Arc<Live>, Sight)]>) {
         let mut state = self.state.lock();
         state.filter = match devices {
             None => Filter::All,
-            Some(devices) => Filter::Some(devices.iter().map(|l| l.key).collect()),
+            Some(devices) => Filter::Some(devices.iter().map(|(live, _)| live.key).collect()),
         };
     }
 
     /// The device's current states for a frame that is sent now: what waits in the queue for this device is older
     /// and dropped, under the lock that orders publishing, so that versions never go down at the client (I10).
-    pub(crate) fn snapshot(&self, live: &Live) -> Vec<RelayBody> {
+    pub(crate) fn snapshot(&self, live: &Live, sight: Sight) -> Vec<RelayBody> {
         let cache = live.cache.lock();
         let mut state = self.state.lock();
         state.frames.retain(|(device, _)| *device != Some(live.key));
         state.stale.remove(&live.key);
-        relays(&cache.all())
+        seen(&cache.all(), sight.relays)
     }
 
     /// Everything that waits. The frames change places with the empty `frames`, whose room is used again.
@@ -246,6 +248,13 @@ impl Hub {
     }
 }
 
+impl Hub {
+    fn encode(&self, event: &Event, mask: RelayMask) -> Utf8Bytes {
+        self.metrics.broadcast_encodes.inc();
+        encode(event, mask)
+    }
+}
+
 impl Subscriber for Hub {
     fn on_access_ended(&self, ended: AccessEnded) {
         for session in self.by_owner.read().get(&ended.user()).into_iter().flatten() {
@@ -265,96 +274,53 @@ impl Subscriber for Hub {
         let device = event.device();
         let Some(owner) = device.owner else { return };
         let by_owner = self.by_owner.read();
-        let Some(sessions) = by_owner.get(&owner) else { return };
-        let mut encoded: Option<Utf8Bytes> = None;
-        let (mut queued, mut folded) = (0, 0);
-        for session in sessions {
-            let frame = || {
-                let once = || {
-                    self.metrics.broadcast_encodes.inc();
-                    encode(event)
-                };
-                encoded.get_or_insert_with(once).clone()
-            };
-            match session.push(event, frame) {
-                Pushed::Queued => queued += 1,
-                Pushed::Folded => folded += 1,
-                Pushed::Unwanted => {}
+        let mut told = Told::default();
+        if let Event::ShareChanged { user, .. } = event {
+            told.tell(&by_owner, *user, event, || self.encode(event, RelayMask::ALL));
+        } else {
+            let mut encoded: Option<Utf8Bytes> = None;
+            let mut whole = || encoded.get_or_insert_with(|| self.encode(event, RelayMask::ALL)).clone();
+            told.tell(&by_owner, owner, event, &mut whole);
+            for viewer in device.viewers.iter().flat_map(|v| v.iter()) {
+                match part(event, viewer.relays) {
+                    Part::Whole => told.tell(&by_owner, viewer.user, event, &mut whole),
+                    Part::Some => {
+                        let mut own: Option<Utf8Bytes> = None;
+                        let mut some = || own.get_or_insert_with(|| self.encode(event, viewer.relays)).clone();
+                        told.tell(&by_owner, viewer.user, event, &mut some);
+                    }
+                    Part::Nothing => {}
+                }
             }
         }
-        self.metrics.broadcast_frames.inc_by(queued);
-        self.metrics.conflated.inc_by(folded);
+        self.metrics.broadcast_frames.inc_by(told.queued);
+        self.metrics.conflated.inc_by(told.folded);
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum EventFrame<'a> {
-    DeviceState {
-        device_uid: &'a str,
-        relays: Vec<RelayBody>,
-        source: &'static str,
-        command_id: Option<String>,
-        at: String,
-    },
-    DeviceOnline {
-        device_uid: &'a str,
-        at: String,
-    },
-    DeviceOffline {
-        device_uid: &'a str,
-        at: String,
-    },
-    InputEvent {
-        device_uid: &'a str,
-        input: u16,
-        event: &'a str,
-        duration_ms: Option<u32>,
-        at: String,
-    },
-    DeviceUpdated {
-        device_uid: &'a str,
-    },
-    DeviceAdded {
-        device_uid: &'a str,
-    },
-    DeviceRemoved {
-        device_uid: &'a str,
-    },
+/// Counts what became of an event.
+#[derive(Default)]
+struct Told {
+    queued: u64,
+    folded: u64,
 }
 
-fn encode(event: &Event) -> Utf8Bytes {
-    let device_uid = event.device().uid.as_str();
-    let frame = match event {
-        Event::RelayChanged { relays: states, source, command, at, .. } => EventFrame::DeviceState {
-            device_uid,
-            relays: relays(states),
-            source: source.as_str(),
-            command_id: command.map(|c| c.to_string()),
-            at: rfc3339(*at),
-        },
-        Event::DeviceOnline { at, .. } => EventFrame::DeviceOnline { device_uid, at: rfc3339(*at) },
-        Event::DeviceOffline { at, .. } => EventFrame::DeviceOffline { device_uid, at: rfc3339(*at) },
-        Event::InputReceived { input, at, .. } => EventFrame::InputEvent {
-            device_uid,
-            input: input.input,
-            event: &input.kind,
-            duration_ms: input.duration_ms,
-            at: rfc3339(*at),
-        },
-        Event::DeviceUpdated { .. } => EventFrame::DeviceUpdated { device_uid },
-        Event::DeviceClaimed { .. } => EventFrame::DeviceAdded { device_uid },
-        Event::DeviceReleased { .. } => EventFrame::DeviceRemoved { device_uid },
-    };
-    serde_json::to_string(&frame).unwrap_or_default().into()
-}
-
-/// One device in a snapshot.
-#[derive(Serialize)]
-pub(crate) struct SnapshotDevice<'a> {
-    pub(crate) device_uid: &'a str,
-    pub(crate) online: bool,
-    pub(crate) relays: Vec<RelayBody>,
+impl Told {
+    fn tell(
+        &mut self,
+        by_owner: &HashMap<UserKey, Vec<Arc<ClientSession>>>,
+        user: UserKey,
+        event: &Event,
+        mut frame: impl FnMut() -> Utf8Bytes,
+    ) {
+        for session in by_owner.get(&user).into_iter().flatten() {
+            match session.push(event, &mut frame) {
+                Pushed::Queued => self.queued += 1,
+                Pushed::Folded => self.folded += 1,
+                Pushed::Unwanted => {}
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -371,8 +337,12 @@ mod tests {
     }
 
     fn changed(owner: i64, version: u64) -> Event {
-        let device =
-            EventDevice { key: DeviceKey(7), uid: DeviceUid::parse("hx1").unwrap(), owner: Some(UserKey(owner)) };
+        let device = EventDevice {
+            key: DeviceKey(7),
+            uid: DeviceUid::parse("hx1").unwrap(),
+            owner: Some(UserKey(owner)),
+            viewers: None,
+        };
         let state = RelayState { index: 0, on: true, version, updated_at: TimeMs(0) };
         Event::RelayChanged { device, relays: smallvec![state], source: Source::Api, command: None, at: TimeMs(0) }
     }

@@ -145,7 +145,7 @@ impl DeviceActor {
 
     fn encode(&mut self, queued: &QueuedCommand, out: &mut Vec<Frame>) {
         let now = self.services.clock.now();
-        if queued.owner != self.live.owner() || !self.live.active() {
+        if !self.live.still(queued.authority) {
             return self.refuse(queued, Error::no_device());
         }
         let envelope = CommandEnvelope {

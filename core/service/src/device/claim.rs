@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
+use crate::authorize::Sight;
 use crate::device::live::Live;
 use crate::device::provision::{ClaimCode, new_claim_code};
 use crate::device::session::CloseReason;
@@ -49,7 +50,7 @@ pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<De
         return Err(Error::new(ErrorCode::NotFound, "no device waits with this claim code; it may be used or expired"));
     };
     tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.claimed").device(key)).await?;
-    let view = view::within(services, &mut tx, key).await?;
+    let view = view::within(services, &mut tx, key, Sight::OWNER).await?;
     hexa_model::crash_point!("claim.in_tx");
     idempotency::commit(tx, &view).await?;
     let live = services.registry.find(&view.row.uid).await?.ok_or_else(Error::no_device)?;
@@ -74,11 +75,15 @@ pub async fn release(services: &Services, by: &Principal, live: &Arc<Live>) -> R
             return Err(Error::no_device());
         }
         tx.set_claim_code(live.key, &hash, claim.expires_at).await?;
-        tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.released").device(live.key)).await?;
+        let ended = tx.end_grants_of(live.key, now, "released").await?;
+        let entry = AuditEntry::event(now, by.actor(), Source::Api, "device.released").device(live.key);
+        tx.audit(&entry.details(&json!({ "grants_ended": ended }))).await?;
         idempotency::commit(tx, &claim).await
     };
     if let Err(error) = stored.await {
         live.set_owner(former);
+        // Somebody may have been let in meanwhile.
+        services.grants.reload(services, live).await?;
         return Err(error);
     }
     leave(services, live, former);
@@ -121,7 +126,8 @@ fn leave(services: &Services, live: &Live, former: Option<hexa_model::UserKey>) 
     if let Some(session) = live.session() {
         session.close(CloseReason::Revoked);
     }
-    let device = EventDevice { key: live.key, uid: live.uid.clone(), owner: former };
+    services.grants.change(services, live, Vec::clear);
+    let device = EventDevice { key: live.key, uid: live.uid.clone(), owner: former, viewers: None };
     services.bus.publish(&Event::DeviceReleased { device });
 }
 

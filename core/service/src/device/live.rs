@@ -3,19 +3,19 @@
 use std::net::IpAddr;
 use std::ops::DerefMut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use hexa_model::audit::RelayStates;
 use hexa_model::driver::{DeviceIdent, InputEvent};
 use hexa_model::event::EventDevice;
-use hexa_model::{CommandId, DeviceClass, DeviceKey, DeviceUid, Source, TimeMs, UserKey};
+use hexa_model::{CommandId, DeviceClass, DeviceKey, DeviceUid, Grant, Source, TimeMs, UserKey, Viewer};
 use hexa_store::DeviceRow;
 use parking_lot::Mutex;
 
 use crate::device::session::Session;
 use crate::relay::cache::RelayCache;
-use crate::relay::machine::{Commands, Machine};
+use crate::relay::machine::{Authority, Commands, Machine};
 use crate::relay::pending::{Pending, Waiter};
 
 const NOBODY: i64 = 0;
@@ -44,9 +44,21 @@ pub struct Live {
     pub(crate) flap: Mutex<Flap>,
     /// What is rarely needed.
     pub(crate) more: Mutex<More>,
+    /// What it is shared by, and who hears of it because of that; none for most devices.
+    shares: Mutex<Option<Arc<Shares>>>,
+    revocations: AtomicU32,
     owner: AtomicI64,
     active: AtomicBool,
     last_seen_ms: AtomicI64,
+}
+
+/// With whom a device is shared.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    /// All that have not ended, also those whose time has not come.
+    pub grants: Vec<Grant>,
+    /// Who sees it now.
+    pub viewers: Arc<[Viewer]>,
 }
 
 /// Facts that only views and reconnects read.
@@ -136,6 +148,8 @@ impl Live {
                 driver_version: row.driver_version.map(Into::into),
                 ..More::default()
             }),
+            shares: Mutex::default(),
+            revocations: AtomicU32::new(0),
             owner: AtomicI64::new(row.owner.map_or(NOBODY, |k| k.0)),
             active: AtomicBool::new(row.active),
             last_seen_ms: AtomicI64::new(row.last_seen_at.map_or(NEVER, |t| t.0)),
@@ -151,6 +165,25 @@ impl Live {
     }
     pub(crate) fn set_owner(&self, owner: Option<UserKey>) {
         self.owner.store(owner.map_or(NOBODY, |k| k.0), Ordering::Release);
+    }
+    pub(crate) fn shares(&self) -> Option<Arc<Shares>> {
+        self.shares.lock().clone()
+    }
+    pub(crate) fn set_shares(&self, shares: Option<Arc<Shares>>) {
+        *self.shares.lock() = shares;
+    }
+    /// Queued commands of guests are not sent any more.
+    pub(crate) fn count_revocation(&self) {
+        self.revocations.fetch_add(1, Ordering::AcqRel);
+    }
+    /// By what a command is authorized that is accepted now. Read it before the check.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority { owner: self.owner(), revocations: Some(self.revocations.load(Ordering::Acquire)) }
+    }
+    /// Whether a command that was authorized by this may still be sent.
+    pub(crate) fn still(&self, authority: Authority) -> bool {
+        let same = |seen| seen == self.revocations.load(Ordering::Acquire);
+        self.active() && authority.owner == self.owner() && authority.revocations.is_none_or(same)
     }
     /// False once it is deleted or disabled.
     pub fn active(&self) -> bool {
@@ -196,7 +229,8 @@ impl Live {
     }
     /// For events.
     pub fn event_device(&self) -> EventDevice {
-        EventDevice { key: self.key, uid: self.uid.clone(), owner: self.owner() }
+        let viewers = self.shares.lock().as_ref().map(|s| Arc::clone(&s.viewers));
+        EventDevice { key: self.key, uid: self.uid.clone(), owner: self.owner(), viewers }
     }
     /// For the driver's cold calls.
     pub(crate) fn ident(&self) -> DeviceIdent {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
 use crate::device::crowd::{Crowd, Stored};
+use crate::device::grant::Grants;
 use crate::device::live::Live;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ pub struct Registry {
     shards: Vec<RwLock<HashMap<DeviceUid, Arc<Live>>>>,
     store: Store,
     crowd: Crowd,
+    grants: Arc<Grants>,
     clock: Arc<dyn Clock>,
     bus: Arc<Bus>,
     metrics: Arc<Metrics>,
@@ -46,12 +48,14 @@ impl Registry {
         clock: Arc<dyn Clock>,
         bus: Arc<Bus>,
         metrics: Arc<Metrics>,
+        grants: Arc<Grants>,
         config: &crate::config::DeviceConfig,
     ) -> Self {
         Self {
             crowd: Crowd::new(store.clone(), Arc::clone(&metrics)),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             store,
+            grants,
             clock,
             bus,
             metrics,
@@ -99,7 +103,12 @@ impl Registry {
         };
         let uid = row.uid.clone();
         // Two loads may race; the first one in the map is the one everybody gets.
-        Ok(self.shard(&uid).write().entry(uid).or_insert_with(|| Arc::new(Live::new(row, &states))).clone())
+        let shared = || {
+            let live = Live::new(row, &states);
+            live.set_shares(self.grants.shares_of(live.key));
+            Arc::new(live)
+        };
+        Ok(self.shard(&uid).write().entry(uid).or_insert_with(shared).clone())
     }
 
     /// Forgets a deleted device.

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
+use crate::authorize::Sight;
 use crate::device::live::Live;
 use crate::error::{Error, Result};
 use crate::idempotency;
@@ -25,6 +26,8 @@ pub struct DeviceView {
     pub relays: RelayStates,
     /// Names that the owner gave.
     pub names: Vec<(u16, String)>,
+    /// How much of it whoever looks may see.
+    pub sight: Sight,
 }
 
 /// One page of devices.
@@ -46,28 +49,39 @@ pub struct Names {
 }
 
 /// The device of this uid, if the principal may see it (AZ-2: a foreign one is not there).
-pub async fn find(services: &Services, by: &Principal, uid: &str) -> Result<Arc<Live>> {
+pub async fn find(services: &Services, by: &Principal, uid: &str) -> Result<(Arc<Live>, Sight)> {
     let uid = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
     let live = services.registry.find(&uid).await?.filter(|l| l.active()).ok_or_else(Error::no_device)?;
-    if services.may_control(by.actor(), &live) { Ok(live) } else { Err(Error::no_device()) }
+    let sight = services.sight(by.actor(), &live)?;
+    Ok((live, sight))
+}
+
+/// The same for what only an owner may do with it.
+///
+/// # Errors
+/// `not_found`; `forbidden` for a guest.
+pub async fn find_own(services: &Services, by: &Principal, uid: &str) -> Result<Arc<Live>> {
+    let (live, _) = find(services, by, uid).await?;
+    services.may_manage(by.actor(), &live)?;
+    Ok(live)
 }
 
 /// One device.
 pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<DeviceView> {
-    let live = find(services, by, uid).await?;
+    let (live, sight) = find(services, by, uid).await?;
     let row = services.store.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
     let names = services.store.relay_names(live.key).await?;
     let relays = live.cache.lock().all();
-    Ok(DeviceView { row, relays, names, live: Some(live) })
+    Ok(DeviceView { row, relays, names, sight, live: Some(live) })
 }
 
 /// One device as it is in this transaction.
-pub(crate) async fn within(services: &Services, tx: &mut Tx, key: DeviceKey) -> Result<DeviceView> {
+pub(crate) async fn within(services: &Services, tx: &mut Tx, key: DeviceKey, sight: Sight) -> Result<DeviceView> {
     let row = tx.device_by_key(key).await?.ok_or_else(Error::no_device)?;
     let names = tx.relay_names(key).await?;
     let live = services.registry.find(&row.uid).await?;
     let relays = live.as_ref().map(|live| live.cache.lock().all()).unwrap_or_default();
-    Ok(DeviceView { row, live, relays, names })
+    Ok(DeviceView { row, live, relays, names, sight })
 }
 
 /// A page of the caller's devices; an admin with `all` sees everybody's.
@@ -84,30 +98,48 @@ pub async fn list(
     let owner = (!all).then_some(by.account.key);
     // One more than asked for tells whether there is a next page.
     let mut rows = services.store.list_devices(DeviceFilter { owner, after, limit: limit + 1 }).await?;
+    if !all {
+        let mut shared = services.grants.devices_of(by.account.key, after, services.clock.now());
+        shared.truncate(limit as usize + 1);
+        if !shared.is_empty() {
+            rows.extend(services.store.devices_by_key(&shared).await?);
+            rows.sort_by_key(|r| r.key);
+            rows.dedup_by_key(|r| r.key);
+        }
+    }
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next = if more { rows.last().map(|r| r.key) } else { None };
     let keys: Vec<_> = rows.iter().map(|r| r.key).collect();
     let mut states = services.store.relay_states_of(&keys).await?;
     let mut names = services.store.relay_names_of(&keys).await?;
-    let items = rows
-        .into_iter()
-        .map(|row| {
-            let live = services.registry.peek(&row.uid);
-            // The cache is at least as new as the rows just read.
-            let relays = match &live {
-                Some(live) => live.cache.lock().all(),
-                None => states.remove(&row.key).unwrap_or_default(),
-            };
-            let names = names.remove(&row.key).unwrap_or_default();
-            DeviceView { row, live, relays, names }
-        })
-        .collect();
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows {
+        let sight = if row.owner == Some(by.account.key) {
+            Sight::OWNER
+        } else if all {
+            Sight::ADMIN
+        } else {
+            // The times of its grants are looked at here; one that ended a moment ago shows nothing.
+            match services.registry.find(&row.uid).await?.map(|live| services.sight(by.actor(), &live)) {
+                Some(Ok(sight)) => sight,
+                _ => continue,
+            }
+        };
+        let live = services.registry.peek(&row.uid);
+        // The cache is at least as new as the rows just read.
+        let relays = match &live {
+            Some(live) => live.cache.lock().all(),
+            None => states.remove(&row.key).unwrap_or_default(),
+        };
+        let names = names.remove(&row.key).unwrap_or_default();
+        items.push(DeviceView { row, live, relays, names, sight });
+    }
     Ok(DevicePage { items, next })
 }
 
-/// Every device of an account, live: what a client socket's snapshot shows.
-pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<Arc<Live>>> {
+/// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
+pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live>, Sight)>> {
     const PAGE: u32 = 500;
     let mut found = Vec::new();
     let mut after = None;
@@ -117,12 +149,21 @@ pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<Arc<Live>
         let full = rows.len() == PAGE as usize;
         after = rows.last().map(|r| r.key);
         for row in rows {
-            found.extend(services.registry.find(&row.uid).await?);
+            found.extend(services.registry.find(&row.uid).await?.map(|live| (live, Sight::OWNER)));
         }
         if !full {
-            return Ok(found);
+            break;
         }
     }
+    let shared = services.grants.devices_of(by.account.key, None, services.clock.now());
+    for row in services.store.devices_by_key(&shared).await? {
+        if let Some(live) = services.registry.find(&row.uid).await?
+            && let Ok(sight) = services.sight(by.actor(), &live)
+        {
+            found.push((live, sight));
+        }
+    }
+    Ok(found)
 }
 
 fn check_name(field: &str, name: &str) -> Result<()> {
@@ -158,7 +199,7 @@ pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names
     let actor: Actor = by.actor();
     let entry = AuditEntry::event(now, actor, Source::Api, "device.renamed").device(live.key);
     tx.audit(&entry.details(&json!({ "name": names.device, "relays": names.relays }))).await?;
-    let view = within(services, &mut tx, live.key).await?;
+    let view = within(services, &mut tx, live.key, services.sight(by.actor(), live)?).await?;
     idempotency::commit(tx, &view).await?;
     services.bus.publish(&Event::DeviceUpdated { device: live.event_device() });
     Ok(view)

@@ -92,7 +92,7 @@ pub async fn find(services: &Services, by: &Principal, id: CommandId) -> Result<
     let none = || Error::new(ErrorCode::NotFound, "there is no such command, or it is not yours");
     let Some(row) = services.store.command_result(id).await? else {
         return match services.open_command(id) {
-            Some((live, action)) if services.may_control(by.actor(), &live) => {
+            Some((live, action)) if services.sight(by.actor(), &live).is_ok() => {
                 Ok(CommandView::Open { device: live.uid.clone(), action })
             }
             _ => Err(none()),

@@ -23,7 +23,7 @@ use hexa_model::driver::{Ack, AckOutcome, StateReport};
 use hexa_model::{CommandId, Outcome, RelayAction, RelayState, Source};
 
 pub use self::commands::{
-    AckOf, Commands, MAX_OPEN, MAX_RECENT, NewCommand, OpenCommand, QueuedCommand, TimedOut, Token,
+    AckOf, Authority, Commands, MAX_OPEN, MAX_RECENT, NewCommand, OpenCommand, QueuedCommand, TimedOut, Token,
 };
 use crate::relay::cache::{Change, RelayCache};
 

@@ -8,7 +8,7 @@ use hexa_crypto::random_bytes;
 use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome};
 use hexa_model::{
-    Actor, CommandId, DeviceUid, ErrorCode, Outcome, RejectReason, RelayAction, RelayState, Source, UserKey,
+    Actor, CommandId, DeviceUid, ErrorCode, Grant, Outcome, RejectReason, RelayAction, RelayState, Source,
 };
 use hexa_store::{Committed, HotWrite, StoreError};
 use serde_json::json;
@@ -17,13 +17,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Services;
+use crate::authorize::Permit;
 use crate::detached::Detached;
+use crate::device::grant;
 use crate::device::live::{LastAction, Live};
 use crate::error::{Error, Result};
 use crate::idempotency::Keyed;
 use crate::relay::cache::Change;
 use crate::relay::machine::{AckTaken, Cause, Machine, Write};
-use crate::relay::pending::{Ended, NewCommand, Waiter};
+use crate::relay::pending::{Authority, Ended, NewCommand, Waiter};
 use hexa_model::event::Event;
 
 /// How a write ended.
@@ -97,9 +99,10 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
         return Err(error);
     }
     // 1. Validate ownership and device status.
-    let (live, owner) = validate(&services, &command).await.inspect_err(|e| ending.refused(e))?;
+    let allowed = validate(&services, &command).await.inspect_err(|e| ending.refused(e))?;
+    let live = Arc::clone(&allowed.live);
     // 2. Send: the device's task encodes and writes it, with its command id.
-    let (id, reply) = send(&services, (&live, owner), &command, &ending).await.inspect_err(|e| ending.refused(e))?;
+    let (id, reply) = send(&services, allowed, &command, &ending).await.inspect_err(|e| ending.refused(e))?;
     drop(accepted);
     // 3. Wait for the ack or the deadline. 4 + 8. The ack's transaction holds state and audit row; `wait` returns after
     // its commit, so nothing below can run for a state that is not on disk.
@@ -119,22 +122,36 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
     ending.answer(id, &live, &command, ended)
 }
 
-/// Gives the device and the owner that the command was authorized for, read before the check: whoever owns the device
-/// later does not send it (I9).
-async fn validate(services: &Services, command: &Command) -> Result<(Arc<Live>, Option<UserKey>)> {
+/// A command that may be given.
+struct Allowed {
+    live: Arc<Live>,
+    /// Read before the check: whoever owns the device later, or was refused meanwhile, does not send it (I9).
+    authority: Authority,
+    /// A guest's, of which this command takes a use.
+    counted: Option<Box<Grant>>,
+}
+
+async fn validate(services: &Services, command: &Command) -> Result<Allowed> {
     let live = services.registry.find(&command.device).await?.filter(|l| l.active()).ok_or_else(Error::no_device)?;
-    let owner = live.owner();
-    if !services.may_control(command.actor, &live) {
-        // Audited, but answered like a device that is not there (AZ-2).
+    let mut authority = live.authority();
+    let permit = services.may_command(command.actor, &live, command.action).inspect_err(|error| {
+        // Audited; one who may not even see it is answered like a device that is not there (AZ-2).
+        let reason = if error.code == ErrorCode::Forbidden { "not_shared" } else { "not_owner" };
         let entry = AuditEntry {
             outcome: Outcome::Rejected,
             relay: command.action.index(),
             state: Some(command.action.on()),
             ..AuditEntry::event(services.clock.now(), command.actor, command.source, command.action.name())
         };
-        services.audit.note(live.key, entry.device(live.key).details(&json!({ "reason": "not_owner" })));
-        return Err(Error::no_device());
-    }
+        services.audit.note(live.key, entry.device(live.key).details(&json!({ "reason": reason })));
+    })?;
+    let counted = match permit {
+        Permit::Own => {
+            authority.revocations = None;
+            None
+        }
+        Permit::Guest(grant) => grant.counted.then(|| Box::new(grant)),
+    };
     if live.relay_count == 0 {
         return Err(Error::new(ErrorCode::UnsupportedCommand, "this device has no relays"));
     }
@@ -144,12 +161,12 @@ async fn validate(services: &Services, command: &Command) -> Result<(Arc<Live>, 
         let most = live.relay_count - 1;
         return Err(Error::validation("index", format!("this device's relays are 0 to {most}; {index} is not one")));
     }
-    Ok((live, owner))
+    Ok(Allowed { live, authority, counted })
 }
 
 async fn send(
     services: &Services,
-    (live, owner): (&Arc<Live>, Option<UserKey>),
+    Allowed { live, authority, counted }: Allowed,
     command: &Command,
     ending: &Ending<'_>,
 ) -> Result<(CommandId, oneshot::Receiver<Ended>)> {
@@ -161,8 +178,12 @@ async fn send(
     }
     let by = (command.source, command.actor);
     let expires_at = now.plus(services.config.relay.timeout);
-    let new = NewCommand::new(id, command.action, by, owner, ending.accepted, expires_at);
-    match enqueue(live, new) {
+    let new = NewCommand::new(id, command.action, by, authority, ending.accepted, expires_at);
+    let placed = match &counted {
+        None => enqueue(&live, new),
+        Some(grant) => Box::pin(spend_and_enqueue(services, &live, grant, new)).await?,
+    };
+    match placed {
         Ok(Some(reply)) => Ok((id, reply)),
         Ok(None) => {
             if let Some(keyed) = &command.key {
@@ -173,7 +194,7 @@ async fn send(
         }
         Err(Offline) => {
             let asked = (command.source, command.actor, command.action);
-            let entry = primary_row(services, live, id, asked, Outcome::Offline, ending.took());
+            let entry = primary_row(services, &live, id, asked, Outcome::Offline, ending.took());
             services.audit.write(live.key, entry).await;
             let error = Error::new(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent");
             Err(error.detail("command_id", id.to_string()))
@@ -181,13 +202,29 @@ async fn send(
     }
 }
 
+/// Takes a use of a guest's grant, durably, before the command can be sent; one that gets no place costs none.
+async fn spend_and_enqueue(services: &Services, live: &Live, grant: &Grant, new: NewCommand) -> Result<Placed> {
+    if !live.online() {
+        return Ok(Err(Offline));
+    }
+    grant::spend(services, live, grant).await?;
+    let placed = enqueue(live, new);
+    if !matches!(placed, Ok(Some(_))) {
+        grant::give_back(services, live, grant).await?;
+    }
+    Ok(placed)
+}
+
+/// The way back of a command that has its place; `None` when too many are open.
+type Placed = std::result::Result<Option<oneshot::Receiver<Ended>>, Offline>;
+
 /// No session is connected.
 struct Offline;
 
 /// Gives the command its place and wakes the current session's task, under the session's lock: a disconnect comes
 /// before (and it is offline) or after (and it is cancelled), and a takeover finds it queued or is woken for it.
 /// `None` when too many are open.
-fn enqueue(live: &Live, new: NewCommand) -> std::result::Result<Option<oneshot::Receiver<Ended>>, Offline> {
+fn enqueue(live: &Live, new: NewCommand) -> Placed {
     let current = live.session.lock();
     let session = current.as_ref().ok_or(Offline)?;
     let reply = live.pending.lock().submit(new);

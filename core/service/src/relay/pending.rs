@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::relay::machine::Commands;
-pub use crate::relay::machine::{MAX_OPEN, NewCommand, QueuedCommand, TimedOut, Token};
+pub use crate::relay::machine::{Authority, MAX_OPEN, NewCommand, QueuedCommand, TimedOut, Token};
 
 /// The commands of one device.
 pub type Pending = Commands<Waiter>;

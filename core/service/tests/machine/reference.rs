@@ -7,7 +7,7 @@ use hexa_model::driver::{Ack, AckOutcome, EventMeta, ReportedRelay, StateReport}
 use hexa_model::{Actor, CommandId, Outcome, RelayAction, RelayState, Source, TimeMs};
 use hexa_service::relay::cache::Change;
 use hexa_service::relay::machine::{
-    AckTaken, Cause, MAX_OPEN, MAX_RECENT, Machine, NewCommand, Token, Unlocked, Write,
+    AckTaken, Authority, Cause, MAX_OPEN, MAX_RECENT, Machine, NewCommand, Token, Unlocked, Write,
 };
 
 pub(crate) fn id(n: u32) -> CommandId {
@@ -17,7 +17,7 @@ pub(crate) fn id(n: u32) -> CommandId {
 }
 
 pub(crate) fn command(n: u32, action: RelayAction) -> NewCommand {
-    NewCommand::new(id(n), action, (Source::Api, Actor::System), None, Duration::ZERO, TimeMs(9_000))
+    NewCommand::new(id(n), action, (Source::Api, Actor::System), Authority::default(), Duration::ZERO, TimeMs(9_000))
 }
 
 pub(crate) fn action(index: Option<u16>, on: bool) -> RelayAction {

@@ -24,6 +24,15 @@ pub enum Token {
     StateReport,
 }
 
+/// By what a command was authorized. Whoever owns the device later, or was refused meanwhile, does not send it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Authority {
+    /// The device's owner at that time.
+    pub owner: Option<UserKey>,
+    /// For a guest's command: how many of the device's grants had been revoked by then.
+    pub revocations: Option<u32>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
     Queued,
@@ -41,8 +50,8 @@ pub struct OpenCommand<W> {
     pub source: Source,
     /// In whose name.
     pub actor: Actor,
-    /// The owner when it was authorized; it is not sent once that changed (I9).
-    pub owner: Option<UserKey>,
+    /// By what it was authorized; it is not sent once that changed (I9).
+    pub authority: Authority,
     /// Monotonic time of acceptance.
     pub accepted: Duration,
     /// After this the device must refuse it.
@@ -59,8 +68,8 @@ pub struct QueuedCommand {
     pub id: CommandId,
     /// What is asked.
     pub action: RelayAction,
-    /// The owner when it was authorized.
-    pub owner: Option<UserKey>,
+    /// By what it was authorized.
+    pub authority: Authority,
     /// After this the device must refuse it.
     pub expires_at: TimeMs,
 }
@@ -141,9 +150,9 @@ impl<W> Commands<W> {
         if self.open.len() >= MAX_OPEN {
             return Err(waiter);
         }
-        let NewCommand { id, action, source, actor, owner, accepted, expires_at } = command;
+        let NewCommand { id, action, source, actor, authority, accepted, expires_at } = command;
         let stage = Stage::Queued;
-        self.open.push(OpenCommand { id, action, source, actor, owner, accepted, expires_at, waiter, stage });
+        self.open.push(OpenCommand { id, action, source, actor, authority, accepted, expires_at, waiter, stage });
         Ok(())
     }
 
@@ -152,7 +161,7 @@ impl<W> Commands<W> {
         self.open.iter().filter(|c| c.stage == Stage::Queued).map(|c| QueuedCommand {
             id: c.id,
             action: c.action,
-            owner: c.owner,
+            authority: c.authority,
             expires_at: c.expires_at,
         })
     }
@@ -248,22 +257,22 @@ pub struct NewCommand {
     action: RelayAction,
     source: Source,
     actor: Actor,
-    owner: Option<UserKey>,
+    authority: Authority,
     accepted: Duration,
     expires_at: TimeMs,
 }
 
 impl NewCommand {
-    /// `accepted` is monotonic time; `owner` is the one that it was authorized for.
+    /// `accepted` is monotonic time; `authority` is by what it was authorized.
     pub fn new(
         id: CommandId,
         action: RelayAction,
         by: (Source, Actor),
-        owner: Option<UserKey>,
+        authority: Authority,
         accepted: Duration,
         expires_at: TimeMs,
     ) -> Self {
         let (source, actor) = by;
-        Self { id, action, source, actor, owner, accepted, expires_at }
+        Self { id, action, source, actor, authority, accepted, expires_at }
     }
 }

@@ -11,7 +11,7 @@ fn id(n: u8) -> CommandId {
 
 fn command(n: u8, on: bool) -> NewCommand {
     let action = RelayAction::Set { index: 0, on, for_ms: None };
-    NewCommand::new(id(n), action, (Source::Api, Actor::System), None, Duration::ZERO, TimeMs(9_000))
+    NewCommand::new(id(n), action, (Source::Api, Actor::System), Authority::default(), Duration::ZERO, TimeMs(9_000))
 }
 
 #[test]
