@@ -8,6 +8,7 @@ mod audit;
 mod bare;
 mod broadcast;
 mod devices;
+mod door;
 mod driver;
 mod floor;
 mod growth;
@@ -82,6 +83,11 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Many sign-ins, slow senders, idempotency keys.
+    Door {
+        #[command(flatten)]
+        options: Options,
+    },
     /// All of them.
     All {
         #[command(flatten)]
@@ -126,6 +132,7 @@ fn main() -> anyhow::Result<()> {
         Command::Sandbox { options } => end(&options, runtime.block_on(sandbox::run(&options))?),
         Command::Growth { options } => end(&options, runtime.block_on(growth::run(&options))?),
         Command::Audit { options } => end(&options, runtime.block_on(audit::run(&options))?),
+        Command::Door { options } => end(&options, runtime.block_on(door::run(&options))?),
         Command::All { options, node_red, table } => {
             std::process::exit(table::run(&options, node_red.as_deref(), table.as_deref())?)
         }

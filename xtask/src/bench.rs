@@ -42,6 +42,8 @@ enum What {
     Growth(How),
     /// Page 10,000 of an audit of a million rows against page 1.
     Audit(How),
+    /// 200 sign-ins at once, 2,000 senders of slow headers, and what an idempotency key costs a command.
+    Door(How),
     /// All of them, with Node-RED.
     All {
         #[command(flatten)]
@@ -73,6 +75,7 @@ impl What {
             Self::Storm(_) => "storm",
             Self::Growth(_) => "growth",
             Self::Audit(_) => "audit",
+            Self::Door(_) => "door",
             Self::All { .. } => "all",
         }
     }
@@ -86,7 +89,8 @@ impl What {
             | Self::Sandbox(how)
             | Self::Storm(how)
             | Self::Growth(how)
-            | Self::Audit(how) => *how,
+            | Self::Audit(how)
+            | Self::Door(how) => *how,
         }
     }
 }

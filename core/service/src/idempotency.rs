@@ -7,6 +7,8 @@
 //! cannot be rolled back: its key is committed with the command's id before the frame is sent, and its answer is read
 //! from the audit, where the command's end is.
 
+mod claims;
+
 use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
@@ -37,6 +39,7 @@ pub type Render = Box<dyn Fn(&dyn Any) -> Option<Vec<u8>> + Send + Sync>;
 pub struct Keyed {
     claim: Claim,
     seal: Arc<SealKey>,
+    claims: Arc<claims::Claims>,
     render: Mutex<Option<Render>>,
     /// The key is in the store.
     placed: AtomicBool,
@@ -79,7 +82,7 @@ pub(crate) async fn commit<T: Any + Sync>(mut tx: Tx, value: &T) -> Result<()> {
     let Some(answer) = rendered else {
         return Err(Error::internal("a keyed request has no answer to keep with its effect"));
     };
-    keyed.place(&mut tx, None, Some(&answer)).await?;
+    keyed.place(&mut tx, &answer).await?;
     hexa_model::crash_point!("idem.after_effect");
     tx.commit().await?;
     keyed.placed.store(true, Ordering::Release);
@@ -96,9 +99,13 @@ impl Keyed {
         self.lost.load(Ordering::Acquire)
     }
 
-    async fn place(&self, tx: &mut Tx, command: Option<CommandId>, answer: Option<&[u8]>) -> Result<()> {
-        let sealed = answer.map(|a| self.seal.seal(&about(&self.claim.scope, &self.claim.key), a));
-        match tx.keep_answer(&self.claim, command, sealed.as_deref()).await {
+    async fn place(&self, tx: &mut Tx, answer: &[u8]) -> Result<()> {
+        let sealed = self.seal.seal(&about(&self.claim.scope, &self.claim.key), answer);
+        self.placed_as(tx.keep_answer(&self.claim, None, Some(&sealed)).await)
+    }
+
+    fn placed_as(&self, end: Result<(), StoreError>) -> Result<()> {
+        match end {
             Ok(()) => Ok(()),
             Err(StoreError::Conflict(what)) if what.ends_with("full") => Err(Error::rate_limited(
                 "10,000 idempotency keys were used within a day; leave the key out, or wait",
@@ -114,9 +121,7 @@ impl Keyed {
 
     /// Before a command's frame is sent: its key is durable, with its id.
     pub(crate) async fn claim_command(&self, services: &Services, id: CommandId) -> Result<()> {
-        let mut tx = services.store.begin().await?;
-        self.place(&mut tx, Some(id), None).await?;
-        tx.commit().await?;
+        self.placed_as(self.claims.place(&services.store, self.claim.clone(), id).await)?;
         self.placed.store(true, Ordering::Release);
         hexa_model::crash_point!("cmd.after_claim");
         Ok(())
@@ -137,7 +142,7 @@ impl Keyed {
     /// Keeps an answer that came without an effect of its own, or after one that is not in the database.
     pub async fn keep(&self, services: &Services, answer: &[u8]) -> Result<()> {
         let mut tx = services.store.begin().await?;
-        self.place(&mut tx, None, Some(answer)).await?;
+        self.place(&mut tx, answer).await?;
         tx.commit().await?;
         self.placed.store(true, Ordering::Release);
         Ok(())
@@ -210,13 +215,15 @@ impl Drop for Running {
 #[derive(Debug)]
 pub struct Idempotency {
     seal: Arc<SealKey>,
+    claims: Arc<claims::Claims>,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
 
 impl Idempotency {
     /// Under a key derived from this secret (`KEY_ENCRYPTION_KEY`).
     pub fn new(secret: &SecretString) -> Self {
-        Self { seal: Arc::new(SealKey::derive(secret, "idempotency/v1")), running: Arc::default() }
+        let seal = Arc::new(SealKey::derive(secret, "idempotency/v1"));
+        Self { seal, claims: Arc::default(), running: Arc::default() }
     }
 
     /// For scopes and fingerprints: what was hashed cannot be guessed from them.
@@ -261,6 +268,7 @@ impl Idempotency {
         let keyed = Arc::new(Keyed {
             claim,
             seal: Arc::clone(&self.seal),
+            claims: Arc::clone(&self.claims),
             render: Mutex::default(),
             placed: AtomicBool::new(false),
             lost: AtomicBool::new(false),
