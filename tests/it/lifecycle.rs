@@ -220,7 +220,7 @@ async fn secrets_are_made_once_private_and_kept() {
     let dir = server.data_dir().to_owned();
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&dir), mode(&dir.join("secrets"))), (0o700, 0o700));
-    let names = ["jwt_secret", "device_provision_key", "bootstrap_secret"];
+    let names = ["jwt_keys", "device_provision_key", "bootstrap_secret"];
     let read = || names.map(|n| std::fs::read_to_string(dir.join("secrets").join(n)).unwrap());
     let before = read();
     for name in names {

@@ -22,6 +22,7 @@ mod guarantees;
 mod hang_up;
 mod hostile;
 mod idempotency;
+mod keys;
 mod kill_loop;
 mod lifecycle;
 mod matrix;

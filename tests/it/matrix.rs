@@ -107,6 +107,8 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/admin/users/{id}", row(403, 403, 200)),
         ("PATCH /api/v1/admin/users/{id}", row(403, 403, 200).with(json!({ "name": "Somebody" }))),
         ("DELETE /api/v1/admin/users/{id}/sessions", row(403, 403, 200)),
+        ("GET /api/v1/admin/keys", row(403, 403, 200)),
+        ("POST /api/v1/admin/keys/rotate", row(403, 403, 200).with(json!({}))),
         ("GET /api/v1/admin/plugins", row(403, 403, 200)),
         ("GET /api/v1/admin/plugins/{id}", row(403, 403, 200)),
         ("GET /api/v1/admin/plugins/{id}/faults", row(403, 403, 200)),

@@ -294,6 +294,17 @@ impl TestServer {
     pub fn client(&self) -> Client {
         Client::new(self.address)
     }
+    /// The secret that access tokens are signed with.
+    ///
+    /// # Panics
+    /// When the server has not made one.
+    pub fn signing_key(&self) -> String {
+        let text = std::fs::read_to_string(self.data_dir().join("secrets/jwt_keys")).expect("a ring of keys");
+        let ring: Value = serde_json::from_str(&text).expect("JSON");
+        let keys = ring["keys"].as_array().expect("keys");
+        let active = keys.iter().find(|k| k["state"] == "active").expect("an active key");
+        active["secret"].as_str().expect("a secret").to_owned()
+    }
     /// The provisioning key.
     ///
     /// # Panics

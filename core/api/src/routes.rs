@@ -5,6 +5,7 @@ mod auth;
 mod commands;
 mod devices;
 mod grants;
+mod keys;
 mod ops;
 mod plugins;
 mod preferences;

@@ -3,13 +3,17 @@
 //! `exp` is checked here against the time handed in, because the library would read the machine's clock by itself.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use hexa_model::{Role, SessionId, TimeMs, UserId};
 
 /// How long an access token lives, in seconds.
 pub const LIFETIME_S: i64 = 15 * 60;
+/// Clock skew that keys are kept for beyond a token's life, in seconds.
+pub const KEY_LEEWAY_S: i64 = 60;
 /// Clock skew allowed on `exp` and `iat`, in seconds.
 const LEEWAY_S: i64 = 5;
 /// Longer tokens are refused before they are parsed.
@@ -62,31 +66,77 @@ impl Claims {
 #[error("the access token is not valid: {0}")]
 pub struct InvalidToken(&'static str);
 
-/// Signs and verifies access tokens with one secret.
+/// A key that access tokens are signed with, and its name in their headers.
+#[derive(Clone)]
+pub struct SigningKey {
+    kid: String,
+    secret: SecretString,
+    until: Option<TimeMs>,
+}
+
+impl SigningKey {
+    /// `secret` has at least 32 bytes; the configuration checks that.
+    pub fn new(secret: SecretString) -> Self {
+        // A hash with a purpose of its own: the name tells nothing of the secret, and is the same on every server.
+        let digest = Sha256::new().chain_update(b"hexa/jwt/kid/v1\0").chain_update(secret.expose_secret()).finalize();
+        Self { kid: crate::hex(&digest[..8]), secret, until: None }
+    }
+    /// It verifies nothing from then on.
+    #[must_use]
+    pub fn until(self, until: Option<TimeMs>) -> Self {
+        Self { until, ..self }
+    }
+    /// Its name: 16 hex digits.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKey").field("kid", &self.kid).field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+struct Verifier {
+    kid: String,
+    key: DecodingKey,
+    until: Option<TimeMs>,
+}
+
+/// Signs access tokens with one key and verifies them with a few (AU-8).
 pub struct Keys {
+    kid: String,
     encoding: EncodingKey,
-    decoding: DecodingKey,
+    verifiers: Vec<Verifier>,
     validation: Validation,
     issuer: String,
 }
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Keys").field("issuer", &self.issuer).field("kid", &self.kid).finish_non_exhaustive()
     }
 }
 
 impl Keys {
-    /// `secret` has at least 32 bytes; the configuration checks that.
-    pub fn new(secret: &[u8], issuer: &str) -> Self {
+    /// `active` signs; it and the others verify.
+    pub fn new<'a>(active: &'a SigningKey, others: impl IntoIterator<Item = &'a SigningKey>, issuer: &str) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[AUDIENCE]);
         validation.validate_exp = false;
+        let secret = |key: &'a SigningKey| key.secret.expose_secret().as_bytes();
+        let verifier = |key: &'a SigningKey| Verifier {
+            kid: key.kid.clone(),
+            key: DecodingKey::from_secret(secret(key)),
+            until: key.until,
+        };
         Self {
-            encoding: EncodingKey::from_secret(secret),
-            decoding: DecodingKey::from_secret(secret),
+            kid: active.kid.clone(),
+            encoding: EncodingKey::from_secret(secret(active)),
+            verifiers: std::iter::once(active).chain(others).map(verifier).collect(),
             validation,
             issuer: issuer.to_owned(),
         }
@@ -115,7 +165,8 @@ impl Keys {
             exp: now.seconds() + LIFETIME_S,
             jti: SessionId::at(now, crate::random_bytes()).0,
         };
-        let header = Header { typ: Some(TYPE.to_owned()), ..Header::new(Algorithm::HS256) };
+        let kid = Some(self.kid.clone());
+        let header = Header { typ: Some(TYPE.to_owned()), kid, ..Header::new(Algorithm::HS256) };
         jsonwebtoken::encode(&header, &claims, &self.encoding).map_err(|_| InvalidToken("not serializable"))
     }
 
@@ -127,7 +178,11 @@ impl Keys {
         if token.len() > MAX_BYTES {
             return Err(InvalidToken("too long"));
         }
-        let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
+        // The name picks the key, from memory: one that is not here is refused without trying any.
+        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken("header"))?;
+        let named = self.verifiers.iter().find(|v| header.kid.as_deref() == Some(&v.kid));
+        let verifier = named.filter(|v| v.until.is_none_or(|until| now < until)).ok_or(InvalidToken("key"))?;
+        let data = jsonwebtoken::decode::<Claims>(token, &verifier.key, &self.validation)
             .map_err(|_| InvalidToken("signature or claims"))?;
         if data.header.typ.as_deref() != Some(TYPE) {
             return Err(InvalidToken("type"));

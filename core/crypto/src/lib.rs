@@ -12,3 +12,12 @@ pub mod seal;
 pub mod token;
 
 pub use random::random_bytes;
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    })
+}

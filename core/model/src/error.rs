@@ -43,6 +43,7 @@ error_codes! {
     EmailTaken = "email_taken", 409, "An account with this e-mail exists.";
     AlreadyClaimed = "already_claimed", 409, "The device has an owner.";
     AlreadyProvisioned = "already_provisioned", 409, "A device with this serial exists and the old token was not proven.";
+    SetByConfiguration = "set_by_configuration", 409, "The server's configuration decides this; change it there.";
     IdempotencyConflict = "idempotency_conflict", 409, "The idempotency key was used for another request.";
     IdempotencyInProgress = "idempotency_in_progress", 409, "A request with this idempotency key is under way; see Retry-After.";
     DeviceNotReady = "device_not_ready", 409, "The device or its driver is not ready for this yet.";

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use hexa_api::listen::{Guests, Limits, Listener};
 use hexa_api::{ApiConfig, ApiState};
-use hexa_crypto::token;
+use hexa_crypto::{hex, token};
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
 use hexa_model::{Clock, SystemClock, TimeMs};
 use hexa_service::Services;
-use hexa_service::auth::account::{BOOTSTRAP_SETTING, hex};
+use hexa_service::auth::account::BOOTSTRAP_SETTING;
+use hexa_service::auth::keys::KeySource;
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
 use hexa_service::idempotency;
 use hexa_service::plugins::Watch;
@@ -17,7 +18,7 @@ use hexa_store::{Store, StoreConfig};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Settings;
-use crate::{lifecycle, plugin_metrics, secrets};
+use crate::{lifecycle, plugin_metrics, ring, secrets};
 
 /// Devices that may wait for an owner before provisioning is refused.
 const MAX_UNCLAIMED: u32 = 20_000;
@@ -56,7 +57,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let tls = settings.tls.clone();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let public_url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let config = rooms(&settings, &public_url)?;
+    let config = rooms(&settings, &public_url, clock.now())?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
     services.grants.load(&services.store, services.clock.now()).await.context("cannot read what is shared")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
@@ -124,6 +125,9 @@ async fn forget(services: Arc<Services>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        if let Err(error) = hexa_service::auth::keys::tend(&services).await {
+            tracing::warn!(%error, "the keys of access tokens were not looked after");
+        }
         let before = TimeMs(services.clock.now().0 - KEEP_SESSIONS.as_millis() as i64);
         loop {
             let gone = async {
@@ -168,11 +172,13 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
     Ok(Arc::new(host))
 }
 
-fn rooms(settings: &Settings, public_url: &str) -> Result<Config> {
+fn rooms(settings: &Settings, public_url: &str, now: TimeMs) -> Result<Config> {
     let dir = settings.secrets_dir();
-    let jwt = match &settings.jwt_secret {
-        Some(given) => given.clone(),
-        None => secrets::load_or_generate(&dir, "jwt_secret")?,
+    let keys_of_tokens = if settings.jwt_secrets.is_empty() {
+        let (ring, keep) = ring::load(&dir, now)?;
+        KeySource::Kept { ring, keep, rotate_after: settings.jwt_rotation }
+    } else {
+        KeySource::Given(settings.jwt_secrets.clone())
     };
     let keys: Vec<SecretString> = if settings.provision_keys.is_empty() {
         vec![secrets::load_or_generate(&dir, "device_provision_key")?]
@@ -199,7 +205,7 @@ fn rooms(settings: &Settings, public_url: &str) -> Result<Config> {
         auth: AuthConfig {
             user_rate: settings.user_rate,
             login_failures: settings.login_failures,
-            ..AuthConfig::new(jwt, public_url.to_owned())
+            ..AuthConfig::new(keys_of_tokens, public_url.to_owned())
         },
     })
 }

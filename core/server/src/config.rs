@@ -63,7 +63,8 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) max_guests: u32,
     pub(crate) metrics_token: Option<SecretString>,
-    pub(crate) jwt_secret: Option<SecretString>,
+    pub(crate) jwt_secrets: Vec<SecretString>,
+    pub(crate) jwt_rotation: Option<Duration>,
     pub(crate) key_encryption_key: Option<SecretString>,
     pub(crate) provision_keys: Vec<SecretString>,
     pub(crate) relay: rooms::RelayConfig,
@@ -77,6 +78,20 @@ pub(crate) struct Settings {
     effective: BTreeMap<&'static str, (String, &'static str)>,
 }
 
+/// The first one signs, the others verify while they are being rotated.
+fn jwt_secrets(v: &Values) -> Result<Vec<SecretString>, ConfigError> {
+    let secrets = v.secret_list("JWT_SECRET")?;
+    let text = |s: &SecretString| secrecy::ExposeSecret::expose_secret(s).to_owned();
+    if secrets.len() > 3 || secrets.iter().any(|s| text(s).len() < 32) {
+        return Err(v.wrong("JWT_SECRET", "one secret, or up to three separated by commas, of at least 32 bytes each"));
+    }
+    let different: std::collections::BTreeSet<_> = secrets.iter().map(text).collect();
+    if different.len() != secrets.len() {
+        return Err(v.wrong("JWT_SECRET", "secrets that differ from each other"));
+    }
+    Ok(secrets)
+}
+
 /// Reads and checks everything.
 pub(crate) fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
     settings(&Values::collect(overrides, |name| std::env::var(name).ok())?)
@@ -88,10 +103,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     if production && public_url.as_deref().is_some_and(|u| !u.starts_with("https://")) {
         return Err(v.wrong("PUBLIC_URL", "an https:// address in production"));
     }
-    let jwt_secret = v.secret("JWT_SECRET")?;
-    if jwt_secret.as_ref().is_some_and(|s| secrecy::ExposeSecret::expose_secret(s).len() < 32) {
-        return Err(v.wrong("JWT_SECRET", "at least 32 bytes"));
-    }
+    let jwt_secrets = jwt_secrets(v)?;
     let key_encryption_key = v.secret("KEY_ENCRYPTION_KEY")?;
     if key_encryption_key.as_ref().is_some_and(|s| secrecy::ExposeSecret::expose_secret(s).len() < 32) {
         return Err(v.wrong("KEY_ENCRYPTION_KEY", "at least 32 bytes"));
@@ -132,7 +144,11 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         tls: tls(v)?,
         max_guests: v.number("LIMIT_ANONYMOUS_CONNECTIONS", 1..=1_000_000)?,
         metrics_token: v.secret("METRICS_TOKEN")?,
-        jwt_secret,
+        jwt_secrets,
+        jwt_rotation: match v.number("JWT_ROTATION_DAYS", 0..=3_650)? {
+            0 => None,
+            days => Some(Duration::from_secs(86_400) * days),
+        },
         key_encryption_key,
         provision_keys,
         relay: rooms::RelayConfig {

@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod lifecycle;
 mod plugin_metrics;
+mod ring;
 mod secrets;
 mod sim;
 mod telemetry;

@@ -1,6 +1,7 @@
 //! The account room: who you are, and how you prove it.
 
 pub mod account;
+pub mod keys;
 pub mod pats;
 pub mod principal;
 pub mod refresh;
@@ -15,12 +16,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hexa_crypto::jwt::Keys;
 use hexa_model::{Clock, ErrorCode, SessionId, TimeMs, UserId, UserKey};
 use hexa_store::Store;
 pub use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
 use parking_lot::{Mutex, RwLock};
-use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
 use crate::config::AuthConfig;
@@ -38,7 +37,7 @@ pub struct Auth {
     pub(crate) config: AuthConfig,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) keys: Keys,
+    pub(crate) keys: keys::KeyRoom,
     tokens: tokens::Tokens,
     pats: pats::Pats,
     throttle: throttle::Throttle,
@@ -71,7 +70,7 @@ impl Auth {
     /// Over this store.
     pub fn new(config: AuthConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
         Self {
-            keys: Keys::new(config.jwt_secret.expose_secret().as_bytes(), &config.issuer),
+            keys: keys::KeyRoom::new(config.keys.clone(), &config.issuer),
             requests: Limiter::new("requests", config.user_rate),
             hashing: Arc::new(Semaphore::new(config.hash_permits)),
             waiting: AtomicUsize::new(0),

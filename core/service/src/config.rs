@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::auth::keys::KeySource;
 use crate::limit::Rate;
 
 /// Every room's settings.
@@ -65,8 +66,8 @@ impl std::fmt::Debug for ProvisionConfig {
 /// Accounts.
 #[derive(Clone)]
 pub struct AuthConfig {
-    /// HS256 secret, at least 32 bytes.
-    pub jwt_secret: SecretString,
+    /// What access tokens are signed with.
+    pub keys: KeySource,
     /// `iss` of access tokens (`PUBLIC_URL`).
     pub issuer: String,
     /// Requests per second and user (`LIMIT_USER_RPS`, `LIMIT_USER_BURST`).
@@ -90,10 +91,10 @@ impl std::fmt::Debug for AuthConfig {
 }
 
 impl AuthConfig {
-    /// The defaults of docs/OPERATIONS.md around a secret and an issuer.
-    pub fn new(jwt_secret: SecretString, issuer: String) -> Self {
+    /// The defaults of docs/OPERATIONS.md around keys and an issuer.
+    pub fn new(keys: KeySource, issuer: String) -> Self {
         Self {
-            jwt_secret,
+            keys,
             issuer,
             user_rate: Rate::new(200, Duration::from_secs(4)),
             login_failures: Rate::new(5, Duration::from_secs(60)),

@@ -7,13 +7,12 @@ mod document;
 
 use std::collections::BTreeMap;
 
-use hexa_crypto::token;
+use hexa_crypto::{hex, token};
 use hexa_model::ErrorCode;
 use hexa_store::{PreferenceRow, Tx};
 use serde_json::{Map, Value};
 
 use crate::Services;
-use crate::auth::account::hex;
 use crate::auth::principal::Principal;
 use crate::error::{Error, Result};
 use crate::idempotency;

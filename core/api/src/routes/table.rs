@@ -5,7 +5,9 @@ use axum::Router;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hexa_model::Scope;
 
-use super::{audit, auth, commands, devices, grants, ops, plugins, preferences, provision, relays, sessions, users};
+use super::{
+    audit, auth, commands, devices, grants, keys, ops, plugins, preferences, provision, relays, sessions, users,
+};
 use crate::state::ApiState;
 use crate::ws;
 
@@ -114,6 +116,8 @@ pub fn routes() -> Vec<Route> {
         to("GET", "/api/v1/admin/users/{id}", Admin, get(users::get_user)),
         to("PATCH", "/api/v1/admin/users/{id}", Admin, patch(users::patch_user)),
         to("DELETE", "/api/v1/admin/users/{id}/sessions", Admin, delete(users::end_user_sessions)),
+        to("GET", "/api/v1/admin/keys", Admin, get(keys::list_keys)),
+        to("POST", "/api/v1/admin/keys/rotate", Admin, post(keys::rotate_keys)),
         to("GET", "/api/v1/admin/plugins", Admin, get(plugins::list_plugins)),
         to("GET", "/api/v1/admin/plugins/{id}", Admin, get(plugins::get_plugin)),
         to("GET", "/api/v1/admin/plugins/{id}/faults", Admin, get(plugins::list_faults)),

@@ -160,7 +160,7 @@ fn problem(check: &AuditCheck) -> Option<(&'static str, String)> {
 }
 
 fn hex(hash: &[u8; 32]) -> String {
-    hexa_service::auth::account::hex(hash)
+    hexa_crypto::hex(hash)
 }
 
 async fn export(settings: &Settings, format: ExportFormat) -> Result<ExitCode> {

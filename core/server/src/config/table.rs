@@ -53,7 +53,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "365",
         "Audit rows older than this are removed under a checkpoint that `hexa audit verify` knows; 0 = none ever.",
     ),
-    secret("JWT_SECRET", "At least 32 bytes; generated once into the data directory if empty."),
+    secret(
+        "JWT_SECRET",
+        "At least 32 bytes; up to three separated by commas, of which the first signs and all verify. Generated and \
+         rotated by the server if empty.",
+    ),
+    plain(
+        "JWT_ROTATION_DAYS",
+        "90",
+        "The server's own signing key is replaced when it is older; 0 = only when an admin asks for it.",
+    ),
     secret(
         "KEY_ENCRYPTION_KEY",
         "Seals what is kept and must be read again, such as answers to requests with an idempotency key. At least 32 \

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hexa_crypto::{password, random_bytes, token};
+use hexa_crypto::{hex, password, random_bytes, token};
 use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, ErrorCode, Outcome, Role, SessionId, Source, UserId};
 use hexa_store::{NewUser, StoreError};
@@ -216,22 +216,13 @@ impl Auth {
 
     pub(crate) fn access_token(&self, account: &Account, session: SessionId) -> Result<SecretString> {
         let now = self.clock.now();
-        let issued = self.keys.issue(account.id, session, account.role, account.epoch, now);
+        let issued = self.keys.load().issue(account.id, session, account.role, account.epoch, now);
         issued.map(Into::into).map_err(Error::internal)
     }
 }
 
 fn email_taken() -> Error {
     Error::new(ErrorCode::EmailTaken, "an account with this e-mail exists; log in instead")
-}
-
-/// Lower-case hex, as the bootstrap setting is kept.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ impl Auth {
 
     /// A session that ended before a restart is in no memory: it is looked up once for each of its tokens.
     async fn first_use(&self, token: &str, now: TimeMs) -> Result<tokens::Verified> {
-        let claims = tokens::Tokens::verify(&self.keys, token, now).ok_or_else(invalid)?;
+        let claims = tokens::Tokens::verify(&self.keys.load(), token, now).ok_or_else(invalid)?;
         if !self.store.family_active(claims.session).await? {
             return Err(invalid());
         }

@@ -46,6 +46,11 @@ impl Tokens {
         })
     }
 
+    /// Every token is checked anew.
+    pub(super) fn forget(&self) {
+        self.0.write().clear();
+    }
+
     /// Remembers a good token.
     pub(super) fn keep(&self, token: &str, good: Verified, now: TimeMs) {
         let mut tokens = self.0.write();
@@ -67,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_remembered_token_still_expires_and_an_altered_one_is_another() {
-        let keys = Keys::new(&[7; 32], "https://hexa.example");
+        let key = hexa_crypto::jwt::SigningKey::new("7".repeat(32).into());
+        let keys = Keys::new(&key, [], "https://hexa.example");
         let (user, session) = (UserId::at(TimeMs(1), [1; 10]), SessionId::at(TimeMs(1), [2; 10]));
         let at = |seconds: i64| TimeMs(seconds * 1000);
         let token = keys.issue(user, session, Role::User, 3, at(1000)).unwrap();

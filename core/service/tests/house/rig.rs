@@ -133,7 +133,10 @@ impl House {
                 claim_lifetime: Duration::from_secs(900),
                 rotation_grace: Duration::from_secs(600),
             },
-            auth: AuthConfig::new("0123456789abcdef0123456789abcdef".to_owned().into(), "http://test".into()),
+            auth: AuthConfig::new(
+                hexa_service::auth::keys::KeySource::Given(vec!["0123456789abcdef0123456789abcdef".into()]),
+                "http://test".into(),
+            ),
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let services = Services::new(config, clock, store, Arc::new(driver));
