@@ -27,6 +27,7 @@ mod kill_loop;
 mod lifecycle;
 mod matrix;
 mod metrics;
+mod openapi;
 mod plugin_compiler;
 mod postgres_down;
 mod power_cut;

@@ -58,6 +58,8 @@ const OPEN: &[(&str, u16)] = &[
     ("GET /ws/device", 401),
     ("GET /health", 200),
     ("GET /ready", 200),
+    ("GET /api/openapi.json", 200),
+    ("GET /api/docs", 200),
     // Over loopback.
     ("GET /metrics", 200),
 ];

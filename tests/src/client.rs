@@ -66,10 +66,16 @@ impl Client {
     /// The same where no answer is an answer.
     pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
         let request = request.build()?;
-        let what = format!("{} {}", request.method(), request.url().path());
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let what = format!("{method} {path}");
         let response = self.http.execute(request).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Reply { status, headers, text: response.text().await?, what })
+        let text = response.text().await?;
+        let kind = headers.get("content-type").and_then(|v| v.to_str().ok());
+        if let Err(wrong) = crate::contract::hold(method.as_str(), &path, status, kind, &text) {
+            panic!("{what}: the answer is not what docs/openapi.json says: {wrong}\n{text}");
+        }
+        Ok(Reply { status, headers, text, what })
     }
     /// GET.
     pub async fn get(&self, path: &str) -> Reply {

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "a harness fails loudly, with the place and the value")]
 
 pub mod client;
+pub mod contract;
 pub mod db;
 pub mod device;
 pub mod evidence;

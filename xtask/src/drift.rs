@@ -11,6 +11,7 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/generated/errors.md", &["docs", "errors"]),
     ("docs/generated/config.md", &["docs", "config"]),
     ("docs/generated/routes.md", &["docs", "routes"]),
+    ("docs/openapi.json", &["docs", "openapi"]),
 ];
 
 /// Compares, or writes.

@@ -2,11 +2,12 @@
 
 use hexa_service::audit::list::ListedRow;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::wire::{RelayBody, relays, rfc3339};
 
 /// In which form rows are exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// A JSON object a line.
@@ -31,7 +32,7 @@ impl Format {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ActorBody {
     kind: String,
     id: Option<String>,
@@ -39,7 +40,7 @@ struct ActorBody {
 }
 
 /// One row.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuditBody {
     seq: i64,
     at: String,

@@ -10,6 +10,7 @@ use hexa_model::ErrorCode;
 use hexa_service::Error;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A service error on its way out.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl IntoResponse for ApiError {
 }
 
 /// The body of every error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorBody<'a> {
     code: &'static str,
     message: &'a str,
@@ -91,7 +92,7 @@ impl Form<'_> {
 }
 
 /// RFC 9457 around the members that every error has.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ProblemBody<'a> {
     r#type: String,
     title: &'static str,

@@ -12,6 +12,7 @@ mod extract;
 mod idempotency;
 pub mod listen;
 mod middleware;
+pub mod openapi;
 mod routes;
 mod state;
 mod tls;

@@ -4,6 +4,7 @@ mod audit;
 mod auth;
 mod commands;
 mod devices;
+pub(crate) mod docs;
 mod grants;
 mod keys;
 mod ops;

@@ -8,6 +8,7 @@ use hexa_service::device::provision::ClaimCode;
 use hexa_service::device::view::DeviceView;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Reads a time of a request.
 pub(crate) fn time(field: &str, text: &str) -> Result<TimeMs, Error> {
@@ -21,7 +22,7 @@ pub(crate) fn rfc3339(time: TimeMs) -> String {
     jiff::Timestamp::from_millisecond(time.0).map_or_else(|_| String::new(), |t| format!("{t:.3}"))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserBody {
     id: String,
     email: String,
@@ -42,7 +43,7 @@ impl UserBody {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct SignedInBody {
     user: UserBody,
     access_token: String,
@@ -63,7 +64,7 @@ impl SignedInBody {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct ClaimCodeBody {
     pub claim_code: String,
     pub claim_expires_at: String,
@@ -76,7 +77,7 @@ impl ClaimCodeBody {
 }
 
 /// `{index, state, version}`, as in every answer and frame.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct RelayBody {
     index: u16,
     state: bool,
@@ -93,7 +94,7 @@ pub(crate) fn relays(states: &[RelayState]) -> Vec<RelayBody> {
     states.iter().map(Into::into).collect()
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct DeviceRelayBody {
     index: u16,
     name: Option<String>,
@@ -102,7 +103,7 @@ struct DeviceRelayBody {
     updated_at: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LastActionBody {
     source: &'static str,
     command_id: Option<String>,
@@ -110,14 +111,14 @@ struct LastActionBody {
     at: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LastInputBody {
     input: u16,
     event: String,
     at: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceBody {
     uid: String,
     access: &'static str,
@@ -201,14 +202,14 @@ impl DeviceBody {
 }
 
 /// A page of a keyset list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PageBody<T> {
     pub items: Vec<T>,
     pub next_cursor: Option<String>,
 }
 
 /// `?limit=&cursor=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PageQuery {
     pub limit: Option<u32>,
@@ -217,7 +218,7 @@ pub(crate) struct PageQuery {
 }
 
 /// The answer to a relay command.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CommandBody {
     pub command_id: String,
     pub status: &'static str,

@@ -25,6 +25,8 @@ mod services;
 pub use error::{Error, Result};
 pub use services::Services;
 
+pub use hexa_crypto::hex;
+
 /// Compares two secrets in constant time.
 pub fn same_secret(a: &str, b: &str) -> bool {
     hexa_crypto::token::same_text(a, b)

@@ -9,6 +9,7 @@ use hexa_service::Error;
 use hexa_service::audit::list::{self, AuditPlace, Export, Wanted};
 use http::header;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::audit_text::{AuditBody, Encoder, Format};
 use crate::error::ApiResult;
@@ -19,7 +20,7 @@ use crate::wire::{PageBody, rfc3339, time};
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
     limit: Option<u32>,
@@ -33,7 +34,7 @@ pub(super) struct AuditQuery {
     until: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExportQuery {
     format: Format,

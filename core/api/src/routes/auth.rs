@@ -7,6 +7,7 @@ use hexa_service::auth::sessions;
 use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, LoginOrigin, User};
@@ -14,25 +15,29 @@ use crate::idempotency::{answer, done};
 use crate::state::ApiState;
 use crate::wire::{SignedInBody, UserBody};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RegisterRequest {
     email: String,
+    #[schema(value_type = String)]
     password: SecretString,
     name: Option<String>,
+    #[schema(value_type = Option<String>)]
     bootstrap_secret: Option<SecretString>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginRequest {
     email: String,
+    #[schema(value_type = String)]
     password: SecretString,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefreshRequest {
+    #[schema(value_type = String)]
     refresh_token: SecretString,
 }
 
@@ -70,10 +75,12 @@ pub(super) async fn logout(
     done(sessions::logout(&state.services, &request.refresh_token)).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PasswordRequest {
+    #[schema(value_type = String)]
     current_password: SecretString,
+    #[schema(value_type = String)]
     new_password: SecretString,
 }
 

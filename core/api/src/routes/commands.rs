@@ -5,20 +5,21 @@ use hexa_model::{CommandId, ErrorCode, Scope};
 use hexa_service::Error;
 use hexa_service::relay::lookup::{self, CommandView};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, User};
 use crate::state::ApiState;
 use crate::wire::{RelayBody, relays, rfc3339};
 
-#[derive(Serialize)]
-struct FollowUpBody {
+#[derive(Serialize, ToSchema)]
+pub(super) struct FollowUpBody {
     status: &'static str,
     at: String,
     relays: Vec<RelayBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct CommandStatusResponse {
     command_id: String,
     status: &'static str,

@@ -9,6 +9,7 @@ use hexa_service::device::{provision, view};
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User, device_credentials};
@@ -54,7 +55,7 @@ pub(super) async fn get_device(
     Ok(axum::Json(DeviceBody::new(view::get(&state.services, &user, &uid).await?)))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct StateResponse {
     uid: String,
     online: bool,
@@ -72,7 +73,7 @@ pub(super) async fn get_state(
     Ok(axum::Json(StateResponse { uid: live.uid.to_string(), online: live.online(), relays: relays(&states) }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PatchRequest {
     name: Option<String>,
@@ -80,9 +81,9 @@ pub(super) struct PatchRequest {
     relays: Vec<RelayName>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RelayName {
+pub(super) struct RelayName {
     index: u16,
     name: String,
 }
@@ -111,7 +112,7 @@ pub(super) async fn delete_device(
     done(claim::delete(&state.services, &user, &live)).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClaimRequest {
     code: String,
@@ -136,7 +137,7 @@ pub(super) async fn release_device(
     answer(StatusCode::OK, ClaimCodeBody::new, claim::release(&state.services, &user, &live)).await
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct RotatedResponse {
     device_token: String,
     previous_valid_until: String,

@@ -8,6 +8,7 @@ use hexa_service::device::grant::{self, GrantRow, ShareRequest};
 use hexa_service::device::view;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
@@ -15,14 +16,14 @@ use crate::idempotency::{answer, done};
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339, time};
 
-#[derive(Serialize)]
-struct GuestBody {
+#[derive(Serialize, ToSchema)]
+pub(super) struct GuestBody {
     id: String,
     email: String,
     name: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct GrantBody {
     id: String,
     device_uid: String,
@@ -53,7 +54,7 @@ impl GrantBody {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateGrantRequest {
     email: String,

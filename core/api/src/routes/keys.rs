@@ -5,6 +5,7 @@ use axum::response::Response;
 use hexa_service::auth::keys::{self, KeyView, KeysView};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, User};
@@ -12,15 +13,15 @@ use crate::idempotency::answer;
 use crate::state::ApiState;
 use crate::wire::rfc3339;
 
-#[derive(Serialize)]
-struct KeyBody {
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeyBody {
     kid: String,
     state: &'static str,
     since: Option<String>,
     until: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct KeysBody {
     /// `server`, or `configuration` where the server cannot rotate them.
     source: &'static str,
@@ -44,7 +45,7 @@ pub(super) async fn list_keys(State(state): State<ApiState>, User(user): User) -
     Ok(axum::Json(KeysBody::new(&keys::list(&state.services, &user).await?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateKeysRequest {
     #[serde(default)]

@@ -6,7 +6,8 @@ use hexa_model::ErrorCode;
 use hexa_service::Error;
 use http::{HeaderMap, StatusCode, header};
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::bearer;
@@ -14,17 +15,26 @@ use crate::state::ApiState;
 use crate::transport::Way;
 
 /// Alive, and the database answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HealthBody {
+    status: &'static str,
+    database: &'static str,
+    version: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReadyBody {
+    status: &'static str,
+}
+
 pub(super) async fn get_health(State(state): State<ApiState>) -> Response {
     let database = state.services.store.health().await;
     let (status, word) = match database {
         Ok(()) => (StatusCode::OK, "ok"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
     };
-    let body = json!({
-        "status": word,
-        "database": if database.is_ok() { "ok" } else { "unavailable" },
-        "version": env!("CARGO_PKG_VERSION"),
-    });
+    let database = if database.is_ok() { "ok" } else { "unavailable" };
+    let body = HealthBody { status: word, database, version: env!("CARGO_PKG_VERSION") };
     (status, axum::Json(body)).into_response()
 }
 
@@ -34,7 +44,7 @@ pub(super) async fn get_ready(State(state): State<ApiState>) -> ApiResult<Respon
         return Err(Error::new(ErrorCode::ShuttingDown, "the server is stopping").retry_after(5).into());
     }
     state.services.store.health().await.map_err(Error::from)?;
-    Ok(axum::Json(json!({ "status": "ready" })).into_response())
+    Ok(axum::Json(ReadyBody { status: "ready" }).into_response())
 }
 
 /// Prometheus text. For a peer on this machine that no proxy speaks for, else with the metrics token or as an admin.

@@ -4,17 +4,18 @@ use axum::extract::State;
 use hexa_model::plugin::PluginInfo;
 use hexa_service::Error;
 use hexa_service::plugins::{self, FaultRow};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query, User};
 use crate::state::ApiState;
-use crate::wire::{PageBody, PageQuery, rfc3339};
+use crate::wire::{PageBody, rfc3339};
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 256;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct PluginBody {
     id: String,
     version: String,
@@ -45,14 +46,14 @@ impl PluginBody {
     }
 }
 
-#[derive(Serialize)]
-struct LimitBody {
+#[derive(Serialize, ToSchema)]
+pub(super) struct LimitBody {
     limit: String,
     allowed: i64,
     actual: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct FaultBody {
     at: String,
     version: String,
@@ -96,11 +97,18 @@ pub(super) async fn get_plugin(
     Ok(axum::Json(PluginBody::new(plugins::get(&state.services, &user, &id)?)))
 }
 
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultsQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
 pub(super) async fn list_faults(
     State(state): State<ApiState>,
     User(user): User,
     Path(id): Path<String>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<FaultsQuery>,
 ) -> ApiResult<axum::Json<PageBody<FaultBody>>> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {

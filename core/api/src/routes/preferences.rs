@@ -9,6 +9,7 @@ use hexa_service::preferences::{self, Changes, Name, Tagged};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::conditional::{condition, if_none_match};
 use crate::error::ApiResult;
@@ -20,17 +21,39 @@ type Document = Map<String, Value>;
 
 /// Absent: left alone; null: removed.
 #[expect(clippy::option_option, reason = "a member that is absent and one that is null say different things")]
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangesRequest {
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
     dashboard_layout: Option<Option<Document>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
     dashboard_settings: Option<Option<Document>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
     device_view_state: Option<Option<Document>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
     notification_settings: Option<Option<Document>>,
+}
+
+/// For the document: any object.
+#[derive(ToSchema)]
+pub(super) struct DocumentBody {}
+
+/// For the document: what the room writes as text.
+#[expect(dead_code, reason = "only its shape is of use")]
+#[derive(ToSchema)]
+pub(super) struct DocumentsBody {
+    #[schema(value_type = Option<Object>)]
+    dashboard_layout: Option<Document>,
+    #[schema(value_type = Option<Object>)]
+    dashboard_settings: Option<Document>,
+    #[schema(value_type = Option<Object>)]
+    device_view_state: Option<Document>,
+    #[schema(value_type = Option<Object>)]
+    notification_settings: Option<Document>,
 }
 
 /// A member that is there, null or not.

@@ -9,6 +9,7 @@ use hexa_service::device::provision::{self, Caller, Provisioned, Registration};
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, PeerIp, device_credentials};
@@ -16,9 +17,10 @@ use crate::idempotency::answer;
 use crate::state::ApiState;
 use crate::wire::ClaimCodeBody;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProvisionRequest {
+    #[schema(value_type = String)]
     device_class: DeviceClass,
     model: Option<String>,
     hardware: Option<String>,
@@ -31,7 +33,7 @@ pub(super) struct ProvisionRequest {
     label: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct ProvisionResponse {
     device_uid: String,
     device_token: String,

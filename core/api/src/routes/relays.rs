@@ -8,6 +8,7 @@ use hexa_service::idempotency::{self, Keyed};
 use hexa_service::relay::lookup;
 use hexa_service::relay::path::{Command, Done};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
@@ -18,14 +19,14 @@ use crate::wire::CommandBody;
 /// The longest `for_ms`: a day.
 pub(crate) const MAX_FOR_MS: u32 = 86_400_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetRelayRequest {
     state: bool,
     for_ms: Option<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetAllRelaysRequest {
     state: bool,

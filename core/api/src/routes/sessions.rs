@@ -11,6 +11,7 @@ use hexa_service::auth::{sessions, tickets};
 use http::{StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
@@ -18,7 +19,7 @@ use crate::idempotency::{answer, done};
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct SessionBody {
     id: String,
     current: bool,
@@ -52,7 +53,7 @@ pub(super) async fn list_sessions(
     Ok(axum::Json(PageBody { items, next_cursor: None }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct EndedResponse {
     ended: usize,
 }
@@ -78,7 +79,7 @@ pub(super) async fn end_session(
     done(sessions::end(&state.services, &user, id)).await
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct TokenBody {
     id: String,
     name: String,
@@ -110,7 +111,7 @@ pub(super) async fn list_tokens(
     Ok(axum::Json(PageBody { items: rows.into_iter().map(TokenBody::new).collect(), next_cursor: None }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateTokenRequest {
     name: String,
@@ -118,8 +119,8 @@ pub(super) struct CreateTokenRequest {
     expires_in_days: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct NewTokenBody {
+#[derive(Serialize, ToSchema)]
+pub(super) struct NewTokenBody {
     #[serde(flatten)]
     row: TokenBody,
     token: String,
@@ -151,8 +152,8 @@ pub(super) async fn revoke_token(
     done(pats::revoke(&state.services, &user, id)).await
 }
 
-#[derive(Serialize)]
-struct TicketBody {
+#[derive(Serialize, ToSchema)]
+pub(super) struct TicketBody {
     ticket: String,
     expires_in: u64,
 }

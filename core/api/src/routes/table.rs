@@ -9,7 +9,7 @@ use super::{
     audit, auth, commands, devices, grants, keys, ops, plugins, preferences, provision, relays, sessions, users,
 };
 use crate::state::ApiState;
-use crate::ws;
+use crate::{openapi, ws};
 
 /// What a route asks of its caller, before it looks at any object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,8 @@ pub fn routes() -> Vec<Route> {
         to("GET", "/health", Public, get(ops::get_health)),
         to("GET", "/ready", Public, get(ops::get_ready)),
         to("GET", "/metrics", Operator, get(ops::get_metrics)),
+        to("GET", "/api/openapi.json", Public, get(openapi::get_openapi)),
+        to("GET", "/api/docs", Public, get(openapi::get_docs)),
     ]
 }
 

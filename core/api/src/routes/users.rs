@@ -8,6 +8,7 @@ use hexa_service::auth::users::{self, UserChange};
 use hexa_service::auth::{UserFilter, UserRow};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::sessions::EndedResponse;
 use crate::error::ApiResult;
@@ -19,10 +20,11 @@ use crate::wire::{PageBody, rfc3339};
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListUsersQuery {
     search: Option<String>,
+    #[schema(value_type = Option<String>)]
     role: Option<Role>,
     active: Option<bool>,
     limit: Option<u32>,
@@ -30,7 +32,7 @@ pub(super) struct ListUsersQuery {
 }
 
 /// An account as admins see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct AccountBody {
     id: String,
     email: String,
@@ -97,9 +99,10 @@ pub(super) async fn get_user(
     Ok(axum::Json(AccountBody::new(users::get(&state.services, &user, user_id(&id)?).await?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PatchUserRequest {
+    #[schema(value_type = Option<String>)]
     role: Option<Role>,
     active: Option<bool>,
     name: Option<String>,

@@ -21,6 +21,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{Query, bearer};
@@ -47,9 +48,10 @@ enum ClientFrame {
     Ping {},
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnectQuery {
+    #[schema(value_type = Option<String>)]
     ticket: Option<SecretString>,
 }
 
