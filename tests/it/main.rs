@@ -37,6 +37,7 @@ mod python_device;
 mod relay_bad_input;
 mod relay_path;
 mod reports;
+mod schemathesis;
 mod sim;
 mod sqlite_file;
 mod transport;

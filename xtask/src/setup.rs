@@ -15,8 +15,8 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("faketime", "faketime"),
     ("nginx-light", "nginx"),
 ];
-/// For the device in plain Python.
-const WEBSOCKETS: &str = "websockets==15.0.1";
+/// For the device in plain Python, and the generator that tests the contract.
+const PYTHON: &[&str] = &["websockets==15.0.1", "schemathesis==4.32.5"];
 const GUEST_TARGET: &str = "wasm32-wasip2";
 
 /// Checks and installs.
@@ -79,7 +79,7 @@ fn packages() -> Result<()> {
     apt(&install)
 }
 
-/// The interpreter of `target/venv`, which has what the device in plain Python needs.
+/// The interpreter of `target/venv`, which has what tests in Python need.
 pub(crate) fn venv_python() -> PathBuf {
     process::target().join("venv/bin/python")
 }
@@ -87,11 +87,11 @@ pub(crate) fn venv_python() -> PathBuf {
 fn python() -> Result<()> {
     let python = venv_python();
     let shown = python.to_string_lossy();
-    if output(&shown, &["-c", "import websockets"]).is_some() {
+    if output(&shown, &["-c", "import websockets, schemathesis"]).is_some() {
         return Ok(());
     }
-    eprintln!("setup: making a Python environment with {WEBSOCKETS}");
+    eprintln!("setup: making a Python environment with {}", PYTHON.join(", "));
     let venv = process::target().join("venv");
     process::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    process::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", WEBSOCKETS]))
+    process::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PYTHON))
 }

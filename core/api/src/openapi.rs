@@ -149,7 +149,7 @@ fn parameters(route: &Route, doc: &Doc, schemas: &mut Schemas) -> Vec<Value> {
             "uid" => (json!({ "type": "string", "pattern": DEVICE_UID }), json!("hxr0a8y2xrj62q1rka")),
             "index" => (json!({ "type": "integer", "minimum": 0, "maximum": 63 }), json!(0)),
             "name" => (
-                json!({ "type": "string", "enum": hexa_service::preferences::Name::ALL.map(|n| n.as_str()) }),
+                json!({ "type": "string", "enum": hexa_service::preferences::Name::ALL.map(hexa_service::preferences::Name::as_str) }),
                 json!("dashboard_layout"),
             ),
             "id" if route.path.contains("/plugins/") => (json!({ "type": "string" }), json!("hexa.relay-controller")),

@@ -23,10 +23,8 @@ pub(crate) struct Schemas {
 
 impl Schemas {
     fn add(&mut self, name: String, schema: &RefOr<schema::Schema>) {
-        if !self.all.contains_key(&name) {
-            let value = tidy(&name, serde_json::to_value(schema).unwrap_or_default());
-            self.all.insert(name, value);
-        }
+        let made = || serde_json::to_value(schema).unwrap_or_default();
+        self.all.entry(name).or_insert_with_key(|name| tidy(name, made()));
     }
 }
 
