@@ -5,8 +5,10 @@
 
 mod access;
 mod accounts;
+mod asyncapi;
 mod audit_admin;
 mod canary;
+mod cli;
 mod client_socket;
 mod clock;
 mod compat;

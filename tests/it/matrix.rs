@@ -75,6 +75,8 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("DELETE /api/v1/auth/sessions/{id}", row(204, 404, 404)),
         ("GET /api/v1/auth/tokens", row(200, 200, 200)),
         ("POST /api/v1/auth/tokens", row(201, 201, 201).with(token)),
+        // A session is none; the token without the scope may end itself.
+        ("DELETE /api/v1/auth/tokens/current", Row { unscoped: 204, ..row(404, 404, 404) }),
         ("DELETE /api/v1/auth/tokens/{id}", row(204, 404, 404)),
         ("POST /api/v1/ws/ticket", row(201, 201, 201)),
         ("GET /api/v1/devices", row(200, 200, 200)),

@@ -12,8 +12,16 @@ use hexa_tests::{Options, TestServer};
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
 /// These end the access with which the rest of the run is made.
-const OWN_END: &[&str] =
-    &["logout", "changePassword", "endSession", "endOtherSessions", "endUserSessions", "patchUser", "rotateKeys"];
+const OWN_END: &[&str] = &[
+    "logout",
+    "revokeOwnToken",
+    "changePassword",
+    "endSession",
+    "endOtherSessions",
+    "endUserSessions",
+    "patchUser",
+    "rotateKeys",
+];
 /// These take the device away that the others are about; the run without a device has them.
 const DEVICE_END: &[&str] = &["deleteDevice", "releaseDevice"];
 

@@ -94,6 +94,8 @@ pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     /// Frames that came while waiting for a pong.
     early: VecDeque<Frame>,
+    /// What the document calls what it hears.
+    hears: &'static str,
 }
 
 impl Socket {
@@ -115,7 +117,10 @@ impl Socket {
             client_async(request, stream).await
         };
         match within("the answer to an upgrade", opening).await {
-            Ok((stream, _)) => Ok(Self { stream, early: VecDeque::new() }),
+            Ok((stream, _)) => {
+                let hears = if path.starts_with("/ws/device") { "deviceIsTold" } else { "clientHears" };
+                Ok(Self { stream, early: VecDeque::new(), hears })
+            }
             Err(Error::Http(answer)) => {
                 let body = answer.body().as_deref().unwrap_or_default();
                 Err(Refused {
@@ -144,7 +149,8 @@ impl Socket {
         }
         let frame = async {
             loop {
-                if let Some(frame) = Self::frame(self.stream.next().await) {
+                let message = self.stream.next().await;
+                if let Some(frame) = self.frame(message) {
                     return frame;
                 }
             }
@@ -163,7 +169,7 @@ impl Socket {
                 if let Some(Ok(Message::Pong(_))) = message {
                     return;
                 }
-                if let Some(frame) = Self::frame(message) {
+                if let Some(frame) = self.frame(message) {
                     let over = !matches!(frame, Frame::Text(_));
                     self.early.push_back(frame);
                     if over {
@@ -174,11 +180,15 @@ impl Socket {
         };
         within("the answer to a ping", pong).await;
     }
-    fn frame(message: Option<Result<Message, Error>>) -> Option<Frame> {
+    fn frame(&self, message: Option<Result<Message, Error>>) -> Option<Frame> {
         match message {
             Some(Ok(Message::Text(text))) => {
                 let value = serde_json::from_str(text.as_str());
-                Some(Frame::Text(value.unwrap_or_else(|e| panic!("no JSON ({e}): {text}"))))
+                let value = value.unwrap_or_else(|e| panic!("no JSON ({e}): {text}"));
+                if let Err(wrong) = crate::contract::hold_frame(self.hears, &value) {
+                    panic!("not what docs/asyncapi.yaml says: {wrong}");
+                }
+                Some(Frame::Text(value))
             }
             Some(Ok(Message::Close(frame))) => {
                 let (code, reason) = frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));

@@ -1,10 +1,13 @@
-//! The command line. Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 wrong configuration or database
-//! (`EX_CONFIG` of sysexits.h).
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong arguments, 69 the server does not answer, 77 not signed in or
+//! not allowed, 78 wrong configuration or database (sysexits.h).
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod audit;
 mod docs;
+mod http;
+mod profile;
+mod remote;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +38,24 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: audit::AuditCommand,
+    },
+    /// Sign in to a server and keep a token for the commands below.
+    Login(remote::LoginArgs),
+    /// Revoke that token and forget it.
+    Logout(remote::Where),
+    /// Say who is signed in.
+    Whoami(remote::Where),
+    /// List devices, or show one.
+    Devices {
+        #[command(subcommand)]
+        command: remote::DevicesCommand,
+    },
+    /// Switch a relay, or all of a device.
+    Relay(remote::RelayArgs),
+    /// The keys that access tokens are signed with, for admins.
+    Keys {
+        #[command(subcommand)]
+        command: remote::KeysCommand,
     },
     /// Run simulated devices against a server.
     Sim(Box<sim::SimArgs>),
@@ -112,6 +133,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve(args),
         Command::Config { command: ConfigCommand::Check { args, json } } => check(args, json),
         Command::Audit { command } => audit::run(command),
+        Command::Login(args) => remote::login(args),
+        Command::Logout(at) => remote::logout(&at),
+        Command::Whoami(at) => remote::whoami(&at),
+        Command::Devices { command } => remote::devices(command),
+        Command::Relay(args) => remote::relay(args),
+        Command::Keys { command } => remote::keys(command),
         Command::Sim(args) => simulate(*args),
         Command::CompilePlugin { parent, cpu_s, memory_bytes } => {
             match hexa_host::compile_child(parent, cpu_s, memory_bytes) {

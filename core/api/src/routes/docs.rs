@@ -137,6 +137,9 @@ fn accounts() -> Vec<Doc> {
             .body(one::<CreateTokenRequest>)
             .json(201, one::<NewTokenBody>)
             .errors(OWNERS),
+        doc("DELETE /api/v1/auth/tokens/current", "revokeOwnToken", "Revoke the token that this request is made with")
+            .empty(204)
+            .errors(&[ErrorCode::NotFound]),
         doc("DELETE /api/v1/auth/tokens/{id}", "revokeToken", "Revoke a personal access token").empty(204),
         doc("POST /api/v1/ws/ticket", "createTicket", "A ticket for the client socket: 30 seconds, one use")
             .json(201, one::<TicketBody>),

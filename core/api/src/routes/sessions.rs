@@ -142,6 +142,10 @@ pub(super) async fn create_token(
     answer(StatusCode::CREATED, NewTokenBody::new, work).await
 }
 
+pub(super) async fn revoke_own_token(State(state): State<ApiState>, User(user): User) -> ApiResult<StatusCode> {
+    done(pats::revoke_own(&state.services, &user)).await
+}
+
 pub(super) async fn revoke_token(
     State(state): State<ApiState>,
     User(user): User,

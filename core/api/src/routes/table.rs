@@ -85,6 +85,7 @@ pub fn routes() -> Vec<Route> {
         to("DELETE", "/api/v1/auth/sessions/{id}", Session, delete(sessions::end_session)),
         to("GET", "/api/v1/auth/tokens", Session, get(sessions::list_tokens)),
         to("POST", "/api/v1/auth/tokens", Session, post(sessions::create_token)),
+        to("DELETE", "/api/v1/auth/tokens/current", Account, delete(sessions::revoke_own_token)),
         to("DELETE", "/api/v1/auth/tokens/{id}", Session, delete(sessions::revoke_token)),
         to("POST", "/api/v1/ws/ticket", read, post(sessions::issue_ticket)),
         to("POST", "/api/v1/provision/register", Public, post(provision::register_device)),

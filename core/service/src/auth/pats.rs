@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::Auth;
-use super::principal::Principal;
+use super::principal::{Principal, Via};
 use crate::Services;
 use crate::error::{Error, Result};
 use crate::idempotency;
@@ -212,6 +212,21 @@ impl Auth {
 /// `not_found`, `insufficient_scope`.
 pub async fn revoke(services: &Services, by: &Principal, id: TokenId) -> Result<()> {
     by.require_session()?;
+    end(services, by, id).await
+}
+
+/// Revokes the token that the request was made with: what leaves a place takes its access along.
+///
+/// # Errors
+/// `not_found` for a session, which is ended by signing out.
+pub async fn revoke_own(services: &Services, by: &Principal) -> Result<()> {
+    let Via::Token { id, .. } = by.via else {
+        return Err(Error::new(ErrorCode::NotFound, "this is a session; end it with POST /api/v1/auth/logout"));
+    };
+    end(services, by, id).await
+}
+
+async fn end(services: &Services, by: &Principal, id: TokenId) -> Result<()> {
     let now = services.clock.now();
     let mut tx = services.store.begin().await?;
     if !tx.revoke_token(by.account.key, id, now).await? {
