@@ -34,7 +34,7 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
         Ok(clock) => clock,
         Err(why) => return eprintln!("clock jumps: skipped, {why}"),
     };
-    let mut server = TestServer::start(clock.options(Options::new().env("HEXA_HEARTBEAT_SECONDS", "1")));
+    let mut server = TestServer::start(clock.options(Options::new().env("HEXA_HEARTBEAT_SECONDS", "2")));
     let user = server.user().await;
     let device = server.device(&user, 2).await.automatic(2);
     let uid = device.uid().to_owned();
@@ -72,7 +72,7 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
         }
         // Longer than a session may be silent: the device is alive by the monotonic clock, whatever the wall says.
         let start = std::time::Instant::now();
-        while start.elapsed() < std::time::Duration::from_millis(2500) {
+        while start.elapsed() < std::time::Duration::from_millis(4700) {
             let shown = fresh.client.get(&format!("/api/v1/devices/{uid}")).await.expect(200);
             assert_eq!(shown["online"], true, "{jump}: {shown}");
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -89,4 +89,29 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
     evidence.assert_whole();
     assert_eq!(evidence.relay(&uid, 0), Some((true, before as i64)));
     assert!(evidence.audit.windows(2).any(|w| w[1].at < w[0].at), "the audit was written through the jump");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_end_when_they_are_idle_or_old() {
+    let clock = match FakeClock::new() {
+        Ok(clock) => clock,
+        Err(why) => return eprintln!("clock jumps: skipped, {why}"),
+    };
+    let server = TestServer::start(clock.options(Options::new()));
+    let user = server.user().await;
+    let refresh = async |token: &str| {
+        let reply = server.client().post("/api/v1/auth/refresh", &json!({ "refresh_token": token })).await;
+        (reply.status == 200).then(|| reply.json()["refresh_token"].as_str().unwrap().to_owned())
+    };
+    let (idle, busy) = (log_in(&server, &user).await, log_in(&server, &user).await);
+    clock.set("+10d");
+    let mut token = refresh(&busy.refresh_token).await.expect("used within 14 days");
+    clock.set("+15d");
+    assert_eq!(refresh(&idle.refresh_token).await, None, "not used for 14 days");
+    clock.set("+20d");
+    token = refresh(&token).await.expect("used within 14 days");
+    clock.set("+29d");
+    token = refresh(&token).await.expect("not yet 30 days old");
+    clock.set("+31d");
+    assert_eq!(refresh(&token).await, None, "30 days old, used or not");
 }

@@ -29,15 +29,9 @@ struct Ticket {
     dies: Duration,
 }
 
-impl Auth {
-    /// A ticket in the caller's name.
-    ///
-    /// # Errors
-    /// `insufficient_scope`; `rate_limited` when too many wait.
-    pub fn issue_ticket(&self, by: &Principal) -> Result<SecretString> {
-        by.require(Scope::DevicesRead)?;
-        let now = self.clock.monotonic();
-        let mut waiting = self.tickets.0.lock();
+impl Tickets {
+    fn issue(&self, by: &Principal, now: Duration) -> Result<SecretString> {
+        let mut waiting = self.0.lock();
         waiting.retain(|_, t| t.dies > now);
         let own = waiting.values().filter(|t| t.of.account.key == by.account.key).count();
         if own >= MAX_OF_ONE || waiting.len() >= MAX_TICKETS {
@@ -49,16 +43,77 @@ impl Auth {
         Ok(ticket)
     }
 
+    /// Whose it is; it is gone then, good or not.
+    fn redeem(&self, given: &SecretString, now: Duration) -> Option<Principal> {
+        let hash = token::sha256(given.expose_secret().as_bytes());
+        self.0.lock().remove(&hash).filter(|t| t.dies > now).map(|t| t.of)
+    }
+}
+
+impl Auth {
+    /// A ticket in the caller's name.
+    ///
+    /// # Errors
+    /// `insufficient_scope`; `rate_limited` when too many wait.
+    pub fn issue_ticket(&self, by: &Principal) -> Result<SecretString> {
+        by.require(Scope::DevicesRead)?;
+        self.tickets.issue(by, self.clock.monotonic())
+    }
+
     /// Takes a ticket: it works once, and only while what it was issued for still holds.
     ///
     /// # Errors
     /// `invalid_token`, `account_disabled`.
     pub async fn redeem_ticket(&self, given: &SecretString) -> Result<Principal> {
-        let hash = token::sha256(given.expose_secret().as_bytes());
-        let found = self.tickets.0.lock().remove(&hash);
-        match found.filter(|t| t.dies > self.clock.monotonic()) {
-            Some(ticket) => self.still(&ticket.of).await,
+        match self.tickets.redeem(given, self.clock.monotonic()) {
+            Some(of) => self.still(&of).await,
             None => Err(Error::new(ErrorCode::InvalidToken, "the ticket is unknown, used or older than 30 s")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hexa_model::{Role, SessionId, TimeMs, UserId, UserKey};
+
+    use super::*;
+    use crate::auth::principal::{Account, Via};
+
+    fn principal(key: i64) -> Principal {
+        let account = Account {
+            key: UserKey(key),
+            id: UserId::at(TimeMs(key), [0; 10]),
+            email: "ann@example.com".into(),
+            name: None,
+            role: Role::User,
+            active: true,
+            epoch: 0,
+            created_at: TimeMs(0),
+        };
+        Principal { account: Arc::new(account), via: Via::Session(SessionId::at(TimeMs(1), [0; 10])) }
+    }
+
+    #[test]
+    fn a_ticket_is_good_once_and_for_thirty_seconds() {
+        let (tickets, at) = (Tickets::default(), Duration::from_secs);
+        let ticket = tickets.issue(&principal(1), at(100)).unwrap();
+        assert_eq!(tickets.redeem(&ticket, at(129)).map(|p| p.account.key), Some(UserKey(1)));
+        assert!(tickets.redeem(&ticket, at(129)).is_none(), "used");
+        let late = tickets.issue(&principal(1), at(100)).unwrap();
+        assert!(tickets.redeem(&late, at(130)).is_none(), "too old");
+        assert!(tickets.redeem(&"hxt_made-up".into(), at(100)).is_none());
+    }
+
+    #[test]
+    fn an_account_has_so_many_tickets_and_others_are_not_concerned() {
+        let (tickets, at) = (Tickets::default(), Duration::from_secs);
+        for _ in 0..MAX_OF_ONE {
+            tickets.issue(&principal(1), at(1)).unwrap();
+        }
+        assert_eq!(tickets.issue(&principal(1), at(2)).unwrap_err().retry_after_s, Some(30));
+        tickets.issue(&principal(2), at(2)).unwrap();
+        tickets.issue(&principal(1), at(31)).unwrap();
     }
 }
