@@ -162,3 +162,46 @@ async fn no_secret_is_found_in_anything_that_the_server_wrote_or_said() {
     assert!(log.contains("request refused"), "debug lines are among what is searched");
     nest.search("the log", log.as_bytes());
 }
+
+#[tokio::test]
+async fn the_servers_own_keys_are_in_their_file_and_nowhere_else() {
+    let mut server = TestServer::start(Options::new().env("HEXA_LOG", "debug"));
+    let mut nest = Nest::default();
+    let (user, admin) = (server.user().await, server.admin().await);
+    let keys = |nest: &mut Nest| {
+        let text = std::fs::read_to_string(server.data_dir().join("secrets/jwt_keys")).unwrap();
+        let ring: Value = serde_json::from_str(&text).unwrap();
+        for key in ring["keys"].as_array().unwrap() {
+            nest.hide("a signing key", &key["secret"]);
+        }
+    };
+    keys(&mut nest);
+    nest.hear(&admin.get("/api/v1/admin/keys").await);
+    let rotate = |body: Value| admin.request(Method::POST, "/api/v1/admin/keys/rotate").json(&body);
+    nest.hear(&admin.send(rotate(json!({})).header("idempotency-key", "canary-keys")).await);
+    nest.hear(&admin.send(rotate(json!({})).header("idempotency-key", "canary-keys")).await);
+    keys(&mut nest);
+    // A secret where an e-mail belongs.
+    let identity = server.provision(1).await;
+    user.client.post("/api/v1/devices/claim", &json!({ "code": identity.claim_code })).await.expect(200);
+    nest.secrets.push(("a password in a wrong place".into(), PASSWORD.to_owned()));
+    let grants = format!("/api/v1/devices/{}/grants", identity.uid);
+    nest.hear(&user.client.post(&grants, &json!({ "email": PASSWORD, "access": "read" })).await);
+    nest.hear(&user.client.post(&grants, &json!({ "email": user.email, "access": "read", "relays": PASSWORD })).await);
+    nest.hear(&admin.get("/metrics").await);
+    nest.hear(&admin.get("/api/v1/admin/audit?limit=500").await);
+    nest.hear(&admin.send(rotate(json!({ "at_once": true }))).await);
+    keys(&mut nest);
+    // A ring of two, a rotation that leaves three, and one that leaves two.
+    assert!(nest.said.len() == 8 && nest.secrets.len() == 8, "{} {}", nest.said.len(), nest.secrets.len());
+    for said in &nest.said {
+        nest.search(&format!("an answer: {said}"), said.as_bytes());
+    }
+    let mut found = Vec::new();
+    files(server.data_dir(), &mut found);
+    for file in found {
+        nest.search(&file.display().to_string(), &std::fs::read(&file).unwrap());
+    }
+    server.stop().await;
+    nest.search("the log", server.log().text().as_bytes());
+}
