@@ -6,6 +6,7 @@ use hexa_tests::raw::exchange;
 use hexa_tests::{Shared, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 fn server() -> Shared {
     static SERVER: OnceLock<TestServer> = OnceLock::new();
@@ -78,6 +79,43 @@ async fn a_body_must_be_json_that_fits() {
         let request = request.body(r#"{"email":"nobody@example.org","password":"not the right one"}"#);
         client.send(request).await.expect_error(401, "invalid_credentials");
     }
+}
+
+#[tokio::test]
+async fn a_text_with_a_nul_is_refused_and_one_from_a_device_costs_nobody_a_commit() {
+    let server = server();
+    let (user, admin) = (server.user().await, server.admin().await);
+    let client = server.client();
+    let body = r#"{"email":"a\u0000@example.org","password":"correct horse battery"}"#;
+    for path in ["/api/v1/auth/login", "/api/v1/auth/register"] {
+        client.post_text(path, body).await.expect_error(400, "validation_error");
+    }
+    for query in ["/api/v1/admin/users?search=%00", "/api/v1/admin/audit?action=x%00", "/api/v1/devices?cursor=%00"] {
+        admin.get(query).await.expect_error(400, "validation_error");
+    }
+    admin.get("/api/v1/admin/plugins/%00").await.expect_error(404, "not_found");
+    let put = user.client.request(Method::PUT, "/api/v1/preferences/dashboard_layout");
+    let put = put.header("content-type", "application/json").body(r#"{"a":"\u0000"}"#);
+    user.client.send(put).await.expect_error(400, "validation_error");
+    // A device says what it likes of itself; the others' commands are in the same transactions.
+    let mut odd = server.device(&user, 1).await;
+    let other = server.device(&user, 1).await.automatic(1);
+    let hello = r#"{"type":"hello","firmware_version":"1.0\u0000\u001b[31m"}"#;
+    odd.socket.send(Message::text(hello)).await.unwrap();
+    assert_eq!(odd.expect_text().await["type"], "hello_ack");
+    for n in 0..20 {
+        user.set_relay(other.uid(), 0, n % 2 == 0).await.expect(200);
+    }
+    let shown = user.client.get(&format!("/api/v1/devices/{}", odd.uid())).await.expect(200);
+    assert_eq!(shown["firmware_version"], "1.0[31m");
+    let uid = odd.uid().to_owned();
+    odd.socket.close().await;
+    hexa_tests::eventually("what is stored is clean as well", || async {
+        let row =
+            server.db().rows::<Value>(&format!("select firmware_version from devices where uid = '{uid}'")).pop()?;
+        (row["firmware_version"] == "1.0[31m").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

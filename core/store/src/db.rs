@@ -67,6 +67,13 @@ arg! {
     Vec<String> => |v| Self::Texts(v),
 }
 
+/// PostgreSQL refuses a text with a NUL, and with it the whole transaction; SQLite keeps one and cuts it off in some
+/// functions. The doors refuse such texts; whatever comes another way (a device, a driver) must not cost others their
+/// commit.
+pub(crate) fn storable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
 /// A statement with its binds.
 pub(crate) struct Query {
     sql: SqlStr,
@@ -89,7 +96,11 @@ pub(crate) enum On<'a> {
 impl Query {
     /// Binds the next value.
     pub(crate) fn bind(mut self, arg: impl Into<Arg>) -> Self {
-        self.args.push(arg.into());
+        self.args.push(match arg.into() {
+            Arg::Text(Some(text)) => Arg::Text(Some(storable(text))),
+            Arg::Texts(texts) => Arg::Texts(texts.into_iter().map(storable).collect()),
+            other => other,
+        });
         self
     }
 

@@ -175,6 +175,7 @@ impl Writer {
 
     /// Remembers what a session knows; written with a later transaction, the last word per device.
     pub fn note(&self, seen: Seen) {
+        let seen = Seen { firmware: seen.firmware.map(crate::db::storable), ..seen };
         let mut notes = self.shared.notes.lock();
         match notes.entry(seen.device) {
             std::collections::hash_map::Entry::Vacant(e) => drop(e.insert(seen)),

@@ -116,6 +116,14 @@ fn heartbeat(live: &Live, meta: &EventMeta) {
 }
 
 fn set_firmware(services: &Arc<Services>, live: &Live, firmware: &str) {
+    // A version is shown to people and stored: what a terminal or a database would stumble over is left out.
+    let clean: String;
+    let firmware = if firmware.chars().any(char::is_control) {
+        clean = firmware.chars().filter(|c| !c.is_control()).collect();
+        &clean
+    } else {
+        firmware
+    };
     let mut more = live.more.lock();
     if more.firmware.as_deref() != Some(firmware) {
         more.firmware = Some(firmware.into());
