@@ -103,6 +103,11 @@ async fn signed_in_once_every_command_works_until_signed_out() {
     let sessions = user.client.get("/api/v1/auth/sessions").await.expect(200);
     assert_eq!(sessions["items"].as_array().unwrap().len(), 1, "the sign-in's own session has ended");
 
+    // Signing in again leaves no token behind that nobody holds.
+    home.login(&url(&server), &user.email, &[]).await.expect(0);
+    server.client().with_token(&secret).get("/api/v1/auth/me").await.expect_error(401, "invalid_token");
+    assert_eq!(tokens(&user).await, 1);
+    let secret = token(&profile);
     let me = home.hexa(&["whoami", "--json"], "").await.expect(0).json();
     assert_eq!(me["email"], user.email.as_str());
     let list = home.hexa(&["devices", "list"], "").await.expect(0).out;

@@ -75,10 +75,14 @@ impl Tx {
         command: Option<CommandId>,
         answer: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        let sql = "select count(*) as n from idempotency where scope = $1";
-        let count: i64 = query(sql).bind(claim.scope).fetch_one(self.on()).await?.get("n")?;
-        if count >= MAX_KEYS {
-            return Err(StoreError::Conflict("idempotency.full".into()));
+        // Counting costs more the more there are, so one key in sixteen pays for it. Which one, nobody outside can choose:
+        // the fingerprint is made with the server's own key.
+        if claim.fingerprint[0].is_multiple_of(16) {
+            let sql = "select count(*) as n from idempotency where scope = $1";
+            let count: i64 = query(sql).bind(claim.scope).fetch_one(self.on()).await?.get("n")?;
+            if count >= MAX_KEYS {
+                return Err(StoreError::Conflict("idempotency.full".into()));
+            }
         }
         // One that is over is taken over.
         let sql = "insert into idempotency (scope, key, fingerprint, request_id, command_id, answer, created_at, \

@@ -299,7 +299,13 @@ pub(super) fn login(args: LoginArgs) -> ExitCode {
         server.call(Method::POST, "/api/v1/auth/logout", Some(end)).await?;
         let made = made?;
         let token = made["token"].as_str().context("the answer is not a token")?.to_owned();
-        profile::write(&path, &Profile { url: url.clone(), token: token.into(), ca_file })?;
+        let former = profile::read(&path).ok().flatten().filter(|p| p.url.origin() == url.origin());
+        profile::write(&path, &Profile { url: url.clone(), token: token.into(), ca_file: ca_file.clone() })?;
+        if let Some(former) = former {
+            // Nobody has it any more. If it is dead already, that is as well.
+            let server = Server::new(url.clone(), Some(former.token), ca_file.as_deref())?;
+            let _ = server.call(Method::DELETE, "/api/v1/auth/tokens/current", None).await;
+        }
         let shown = json!({
             "url": url.as_str(), "email": session["user"]["email"], "profile": path, "scopes": made["scopes"],
             "expires_at": made["expires_at"],

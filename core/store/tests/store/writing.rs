@@ -218,3 +218,33 @@ async fn a_refresh_token_is_spent_once() {
     tx.commit().await.unwrap();
     assert!(!store.family_active(id).await.unwrap());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_has_ten_thousand_keys_a_day_and_others_are_not_concerned() {
+    let (store, _home) = store().await;
+    let claim = |caller: u8, n: u32| {
+        // As the server makes them: spread evenly.
+        let mut fingerprint = [0; 32];
+        fingerprint[..4].copy_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
+        let (scope, request_id) = ([caller; 32], String::new());
+        let (at, expires_at) = (TimeMs(1), TimeMs(1_000));
+        hexa_store::Claim { scope, key: n.to_string(), fingerprint, request_id, at, expires_at }
+    };
+    let mut tx = store.begin().await.unwrap();
+    let mut kept = 0;
+    let refused = loop {
+        match tx.keep_answer(&claim(1, kept), None, Some(b"x")).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 10_200, "no end");
+    };
+    assert!(matches!(refused, StoreError::Conflict(what) if what == "idempotency.full"));
+    assert!(kept >= 10_000, "{kept}");
+    tx.keep_answer(&claim(2, 0), None, Some(b"x")).await.unwrap();
+    assert!(matches!(
+        tx.keep_answer(&claim(2, 0), None, Some(b"x")).await,
+        Err(StoreError::Conflict(what)) if what == "idempotency.key"
+    ));
+    tx.commit().await.unwrap();
+}
