@@ -18,7 +18,6 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405() {
     let server = server();
     let client = server.client();
     for path in [
-        "/",
         "/nowhere",
         "/api",
         "/api/v1/",

@@ -12,6 +12,7 @@ mod cli;
 mod client_socket;
 mod clock;
 mod compat;
+mod console;
 mod crash;
 mod crash_points;
 mod device_abuse;

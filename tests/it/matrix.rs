@@ -58,6 +58,7 @@ const OPEN: &[(&str, u16)] = &[
     ("GET /ws/device", 401),
     ("GET /health", 200),
     ("GET /ready", 200),
+    ("GET /dashboard", 200),
     ("GET /api/openapi.json", 200),
     ("GET /api/docs", 200),
     // Over loopback.
@@ -88,6 +89,7 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("POST /api/v1/devices/{uid}/release", row(200, 404, 200).guest(403)),
         ("POST /api/v1/devices/{uid}/token/rotate", row(200, 404, 200).guest(403)),
         ("POST /api/v1/devices/{uid}/claim-code", row(403, 403, 409)),
+        ("GET /api/v1/devices/{uid}/history", row(200, 404, 200).guest(200)),
         ("GET /api/v1/devices/{uid}/grants", row(200, 404, 200).guest(200)),
         (
             "POST /api/v1/devices/{uid}/grants",
@@ -105,6 +107,7 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("PUT /api/v1/preferences/{name}", row(201, 201, 201).with(json!({ "a": 1 })).any_scope()),
         // The admin is the one who has stored it, the row before.
         ("DELETE /api/v1/preferences/{name}", row(404, 404, 204).any_scope()),
+        ("GET /api/v1/admin/fleet", row(403, 403, 200)),
         ("GET /api/v1/admin/audit", row(403, 403, 200)),
         ("GET /api/v1/admin/audit/export", row(403, 403, 200)),
         ("GET /api/v1/admin/users", row(403, 403, 200)),

@@ -1,4 +1,4 @@
-//! What a developer types: `cargo xtask run | test | ci | setup | plugins | tidy | wit-lock | drift | bench | sim`.
+//! What a developer types: `cargo xtask run | test | ci | setup | dashboard | plugins | tidy | wit-lock | drift | bench | sim`.
 //!
 //! Depends on nothing of the house: it starts cargo and the binaries as anybody would.
 //! Invariants: every command works on a fresh checkout, says what it does, and fails with what to do.
@@ -8,6 +8,7 @@
 
 mod bench;
 mod ci;
+mod dashboard;
 mod drift;
 mod http;
 mod plugins;
@@ -43,6 +44,8 @@ enum Command {
         #[arg(long)]
         tests: bool,
     },
+    /// Build the console into dashboard/dist, which the server's next build takes in.
+    Dashboard(dashboard::DashboardArgs),
     /// Build the plugins into target/plugins.
     Plugins,
     /// Check floors, file sizes, ADR numbers, dependency rooms, the lock of the contract.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Ci => ci::run(),
         Command::Setup { tests } => setup::run(tests),
+        Command::Dashboard(args) => dashboard::run(&args),
         Command::Plugins => plugins::build().map(drop),
         Command::Tidy { json } => tidy::run(json),
         Command::WitLock => tidy::wit::write(&process::root()),

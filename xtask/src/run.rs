@@ -74,6 +74,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     }
     setup::run(false)?;
     let plugins = plugins::build()?;
+    crate::dashboard::build_or_say();
     cargo(&["build", "--package", "hexa-server"])?;
     let binary = hexa("debug");
     let mut server = Running::start(
@@ -186,6 +187,7 @@ fn print_help(address: &str, login: &Value, uid: &str, data_dir: &Path) {
         login["password"].as_str().unwrap_or_default(),
         file.display()
     );
+    println!("console: {base}/dashboard");
     println!("\nSwitch a relay and look at it:\n");
     println!(
         "TOKEN=$(curl -s {base}/api/v1/auth/login -H 'content-type: application/json' -d @{} | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')",

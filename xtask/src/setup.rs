@@ -14,6 +14,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("postgresql", "psql"),
     ("faketime", "faketime"),
     ("nginx-light", "nginx"),
+    ("chromium", "chromium"),
 ];
 /// For the device in plain Python, and the generator that tests the contract.
 const PYTHON: &[&str] = &["websockets==15.0.1", "schemathesis==4.32.5"];
@@ -26,6 +27,7 @@ pub(crate) fn run(tests: bool) -> Result<()> {
     if tests {
         packages()?;
         python()?;
+        crate::dashboard::Node::find()?.packages()?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{cargo, cargo_command, hexa, output, run as run_command, target};
-use crate::{plugins, setup};
+use crate::{dashboard, plugins, setup};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         plugins_dir = plugins::build()?;
         Ok(())
     })?;
+    stages.time("console", dashboard::check)?;
     // Crash points are for the tests' server only: `cargo xtask run` and releases are built without them.
     stages.time("build", || {
         cargo(&["build", "--package", "hexa-server", "--features", "failpoints"])?;
@@ -56,6 +57,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         }
         run_command(command.env("HEXA_TEST_DB", "postgres").env("HEXA_TEST_PG", &cluster.address))
     })?;
+    stages.time("in a browser", || dashboard::browser(&plugins_dir, &args.filter))?;
     if nextest && args.filter.is_empty() {
         stages.time("doc tests", || cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
     }

@@ -33,10 +33,17 @@ impl Format {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct ActorBody {
+pub(crate) struct ActorBody {
     kind: String,
     id: Option<String>,
     email: Option<String>,
+}
+
+impl ActorBody {
+    pub(crate) fn new(kind: String, user: Option<(String, String)>) -> Self {
+        let (id, email) = user.unzip();
+        Self { kind, id, email }
+    }
 }
 
 /// One row.
@@ -61,11 +68,10 @@ pub(crate) struct AuditBody {
 
 impl AuditBody {
     pub(crate) fn new(row: ListedRow) -> Self {
-        let (id, email) = row.actor.unzip();
         Self {
             seq: row.place.seq,
             at: rfc3339(row.place.at),
-            actor: ActorBody { kind: row.actor_kind, id, email },
+            actor: ActorBody::new(row.actor_kind, row.actor),
             source: row.source,
             action: row.action,
             device_uid: row.device_uid,

@@ -16,9 +16,11 @@ use hexa_service::idempotency::{self, Ask, Decision, MAX_ANSWER_BYTES, Running};
 use hexa_service::relay::lookup;
 use hexa_service::{Error, Result};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::cookie;
 use crate::error::{ApiError, ApiResult, Carried, ErrorBody};
 use crate::extract::{bearer, device_credentials, read_body};
 use crate::middleware::RequestId;
@@ -202,7 +204,9 @@ async fn scope(state: &ApiState, access: Access, parts: &http::request::Parts, b
         Access::Public => {
             // The key of the fleet, or what the body proves. Its answer is sealed, and asked for again only with all of it.
             let fleet = parts.headers.get("x-provision-key").map_or(&b""[..], HeaderValue::as_bytes);
-            return Ok(services.idempotency.hash(&[b"scope", parts.uri.path().as_bytes(), fleet, &credential(body)]));
+            let held = cookie::refresh_token(&parts.headers).map(|t| t.expose_secret().as_bytes().to_vec());
+            let proof = [credential(body), held.unwrap_or_default()].concat();
+            return Ok(services.idempotency.hash(&[b"scope", parts.uri.path().as_bytes(), fleet, &proof]));
         }
         Access::Device => {
             let wrong = || Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>");

@@ -7,6 +7,8 @@
 
 pub mod audit_text;
 mod conditional;
+mod cookie;
+mod dashboard;
 mod error;
 mod extract;
 mod idempotency;
@@ -20,6 +22,7 @@ mod transport;
 mod wire;
 pub mod ws;
 
+pub use dashboard::{Asset, Body as AssetBody, Dashboard};
 pub use routes::{Access, Route, router, routes};
 pub use state::{ApiConfig, ApiState};
 pub use tls::{Tls, TlsError};

@@ -16,7 +16,7 @@ use hexa_service::Error;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::error::{ApiError, Carried, Form, respond};
-use crate::idempotency;
+use crate::{cookie, idempotency};
 use crate::state::ApiState;
 use crate::transport::{self, Way};
 
@@ -90,8 +90,13 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(way);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let outcome = match request.extensions().get::<Ambiguous>() {
-        Some(_) => Ok(ambiguous()),
+    let in_cookie = cookie::asked(&path, request.headers());
+    let refused = if in_cookie { cookie::check_origin(&state, request.headers()).err() } else { None };
+    let settled = in_cookie && refused.is_none();
+    let refused = refused.map(|error| ApiError::from(error).into_response());
+    let refused = request.extensions().get::<Ambiguous>().map(|_| ambiguous()).or(refused);
+    let outcome = match refused {
+        Some(refused) => Ok(refused),
         None if !way.allowed(&state.config.transport) => Ok(insecure()),
         None if idempotency::concerns(&request) => {
             // Boxed: requests without a key do not carry its future.
@@ -120,6 +125,10 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
                 response.headers_mut().append(name, value.clone());
             }
         }
+    }
+    if settled {
+        // Boxed: only the console's own requests carry it.
+        response = Box::pin(cookie::settle(&state, way, &path, response)).await;
     }
     response.headers_mut().insert(X_REQUEST_ID.clone(), id.0);
     let https = way.https && response.status() != http::StatusCode::UPGRADE_REQUIRED;

@@ -6,6 +6,7 @@ use hexa_service::Services;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
+use crate::dashboard::Dashboard;
 use crate::transport::TransportConfig;
 use crate::ws::hub::Hub;
 
@@ -21,6 +22,10 @@ pub struct ApiConfig {
     pub metrics_token: Option<SecretString>,
     /// Other origins whose pages may call the API and open the client socket (`CORS_ALLOWED_ORIGINS`).
     pub allowed_origins: Vec<String>,
+    /// Other servers that the console may be pointed at (`DASHBOARD_CONNECT_SRC`).
+    pub connect_src: Vec<String>,
+    /// The console's files.
+    pub dashboard: Dashboard,
     /// How requests may come here.
     pub transport: TransportConfig,
 }

@@ -7,7 +7,7 @@ use hexa_service::auth::principal::Account;
 use hexa_service::device::provision::ClaimCode;
 use hexa_service::device::view::DeviceView;
 use secrecy::ExposeSecret;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 /// Reads a time of a request.
@@ -47,7 +47,8 @@ impl UserBody {
 pub(crate) struct SignedInBody {
     user: UserBody,
     access_token: String,
-    refresh_token: String,
+    /// Null where it went into a cookie.
+    refresh_token: Option<String>,
     token_type: &'static str,
     expires_in: i64,
 }
@@ -57,7 +58,7 @@ impl SignedInBody {
         Self {
             user: UserBody::new(&signed_in.account),
             access_token: signed_in.access_token.expose_secret().to_owned(),
-            refresh_token: signed_in.refresh_token.expose_secret().to_owned(),
+            refresh_token: Some(signed_in.refresh_token.expose_secret().to_owned()),
             token_type: "Bearer",
             expires_in: signed_in.expires_in_s,
         }
@@ -206,15 +207,6 @@ impl DeviceBody {
 pub(crate) struct PageBody<T> {
     pub items: Vec<T>,
     pub next_cursor: Option<String>,
-}
-
-/// `?limit=&cursor=`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PageQuery {
-    pub limit: Option<u32>,
-    pub cursor: Option<String>,
-    pub all: Option<bool>,
 }
 
 /// The answer to a relay command.

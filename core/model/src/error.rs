@@ -35,7 +35,7 @@ error_codes! {
     AccountDisabled = "account_disabled", 401, "The account is deactivated.";
     Forbidden = "forbidden", 403, "The role does not allow this.";
     InsufficientScope = "insufficient_scope", 403, "The access token was not given the scope that this needs.";
-    OriginNotAllowed = "origin_not_allowed", 403, "The WebSocket's Origin is not this server.";
+    OriginNotAllowed = "origin_not_allowed", 403, "The Origin may not do this here: it is not this server, or not a listed one.";
     NotFound = "not_found", 404, "No such object, or not yours.";
     MethodNotAllowed = "method_not_allowed", 405, "The route exists, but not with this method.";
     RequestTimeout = "request_timeout", 408, "The request did not arrive in time.";

@@ -67,6 +67,8 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
             public_url: public_url.clone(),
             metrics_token: settings.metrics_token.clone(),
             allowed_origins: settings.allowed_origins.clone(),
+            connect_src: settings.connect_src.clone(),
+            dashboard: crate::dashboard::built_in(),
             transport: settings.transport.clone(),
         },
     );
@@ -74,6 +76,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let watch = tokio::spawn(api.clone().watch_clients());
     // Among the tasks that a stop waits for: what was told is written before the store closes.
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
+    services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(&services)));
     services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(&services)));
     if let Some(keep) = settings.audit_retention {
         services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(&services), keep));

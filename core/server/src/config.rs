@@ -59,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     pub(crate) max_connections: usize,
     pub(crate) allowed_origins: Vec<String>,
+    pub(crate) connect_src: Vec<String>,
     pub(crate) transport: TransportConfig,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) max_guests: u32,
@@ -138,7 +139,8 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         },
         log: v.text("HEXA_LOG").to_owned(),
         max_connections: connections(v)?,
-        allowed_origins: origins(v)?,
+        allowed_origins: origins(v, "CORS_ALLOWED_ORIGINS")?,
+        connect_src: connect_src(v)?,
         transport: transport(v, public_url.as_deref())?,
         public_url,
         tls: tls(v)?,
@@ -203,14 +205,21 @@ fn tls(v: &Values) -> Result<Option<Arc<Tls>>, ConfigError> {
 }
 
 /// Exact origins: scheme, host and port, nothing else.
-fn origins(v: &Values) -> Result<Vec<String>, ConfigError> {
+fn origins(v: &Values, name: &'static str) -> Result<Vec<String>, ConfigError> {
     const ALLOWED: &str = "origins such as https://app.example or http://localhost:5173, separated by commas";
     let origin = |text: &String| {
         let url = url::Url::parse(text).ok()?;
         (matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *text).then(|| text.clone())
     };
-    let list: Option<Vec<_>> = v.list("CORS_ALLOWED_ORIGINS").iter().map(origin).collect();
-    list.ok_or_else(|| v.wrong("CORS_ALLOWED_ORIGINS", ALLOWED))
+    let list: Option<Vec<_>> = v.list(name).iter().map(origin).collect();
+    list.ok_or_else(|| v.wrong(name, ALLOWED))
+}
+
+/// The servers themselves, and their sockets.
+fn connect_src(v: &Values) -> Result<Vec<String>, ConfigError> {
+    let origins = origins(v, "DASHBOARD_CONNECT_SRC")?;
+    let socket = |origin: &String| origin.replacen("http", "ws", 1);
+    Ok(origins.iter().flat_map(|origin| [origin.clone(), socket(origin)]).collect())
 }
 
 /// Plugins whose every call gets an instance of its own.

@@ -7,6 +7,7 @@
 mod boot;
 mod cli;
 mod config;
+mod dashboard;
 mod lifecycle;
 mod plugin_metrics;
 mod ring;

@@ -25,7 +25,7 @@ mod services;
 pub use error::{Error, Result};
 pub use services::Services;
 
-pub use hexa_crypto::hex;
+pub use hexa_crypto::{hex, random_bytes};
 
 /// Compares two secrets in constant time.
 pub fn same_secret(a: &str, b: &str) -> bool {

@@ -1,4 +1,5 @@
 //! Operations: what the house counts.
 
+pub mod fleet;
 pub mod metrics;
 pub mod writer;

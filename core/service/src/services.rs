@@ -18,6 +18,7 @@ use crate::device::live::Live;
 use crate::device::provision::Provision;
 use crate::device::registry::Registry;
 use crate::idempotency::Idempotency;
+use crate::ops::fleet::Recent;
 use crate::ops::metrics::Metrics;
 use crate::ports::Drivers;
 use crate::relay::path::RelayService;
@@ -39,6 +40,8 @@ pub struct Services {
     pub bus: Arc<Bus>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Commands of the last minutes.
+    pub recent: Recent,
     /// Devices of this process.
     pub registry: Arc<Registry>,
     /// What owners share.
@@ -89,6 +92,7 @@ impl Services {
             drivers,
             bus,
             metrics,
+            recent: Recent::default(),
             grants,
             registry,
         })

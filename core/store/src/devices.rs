@@ -95,17 +95,6 @@ pub struct NewDevice {
     pub created_at: TimeMs,
 }
 
-/// Which devices to list, in order of their keys.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceFilter {
-    /// Whose; none = everybody's.
-    pub owner: Option<UserKey>,
-    /// Behind this one.
-    pub after: Option<DeviceKey>,
-    /// At most so many.
-    pub limit: u32,
-}
-
 const SELECT: &str = "select * from devices where ";
 
 fn hash(row: &Row, column: &str) -> Result<Option<[u8; 32]>, StoreError> {
@@ -114,7 +103,7 @@ fn hash(row: &Row, column: &str) -> Result<Option<[u8; 32]>, StoreError> {
     fixed.map_err(|_| StoreError::Corrupt(format!("devices.{column} has not 32 bytes")))
 }
 
-fn device(row: &Row) -> Result<DeviceRow, StoreError> {
+pub(crate) fn device(row: &Row) -> Result<DeviceRow, StoreError> {
     let (uid, class): (String, String) = (row.get("uid")?, row.get("device_class")?);
     Ok(DeviceRow {
         key: DeviceKey(row.get("id")?),
@@ -182,21 +171,6 @@ impl Store {
         query(sql).bind(serial).fetch_optional(self.reader()).await?.as_ref().map(device).transpose()
     }
 
-    /// A page of devices, keyset-paged by key, with capabilities.
-    pub async fn list_devices(&self, filter: DeviceFilter) -> Result<Vec<DeviceRow>, StoreError> {
-        let after = filter.after.map_or(0, |k| k.0);
-        let rows = if let Some(owner) = filter.owner {
-            let sql = "select * from devices where owner_id = $1 and id > $2 order by id limit $3";
-            query(sql).bind(owner.0).bind(after).bind(filter.limit).fetch_all(self.reader()).await?
-        } else {
-            let sql = "select * from devices where id > $1 order by id limit $2";
-            query(sql).bind(after).bind(filter.limit).fetch_all(self.reader()).await?
-        };
-        let mut found = rows.iter().map(device).collect::<Result<Vec<_>, _>>()?;
-        self.add_capabilities(&mut found).await?;
-        Ok(found)
-    }
-
     /// These devices, in order of their keys, with capabilities; those that are gone are missing.
     pub async fn devices_by_key(&self, keys: &[DeviceKey]) -> Result<Vec<DeviceRow>, StoreError> {
         let list: Vec<i64> = keys.iter().map(|k| k.0).collect();
@@ -206,7 +180,7 @@ impl Store {
         Ok(found)
     }
 
-    async fn add_capabilities(&self, devices: &mut [DeviceRow]) -> Result<(), StoreError> {
+    pub(crate) async fn add_capabilities(&self, devices: &mut [DeviceRow]) -> Result<(), StoreError> {
         let keys: Vec<i64> = devices.iter().map(|d| d.key.0).collect();
         let rows = self.either(dialect::CAPABILITIES_OF).bind(keys).fetch_all(self.reader()).await?;
         for row in &rows {
@@ -216,6 +190,13 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// How many devices there are, and how many of them have an owner.
+    pub async fn device_counts(&self) -> Result<(u64, u64), StoreError> {
+        let row = query("select count(*) as n, count(owner_id) as claimed from devices");
+        let row = row.fetch_one(self.reader()).await?;
+        Ok((row.get::<i64>("n")? as u64, row.get::<i64>("claimed")? as u64))
     }
 
     /// How many devices wait for an owner.

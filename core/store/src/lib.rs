@@ -10,6 +10,7 @@ mod audit;
 mod chain;
 mod config;
 mod db;
+mod device_list;
 mod devices;
 mod dialect;
 mod error;
@@ -33,7 +34,8 @@ pub use audit::{
     ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, CommandRow, ListedRow, Wrong,
 };
 pub use config::{Durability, StoreConfig};
-pub use devices::{DeviceFilter, DeviceRow, NewDevice};
+pub use device_list::DeviceFilter;
+pub use devices::{DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
 pub use grants::GrantRow;
 pub use idempotency::{Claim, Kept};

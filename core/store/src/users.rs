@@ -125,6 +125,14 @@ impl Store {
             .await?;
         rows.iter().map(user).collect()
     }
+    /// How many accounts there are, how many are active, and how many of those are admins.
+    pub async fn user_counts(&self) -> Result<(u64, u64, u64), StoreError> {
+        let sql = "select count(*) as n, count(case when active then 1 end) as active, \
+             count(case when active and role = 'admin' then 1 end) as admins from users";
+        let row = query(sql).fetch_one(self.reader()).await?;
+        let count = |name: &str| Ok::<_, StoreError>(row.get::<i64>(name)? as u64);
+        Ok((count("n")?, count("active")?, count("admins")?))
+    }
     /// A single setting.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         let row = query("select value from settings where name = $1").bind(name);

@@ -68,11 +68,11 @@ impl ExportQuery {
     }
 }
 
-fn write_cursor(place: AuditPlace) -> String {
+pub(super) fn write_cursor(place: AuditPlace) -> String {
     format!("a{}.{}", place.at.0, place.seq)
 }
 
-fn read_cursor(cursor: &str) -> Result<AuditPlace, Error> {
+pub(super) fn read_cursor(cursor: &str) -> Result<AuditPlace, Error> {
     let parts = cursor.strip_prefix('a').and_then(|rest| rest.split_once('.'));
     let place = parts.and_then(|(at, seq)| Some(AuditPlace { at: TimeMs(at.parse().ok()?), seq: seq.parse().ok()? }));
     place.ok_or_else(|| Error::validation("cursor", "cursor is the next_cursor of an earlier page"))

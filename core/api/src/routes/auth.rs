@@ -2,13 +2,16 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use hexa_model::ErrorCode;
+use hexa_service::Error;
 use hexa_service::auth::account::Registration;
 use hexa_service::auth::sessions;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::cookie;
 use crate::error::ApiResult;
 use crate::extract::{Json, LoginOrigin, User};
 use crate::idempotency::{answer, done};
@@ -37,8 +40,24 @@ pub(super) struct LoginRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefreshRequest {
-    #[schema(value_type = String)]
-    refresh_token: SecretString,
+    /// May be left out where the session is in a cookie.
+    #[schema(value_type = Option<String>)]
+    refresh_token: Option<SecretString>,
+}
+
+impl RefreshRequest {
+    fn token(self, headers: &HeaderMap) -> Result<SecretString, Error> {
+        if let Some(token) = self.refresh_token {
+            return Ok(token);
+        }
+        if let Some(token) = cookie::refresh_token(headers) {
+            return Ok(token);
+        }
+        if headers.contains_key(&cookie::HEADER) {
+            return Err(Error::new(ErrorCode::InvalidToken, "there is no session here; sign in"));
+        }
+        Err(Error::validation("refresh_token", "send the refresh_token of the session"))
+    }
 }
 
 pub(super) async fn register(
@@ -64,15 +83,22 @@ pub(super) async fn login(
     answer(StatusCode::OK, SignedInBody::new, work).await
 }
 
-pub(super) async fn refresh(State(state): State<ApiState>, Json(request): Json<RefreshRequest>) -> ApiResult<Response> {
-    answer(StatusCode::OK, SignedInBody::new, state.services.auth.refresh(&request.refresh_token)).await
+pub(super) async fn refresh(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    Json(request): Json<RefreshRequest>,
+) -> ApiResult<Response> {
+    let token = request.token(&headers)?;
+    answer(StatusCode::OK, SignedInBody::new, state.services.auth.refresh(&token)).await
 }
 
 pub(super) async fn logout(
     State(state): State<ApiState>,
+    headers: HeaderMap,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<StatusCode> {
-    done(sessions::logout(&state.services, &request.refresh_token)).await
+    let token = request.token(&headers)?;
+    done(sessions::logout(&state.services, &token)).await
 }
 
 #[derive(Deserialize, ToSchema)]

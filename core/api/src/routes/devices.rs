@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use hexa_model::{Actor, DeviceKey, ErrorCode, Scope};
+use hexa_model::{Actor, DeviceClass, DeviceKey, ErrorCode, Scope};
 use hexa_service::Error;
 use hexa_service::device::claim::{self, Rotated};
+use hexa_service::device::list::{self, Wanted};
 use hexa_service::device::{provision, view};
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
@@ -15,15 +16,27 @@ use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User, device_credentials};
 use crate::idempotency::{answer, done};
 use crate::state::ApiState;
-use crate::wire::{ClaimCodeBody, DeviceBody, PageBody, PageQuery, RelayBody, relays, rfc3339};
+use crate::wire::{ClaimCodeBody, DeviceBody, PageBody, RelayBody, relays, rfc3339};
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
 
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListDevicesQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+    all: Option<bool>,
+    search: Option<String>,
+    device_class: Option<String>,
+    claimed: Option<bool>,
+    online: Option<bool>,
+}
+
 pub(super) async fn list_devices(
     State(state): State<ApiState>,
     User(user): User,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<ListDevicesQuery>,
 ) -> ApiResult<axum::Json<PageBody<DeviceBody>>> {
     user.require(Scope::DevicesRead)?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
@@ -34,7 +47,22 @@ pub(super) async fn list_devices(
         None => None,
         Some(cursor) => Some(read_cursor(&cursor)?),
     };
-    let page = view::list(&state.services, &user, query.all.unwrap_or(false), after, limit).await?;
+    if query.search.as_ref().is_some_and(|s| s.chars().count() > 128) {
+        return Err(Error::validation("search", "search has at most 128 characters").into());
+    }
+    let device_class = |text: &String| {
+        let names: Vec<_> = DeviceClass::ALL.iter().map(|c| c.as_str()).collect();
+        let what = format!("device_class is one of {}", names.join(", "));
+        DeviceClass::parse(text).ok_or_else(|| Error::validation("device_class", what))
+    };
+    let wanted = Wanted {
+        all: query.all.unwrap_or(false),
+        search: query.search.map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()),
+        class: query.device_class.as_ref().map(device_class).transpose()?,
+        claimed: query.claimed,
+        online: query.online,
+    };
+    let page = list::page(&state.services, &user, &wanted, after, limit).await?;
     Ok(axum::Json(PageBody {
         items: page.items.into_iter().map(DeviceBody::new).collect(),
         next_cursor: page.next.map(|key| format!("d{:x}", key.0)),

@@ -10,8 +10,10 @@ use hexa_model::ErrorCode::{
 use super::audit::{AuditQuery, ExportQuery};
 use super::auth::{LoginRequest, PasswordRequest, RefreshRequest, RegisterRequest};
 use super::commands::CommandStatusResponse;
-use super::devices::{ClaimRequest, PatchRequest, RotatedResponse, StateResponse};
+use super::devices::{ClaimRequest, ListDevicesQuery, PatchRequest, RotatedResponse, StateResponse};
+use super::fleet::FleetBody;
 use super::grants::{CreateGrantRequest, GrantBody};
+use super::history::{HistoryBody, HistoryQuery};
 use super::keys::{KeysBody, RotateKeysRequest};
 use super::ops::{HealthBody, ReadyBody};
 use super::plugins::{FaultBody, FaultsQuery, PluginBody};
@@ -22,7 +24,7 @@ use super::sessions::{CreateTokenRequest, EndedResponse, NewTokenBody, SessionBo
 use super::users::{AccountBody, ListUsersQuery, PatchUserRequest};
 use crate::audit_text::AuditBody;
 use crate::openapi::schemas::{Schema, map, one, page};
-use crate::wire::{ClaimCodeBody, CommandBody, DeviceBody, PageQuery, SignedInBody, UserBody};
+use crate::wire::{ClaimCodeBody, CommandBody, DeviceBody, SignedInBody, UserBody};
 use crate::ws::client::ConnectQuery;
 
 /// What a success looks like.
@@ -109,24 +111,27 @@ fn accounts() -> Vec<Doc> {
             .more("The first admin is made with the server's one-time `bootstrap_secret`.")
             .body(one::<RegisterRequest>)
             .json(201, one::<SignedInBody>)
-            .errors(&[EmailTaken, Busy, ErrorCode::InvalidToken]),
+            .errors(&[EmailTaken, Busy, ErrorCode::InvalidToken, OriginNotAllowed]),
         doc("POST /api/v1/auth/login", "login", "Sign in")
             .body(one::<LoginRequest>)
             .json(200, one::<SignedInBody>)
-            .errors(&[InvalidCredentials, ErrorCode::AccountDisabled, Busy]),
+            .errors(&[InvalidCredentials, ErrorCode::AccountDisabled, Busy, OriginNotAllowed]),
         doc("POST /api/v1/auth/refresh", "refresh", "A new access token for a refresh token")
-            .more("A refresh token is good once. One that comes again ends its session (RFC 9700).")
+            .more(
+                "A refresh token is good once. One that comes again ends its session (RFC 9700). \
+                 With `x-hexa-session: cookie` from a page of this server it is in an HttpOnly cookie instead.",
+            )
             .body(one::<RefreshRequest>)
             .json(200, one::<SignedInBody>)
-            .errors(&[ErrorCode::InvalidToken, RefreshTokenReused, ErrorCode::AccountDisabled]),
+            .errors(&[ErrorCode::InvalidToken, RefreshTokenReused, ErrorCode::AccountDisabled, OriginNotAllowed]),
         doc("POST /api/v1/auth/logout", "logout", "End the session of a refresh token")
             .body(one::<RefreshRequest>)
             .empty(204)
-            .errors(&[ErrorCode::InvalidToken]),
+            .errors(&[ErrorCode::InvalidToken, OriginNotAllowed]),
         doc("POST /api/v1/auth/password", "changePassword", "Change the password; other sessions end")
             .body(one::<PasswordRequest>)
             .json(200, one::<SignedInBody>)
-            .errors(&[InvalidCredentials, Busy]),
+            .errors(&[InvalidCredentials, Busy, OriginNotAllowed]),
         doc("GET /api/v1/auth/me", "getMe", "The caller's account").json(200, one::<UserBody>),
         doc("GET /api/v1/auth/sessions", "listSessions", "Open sessions").json(200, page::<SessionBody>),
         doc("DELETE /api/v1/auth/sessions", "endOtherSessions", "End all sessions but this one")
@@ -154,8 +159,11 @@ fn devices() -> Vec<Doc> {
             .json(201, one::<ProvisionResponse>)
             .errors(&[InvalidProvisionKey, AlreadyProvisioned, Busy]),
         doc("GET /api/v1/devices", "listDevices", "The caller's devices, and those shared with them")
-            .more("`all=true` shows everybody's to admins.")
-            .query(one::<PageQuery>)
+            .more(
+                "`all=true` shows everybody's to admins. `search` looks into uid, name, names of relays, serial number and \
+                 model. A page may have fewer items than asked for; `next_cursor` decides.",
+            )
+            .query(one::<ListDevicesQuery>)
             .json(200, page::<DeviceBody>)
             .errors(OWNERS),
         doc("POST /api/v1/devices/claim", "claimDevice", "Take a device that waits with this claim code")
@@ -182,6 +190,10 @@ fn devices() -> Vec<Doc> {
         doc("POST /api/v1/devices/{uid}/claim-code", "renewClaimCode", "A new claim code of an unclaimed device")
             .json(200, one::<ClaimCodeBody>)
             .errors(&[AlreadyClaimed]),
+        doc("GET /api/v1/devices/{uid}/history", "listHistory", "What happened to a device, newest first")
+            .more("From the moment it was claimed; a guest sees commands to the shared relays.")
+            .query(one::<HistoryQuery>)
+            .json(200, page::<HistoryBody>),
         doc("GET /api/v1/devices/{uid}/grants", "listGrants", "With whom a device is shared")
             .more("A guest sees their own grants.")
             .json(200, page::<GrantBody>),
@@ -234,6 +246,8 @@ fn preferences() -> Vec<Doc> {
 
 fn admin() -> Vec<Doc> {
     vec![
+        doc("GET /api/v1/admin/fleet", "getFleet", "The fleet in numbers, with the last minutes of commands")
+            .json(200, one::<FleetBody>),
         doc("GET /api/v1/admin/audit", "listAudit", "The audit, newest first")
             .query(one::<AuditQuery>)
             .json(200, page::<AuditBody>),
@@ -288,6 +302,7 @@ fn server() -> Vec<Doc> {
             .json(200, one::<ReadyBody>)
             .errors(&[ShuttingDown]),
         doc("GET /metrics", "getMetrics", "Counters for Prometheus").answer(200, Answer::Text(&["text/plain"])),
+        doc("GET /dashboard", "getDashboard", "The console").answer(200, Answer::Text(&["text/html"])),
         doc("GET /api/openapi.json", "getOpenapi", "This document")
             .answer(200, Answer::Text(&["application/json"]))
             .empty(304),

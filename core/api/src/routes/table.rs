@@ -6,10 +6,10 @@ use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hexa_model::Scope;
 
 use super::{
-    audit, auth, commands, devices, grants, keys, ops, plugins, preferences, provision, relays, sessions, users,
+    audit, auth, commands, devices, fleet, grants, history, keys, ops, plugins, preferences, provision, relays, sessions, users,
 };
 use crate::state::ApiState;
-use crate::{openapi, ws};
+use crate::{dashboard, openapi, ws};
 
 /// What a route asks of its caller, before it looks at any object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,7 @@ pub fn routes() -> Vec<Route> {
         to("POST", "/api/v1/devices/{uid}/release", write, post(devices::release_device)),
         to("POST", "/api/v1/devices/{uid}/token/rotate", write, post(devices::rotate_token)),
         to("POST", "/api/v1/devices/{uid}/claim-code", AdminAnd(Scope::DevicesWrite), post(devices::renew_claim_code)),
+        to("GET", "/api/v1/devices/{uid}/history", read, get(history::list_history)),
         to("GET", "/api/v1/devices/{uid}/grants", read, get(grants::list_grants)),
         to("POST", "/api/v1/devices/{uid}/grants", write, post(grants::create_grant)),
         to("DELETE", "/api/v1/devices/{uid}/grants/{id}", write, delete(grants::revoke_grant)),
@@ -111,6 +112,7 @@ pub fn routes() -> Vec<Route> {
         to("GET", "/api/v1/preferences/{name}", settings, get(preferences::get_preference)),
         to("PUT", "/api/v1/preferences/{name}", settings, put(preferences::put_preference)),
         to("DELETE", "/api/v1/preferences/{name}", settings, delete(preferences::delete_preference)),
+        to("GET", "/api/v1/admin/fleet", Admin, get(fleet::get_fleet)),
         to("GET", "/api/v1/admin/audit", Admin, get(audit::list_audit)),
         to("GET", "/api/v1/admin/audit/export", Admin, get(audit::export_audit)),
         to("GET", "/api/v1/admin/users", Admin, get(users::list_users)),
@@ -128,6 +130,7 @@ pub fn routes() -> Vec<Route> {
         to("GET", "/health", Public, get(ops::get_health)),
         to("GET", "/ready", Public, get(ops::get_ready)),
         to("GET", "/metrics", Operator, get(ops::get_metrics)),
+        to("GET", "/dashboard", Public, get(dashboard::get_page)),
         to("GET", "/api/openapi.json", Public, get(openapi::get_openapi)),
         to("GET", "/api/docs", Public, get(openapi::get_docs)),
     ]
@@ -135,5 +138,8 @@ pub fn routes() -> Vec<Route> {
 
 /// A router of all of them.
 pub(super) fn router() -> Router<ApiState> {
-    routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler))
+    // Files of the console are no part of the contract.
+    let files = Router::new().route("/dashboard/{*path}", get(dashboard::get_file));
+    let files = files.route("/dashboard/", get(dashboard::get_page)).route("/", get(dashboard::get_root));
+    routes().into_iter().fold(files, |router, route| router.route(route.path, route.handler))
 }

@@ -10,7 +10,7 @@ use futures_util::SinkExt;
 use hexa_model::{DeviceUid, ErrorCode, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
-use hexa_service::authorize::{Sight, Standing};
+use hexa_service::authorize::Sight;
 use hexa_service::device::live::Live;
 use hexa_service::device::session::CloseReason;
 use hexa_service::device::view;
@@ -23,6 +23,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
+use crate::cookie;
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{Query, bearer};
 use crate::listen::Guest;
@@ -76,7 +77,7 @@ pub(crate) async fn connect(
     }
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES, BUFFER_BYTES).on_upgrade(move |socket| async move {
-        let session = ClientSession::new(user.account.key, user.via);
+        let session = ClientSession::new(user.account.key, user.via, user.is_admin());
         let _joined = state.hub.join(&session);
         let client =
             Client { state: state.clone(), user, session, request, open: Arc::new(Semaphore::new(MAX_OPEN_COMMANDS)) };
@@ -86,11 +87,7 @@ pub(crate) async fn connect(
 
 fn check_origin(state: &ApiState, headers: &HeaderMap) -> Result<(), Error> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-    let own = origin == state.config.public_url
-        || origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host);
-    if own || state.config.allowed_origins.iter().any(|o| o == origin) {
+    if cookie::own_origin(state, headers) || state.config.allowed_origins.iter().any(|o| o == origin) {
         return Ok(());
     }
     Err(Error::new(ErrorCode::OriginNotAllowed, "this Origin may not open a socket here; see CORS_ALLOWED_ORIGINS"))
@@ -218,12 +215,7 @@ impl Client {
             Some(uids) => {
                 let mut found = Vec::with_capacity(uids.len());
                 for uid in uids {
-                    let (live, sight) = view::find(services, &self.user, uid).await?;
-                    // Events go to the owner's and the guests' sockets: an admin sees a foreign device over REST only.
-                    if sight.standing == Standing::Admin {
-                        return Err(Error::no_device());
-                    }
-                    found.push((live, sight));
+                    found.push(view::find(services, &self.user, uid).await?);
                 }
                 found
             }

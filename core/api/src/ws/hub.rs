@@ -38,6 +38,8 @@ pub(crate) const MAX_OPEN_COMMANDS: usize = 32;
 #[derive(Debug)]
 pub struct Hub {
     by_owner: RwLock<HashMap<UserKey, Vec<Arc<ClientSession>>>>,
+    /// Sockets of admins, who may name devices of others.
+    admins: RwLock<Vec<Arc<ClientSession>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -58,6 +60,7 @@ enum Filter {
 pub(crate) struct ClientSession {
     pub(crate) user: UserKey,
     via: Via,
+    admin: bool,
     pub(crate) wake: Notify,
     heard: AtomicBool,
     state: Mutex<ClientState>,
@@ -104,13 +107,18 @@ pub(crate) struct Taken {
 }
 
 impl ClientSession {
-    pub(crate) fn new(user: UserKey, via: Via) -> Arc<Self> {
-        Arc::new(Self { user, via, wake: Notify::new(), heard: AtomicBool::new(true), state: Mutex::default() })
+    pub(crate) fn new(user: UserKey, via: Via, admin: bool) -> Arc<Self> {
+        Arc::new(Self { user, via, admin, wake: Notify::new(), heard: AtomicBool::new(true), state: Mutex::default() })
     }
 
     fn close(&self, reason: CloseReason) {
         self.state.lock().closing.get_or_insert(reason);
         self.wake.notify_one();
+    }
+
+    /// Whether it named this device, rather than asking for all of its account.
+    fn named(&self, device: DeviceKey) -> bool {
+        matches!(&self.state.lock().filter, Filter::Some(devices) if devices.contains(&device))
     }
 
     /// From now on it hears of these devices, or of all of its account.
@@ -203,17 +211,23 @@ impl ClientSession {
 
 impl Hub {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { by_owner: RwLock::default(), metrics }
+        Self { by_owner: RwLock::default(), admins: RwLock::default(), metrics }
     }
 
     /// The session hears events until the guard is dropped, also when its task panics.
     pub(crate) fn join(self: &Arc<Self>, session: &Arc<ClientSession>) -> Joined {
         self.by_owner.write().entry(session.user).or_default().push(Arc::clone(session));
+        if session.admin {
+            self.admins.write().push(Arc::clone(session));
+        }
         self.metrics.client_sessions.inc();
         Joined { hub: Arc::clone(self), session: Arc::clone(session) }
     }
 
     fn leave(&self, session: &Arc<ClientSession>) {
+        if session.admin {
+            self.admins.write().retain(|s| !Arc::ptr_eq(s, session));
+        }
         let mut by_owner = self.by_owner.write();
         if let Some(sessions) = by_owner.get_mut(&session.user) {
             sessions.retain(|s| !Arc::ptr_eq(s, session));
@@ -272,7 +286,6 @@ impl Subscriber for Hub {
 
     fn on_event(&self, event: &Event) {
         let device = event.device();
-        let Some(owner) = device.owner else { return };
         let by_owner = self.by_owner.read();
         let mut told = Told::default();
         if let Event::ShareChanged { user, .. } = event {
@@ -280,8 +293,16 @@ impl Subscriber for Hub {
         } else {
             let mut encoded: Option<Utf8Bytes> = None;
             let mut whole = || encoded.get_or_insert_with(|| self.encode(event, RelayMask::ALL)).clone();
-            told.tell(&by_owner, owner, event, &mut whole);
-            for viewer in device.viewers.iter().flat_map(|v| v.iter()) {
+            if let Some(owner) = device.owner {
+                told.tell(&by_owner, owner, event, &mut whole);
+            }
+            for session in self.admins.read().iter() {
+                // Admins hear as such of what they named, and of their own as everybody does.
+                if device.owner != Some(session.user) && session.named(device.key) {
+                    told.count(session.push(event, &mut whole));
+                }
+            }
+            for viewer in device.viewers.iter().flat_map(|v| v.iter()).filter(|_| device.owner.is_some()) {
                 match part(event, viewer.relays) {
                     Part::Whole => told.tell(&by_owner, viewer.user, event, &mut whole),
                     Part::Some => {
@@ -314,11 +335,15 @@ impl Told {
         mut frame: impl FnMut() -> Utf8Bytes,
     ) {
         for session in by_owner.get(&user).into_iter().flatten() {
-            match session.push(event, &mut frame) {
-                Pushed::Queued => self.queued += 1,
-                Pushed::Folded => self.folded += 1,
-                Pushed::Unwanted => {}
-            }
+            self.count(session.push(event, &mut frame));
+        }
+    }
+
+    fn count(&mut self, pushed: Pushed) {
+        match pushed {
+            Pushed::Queued => self.queued += 1,
+            Pushed::Folded => self.folded += 1,
+            Pushed::Unwanted => {}
         }
     }
 }
@@ -333,7 +358,7 @@ mod tests {
 
     fn client(user: i64) -> Arc<ClientSession> {
         let session = hexa_model::SessionId::at(hexa_model::TimeMs(1), [0; 10]);
-        ClientSession::new(UserKey(user), Via::Session(session))
+        ClientSession::new(UserKey(user), Via::Session(session), false)
     }
 
     fn changed(owner: i64, version: u64) -> Event {

@@ -100,6 +100,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Other origins, comma separated, whose pages may call the API and open the client socket.",
     ),
     plain(
+        "DASHBOARD_CONNECT_SRC",
+        "",
+        "Other servers, comma separated origins, that this server's console may be pointed at; they must allow it.",
+    ),
+    plain(
         "LIMIT_ANONYMOUS_CONNECTIONS",
         "100",
         "Open connections of one address that have not said who they are; loopback and trusted proxies are exempt.",

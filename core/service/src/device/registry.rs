@@ -199,6 +199,19 @@ impl Registry {
         all
     }
 
+    /// How many devices are connected, and how many of them were silent for longer than `stale_after`.
+    pub fn presence(&self, stale_after: Duration) -> (u64, u64) {
+        let now = self.clock.monotonic();
+        let (mut online, mut stale) = (0, 0);
+        for shard in &self.shards {
+            for session in shard.read().values().filter_map(|live| live.session()) {
+                online += 1;
+                stale += u64::from(session.silence(now) > stale_after);
+            }
+        }
+        (online, stale)
+    }
+
     /// Asks every session to close: with `Restarting`, each gets its own place in the next `spread`.
     pub fn close_all(&self, spread: Duration) {
         for live in self.connected() {

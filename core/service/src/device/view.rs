@@ -30,15 +30,6 @@ pub struct DeviceView {
     pub sight: Sight,
 }
 
-/// One page of devices.
-#[derive(Debug)]
-pub struct DevicePage {
-    /// In order of their keys.
-    pub items: Vec<DeviceView>,
-    /// Where the next page starts.
-    pub next: Option<DeviceKey>,
-}
-
 /// New names; `None` leaves, an empty text removes.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -84,68 +75,14 @@ pub(crate) async fn within(services: &Services, tx: &mut Tx, key: DeviceKey, sig
     Ok(DeviceView { row, live, relays, names, sight })
 }
 
-/// A page of the caller's devices; an admin with `all` sees everybody's.
-pub async fn list(
-    services: &Services,
-    by: &Principal,
-    all: bool,
-    after: Option<DeviceKey>,
-    limit: u32,
-) -> Result<DevicePage> {
-    if all {
-        by.require_admin()?;
-    }
-    let owner = (!all).then_some(by.account.key);
-    // One more than asked for tells whether there is a next page.
-    let mut rows = services.store.list_devices(DeviceFilter { owner, after, limit: limit + 1 }).await?;
-    if !all {
-        let mut shared = services.grants.devices_of(by.account.key, after, services.clock.now());
-        shared.truncate(limit as usize + 1);
-        if !shared.is_empty() {
-            rows.extend(services.store.devices_by_key(&shared).await?);
-            rows.sort_by_key(|r| r.key);
-            rows.dedup_by_key(|r| r.key);
-        }
-    }
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = if more { rows.last().map(|r| r.key) } else { None };
-    let keys: Vec<_> = rows.iter().map(|r| r.key).collect();
-    let mut states = services.store.relay_states_of(&keys).await?;
-    let mut names = services.store.relay_names_of(&keys).await?;
-    let mut items = Vec::with_capacity(rows.len());
-    for row in rows {
-        let sight = if row.owner == Some(by.account.key) {
-            Sight::OWNER
-        } else if all {
-            Sight::ADMIN
-        } else {
-            // The times of its grants are looked at here; one that ended a moment ago shows nothing.
-            match services.registry.find(&row.uid).await?.map(|live| services.sight(by.actor(), &live)) {
-                Some(Ok(sight)) => sight,
-                _ => continue,
-            }
-        };
-        let live = services.registry.peek(&row.uid);
-        // The cache is at least as new as the rows just read.
-        let relays = match &live {
-            Some(live) => live.cache.lock().all(),
-            None => states.remove(&row.key).unwrap_or_default(),
-        };
-        let names = names.remove(&row.key).unwrap_or_default();
-        items.push(DeviceView { row, live, relays, names, sight });
-    }
-    Ok(DevicePage { items, next })
-}
-
 /// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
 pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live>, Sight)>> {
     const PAGE: u32 = 500;
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let filter = DeviceFilter { owner: Some(by.account.key), after, limit: PAGE };
-        let rows = services.store.list_devices(filter).await?;
+        let filter = DeviceFilter { owner: Some(by.account.key), after, limit: PAGE, ..DeviceFilter::default() };
+        let rows = services.store.list_devices(&filter).await?;
         let full = rows.len() == PAGE as usize;
         after = rows.last().map(|r| r.key);
         for row in rows {

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use hexa_model::{Outcome, Source};
+use prometheus::core::Metric as _;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
 /// Where the latency buckets end, in seconds.
-const LATENCY_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(crate) const LATENCY_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All of the house's own counters, registered once.
 #[derive(Debug)]
@@ -49,6 +50,27 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// Errors answered by the API, by code.
     pub api_errors: IntCounterVec,
+}
+
+/// Commands so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    /// Successful ones that took at most as long as each of [`LATENCY_BUCKETS`].
+    pub(crate) buckets: Vec<u64>,
+}
+
+impl Tally {
+    /// What came after an earlier one.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let earlier = before.buckets.iter().copied().chain(std::iter::repeat(0));
+        Self {
+            succeeded: self.succeeded.saturating_sub(before.succeeded),
+            failed: self.failed.saturating_sub(before.failed),
+            buckets: self.buckets.iter().zip(earlier).map(|(now, then)| now.saturating_sub(then)).collect(),
+        }
+    }
 }
 
 /// Label lookups cost a hash of strings each; a command takes these instead.
@@ -157,6 +179,15 @@ impl Metrics {
         if outcome.metric() == "error" {
             self.command_errors.with_label_values(&[reason.unwrap_or(outcome.as_str())]).inc();
         }
+    }
+
+    /// Commands so far. Histograms are by outcome alone, so any source's handle leads to all.
+    pub(crate) fn tally(&self) -> Tally {
+        let Some(any) = self.fast.first() else { return Tally::default() };
+        let success = any.success.1.metric();
+        let buckets = success.get_histogram().get_bucket().iter().map(|b| b.cumulative_count()).collect();
+        let ended = |histogram: &Histogram| histogram.get_sample_count();
+        Tally { succeeded: ended(&any.success.1), failed: ended(&any.timeout.1) + ended(&any.error.1), buckets }
     }
 
     /// The Prometheus text format, version 0.0.4.

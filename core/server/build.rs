@@ -1,0 +1,66 @@
+//! Puts the console into the binary: whatever `cargo xtask dashboard` left in dashboard/dist. Without it, or with an
+//! empty folder, the server is built all the same and says at `/dashboard` how to have one. Never calls Node.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    let dist = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../../dashboard/dist");
+    println!("cargo::rerun-if-changed={}", dist.display());
+    println!("cargo::rerun-if-changed=build.rs");
+    let mut files = Vec::new();
+    find(&dist, &dist, &mut files);
+    files.sort();
+    let page = dist.join("index.html");
+    let mut text = String::from("const PAGE: Option<&str> = ");
+    if page.is_file() {
+        let _ = writeln!(text, "Some(include_str!({page:?}));");
+    } else {
+        text.push_str("None;\n");
+    }
+    text.push_str("const ASSETS: &[Asset] = &[\n");
+    for (name, path) in &files {
+        let (brotli, gzip, kind) = (beside(path, "br"), beside(path, "gz"), kind(name));
+        let _ = if brotli.is_file() && gzip.is_file() {
+            writeln!(text, "packed({name:?}, {kind:?}, include_bytes!({brotli:?}), include_bytes!({gzip:?})),")
+        } else {
+            writeln!(text, "plain({name:?}, {kind:?}, include_bytes!({path:?})),")
+        };
+    }
+    text.push_str("];\n");
+    let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_default()).join("dashboard.rs");
+    fs::write(&out, text).unwrap_or_else(|e| panic!("{}: {e}", out.display()));
+}
+
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{extension}", path.display()))
+}
+
+/// Files by their names below the folder, without their compressed forms and the page.
+fn find(root: &Path, dir: &Path, files: &mut Vec<(String, PathBuf)>) {
+    for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            find(root, &path, files);
+            continue;
+        }
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        let form = path.extension().is_some_and(|e| e == "br" || e == "gz");
+        if !form && name != "index.html" && !name.starts_with('.') {
+            files.push((name, fs::canonicalize(&path).unwrap_or(path)));
+        }
+    }
+}
+
+fn kind(name: &str) -> &'static str {
+    match name.rsplit('.').next().unwrap_or_default() {
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "woff2" => "font/woff2",
+        "json" | "webmanifest" => "application/json",
+        "txt" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,219 @@
+import type { Browser, Route } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, Tab } from './browser'
+import { Server, until } from './server'
+
+let server: Server
+let browser: Browser
+
+const HOSTILE = '</script><img src=x onerror=alert(1)>'
+const WORSE = '"><svg onload=alert(2)>{{7*7}}${7*7}'
+
+beforeAll(async () => {
+  ;[server, browser] = await Promise.all([Server.start(), launch()])
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+
+test('hostile names are text everywhere', async () => {
+  const device = await server.device(server.admin, 2, HOSTILE)
+  await server.call('PATCH', `/api/v1/devices/${device.uid}`, server.admin.token, { relays: [{ index: 0, name: WORSE }] })
+  const user = await server.register('mallory@hexa.local', HOSTILE)
+  await server.call('POST', `/api/v1/devices/${device.uid}/grants`, server.admin.token, { email: user.email, access: 'control' })
+  await server.call('PUT', '/api/v1/preferences', server.admin.token, {
+    dashboard_settings: { scheme: HOSTILE, collapsed: 7, density: ['x'] },
+    dashboard_layout: { order: { overview: [HOSTILE, 3] } },
+    device_view_state: { search: 12, last_device: HOSTILE },
+  })
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  for (const path of ['/overview', '/devices', `/devices/${device.uid}`, '/users', '/audit', '/home', '/preferences', '/account']) {
+    await tab.go(path)
+    expect(await page.locator('img[src="x"], svg[onload]').count(), path).toBe(0)
+  }
+  await tab.go(`/devices/${device.uid}`)
+  await page.getByRole('heading', { name: HOSTILE }).waitFor()
+  expect(await page.title()).toContain(HOSTILE)
+  await page.getByRole('switch', { name: `${WORSE} of ${HOSTILE}` }).waitFor()
+  await tab.flip(page.locator('[data-relay="0"]'))
+  await page.locator('[data-relay="0"][data-state="on"]').waitFor()
+  // In a notice as well.
+  device.mood = 'reject'
+  tab.expected = [/502/]
+  await tab.flip(page.locator('[data-relay="0"]'))
+  await page.getByText(`${WORSE} was not switched`).waitFor()
+  await server.call('PUT', '/api/v1/preferences', server.admin.token, { dashboard_settings: null, dashboard_layout: null, device_view_state: null })
+  tab.clean()
+  await tab.close()
+})
+
+test('the server gone is said, and forgotten when it is back', async () => {
+  const device = await server.device(server.admin, 1, 'Survivor')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go(`/devices/${device.uid}`)
+  await page.getByText('Live', { exact: true }).waitFor()
+  tab.expected = [/ERR_|Failed to load|WebSocket|401/]
+  await server.kill()
+  await page.getByText('Not live', { exact: true }).waitFor()
+  await tab.flip(page.locator('[data-relay="0"]'))
+  // Nobody knows what became of it; it is not shown as failed.
+  await page.locator('[data-relay="0"][data-command="unknown"]').waitFor()
+  await server.restart()
+  await device.connect(server.url)
+  await until('live again', () => page.getByText('Live', { exact: true }).isVisible())
+  device.turn(0, true)
+  await page.locator('[data-relay="0"][data-state="on"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+const answering = (status: number, body: string, headers: Record<string, string> = {}) => (route: Route) =>
+  route.fulfill({ status, body, headers: { 'content-type': 'application/json', ...headers } })
+
+test.each([
+  ['a fault of the server', answering(500, '{"code":"internal_error","message":"a fault","details":null,"request_id":"req-1"}'), 'req-1'],
+  ['a proxy that speaks for itself', answering(502, '<html>Bad Gateway</html>'), 'not_an_answer'],
+  ['half an answer', answering(200, '{"items": [{'), 'malformed_answer'],
+  ['too many requests', answering(429, '{"code":"rate_limited","message":"slow down","details":null,"request_id":"req-2"}', { 'retry-after': '1' }), 'rate_limited'],
+])('%s is shown with a way on', async (_, answer, said) => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  tab.expected = [/Failed to load resource/]
+  await page.route('**/api/v1/admin/users?*', answer)
+  await page.getByRole('link', { name: 'Users', exact: true }).click()
+  await page.getByRole('alert').getByText(said).first().waitFor()
+  await page.unroute('**/api/v1/admin/users?*')
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await page.locator('[data-user="admin@hexa.local"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('a slow answer that nobody waits for any more is given up', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  const given: string[] = []
+  page.on('requestfailed', (request) => given.push(request.url()))
+  await page.route('**/api/v1/admin/users?*', () => new Promise(() => undefined))
+  await page.getByRole('link', { name: 'Users', exact: true }).click()
+  await page.locator('[aria-busy="true"]').waitFor()
+  await page.getByRole('link', { name: 'Audit', exact: true }).click()
+  await page.getByRole('heading', { name: 'Audit' }).waitFor()
+  await until('the request was cancelled', () => given.some((url) => url.includes('/admin/users')))
+  tab.clean()
+  await tab.close()
+})
+
+test('a clock that is an hour off changes nothing but what is said of it', async () => {
+  await server.device(server.admin, 1, 'Punctual')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await page.clock.install({ time: Date.now() + 3_600_000 })
+  await tab.signIn(server.admin.email)
+  await tab.go('/devices')
+  await page.locator('[data-uid]', { hasText: 'Punctual' }).getByText('online').waitFor()
+  await page.getByText('clock off').waitFor()
+  await tab.go('/audit')
+  await page.getByText('just now').first().waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('nothing at all is taught, not shown as an error', async () => {
+  const user = await server.register('new@hexa.local', 'New')
+  const tab = await Tab.open(browser, server.url, { viewport: { width: 320, height: 640 } })
+  await tab.signIn(user.email)
+  await tab.page.getByText('Nothing to switch yet').waitFor()
+  await tab.go('/devices')
+  await tab.page.getByText('No devices yet').waitFor()
+  expect(await tab.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)).toBeLessThanOrEqual(0)
+  tab.clean()
+  await tab.close()
+})
+
+test('search and filters ask the server, and say when nothing fits', async () => {
+  const lamp = await server.device(server.admin, 1, 'Searched lamp')
+  const away = await server.device(server.admin, 1, 'Searched and away')
+  away.disconnect()
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/devices')
+  await page.getByLabel('Search devices').fill('searched')
+  await until('two rows', async () => (await page.locator('[data-uid]').count()) === 2)
+  await page.getByRole('combobox', { name: 'Connection' }).click()
+  await page.getByRole('option', { name: 'Online', exact: true }).click()
+  await until('one row', async () => (await page.locator('[data-uid]').count()) === 1)
+  expect(await page.locator('[data-uid]').getAttribute('data-uid')).toBe(lamp.uid)
+  await page.getByLabel('Search devices').fill('100% nothing_')
+  await page.getByText('No device fits').waitFor()
+  await page.getByRole('button', { name: 'Show all' }).click()
+  await until('all rows', async () => (await page.locator('[data-uid]').count()) > 2)
+  tab.clean()
+  await tab.close()
+})
+
+test('users are made admins and back, deactivated, and signed out', async () => {
+  const user = await server.register('rita@hexa.local', 'Rita')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/users')
+  const row = page.locator(`[data-user="${user.email}"]`)
+  const choose = async (item: string, button: string) => {
+    await row.getByRole('button', { name: 'Change' }).click()
+    await page.getByRole('menuitem', { name: item }).click()
+    await page.getByRole('dialog').getByRole('button', { name: button }).click()
+    await page.getByRole('dialog').waitFor({ state: 'hidden' })
+  }
+  await choose('Make an admin', 'Make an admin')
+  await row.getByText('admin', { exact: true }).waitFor()
+  await choose('Make a user', 'Make a user')
+  await row.getByText('user', { exact: true }).waitFor()
+  await choose('Deactivate', 'Deactivate')
+  await row.getByText('deactivated').waitFor()
+  await choose('Activate', 'Activate')
+  await row.getByText('active', { exact: true }).waitFor()
+  // The last admin stays one, and the page says why.
+  tab.expected = [/409/]
+  const own = page.locator(`[data-user="${server.admin.email}"]`)
+  await own.getByRole('button', { name: 'Change' }).click()
+  await page.getByRole('menuitem', { name: 'Make a user' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Make a user' }).click()
+  await page.getByText('last_admin').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('the audit is filtered and exported', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/audit')
+  await page.getByLabel('Action').fill('account.')
+  await until('accounts only', async () => {
+    const texts = await page.getByRole('main').getByRole('listitem').allInnerTexts()
+    return texts.length > 0 && texts.every((t) => /made an account|signed in/.test(t))
+  })
+  expect(page.url()).toContain('action=account.')
+  const loading = page.waitForEvent('download')
+  await page.getByRole('button', { name: 'Export' }).click()
+  await page.getByRole('menuitem', { name: 'CSV' }).click()
+  const file = await (await loading).createReadStream()
+  let text = ''
+  for await (const part of file) text += String(part)
+  const lines = text.trim().split('\r\n')
+  expect(lines[0]).toMatch(/^seq,at,actor_kind/)
+  expect(lines.length).toBeGreaterThan(2)
+  expect(lines.slice(1).every((line) => line.includes(',account.'))).toBe(true)
+  tab.clean()
+  await tab.close()
+})

@@ -1,0 +1,173 @@
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, Tab } from './browser'
+import { Server, until } from './server'
+
+let server: Server
+let browser: Browser
+
+beforeAll(async () => {
+  ;[server, browser] = await Promise.all([Server.start({ env: { COMMAND_TIMEOUT_MS: '600' } }), launch()])
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+
+async function opened(relays = 4) {
+  const device = await server.device(server.admin, relays, 'Porch')
+  const tab = await Tab.open(browser, server.url)
+  await tab.signIn(server.admin.email)
+  await tab.go(`/devices/${device.uid}`)
+  const relay = tab.page.locator('[data-relay="0"]')
+  await tab.page.getByText('Live', { exact: true }).waitFor()
+  return { device, tab, relay }
+}
+
+test('a click switches the relay on the device, and the page shows what was confirmed', async () => {
+  const { device, tab, relay } = await opened()
+  await tab.flip(relay)
+  await relay.getByText(/acked in [\d.]+ ms/).waitFor()
+  await tab.page.locator('[data-relay="0"][data-state="on"]').waitFor()
+  expect(device.state[0]).toBe(true)
+  expect(device.commands.map((c) => [c.type, c.relay, c.state])).toEqual([['set_relay', 0, true]])
+  // It is in the history without a reload, and last action says it.
+  await tab.page.getByText('switch on relay 0').waitFor()
+  await tab.flip(relay)
+  await tab.page.locator('[data-relay="0"][data-state="off"]').waitFor()
+  expect(device.state[0]).toBe(false)
+  tab.clean()
+  await tab.close()
+})
+
+test('while the device thinks it is pending, and shows the old state', async () => {
+  const { device, tab, relay } = await opened()
+  device.delayMs = 300
+  await tab.flip(relay)
+  await tab.page.locator('[data-relay="0"][data-command="pending"][data-state="off"]').waitFor()
+  expect(await relay.getByRole('switch').isDisabled()).toBe(true)
+  await tab.page.locator('[data-relay="0"][data-command="acked"][data-state="on"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('a refusal is said with code, message and request id, to be copied', async () => {
+  const { device, tab, relay } = await opened()
+  device.mood = 'reject'
+  tab.expected = [/502/]
+  await tab.flip(relay)
+  await tab.page.locator('[data-relay="0"][data-command="failed"][data-state="off"]').waitFor()
+  await relay.getByText('device_rejected').waitFor()
+  const notice = tab.page.getByRole('alert').filter({ hasText: 'Relay 0 was not switched' })
+  await notice.getByText(/^req-[0-9a-f]+$/).waitFor()
+  await notice.getByRole('button', { name: 'Copy' }).waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('silence is unknown, never off, until the device reports', async () => {
+  const { device, tab, relay } = await opened()
+  device.mood = 'silent'
+  tab.expected = [/504/]
+  await tab.flip(relay)
+  await tab.page.locator('[data-relay="0"][data-command="unknown"]').waitFor()
+  expect(device.commands.length).toBe(1)
+  // It had done it, and says so late.
+  device.turn(0, true)
+  await tab.page.locator('[data-relay="0"][data-command="idle"][data-state="on"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('what happens elsewhere is seen at once: a hand on the device, a button, its going and coming', async () => {
+  const { device, tab } = await opened()
+  device.turn(2, true)
+  await tab.page.locator('[data-relay="2"][data-state="on"]').waitFor()
+  device.press(1)
+  await tab.page.getByText('input 1 double_click').waitFor()
+  device.disconnect()
+  await tab.page.getByText('Not connected', { exact: true }).waitFor()
+  expect(await tab.page.getByRole('switch').first().isDisabled()).toBe(true)
+  await device.connect(server.url)
+  await until('it is switched again', () => tab.page.getByRole('switch').first().isEnabled())
+  tab.clean()
+  await tab.close()
+})
+
+test('64 relays, and all of them at once', async () => {
+  const { device, tab } = await opened(64)
+  expect(await tab.page.locator('[data-relay]').count()).toBe(64)
+  await tab.page.getByRole('button', { name: 'All on' }).click()
+  await until('all are on', async () => (await tab.page.locator('[data-relay][data-state="on"]').count()) === 64)
+  expect(device.state.every(Boolean)).toBe(true)
+  tab.clean()
+  await tab.close()
+})
+
+test('an admin sees a device of somebody else live, and manages it', async () => {
+  const user = await server.register('olaf@hexa.local', 'Olaf Owner')
+  const device = await server.device(user, 2, 'Cellar')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/devices')
+  const row = page.locator(`[data-uid="${device.uid}"]`)
+  await row.getByText('0/2').waitFor()
+  device.turn(1, true)
+  await row.getByText('1/2').waitFor()
+  await row.click()
+  await page.getByText('as admin').waitFor()
+  await page.getByRole('button', { name: 'Rotate the token' }).click()
+  await page.getByRole('button', { name: 'Rotate', exact: true }).click()
+  const token = await page.locator('[data-secret]').innerText()
+  expect(token.length).toBeGreaterThan(20)
+  await page.getByRole('dialog', { name: 'The new device token' }).getByRole('button', { name: 'Close' }).click()
+  await page.getByRole('button', { name: 'Delete', exact: true }).click()
+  const gone = page.getByRole('dialog', { name: 'Delete Cellar' })
+  expect(await gone.getByRole('button', { name: 'Delete' }).isDisabled()).toBe(true)
+  await gone.getByLabel(/^Type /).fill(device.uid)
+  tab.expected = [/404/]
+  await gone.getByRole('button', { name: 'Delete' }).click()
+  await page.getByRole('heading', { name: 'Devices' }).waitFor()
+  await until('the row is gone', async () => (await row.count()) === 0)
+  tab.clean()
+  await tab.close()
+})
+
+test('a device is claimed by its code, named, shared, and released', async () => {
+  const user = await server.register('clara@hexa.local', 'Clara')
+  const guest = await server.register('gustav@hexa.local', 'Gustav')
+  const device = await server.device(user, 2)
+  const { claim_code } = await server.call<{ claim_code: string }>('POST', `/api/v1/devices/${device.uid}/release`, user.token)
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(user.email)
+  await page.getByText('Nothing to switch yet').waitFor()
+  await page.getByRole('button', { name: 'Claim a device' }).click()
+  tab.expected = [/404/]
+  await page.getByLabel('Claim code').fill('00000-00000')
+  await page.getByRole('button', { name: 'Claim', exact: true }).click()
+  await page.getByText('not_found').waitFor()
+  await page.getByLabel('Claim code').fill(claim_code)
+  await page.getByRole('button', { name: 'Claim', exact: true }).click()
+  await page.getByRole('heading', { name: device.uid }).waitFor()
+  await page.getByLabel('Device', { exact: true }).fill('Attic')
+  await page.getByLabel('Relay 1', { exact: true }).fill('Fan')
+  await page.getByRole('button', { name: 'Save names' }).click()
+  await page.getByRole('heading', { name: 'Attic' }).waitFor()
+  await page.getByRole('switch', { name: 'Fan of Attic' }).waitFor()
+  await page.getByLabel('Share with').fill(guest.email)
+  await page.getByRole('button', { name: 'Share', exact: true }).click()
+  await page.getByText('may switch · the whole device').waitFor()
+  const theirs = await server.call<{ items: { uid: string }[] }>('GET', '/api/v1/devices', guest.token)
+  expect(theirs.items.map((d) => d.uid)).toEqual([device.uid])
+  await page.getByRole('button', { name: 'End', exact: true }).click()
+  await page.getByRole('button', { name: 'End sharing' }).click()
+  await page.getByText('Shared with nobody').waitFor()
+  await page.getByRole('button', { name: 'Release' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Release' }).click()
+  expect(await page.locator('[data-secret]').innerText()).toMatch(/^[0-9A-Z]{5}-[0-9A-Z]{5}$/)
+  tab.clean()
+  await tab.close()
+})

@@ -1,0 +1,215 @@
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, Tab } from './browser'
+import { PASSWORD, Server, until } from './server'
+
+let server: Server
+let browser: Browser
+
+beforeAll(async () => {
+  ;[server, browser] = await Promise.all([Server.start(), launch()])
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+
+/** Every access token is dead; sessions are not. */
+const killTokens = async () => {
+  await server.call('POST', '/api/v1/admin/keys/rotate', server.admin.token, { at_once: true })
+  const signedIn = await server.call<{ access_token: string }>('POST', '/api/v1/auth/login', undefined, { email: server.admin.email, password: PASSWORD })
+  server.admin.token = signedIn.access_token
+}
+
+const counted = (tab: Tab, part: string) => {
+  const seen: number[] = []
+  tab.page.on('response', (response) => {
+    if (response.url().includes(part)) seen.push(response.status())
+  })
+  return seen
+}
+
+test('a reload keeps the session, without a token where a script could read it', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  const storage = await page.evaluate(() => JSON.stringify([Object.entries(localStorage), Object.entries(sessionStorage)]) + document.cookie)
+  expect(storage).not.toMatch(/hxr_|eyJ/)
+  const cookies = await tab.context.cookies()
+  expect(cookies.map((c) => [c.name, c.httpOnly, c.secure, c.sameSite, c.path])).toEqual([['__Host-hexa_rt', true, true, 'Strict', '/']])
+  await page.reload()
+  await page.getByRole('button', { name: 'Your account: Ada Admin' }).waitFor()
+  await page.goto(`${server.url}/dashboard/audit?outcome=done`)
+  await page.getByText('made an account').first().waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('20 answers of 401 at once are one refresh', async () => {
+  const tab = await Tab.open(browser, server.url)
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  await killTokens()
+  tab.expected = [/401/]
+  const refreshes = counted(tab, '/auth/refresh')
+  const all = counted(tab, '/api/v1/')
+  await tab.page.evaluate(() => window.dispatchEvent(new Event('visibilitychange')))
+  for (const page of ['Devices', 'Users', 'Audit', 'Metrics', 'Overview']) await tab.page.getByRole('link', { name: page, exact: true }).click()
+  await until('the page is served again', () => all.includes(401) && all.at(-1) === 200)
+  await tab.settled()
+  expect(refreshes).toEqual([200])
+  tab.clean()
+  await tab.close()
+})
+
+test('two tabs and one refresh, and nobody is taken for a thief', async () => {
+  const first = await Tab.open(browser, server.url)
+  await first.signIn(server.admin.email)
+  await first.go('/overview')
+  const second = await Tab.in(first.context, server.url)
+  await second.go('/overview')
+  await killTokens()
+  const tabs = [first, second]
+  for (const tab of tabs) tab.expected = [/401/]
+  const refreshes = tabs.map((tab) => counted(tab, '/auth/refresh'))
+  const fleets = tabs.map((tab) => counted(tab, '/admin/fleet'))
+  // Both ask every few seconds; who is second may have the new token before it asks.
+  const dead = () => fleets.flat().includes(401)
+  await until('both are served again', () => dead() && fleets.every((seen) => seen.length > 1 && seen.at(-1) === 200))
+  expect(refreshes.flat()).toEqual([200])
+  const audit = await server.call<{ items: unknown[] }>('GET', '/api/v1/admin/audit?action=security.refresh_reuse', server.admin.token)
+  expect(audit.items).toEqual([])
+  for (const tab of tabs) tab.clean()
+  await first.close()
+})
+
+test('signing out ends it in every tab, clears everything, and does not come back', async () => {
+  const first = await Tab.open(browser, server.url)
+  await first.signIn(server.admin.email)
+  const second = await Tab.in(first.context, server.url)
+  await second.go('/devices')
+  await first.page.getByRole('button', { name: 'Your account' }).click()
+  await first.page.getByRole('menuitem', { name: 'Sign out' }).click()
+  for (const tab of [first, second]) await tab.page.getByRole('button', { name: 'Sign in' }).waitFor()
+  await until('the cookie is gone', async () => (await first.context.cookies()).length === 0)
+  expect(await first.page.evaluate(() => Object.keys(localStorage))).toEqual([])
+  await first.page.reload()
+  await first.page.getByRole('button', { name: 'Sign in' }).waitFor()
+  first.clean()
+  second.clean()
+  await first.close()
+})
+
+test('signing out works while the server is gone, also for the next start', async () => {
+  const tab = await Tab.open(browser, server.url)
+  await tab.signIn(server.admin.email)
+  tab.expected = [/ERR_|Failed to load|WebSocket|preload CSS/]
+  await tab.context.setOffline(true)
+  await tab.page.getByRole('button', { name: 'Your account' }).click()
+  await tab.page.getByRole('menuitem', { name: 'Sign out' }).click()
+  await tab.page.getByRole('button', { name: 'Sign in' }).waitFor()
+  await tab.context.setOffline(false)
+  await tab.page.reload()
+  await tab.page.getByRole('button', { name: 'Sign in' }).waitFor()
+  await until('the cookie is gone', async () => (await tab.context.cookies()).length === 0)
+  tab.clean()
+  await tab.close()
+})
+
+test('a wrong password is said, and so is an ended session', async () => {
+  const user = await server.register('eva@hexa.local', 'Eva')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  tab.expected = [/401/]
+  await page.goto(`${server.url}/dashboard`)
+  await page.getByLabel('E-mail').fill(user.email)
+  await page.locator('input[type=password]').fill('not my password at all')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByText('invalid_credentials').waitFor()
+  await tab.signIn(user.email)
+  await server.call('DELETE', `/api/v1/admin/users/${user.id}/sessions`, server.admin.token)
+  await page.getByText('Your session has ended. Sign in again.').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('an account is made, its password changed, a token made and revoked', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await page.goto(`${server.url}/dashboard`)
+  await page.getByRole('tab', { name: 'New account' }).click()
+  await page.getByLabel('E-mail').fill('neo@hexa.local')
+  await page.locator('input[type=password]').fill(PASSWORD)
+  await page.getByLabel('Name', { exact: true }).fill('Neo')
+  await page.getByRole('button', { name: 'Make the account' }).click()
+  await page.getByRole('heading', { name: 'Home' }).waitFor()
+  await page.getByRole('link', { name: 'Account', exact: true }).click()
+  await page.getByRole('textbox', { name: 'Current password' }).fill(PASSWORD)
+  await page.getByRole('textbox', { name: 'New password' }).fill('another horse with a battery')
+  await page.getByRole('button', { name: 'Change the password' }).click()
+  await page.getByText('The password is changed').waitFor()
+  await page.getByLabel('New token').fill('for a script')
+  await page.getByRole('button', { name: 'Make a token' }).click()
+  const token = await page.locator('[data-secret]').innerText()
+  const list = await server.call<{ items: unknown[] }>('GET', '/api/v1/devices', token)
+  expect(list.items).toEqual([])
+  await page.getByRole('button', { name: 'Close', exact: true }).click()
+  await page.getByRole('button', { name: 'Revoke' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click()
+  await page.getByText('No tokens').waitFor()
+  await expect(server.call('GET', '/api/v1/devices', token)).rejects.toThrow('401')
+  // The cookie is that of the new session.
+  await page.reload()
+  await page.getByRole('heading', { name: 'Account' }).waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('with storage disabled it works until the reload', async () => {
+  const tab = await Tab.open(browser, server.url)
+  await tab.page.addInitScript(() => {
+    const refuse = () => {
+      throw new DOMException('storage is disabled', 'SecurityError')
+    }
+    Object.defineProperty(window, 'localStorage', { get: refuse })
+  })
+  await tab.signIn(server.admin.email)
+  await tab.page.getByRole('link', { name: 'Devices', exact: true }).click()
+  await tab.page.getByRole('heading', { name: 'Devices' }).waitFor()
+  await tab.page.getByRole('link', { name: 'Preferences', exact: true }).click()
+  await tab.page.getByText('Dark', { exact: true }).click()
+  await tab.page.locator('[data-mantine-color-scheme="dark"]').first().waitFor({ state: 'attached' })
+  await server.call('PUT', '/api/v1/preferences', server.admin.token, { dashboard_settings: null })
+  tab.clean()
+  await tab.close()
+})
+
+test('another server is used where both allow it, with a warning', async () => {
+  // Each names the other: the page's server is told its peer once it is known.
+  const other = await Server.start()
+  const front = await Server.start({ env: { DASHBOARD_CONNECT_SRC: other.url } })
+  await other.kill()
+  other.environment({ CORS_ALLOWED_ORIGINS: front.url })
+  await other.restart()
+  const device = await other.device(other.admin, 2, 'Far away')
+  const tab = await Tab.open(browser, front.url)
+  const { page } = tab
+  await page.goto(`${front.url}/dashboard`)
+  await page.getByRole('button', { name: 'Use another server' }).click()
+  await page.getByLabel('Server').fill(other.url)
+  await page.getByText('Less protected').waitFor()
+  await page.getByLabel('E-mail').fill(other.admin.email)
+  await page.locator('input[type=password]').fill(PASSWORD)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('button', { name: 'Your account' }).waitFor()
+  await page.reload()
+  await page.getByRole('link', { name: 'Home', exact: true }).click()
+  await tab.flip(page.locator(`[data-uid="${device.uid}"] [data-relay="1"]`))
+  await page.locator('[data-relay="1"][data-state="on"]').waitFor()
+  expect(device.state).toEqual([false, true])
+  expect(await tab.context.cookies()).toEqual([])
+  tab.clean()
+  await tab.close()
+  await Promise.all([front.stop(), other.stop()])
+})

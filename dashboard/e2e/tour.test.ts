@@ -1,0 +1,138 @@
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, Tab } from './browser'
+import { type FakeDevice, Server, until, type User } from './server'
+
+let server: Server
+let browser: Browser
+let user: User
+let lamp: FakeDevice
+
+beforeAll(async () => {
+  ;[server, browser] = await Promise.all([Server.start(), launch()])
+  user = await server.register('ulla@hexa.local', 'Ulla User')
+  const names = ['Porch', 'Kitchen', 'Pump house', 'Greenhouse']
+  for (const name of names) {
+    const device = await server.device(server.admin, 4, name)
+    if (name === 'Porch') lamp = device
+  }
+  const relays = [{ index: 0, name: 'Door light' }, { index: 1, name: 'Path' }, { index: 2, name: 'Bell' }]
+  await server.call('PATCH', `/api/v1/devices/${lamp.uid}`, server.admin.token, { relays })
+  await server.call('POST', `/api/v1/devices/${lamp.uid}/grants`, server.admin.token, { email: user.email, access: 'control', relays: [0, 1] })
+  await server.device(user, 2, 'Garage')
+  for (const [relay, state] of [[0, true], [1, true], [1, false], [2, true]] as const)
+    await server.call('POST', `/api/v1/devices/${lamp.uid}/relays/${relay}`, server.admin.token, { state })
+  lamp.press(1)
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+
+const LOOKS = [
+  { name: 'light', options: { colorScheme: 'light' } },
+  { name: 'dark', options: { colorScheme: 'dark' } },
+  { name: 'phone', options: { colorScheme: 'light', viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true } },
+] as const
+
+test.each(LOOKS)('every page of the console, $name', async ({ name, options }) => {
+  const tab = await Tab.open(browser, server.url, options)
+  const { page } = tab
+  await page.goto(`${server.url}/`)
+  await page.getByLabel('E-mail').waitFor()
+  await tab.accessible('sign in')
+  await tab.shot(`login-${name}`)
+  await tab.signIn(server.admin.email)
+  const pages: [string, string, string][] = [
+    ['/overview', 'overview', '[data-kpis]'],
+    ['/devices', 'devices', '[data-uid]'],
+    [`/devices/${lamp.uid}`, 'device', '[data-relay]'],
+    ['/users', 'users', '[data-user]'],
+    ['/audit', 'audit', '[role=listitem]'],
+    ['/metrics', 'metrics', '.uplot canvas'],
+    ['/preferences', 'preferences', '[data-card]'],
+    ['/account', 'account', '[data-card]'],
+    ['/home', 'home', '[data-relay]'],
+  ]
+  for (const [path, shot, there] of pages) {
+    await tab.go(path)
+    await page.locator(there).first().waitFor()
+    await tab.shot(`${shot}-${name}`)
+    await tab.accessible(`${shot}, ${name}`)
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)
+    expect(wide, `${shot} is wider than the screen`).toBeLessThanOrEqual(0)
+  }
+  tab.clean()
+  await tab.close()
+})
+
+test('the overview counts what there is', async () => {
+  const tab = await Tab.open(browser, server.url)
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  const kpis = await tab.page.locator('[data-kpis]').innerText()
+  expect(kpis).toMatch(/Devices\s+5/)
+  expect(kpis).toMatch(/Online\s+5\s+100 %/)
+  tab.clean()
+  await tab.close()
+})
+
+test('a user has a home and no console', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(user.email)
+  await page.getByRole('heading', { name: 'Home' }).waitFor()
+  // Own and shared, and of the shared one the two relays.
+  await until('both devices', async () => (await page.locator('section[data-uid]').count()) === 2)
+  expect(await page.locator(`section[data-uid="${lamp.uid}"] [data-relay]`).count()).toBe(2)
+  for (const name of ['Overview', 'Users', 'Audit', 'Metrics']) expect(await page.getByRole('link', { name, exact: true }).count()).toBe(0)
+  // Who types the address gets what the server says, in its words.
+  tab.expected = [/403/]
+  await page.goto(`${server.url}/dashboard/users`)
+  await page.getByText('forbidden').waitFor()
+  await page.getByText('this needs the role admin').waitFor()
+  await tab.shot('forbidden')
+  tab.clean()
+  await tab.close()
+})
+
+test('everything is reached and done by the keyboard', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  await page.keyboard.press('Tab')
+  expect(await page.evaluate(() => document.activeElement?.textContent)).not.toBeNull()
+  await tab.go(`/devices/${lamp.uid}`)
+  const relay = page.locator('[data-relay="3"]')
+  await relay.getByRole('switch').focus()
+  await page.keyboard.press('Space')
+  await page.locator('[data-relay="3"][data-state="on"]').waitFor()
+  expect(lamp.state[3]).toBe(true)
+  tab.clean()
+  await tab.close()
+})
+
+test('a card stays folded and moved, in another browser as well', async () => {
+  const tab = await Tab.open(browser, server.url)
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  await tab.page.getByRole('button', { name: 'Fold Drivers and server' }).click()
+  await tab.page.getByRole('button', { name: 'Move Latest events up' }).click()
+  await until('it is kept', async () => {
+    const kept = await server.call<{ dashboard_settings: { collapsed?: Record<string, boolean> } | null; dashboard_layout: { order?: { overview?: string[] } } | null }>('GET', '/api/v1/preferences', server.admin.token)
+    return kept.dashboard_settings?.collapsed?.['overview.plugins'] === true && kept.dashboard_layout?.order?.overview?.indexOf('audit') === 2
+  })
+  const other = await Tab.open(browser, server.url)
+  await other.signIn(server.admin.email)
+  await other.go('/overview')
+  await other.page.getByRole('button', { name: 'Unfold Drivers and server' }).waitFor()
+  const order = await other.page.locator('[data-card^="overview."]').evaluateAll((cards) => cards.map((c) => c.getAttribute('data-card')))
+  expect(order.indexOf('overview.audit')).toBe(2)
+  await server.call('PUT', '/api/v1/preferences', server.admin.token, { dashboard_settings: null, dashboard_layout: null })
+  for (const each of [tab, other]) {
+    each.clean()
+    await each.close()
+  }
+})

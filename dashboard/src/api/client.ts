@@ -1,0 +1,83 @@
+/** The typed client: paths, parameters and answers come from docs/openapi.json (`npm run api`). */
+import createClient from 'openapi-fetch'
+import { ApiError, asApiError, fromAnswer } from './error'
+import type { components, paths } from './schema'
+import { authorized, session } from './session'
+
+export type Schemas = components['schemas']
+export type Device = Schemas['DeviceBody']
+export type Account = Schemas['AccountBody']
+export type Grant = Schemas['GrantBody']
+export type AuditRow = Schemas['AuditBody']
+export type HistoryRow = Schemas['HistoryBody']
+export type Fleet = Schemas['FleetBody']
+export type CommandDone = Schemas['CommandBody']
+
+/** A slow answer is given up after this; the caller may ask again. */
+const TIMEOUT_MS = 20_000
+
+function timed(request: Request): Promise<Response> {
+  const signal = AbortSignal.any([request.signal, AbortSignal.timeout(TIMEOUT_MS)])
+  return authorized(new Request(request, { signal }))
+}
+
+const made = new Map<string, ReturnType<typeof createClient<paths>>>()
+
+/** The client of the server that the session is with. */
+export function api(): ReturnType<typeof createClient<paths>> {
+  const base = session.base()
+  let client = made.get(base)
+  if (client === undefined) {
+    client = createClient<paths>({ baseUrl: base === '' ? window.location.origin : base, fetch: timed })
+    made.set(base, client)
+  }
+  return client
+}
+
+interface Answer<T> {
+  data?: T
+  error?: unknown
+  response: Response
+}
+
+/** The body of a success; throws an [`ApiError`] otherwise. */
+export async function ask<T>(work: Promise<Answer<T>>): Promise<T> {
+  let answer: Answer<T>
+  try {
+    answer = await work
+  } catch (thrown) {
+    // A query that nobody waits for any more is no error.
+    if (thrown instanceof DOMException && thrown.name === 'AbortError') throw thrown
+    throw asApiError(thrown)
+  }
+  if (!answer.response.ok) throw fromAnswer(answer.response, answer.error)
+  noteClock(answer.response)
+  if (answer.data === undefined && answer.response.status !== 204)
+    throw new ApiError('malformed_answer', 'the answer is empty; is this a Hexa server?', answer.response.status)
+  return answer.data as T
+}
+
+/** A text that is no JSON: `/metrics`, exports. */
+export async function askText(path: string, signal?: AbortSignal): Promise<Response> {
+  const base = session.base()
+  const init: RequestInit = signal === undefined ? {} : { signal }
+  try {
+    const response = await authorized(new Request(`${base === '' ? window.location.origin : base}${path}`, init))
+    if (response.ok) return response
+    throw fromAnswer(response, await response.json().catch(() => null))
+  } catch (thrown) {
+    throw asApiError(thrown)
+  }
+}
+
+let skewMs = 0
+
+function noteClock(response: Response): void {
+  const date = Date.parse(response.headers.get('date') ?? '')
+  // The header has whole seconds: small differences are none.
+  if (Number.isFinite(date)) skewMs = Math.abs(date - Date.now()) > 5_000 ? date - Date.now() : 0
+}
+
+/** The server's time: this machine's clock may be an hour off. */
+export const serverNow = (): number => Date.now() + skewMs
+export const clockSkewMs = (): number => skewMs

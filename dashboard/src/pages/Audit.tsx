@@ -1,0 +1,148 @@
+import { Button, Group, Menu, Paper, Select, Switch, TextInput } from '@mantine/core'
+import { IconDownload } from '@tabler/icons-react'
+import { keepPreviousData, useInfiniteQuery, useMutation } from '@tanstack/react-query'
+import { type ReactNode, useEffect, useState } from 'react'
+import { askText } from '../api/client'
+import { auditParameters, auditQuery, type AuditQuery } from '../api/queries'
+import { auditRoute } from '../router'
+import { AuditList } from '../ui/AuditList'
+import { PageTitle, Waiting } from '../ui/bits'
+import { notifyDone, notifyProblem, Problem } from '../ui/Problem'
+
+const OUTCOMES = ['executed', 'noop', 'rejected', 'timeout', 'offline', 'mismatch', 'error', 'late_ack', 'healed', 'done']
+const SOURCES = ['api', 'ws', 'schedule', 'automation', 'homekit', 'alexa', 'home_assistant', 'device', 'system']
+const TYPED_MS = 400
+
+/** What a time field says, as the server wants it. */
+export const instant = (local: string): string => {
+  const time = new Date(local)
+  return local === '' || Number.isNaN(time.getTime()) ? '' : time.toISOString()
+}
+
+const local = (iso: string | undefined): string => {
+  const time = Date.parse(iso ?? '')
+  if (!Number.isFinite(time)) return ''
+  return new Date(time - new Date(time).getTimezoneOffset() * 60_000).toISOString().slice(0, 16)
+}
+
+async function download(query: AuditQuery, format: 'csv' | 'jsonl', progress: (bytes: number) => void): Promise<void> {
+  const parameters = new URLSearchParams({ format, ...(auditParameters(query) as Record<string, string>) })
+  const response = await askText(`/api/v1/admin/audit/export?${parameters.toString()}`)
+  const parts: Uint8Array<ArrayBuffer>[] = []
+  let bytes = 0
+  const reader = response.body?.getReader()
+  if (reader === undefined) return
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) break
+    parts.push(value)
+    bytes += value.length
+    progress(bytes)
+  }
+  const name = /filename="([^"]+)"/.exec(response.headers.get('content-disposition') ?? '')?.[1] ?? `hexa-audit.${format}`
+  const url = URL.createObjectURL(new Blob(parts, { type: response.headers.get('content-type') ?? '' }))
+  const link = Object.assign(document.createElement('a'), { href: url, download: name })
+  link.click()
+  setTimeout(() => URL.revokeObjectURL(url), 10_000)
+}
+
+/** Who did what, through which door, and how it ended. */
+export function Audit(): ReactNode {
+  const search = auditRoute.useSearch()
+  const navigate = auditRoute.useNavigate()
+  const [live, setLive] = useState(true)
+  const [bytes, setBytes] = useState(0)
+  const [action, setAction] = useState(search.action ?? '')
+  const [device, setDevice] = useState(search.device ?? '')
+  const query: AuditQuery = {
+    actor: search.actor ?? '',
+    device: search.device ?? '',
+    action: search.action ?? '',
+    outcome: search.outcome ?? '',
+    source: search.source ?? '',
+    since: search.since ?? '',
+    until: search.until ?? '',
+  }
+  const update = (members: Partial<AuditQuery>) => {
+    const next = Object.fromEntries(Object.entries({ ...query, ...members }).filter(([, value]) => value !== ''))
+    void navigate({ search: next, replace: true })
+  }
+  useEffect(() => {
+    const timer = setTimeout(() => {
+      if (action.trim() !== query.action || device.trim() !== query.device) update({ action: action.trim(), device: device.trim() })
+    }, TYPED_MS)
+    return () => clearTimeout(timer)
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- when somebody has typed
+  }, [action, device])
+  const rows = useInfiniteQuery({
+    ...auditQuery(query),
+    placeholderData: keepPreviousData,
+    // Only the newest page moves; who reads further down is left alone.
+    refetchInterval: (q) => (live && (q.state.data?.pages.length ?? 0) <= 1 ? 3_000 : false),
+  })
+  const fetching = useMutation({
+    mutationFn: (format: 'csv' | 'jsonl') => download(query, format, setBytes),
+    onMutate: () => setBytes(0),
+    onSuccess: () => notifyDone('The export is complete'),
+    onError: (error) => notifyProblem('The export is not complete', error),
+  })
+  const filtered = Object.values(query).some((value) => value !== '')
+  return (
+    <>
+      <PageTitle title="Audit">
+        <Switch label="Live" checked={live} onChange={(e) => setLive(e.currentTarget.checked)} />
+        <Menu position="bottom-end">
+          <Menu.Target>
+            <Button variant="default" leftSection={<IconDownload size={16} aria-hidden />} disabled={fetching.isPending}>
+              {fetching.isPending ? `Exporting, ${Math.round(bytes / 1024)} KB` : 'Export'}
+            </Button>
+          </Menu.Target>
+          <Menu.Dropdown>
+            <Menu.Label>Every row that fits the filters</Menu.Label>
+            <Menu.Item onClick={() => fetching.mutate('csv')}>CSV for spreadsheets</Menu.Item>
+            <Menu.Item onClick={() => fetching.mutate('jsonl')}>JSON lines</Menu.Item>
+          </Menu.Dropdown>
+        </Menu>
+      </PageTitle>
+      <Group mb="sm" gap="xs" align="flex-end" role="search">
+        <TextInput label="Action" placeholder="set_relay, device., security." value={action} onChange={(e) => setAction(e.currentTarget.value)} w={190} maxLength={64} />
+        <TextInput label="Device" placeholder="uid" value={device} onChange={(e) => setDevice(e.currentTarget.value)} w={180} maxLength={64} />
+        <Select label="Outcome" data={[{ value: '', label: 'any' }, ...OUTCOMES]} value={query.outcome} onChange={(next) => update({ outcome: next ?? '' })} w={130} allowDeselect={false} />
+        <Select label="Source" data={[{ value: '', label: 'any' }, ...SOURCES]} value={query.source} onChange={(next) => update({ source: next ?? '' })} w={150} allowDeselect={false} />
+        <TextInput label="Since" type="datetime-local" value={local(search.since)} onChange={(e) => update({ since: instant(e.currentTarget.value) })} w={200} />
+        <TextInput label="Until" type="datetime-local" value={local(search.until)} onChange={(e) => update({ until: instant(e.currentTarget.value) })} w={200} />
+        {query.actor !== '' && (
+          <Button variant="default" onClick={() => update({ actor: '' })}>
+            One account only ✕
+          </Button>
+        )}
+        {filtered && (
+          <Button
+            variant="subtle"
+            onClick={() => {
+              setAction('')
+              setDevice('')
+              void navigate({ search: {}, replace: true })
+            }}
+          >
+            Clear
+          </Button>
+        )}
+      </Group>
+      {rows.isPending && <Waiting rows={8} />}
+      {rows.isError && <Problem thrown={rows.error} retry={() => void rows.refetch()} title="The audit cannot be shown" />}
+      {rows.data !== undefined && (
+        <Paper withBorder px="md" py="xs">
+          <AuditList rows={rows.data.pages.flatMap((page) => page.items)} />
+          {rows.hasNextPage && (
+            <Group justify="center" p="sm">
+              <Button variant="default" size="xs" loading={rows.isFetchingNextPage} onClick={() => void rows.fetchNextPage()}>
+                Earlier
+              </Button>
+            </Group>
+          )}
+        </Paper>
+      )}
+    </>
+  )
+}

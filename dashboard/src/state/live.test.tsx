@@ -1,0 +1,59 @@
+import { act, render, screen } from '@testing-library/react'
+import { useEffect } from 'react'
+import { expect, test } from 'vitest'
+import type { Device } from '../api/client'
+import { presence, receive, relayNow, useLive } from './live'
+
+const device = (uid: string, version: number, state: boolean): Device =>
+  ({ uid, relays: [{ index: 0, name: null, state, version, updated_at: null }] }) as unknown as Device
+
+const painted = () => act(() => new Promise((done) => requestAnimationFrame(() => done(undefined))))
+
+let renders = 0
+
+function Shown({ uid, told }: { uid: string; told: Device }) {
+  const live = useLive(uid)
+  useEffect(() => {
+    renders += 1
+  })
+  const now = relayNow(told, live, 0)
+  return <p>{`${now.state === true ? 'on' : 'off'} v${now.version} ${live.online === true ? 'online' : 'offline'}`}</p>
+}
+
+const state = (uid: string, version: number, on: boolean) =>
+  receive({ type: 'device_state', device_uid: uid, relays: [{ index: 0, state: on, version }], source: 'api', command_id: null, at: '' })
+
+test('a state is taken when its version is higher, in whatever order frames come', async () => {
+  render(<Shown uid="a" told={device('a', 5, false)} />)
+  state('a', 4, true)
+  await painted()
+  screen.getByText('off v5 offline')
+  state('a', 7, true)
+  state('a', 6, false)
+  await painted()
+  screen.getByText('on v7 offline')
+  receive({ type: 'device_online', device_uid: 'a', at: '' })
+  await painted()
+  screen.getByText('on v7 online')
+})
+
+test('many changes are one rendering a picture, and none of other devices', async () => {
+  render(<Shown uid="b" told={device('b', 0, false)} />)
+  await painted()
+  renders = 0
+  for (let n = 1; n <= 500; n += 1) {
+    state('b', n, n % 2 === 0)
+    state('c', n, true)
+  }
+  await painted()
+  screen.getByText('on v500 offline')
+  expect(renders).toBeLessThanOrEqual(2)
+})
+
+test('stale is connected and silent', () => {
+  const now = Date.parse('2026-11-23T12:00:00Z')
+  expect(presence(false, '2026-11-23T12:00:00Z', now)).toBe('offline')
+  expect(presence(true, '2026-11-23T11:59:30Z', now)).toBe('online')
+  expect(presence(true, '2026-11-23T11:59:00Z', now)).toBe('stale')
+  expect(presence(true, null, now)).toBe('online')
+})

@@ -1,0 +1,205 @@
+/**
+ * Live states of devices, outside of React: frames come as fast as they come, components hear of them once a picture.
+ *
+ * A relay's state is taken when its `version` is higher than what is known (docs/asyncapi.yaml).
+ */
+import { useEffect, useSyncExternalStore } from 'react'
+import type { Device } from '../api/client'
+import { type Frame, Live, type Link, type Relay } from '../api/socket'
+
+export interface LiveDevice {
+  online: boolean | null
+  relays: ReadonlyMap<number, Relay>
+  lastInput: { input: number; event: string; at: string } | null
+  /** When the last frame about it came, of this page's clock. */
+  heardAt: number
+}
+
+const NOTHING: LiveDevice = { online: null, relays: new Map(), lastInput: null, heardAt: 0 }
+
+const devices = new Map<string, LiveDevice>()
+const perDevice = new Map<string, Set<() => void>>()
+const changed = new Set<string>()
+const linkListeners = new Set<() => void>()
+const structural = new Set<(frame: Frame) => void>()
+let link: Link = 'off'
+let scheduled = false
+
+/** All listeners of what changed, once before the next picture is painted. */
+function flush(): void {
+  scheduled = false
+  const now = [...changed]
+  changed.clear()
+  for (const uid of now) for (const listener of perDevice.get(uid) ?? []) listener()
+}
+
+function touch(uid: string, next: LiveDevice): void {
+  devices.set(uid, next)
+  changed.add(uid)
+  if (scheduled) return
+  scheduled = true
+  // A page in the background paints nothing, and still is to be right when it is looked at.
+  if (document.hidden) setTimeout(flush, 250)
+  else requestAnimationFrame(flush)
+}
+
+function merged(known: ReadonlyMap<number, Relay>, relays: readonly Relay[]): ReadonlyMap<number, Relay> {
+  let next: Map<number, Relay> | null = null
+  for (const relay of relays) {
+    if ((known.get(relay.index)?.version ?? 0) >= relay.version) continue
+    next ??= new Map(known)
+    next.set(relay.index, relay)
+  }
+  return next ?? known
+}
+
+/** Takes a frame in; exported for tests. */
+export function receive(frame: Frame): void {
+  const heardAt = performance.now()
+  switch (frame.type) {
+    case 'snapshot':
+      for (const device of frame.devices) {
+        const known = devices.get(device.device_uid) ?? NOTHING
+        const relays = merged(known.relays, device.relays)
+        touch(device.device_uid, { ...known, online: device.online, relays, heardAt })
+      }
+      break
+    case 'device_state': {
+      const known = devices.get(frame.device_uid) ?? NOTHING
+      const online = frame.online ?? (frame.source === 'device' ? true : known.online)
+      touch(frame.device_uid, { ...known, online, relays: merged(known.relays, frame.relays), heardAt })
+      break
+    }
+    case 'device_online':
+    case 'device_offline':
+      touch(frame.device_uid, { ...(devices.get(frame.device_uid) ?? NOTHING), online: frame.type === 'device_online', heardAt })
+      break
+    case 'input_event': {
+      const lastInput = { input: frame.input, event: frame.event, at: frame.at }
+      touch(frame.device_uid, { ...(devices.get(frame.device_uid) ?? NOTHING), lastInput, heardAt })
+      break
+    }
+    case 'device_added':
+    case 'device_removed':
+    case 'device_updated':
+      break
+    default:
+      return
+  }
+  for (const listener of structural) listener(frame)
+}
+
+/** What a command's answer says, before its event comes. */
+export function confirm(uid: string, relays: readonly Relay[]): void {
+  const known = devices.get(uid) ?? NOTHING
+  touch(uid, { ...known, relays: merged(known.relays, relays), heardAt: performance.now() })
+}
+
+const socket = new Live(receive, (next) => {
+  link = next
+  for (const listener of linkListeners) listener()
+})
+
+const interest = new Map<string, number>()
+let everything = 0
+let wanting: ReturnType<typeof setTimeout> | undefined
+
+function want(): void {
+  // Rows come and go while somebody scrolls: one subscription for all of them.
+  clearTimeout(wanting)
+  wanting = setTimeout(() => socket.want({ all: everything > 0, devices: [...interest.keys()].sort() }), 60)
+}
+
+function hold(uids: readonly string[]): () => void {
+  for (const uid of uids) interest.set(uid, (interest.get(uid) ?? 0) + 1)
+  want()
+  return () => {
+    for (const uid of uids) {
+      const left = (interest.get(uid) ?? 1) - 1
+      if (left > 0) interest.set(uid, left)
+      else interest.delete(uid)
+    }
+    want()
+  }
+}
+
+/** Forgets everything: somebody else may sign in. */
+export function reset(): void {
+  clearTimeout(wanting)
+  socket.close()
+  devices.clear()
+}
+
+/** Keeps these devices live while the component is there. */
+export function useWatch(uids: readonly string[]): void {
+  const key = uids.join(' ')
+  useEffect(() => hold(key === '' ? [] : key.split(' ')), [key])
+}
+
+/** Keeps everything of the account live. */
+export function useWatchAll(enabled: boolean): void {
+  useEffect(() => {
+    if (!enabled) return
+    everything += 1
+    want()
+    return () => {
+      everything -= 1
+      want()
+    }
+  }, [enabled])
+}
+
+/** Hears of frames, such as devices that come and go. */
+export function useFrames(listener: (frame: Frame) => void): void {
+  useEffect(() => {
+    structural.add(listener)
+    return () => {
+      structural.delete(listener)
+    }
+  }, [listener])
+}
+
+export function useLive(uid: string): LiveDevice {
+  return useSyncExternalStore(
+    (listener) => {
+      const set = perDevice.get(uid) ?? new Set()
+      set.add(listener)
+      perDevice.set(uid, set)
+      return () => {
+        set.delete(listener)
+        if (set.size === 0) perDevice.delete(uid)
+      }
+    },
+    () => devices.get(uid) ?? NOTHING,
+  )
+}
+
+export function useLink(): Link {
+  return useSyncExternalStore(
+    (listener) => {
+      linkListeners.add(listener)
+      return () => linkListeners.delete(listener)
+    },
+    () => link,
+  )
+}
+
+/** A relay's state: the newer of what the page was told and what it heard since. */
+export function relayNow(device: Device, live: LiveDevice, index: number): { state: boolean | null; version: number } {
+  const told = device.relays.find((r) => r.index === index)
+  const heard = live.relays.get(index)
+  if (heard !== undefined && heard.version > (told?.version ?? 0)) return heard
+  return { state: told?.state ?? null, version: told?.version ?? 0 }
+}
+
+export type Presence = 'online' | 'stale' | 'offline'
+
+/** A connected device that was not heard of for so long is stale; the server says the same in `/admin/fleet`. */
+export const STALE_AFTER_MS = 45_000
+
+/** From the connection and the freshness of `last_seen_at` (platform.md 11), by the server's clock. */
+export function presence(online: boolean, lastSeenAt: string | null, serverNow: number): Presence {
+  if (!online) return 'offline'
+  const seen = lastSeenAt === null ? NaN : Date.parse(lastSeenAt)
+  return Number.isFinite(seen) && serverNow - seen > STALE_AFTER_MS ? 'stale' : 'online'
+}

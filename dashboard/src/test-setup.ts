@@ -1,0 +1,8 @@
+import { afterEach } from 'vitest'
+import { cleanup } from '@testing-library/react'
+
+afterEach(cleanup)
+
+// Mantine asks; jsdom does not know.
+const media = { matches: false, onchange: null, addEventListener() {}, removeEventListener() {}, dispatchEvent: () => false }
+Object.assign(window, { matchMedia: (query: string) => ({ ...media, media: query }) })

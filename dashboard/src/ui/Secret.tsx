@@ -1,0 +1,23 @@
+import { Button, Code, CopyButton, Group, Modal, Stack, Text } from '@mantine/core'
+import type { ReactNode } from 'react'
+
+/** Something that the server tells once. */
+export function Secret({ title, value, close, children }: { title: string; value: string | null; close: () => void; children: ReactNode }): ReactNode {
+  return (
+    <Modal opened={value !== null} onClose={close} title={title} closeOnClickOutside={false} closeButtonProps={{ 'aria-label': 'Close' }}>
+      <Stack>
+        <Text size="sm" component="div">
+          {children}
+        </Text>
+        <Code block style={{ overflowWrap: 'anywhere', whiteSpace: 'pre-wrap' }} data-secret>
+          {value}
+        </Code>
+        <Group justify="flex-end">
+          <CopyButton value={value ?? ''}>
+            {({ copied, copy }) => <Button onClick={copy}>{copied ? 'Copied' : 'Copy'}</Button>}
+          </CopyButton>
+        </Group>
+      </Stack>
+    </Modal>
+  )
+}

@@ -1,0 +1,23 @@
+import { expect, test } from 'vitest'
+import { instant } from '../pages/Audit'
+import { ordered } from '../pages/Overview'
+import { ago } from './bits'
+
+test('times are told from now', () => {
+  const now = 1_790_000_000_000
+  expect(ago(now - 2_000, now)).toBe('just now')
+  expect(ago(now - 65_000, now)).toBe('1 minute ago')
+  expect(ago(now - 3 * 86_400_000, now)).toBe('3 days ago')
+  expect(ago(now + 7_200_000, now)).toBe('in 2 hours')
+})
+
+test('an order that was kept has every card once', () => {
+  expect(ordered(undefined)).toEqual(['fleet', 'commands', 'latency', 'audit', 'plugins'])
+  expect(ordered(['audit', 'audit', 'gone', 'fleet'])).toEqual(['audit', 'fleet', 'commands', 'latency', 'plugins'])
+})
+
+test('a field without a time is no filter', () => {
+  expect(instant('')).toBe('')
+  expect(instant('yesterday')).toBe('')
+  expect(instant('2026-11-23T12:00')).toMatch(/^2026-11-2\dT\d\d:00:00\.000Z$/)
+})

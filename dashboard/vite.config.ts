@@ -1,0 +1,57 @@
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
+import react from '@vitejs/plugin-react'
+import type { Plugin } from 'vite'
+import { defineConfig } from 'vitest/config'
+
+/** What the server puts in the place of every answer's nonce (core/api/src/dashboard.rs). */
+const NONCE = '__HEXA_NONCE__'
+
+/** Every file but the page, compressed in both ways beside itself: the server only hands them out. */
+function compressed(): Plugin {
+  return {
+    name: 'hexa-compressed',
+    apply: 'build',
+    closeBundle() {
+      const walk = (dir: string) => {
+        for (const entry of readdirSync(dir)) {
+          const path = join(dir, entry)
+          if (statSync(path).isDirectory()) walk(path)
+          else if (entry !== 'index.html' && entry !== '.gitkeep') {
+            const bytes = readFileSync(path)
+            // Fonts are compressed already.
+            if (entry.endsWith('.woff2')) continue
+            const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length }
+            writeFileSync(`${path}.br`, brotliCompressSync(bytes, { params }))
+            writeFileSync(`${path}.gz`, gzipSync(bytes, { level: 9 }))
+          }
+        }
+      }
+      walk('dist')
+    },
+  }
+}
+
+/** Which server the development server stands in front of. */
+const server = process.env.HEXA_SERVER ?? 'http://127.0.0.1:8080'
+
+/** `Origin` becomes the server's own, so that sessions in cookies work from here as well. */
+const proxied = { target: server, changeOrigin: true, ws: true, headers: { origin: server } }
+
+export default defineConfig({
+  base: '/dashboard/',
+  html: { cspNonce: NONCE },
+  plugins: [react(), compressed()],
+  build: {
+    target: 'es2022',
+    // A page of its own gets only what it shows.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+    chunkSizeWarningLimit: 400,
+  },
+  server: { proxy: { '/api': proxied, '/ws': proxied, '/metrics': proxied, '/health': proxied } },
+  test: { environment: 'jsdom', include: ['src/**/*.test.{ts,tsx}'], setupFiles: ['src/test-setup.ts'] },
+})
+
