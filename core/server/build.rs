@@ -1,6 +1,8 @@
 //! Puts the console into the binary: whatever `cargo xtask dashboard` left in dashboard/dist. Without it, or with an
 //! empty folder, the server is built all the same and says at `/dashboard` how to have one. Never calls Node.
 
+#![expect(clippy::unnecessary_debug_formatting, reason = "paths become string literals of Rust")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -115,8 +115,8 @@ export class Server {
     return { email, id: made.user.id, token: made.access_token }
   }
 
-  /** A device of somebody's, connected. */
-  async device(owner: User, relays = 4, name?: string): Promise<FakeDevice> {
+  /** A device comes in. */
+  async provision(relays: number): Promise<{ device_uid: string; device_token: string; claim_code: string }> {
     const key = readFileSync(join(this.dir, 'secrets/device_provision_key'), 'utf8').trim().split(',')[0] ?? ''
     const response = await fetch(`${this.url}/api/v1/provision/register`, {
       method: 'POST',
@@ -125,6 +125,12 @@ export class Server {
     })
     const made = (await response.json()) as { device_uid: string; device_token: string; claim_code: string }
     if (!response.ok) throw new Error(JSON.stringify(made))
+    return made
+  }
+
+  /** A device of somebody's, connected. */
+  async device(owner: User, relays = 4, name?: string): Promise<FakeDevice> {
+    const made = await this.provision(relays)
     await this.call('POST', '/api/v1/devices/claim', owner.token, { code: made.claim_code })
     if (name !== undefined) await this.call('PATCH', `/api/v1/devices/${made.device_uid}`, owner.token, { name })
     const device = new FakeDevice(made.device_uid, made.device_token, relays)

@@ -33,5 +33,8 @@ export const colours: CSSVariablesResolver = () => ({
     '--mantine-color-anchor': '#66c7d4',
     '--mantine-color-error': '#ff8787',
     '--mantine-color-red-outline': '#ff8787',
+    '--mantine-color-hexa-light': 'rgba(59, 175, 192, 0.16)',
+    '--mantine-color-hexa-light-hover': 'rgba(59, 175, 192, 0.22)',
+    '--mantine-color-hexa-light-color': '#99dfe8',
   },
 })

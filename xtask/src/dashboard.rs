@@ -17,6 +17,9 @@ pub(crate) struct DashboardArgs {
     /// Build, and say how large each part is.
     #[arg(long)]
     report: bool,
+    /// Measure it in a browser, against a release build, with 10,000 devices; takes some minutes.
+    #[arg(long)]
+    figures: bool,
 }
 
 /// The oldest Node that the tools run on.
@@ -62,7 +65,9 @@ impl Node {
                 bail!("{how}");
             }
             eprintln!("setup: installing npm");
-            let apt = |args: &[&str]| run_command(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
+            let apt = |args: &[&str]| {
+                run_command(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+            };
             apt(&["update", "-qq"])?;
             apt(&["install", "-y", "-qq", "--no-install-recommends", "npm"])?;
         }
@@ -124,6 +129,12 @@ pub(crate) fn run(args: &DashboardArgs) -> Result<()> {
     if args.report {
         print!("{}", report()?);
     }
+    if args.figures {
+        crate::process::cargo(&["build", "--release", "--package", "hexa-server"])?;
+        let plugins = crate::plugins::build()?;
+        let mut command = node.script("figures", &[]);
+        run_command(command.env("HEXA_BIN", hexa("release")).env("HEXA_PLUGINS_DIR", plugins))?;
+    }
     Ok(())
 }
 
@@ -171,7 +182,11 @@ pub(crate) fn check() -> Result<()> {
     run_command(&mut node.script("test", &[]))?;
     let first: u64 = first_load()?.iter().map(|(_, bytes)| bytes).sum();
     if first > FIRST_LOAD_KB * 1024 {
-        bail!("the first load of the console is {} KB, of {FIRST_LOAD_KB} that it may be:\n{}", first / 1024, report()?);
+        bail!(
+            "the first load of the console is {} KB, of {FIRST_LOAD_KB} that it may be:\n{}",
+            first / 1024,
+            report()?
+        );
     }
     Ok(())
 }

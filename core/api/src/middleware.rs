@@ -16,9 +16,9 @@ use hexa_service::Error;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::error::{ApiError, Carried, Form, respond};
-use crate::{cookie, idempotency};
 use crate::state::ApiState;
 use crate::transport::{self, Way};
+use crate::{cookie, idempotency};
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

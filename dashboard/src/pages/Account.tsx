@@ -44,6 +44,29 @@ function Password(): ReactNode {
   )
 }
 
+const BROWSERS: [RegExp, string][] = [
+  [/Edg\//, 'Edge'],
+  [/OPR\//, 'Opera'],
+  [/Firefox\//, 'Firefox'],
+  [/Chrom(e|ium)\//, 'Chrome'],
+  [/Safari\//, 'Safari'],
+]
+const SYSTEMS: [RegExp, string][] = [
+  [/Android/, 'Android'],
+  [/iPhone|iPad/, 'iOS'],
+  [/Windows/, 'Windows'],
+  [/Mac OS X/, 'macOS'],
+  [/Linux/, 'Linux'],
+]
+
+/** What a browser calls itself, for people; anything else as it is. */
+export function program(agent: string | null | undefined): string {
+  if (agent == null || agent === '') return 'an unnamed program'
+  const name = (list: [RegExp, string][]) => list.find(([pattern]) => pattern.test(agent))?.[1]
+  const browser = agent.startsWith('Mozilla/') ? name(BROWSERS) : undefined
+  return browser === undefined ? agent : `${browser} on ${name(SYSTEMS) ?? 'another system'}`
+}
+
 function Sessions(): ReactNode {
   const query = useQuery(sessionsQuery)
   const [ending, setEnding] = useState(false)
@@ -61,15 +84,15 @@ function Sessions(): ReactNode {
       {query.data?.items.map((session) => (
         <Group key={session.id} justify="space-between" wrap="nowrap">
           <Stack gap={0} miw={0}>
-            <Text size="sm" truncate>
-              {session.user_agent ?? 'an unnamed program'}
+            <Text size="sm" truncate title={session.user_agent ?? ''}>
+              {program(session.user_agent)}
             </Text>
             <Text size="xs" c="dimmed">
               {session.ip ?? 'unknown address'}, used <When at={session.last_used_at} />
             </Text>
           </Stack>
           {session.current ? (
-            <Badge variant="light" className="hx-badge hx-online">
+            <Badge variant="light" className="hx-badge hx-online" style={{ flexShrink: 0 }}>
               this one
             </Badge>
           ) : (

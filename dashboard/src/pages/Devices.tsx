@@ -17,7 +17,7 @@ import { Problem } from '../ui/Problem'
 const CLASSES = ['relay_controller', 'ir_hub', 'sensor_hub', 'hybrid']
 
 /** Lamps of a row; beyond so many only their number is said. */
-const LAMPS = 8
+const LAMPS = 6
 
 function Lamps({ device }: { device: Device }): ReactNode {
   const live = useLive(device.uid)
@@ -30,6 +30,7 @@ function Lamps({ device }: { device: Device }): ReactNode {
           key={n}
           w={9}
           h={9}
+          visibleFrom="xs"
           style={{ borderRadius: 9, border: '1px solid var(--hx-on)', background: state === true ? 'var(--hx-on)' : 'transparent', opacity: state === null ? 0.4 : 1 }}
         />
       ))}
@@ -66,10 +67,10 @@ function Row({ device, told, dense }: { device: Device; told: number; dense: boo
           </Text>
         )}
       </Box>
-      <Box w={92} style={{ flexShrink: 0 }}>
+      <Box w={{ base: 72, xs: 92 }} style={{ flexShrink: 0 }}>
         <PresenceBadge presence={now} />
       </Box>
-      <Box w={130} visibleFrom="xs" style={{ flexShrink: 0 }}>
+      <Box w={{ base: 64, xs: 130 }} style={{ flexShrink: 0 }}>
         <Lamps device={device} />
       </Box>
       <Box w={130} visibleFrom="md" style={{ flexShrink: 0 }}>
@@ -77,7 +78,7 @@ function Row({ device, told, dense }: { device: Device; told: number; dense: boo
           {device.firmware_version ?? device.model ?? ''}
         </Text>
       </Box>
-      <Box w={120} visibleFrom="lg" style={{ flexShrink: 0 }}>
+      <Box w={120} visibleFrom="lg" fz="sm" style={{ flexShrink: 0 }}>
         <When at={device.last_seen_at} />
       </Box>
     </Group>

@@ -96,7 +96,7 @@ export function Users(): ReactNode {
                         {user.failed_logins > 0 ? `, ${user.failed_logins} wrong passwords` : ''}
                       </Text>
                     </Table.Td>
-                    <Table.Td>
+                    <Table.Td fz="sm">
                       <When at={user.created_at} />
                     </Table.Td>
                     <Table.Td ta="right">

@@ -46,6 +46,12 @@ export function sentence(row: AuditRow | HistoryRow, names?: ReadonlyMap<number,
   return `${what}: ${row.changes.map((c) => `${called(c.index)} ${c.state ? 'on' : 'off'}`).join(', ')}`
 }
 
+/** In whose name, and through which door where that says more. */
+function who(row: AuditRow | HistoryRow): string {
+  const name = row.actor.email ?? row.actor.kind
+  return name === row.source ? name : `${name} by ${row.source}`
+}
+
 /** Rows of the audit or of a device's history. */
 export function AuditList({ rows, names }: { rows: readonly (AuditRow | HistoryRow)[]; names?: ReadonlyMap<number, string> }): ReactNode {
   if (rows.length === 0) return <Empty title="Nothing happened yet">Every command and every change of accounts and devices is written down here.</Empty>
@@ -74,7 +80,7 @@ export function AuditList({ rows, names }: { rows: readonly (AuditRow | HistoryR
               )}
             </Text>
             <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-              {row.actor.email ?? row.actor.kind} by {row.source}
+              {who(row)}
               {row.latency_ms == null ? '' : ` in ${row.latency_ms} ms`}
             </Text>
           </Box>
@@ -86,7 +92,7 @@ export function AuditList({ rows, names }: { rows: readonly (AuditRow | HistoryR
             >
               {row.outcome}
             </Badge>
-            <Box w={112} ta="right" style={{ whiteSpace: 'nowrap' }}>
+            <Box w={112} ta="right" fz="sm" style={{ whiteSpace: 'nowrap' }}>
               <When at={row.at} />
             </Box>
           </Group>

@@ -16,6 +16,15 @@ const COLOURS = {
   dark: { main: '#3bafc0', bad: '#ff8787', soft: '#adb5bd', grid: '#373a40', text: '#c1c2c5' },
 } as const
 
+/** Time that a chart shows at least. */
+const SHORTEST_S = 60
+
+/** The newest values are in the legend while nobody points at others. */
+function draw(plot: uPlot | null, times: number[], series: Series[]): void {
+  plot?.setData([times, ...series.map((s) => s.values)])
+  if (plot !== null && (plot.cursor.left ?? -1) < 0 && times.length > 0) plot.setLegend({ idx: times.length - 1 })
+}
+
 /** Lines over time. What they show is also said in words, for those who do not see them. */
 export function Chart({ times, series, height = 160, label }: { times: number[]; series: Series[]; height?: number; label: string }): ReactNode {
   const { ref, width } = useElementSize<HTMLDivElement>()
@@ -34,7 +43,7 @@ export function Chart({ times, series, height = 160, label }: { times: number[];
         height,
         cursor: { y: false },
         legend: { live: true },
-        scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+        scales: { x: { range: (_, min, max) => [Math.min(min, max - SHORTEST_S), max] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
         axes: [axis, { ...axis, size: 46 }],
         series: [
           {},
@@ -51,6 +60,7 @@ export function Chart({ times, series, height = 160, label }: { times: number[];
       [times, ...series.map((s) => s.values)],
       holder.current,
     )
+    draw(plot.current, times, series)
     return () => {
       plot.current?.destroy()
       plot.current = null
@@ -59,7 +69,7 @@ export function Chart({ times, series, height = 160, label }: { times: number[];
   }, [width, height, scheme, shape])
 
   useEffect(() => {
-    plot.current?.setData([times, ...series.map((s) => s.values)])
+    draw(plot.current, times, series)
   }, [times, series])
 
   const last = series.map((s) => `${s.label} ${s.values.findLast((v) => v !== null)?.toFixed(1) ?? 'none'}${s.unit ?? ''}`).join(', ')

@@ -32,7 +32,7 @@ function LiveBadge(): ReactNode {
   const link = LINKS[useLink()]
   return (
     <Tooltip label={link.what}>
-      <Badge variant="dot" color={link.color} className="hx-badge" role="status" aria-label={`Connection: ${link.text}. ${link.what}`}>
+      <Badge variant="dot" color={link.color} tt="none" role="status" aria-label={`Connection: ${link.text}. ${link.what}`}>
         {link.text}
       </Badge>
     </Tooltip>

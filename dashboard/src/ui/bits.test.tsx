@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { instant } from '../pages/Audit'
 import { ordered } from '../pages/Overview'
+import { program } from '../pages/Account'
 import { ago } from './bits'
 
 test('times are told from now', () => {
@@ -20,4 +21,11 @@ test('a field without a time is no filter', () => {
   expect(instant('')).toBe('')
   expect(instant('yesterday')).toBe('')
   expect(instant('2026-11-23T12:00')).toMatch(/^2026-11-2\dT\d\d:00:00\.000Z$/)
+})
+
+test('browsers are called by their names', () => {
+  expect(program('Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36')).toBe('Chrome on Linux')
+  expect(program('Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605.1.15 Version/19.0 Safari/604.1')).toBe('Safari on iOS')
+  expect(program('hexa-cli/0.1.0')).toBe('hexa-cli/0.1.0')
+  expect(program(null)).toBe('an unnamed program')
 })

@@ -75,10 +75,10 @@ export function When({ at }: { at: string | null | undefined }): ReactNode {
     // eslint-disable-next-line react-hooks/exhaustive-deps -- the interval is the same for as long as this is there
   }, [])
   const time = Date.parse(at ?? '')
-  if (!Number.isFinite(time)) return <Text span c="dimmed" size="sm">never</Text>
+  if (!Number.isFinite(time)) return <Text span inherit>never</Text>
   return (
     <Tooltip label={absolute.format(time)}>
-      <Text span size="sm">
+      <Text span inherit>
         <time dateTime={at ?? ''}>{ago(time, Math.max(now, serverNow() - 10_000))}</time>
       </Text>
     </Tooltip>

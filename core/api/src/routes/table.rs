@@ -6,7 +6,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hexa_model::Scope;
 
 use super::{
-    audit, auth, commands, devices, fleet, grants, history, keys, ops, plugins, preferences, provision, relays, sessions, users,
+    audit, auth, commands, devices, fleet, grants, history, keys, ops, plugins, preferences, provision, relays,
+    sessions, users,
 };
 use crate::state::ApiState;
 use crate::{dashboard, openapi, ws};

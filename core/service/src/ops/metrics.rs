@@ -10,7 +10,8 @@ use prometheus::{
 };
 
 /// Where the latency buckets end, in seconds.
-pub(crate) const LATENCY_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(crate) const LATENCY_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All of the house's own counters, registered once.
 #[derive(Debug)]
@@ -185,7 +186,8 @@ impl Metrics {
     pub(crate) fn tally(&self) -> Tally {
         let Some(any) = self.fast.first() else { return Tally::default() };
         let success = any.success.1.metric();
-        let buckets = success.get_histogram().get_bucket().iter().map(|b| b.cumulative_count()).collect();
+        let buckets =
+            success.get_histogram().get_bucket().iter().map(prometheus::proto::Bucket::cumulative_count).collect();
         let ended = |histogram: &Histogram| histogram.get_sample_count();
         Tally { succeeded: ended(&any.success.1), failed: ended(&any.timeout.1) + ended(&any.error.1), buckets }
     }
