@@ -1,6 +1,4 @@
-import '@mantine/core/styles.css'
-import '@mantine/notifications/styles.css'
-import './app.css'
+import './styles'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import { start } from './api/session'

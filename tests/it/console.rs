@@ -331,3 +331,23 @@ async fn an_admin_hears_of_the_devices_that_they_name_and_a_user_does_not() {
     stranger.send(&named).await;
     assert_eq!(stranger.expect("error").await["code"], json!("not_found"));
 }
+
+#[tokio::test]
+async fn a_device_that_is_connected_and_silent_is_stale() {
+    let server = TestServer::start(Options::new().env("HEXA_HEARTBEAT_SECONDS", "2"));
+    let (admin, user) = (server.admin().await, server.user().await);
+    // It reads nothing, so it answers no ping either.
+    let device = server.device(&user, 1).await;
+    let path = format!("/api/v1/devices/{}", device.uid());
+    eventually("it is stale", async || {
+        let seen = user.client.get(&path).await.expect(200);
+        let fleet = admin.get("/api/v1/admin/fleet").await.expect(200);
+        (seen["stale"] == true && seen["online"] == true && fleet["devices"]["stale"] == 1).then_some(())
+    })
+    .await;
+    eventually("it is given up", async || {
+        let seen = user.client.get(&path).await.expect(200);
+        (seen["stale"] == false && seen["online"] == false).then_some(())
+    })
+    .await;
+}

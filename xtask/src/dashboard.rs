@@ -213,7 +213,7 @@ fn first_load() -> Result<Vec<(String, u64)>> {
     // The style names the font that every Latin text needs.
     for entry in fs::read_dir(dist.join("assets"))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("inter-latin-wght") {
+        if name.starts_with("inter-latin") {
             all.push((format!("assets/{name}"), entry.metadata()?.len()));
         }
     }

@@ -133,6 +133,8 @@ pub(crate) struct DeviceBody {
     input_count: u16,
     capabilities: Vec<String>,
     online: bool,
+    /// Online, and silent for longer than its heartbeat allows.
+    stale: bool,
     last_seen_at: Option<String>,
     ip: Option<String>,
     created_at: String,
@@ -179,6 +181,7 @@ impl DeviceBody {
             input_count: row.input_count,
             capabilities: row.capabilities,
             online: live.is_some_and(hexa_service::device::live::Live::online),
+            stale: view.stale,
             last_seen_at: seen.map(rfc3339),
             ip: live.and_then(hexa_service::device::live::Live::ip).or(row.last_ip).filter(|_| !guest),
             created_at: rfc3339(row.created_at),

@@ -38,6 +38,13 @@ pub struct DeviceConfig {
     pub flap_per_minute: u32,
 }
 
+impl DeviceConfig {
+    /// A connected device that was silent for so long is stale: it should have said something before.
+    pub fn stale_after(&self) -> Duration {
+        self.heartbeat * 3 / 2
+    }
+}
+
 /// Provisioning and claiming.
 #[derive(Clone)]
 pub struct ProvisionConfig {

@@ -16,7 +16,7 @@ export const queryClient = new QueryClient({
   },
 })
 
-const PAGE = 100
+const PAGE = 50
 
 /** What was left out is no parameter. */
 function given<T extends Record<string, unknown>>(query: T): { [K in keyof T]?: Exclude<T[K], '' | null | undefined> } {

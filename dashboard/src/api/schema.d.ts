@@ -1281,6 +1281,7 @@ export interface components {
          *         }
          *       ],
          *       "serial": "RC4-0001",
+         *       "stale": false,
          *       "uid": "hxr0a8y2xrj62q1rka"
          *     }
          */
@@ -1310,6 +1311,8 @@ export interface components {
             relay_count: number;
             relays: components["schemas"]["DeviceRelayBody"][];
             serial: string | null;
+            /** @description Online, and silent for longer than its heartbeat allows. */
+            stale: boolean;
             uid: string;
         };
         DeviceRelayBody: {
@@ -4266,6 +4269,7 @@ export interface operations {
                      *             }
                      *           ],
                      *           "serial": "RC4-0001",
+                     *           "stale": false,
                      *           "uid": "hxr0a8y2xrj62q1rka"
                      *         }
                      *       ],
@@ -4365,6 +4369,7 @@ export interface operations {
                      *         }
                      *       ],
                      *       "serial": "RC4-0001",
+                     *       "stale": false,
                      *       "uid": "hxr0a8y2xrj62q1rka"
                      *     }
                      */
@@ -4492,6 +4497,7 @@ export interface operations {
                      *         }
                      *       ],
                      *       "serial": "RC4-0001",
+                     *       "stale": false,
                      *       "uid": "hxr0a8y2xrj62q1rka"
                      *     }
                      */
@@ -4633,6 +4639,7 @@ export interface operations {
                      *         }
                      *       ],
                      *       "serial": "RC4-0001",
+                     *       "stale": false,
                      *       "uid": "hxr0a8y2xrj62q1rka"
                      *     }
                      */

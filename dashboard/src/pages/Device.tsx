@@ -2,11 +2,11 @@ import { Alert, Badge, Button, Group, SimpleGrid, Stack, Text } from '@mantine/c
 import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link, useRouteContext } from '@tanstack/react-router'
 import { type ReactNode, useCallback, useEffect, useMemo, useRef } from 'react'
-import { clockSkewMs, type Device } from '../api/client'
+import type { Device } from '../api/client'
 import { deviceQuery, historyQuery } from '../api/queries'
 import type { Frame } from '../api/socket'
 import { deviceRoute } from '../router'
-import { presence, useFrames, useLive, useWatch } from '../state/live'
+import { presenceNow, useFrames, useLive, useOnline, useWatch } from '../state/live'
 import { setAll } from '../state/command'
 import { change } from '../state/preferences'
 import { AuditList } from '../ui/AuditList'
@@ -120,7 +120,7 @@ export function DevicePage(): ReactNode {
   const { admin } = useRouteContext({ from: '__root__' })
   const client = useQueryClient()
   const query = useQuery(deviceQuery(uid))
-  const live = useLive(uid)
+  const heard = useOnline(uid)
   useWatch(useMemo(() => [uid], [uid]))
   const later = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
   useFrames(
@@ -129,8 +129,9 @@ export function DevicePage(): ReactNode {
         if (!('device_uid' in frame) || frame.device_uid !== uid) return
         if (frame.type === 'device_updated' || frame.type === 'device_removed' || frame.type === 'device_added')
           void client.invalidateQueries({ queryKey: ['device', uid] })
-        clearTimeout(later.current)
-        later.current = setTimeout(() => {
+        // Not put off by the next event: a device that never rests has a history too.
+        later.current ??= setTimeout(() => {
+          later.current = undefined
           void client.invalidateQueries({ queryKey: ['history', uid] })
           void client.invalidateQueries({ queryKey: ['device', uid] })
         }, HISTORY_AFTER_MS)
@@ -153,12 +154,12 @@ export function DevicePage(): ReactNode {
       </>
     )
   const device = query.data
-  const online = live.online ?? device.online
+  const online = heard ?? device.online
   const owner = device.access === 'owner' || device.access === 'admin'
   return (
     <>
       <PageTitle title={device.name ?? device.uid}>
-        <PresenceBadge presence={presence(online, live.online === true && !device.online ? null : device.last_seen_at ?? null, query.dataUpdatedAt + clockSkewMs())} />
+        <PresenceBadge presence={presenceNow(device, heard)} />
         {device.access !== 'owner' && <Badge variant="outline" className="hx-badge">{device.access === 'admin' ? 'as admin' : `shared: ${device.access}`}</Badge>}
       </PageTitle>
       {query.isError && <Problem thrown={query.error} title="What you see may be old" retry={() => void query.refetch()} />}

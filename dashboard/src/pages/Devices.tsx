@@ -5,10 +5,10 @@ import { keepPreviousData, useInfiniteQuery, useQueryClient } from '@tanstack/re
 import { Link, useRouteContext } from '@tanstack/react-router'
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { type ReactNode, useCallback, useEffect, useMemo, useRef } from 'react'
-import { clockSkewMs, type Device } from '../api/client'
+import type { Device } from '../api/client'
 import { devicesQuery } from '../api/queries'
 import type { Frame } from '../api/socket'
-import { presence, relayNow, useFrames, useLive, useWatch } from '../state/live'
+import { presenceNow, relayNow, useFrames, useLive, useOnline, useWatch } from '../state/live'
 import { change, usePreferences } from '../state/preferences'
 import { Claim } from '../ui/Claim'
 import { Empty, PageTitle, PresenceBadge, Waiting, When } from '../ui/bits'
@@ -21,7 +21,7 @@ const LAMPS = 6
 
 function Lamps({ device }: { device: Device }): ReactNode {
   const live = useLive(device.uid)
-  const states = device.relays.map((r) => relayNow(device, live, r.index).state)
+  const states = device.relays.map((r) => relayNow(device, live.relays.get(r.index), r.index).state)
   const on = states.filter((s) => s === true).length
   return (
     <Group gap={3} wrap="nowrap" role="img" aria-label={`${on} of ${states.length} relays on`}>
@@ -41,11 +41,8 @@ function Lamps({ device }: { device: Device }): ReactNode {
   )
 }
 
-function Row({ device, told, dense }: { device: Device; told: number; dense: boolean }): ReactNode {
-  const live = useLive(device.uid)
-  const online = live.online ?? device.online
-  // What the socket said after the list came is newer than `last_seen_at`.
-  const now = presence(online, live.online === true && !device.online ? null : device.last_seen_at ?? null, told)
+function Row({ device, dense }: { device: Device; dense: boolean }): ReactNode {
+  const heard = useOnline(device.uid)
   return (
     <Group
       renderRoot={(props) => <Link to="/devices/$uid" params={{ uid: device.uid }} {...props} />}
@@ -68,7 +65,7 @@ function Row({ device, told, dense }: { device: Device; told: number; dense: boo
         )}
       </Box>
       <Box w={{ base: 72, xs: 92 }} style={{ flexShrink: 0 }}>
-        <PresenceBadge presence={now} />
+        <PresenceBadge presence={presenceNow(device, heard)} />
       </Box>
       <Box w={{ base: 64, xs: 130 }} style={{ flexShrink: 0 }}>
         <Lamps device={device} />
@@ -198,7 +195,7 @@ export function Devices(): ReactNode {
                 return (
                   device !== undefined && (
                     <Box key={device.uid} role="listitem" pos="absolute" top={0} left={0} right={0} h={item.size} style={{ transform: `translateY(${item.start}px)` }}>
-                      <Row device={device} told={query.dataUpdatedAt + clockSkewMs()} dense={dense} />
+                      <Row device={device} dense={dense} />
                     </Box>
                   )
                 )

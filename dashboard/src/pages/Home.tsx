@@ -3,10 +3,10 @@ import { useDisclosure } from '@mantine/hooks'
 import { useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { type ReactNode, useCallback } from 'react'
-import { clockSkewMs, type Device } from '../api/client'
+import type { Device } from '../api/client'
 import { devicesQuery } from '../api/queries'
 import type { Frame } from '../api/socket'
-import { presence, useFrames, useLive, useWatchAll } from '../state/live'
+import { presenceNow, useFrames, useOnline, useWatchAll } from '../state/live'
 import { Claim } from '../ui/Claim'
 import { RelayToggle } from '../ui/Relay'
 import { Empty, PageTitle, PresenceBadge, Waiting } from '../ui/bits'
@@ -15,9 +15,9 @@ import { Problem } from '../ui/Problem'
 /** More relays than these are on the device's own page. */
 const RELAYS = 8
 
-function Tile({ device, told }: { device: Device; told: number }): ReactNode {
-  const live = useLive(device.uid)
-  const online = live.online ?? device.online
+function Tile({ device }: { device: Device }): ReactNode {
+  const heard = useOnline(device.uid)
+  const online = heard ?? device.online
   const shown = device.relays.slice(0, RELAYS)
   return (
     <Paper withBorder p="md" component="section" aria-label={device.name ?? device.uid} data-uid={device.uid}>
@@ -27,7 +27,7 @@ function Tile({ device, told }: { device: Device; told: number }): ReactNode {
             {device.name ?? device.uid}
           </Link>
         </Text>
-        <PresenceBadge presence={presence(online, live.online === true && !device.online ? null : device.last_seen_at ?? null, told)} />
+        <PresenceBadge presence={presenceNow(device, heard)} />
       </Group>
       <Stack gap="xs">
         {shown.map((relay) => (
@@ -83,7 +83,7 @@ export function Home(): ReactNode {
       )}
       <SimpleGrid cols={{ base: 1, sm: 2, lg: 3 }} spacing="md">
         {devices.map((device) => (
-          <Tile key={device.uid} device={device} told={query.dataUpdatedAt + clockSkewMs()} />
+          <Tile key={device.uid} device={device} />
         ))}
       </SimpleGrid>
       {query.hasNextPage && (

@@ -3,7 +3,7 @@
  *
  * A relay's state is taken when its `version` is higher than what is known (docs/asyncapi.yaml).
  */
-import { useEffect, useSyncExternalStore } from 'react'
+import { useCallback, useEffect, useSyncExternalStore } from 'react'
 import type { Device } from '../api/client'
 import { type Frame, Live, type Link, type Relay } from '../api/socket'
 
@@ -24,10 +24,15 @@ const linkListeners = new Set<() => void>()
 const structural = new Set<(frame: Frame) => void>()
 let link: Link = 'off'
 let scheduled = false
+let flushedAt = 0
 
-/** All listeners of what changed, once before the next picture is painted. */
+/** Between two times that components hear of changes: the first change is shown at once, a storm 12 times a second. */
+const PAUSE_MS = 80
+
+/** All listeners of what changed, just before a picture is painted. */
 function flush(): void {
   scheduled = false
+  flushedAt = performance.now()
   const now = [...changed]
   changed.clear()
   for (const uid of now) for (const listener of perDevice.get(uid) ?? []) listener()
@@ -39,7 +44,8 @@ function touch(uid: string, next: LiveDevice): void {
   if (scheduled) return
   scheduled = true
   // A page in the background paints nothing, and still is to be right when it is looked at.
-  if (document.hidden) setTimeout(flush, 250)
+  const pause = document.hidden ? 250 : PAUSE_MS - (performance.now() - flushedAt)
+  if (pause > 0) setTimeout(() => (document.hidden ? flush() : requestAnimationFrame(flush)), pause)
   else requestAnimationFrame(flush)
 }
 
@@ -159,9 +165,10 @@ export function useFrames(listener: (frame: Frame) => void): void {
   }, [listener])
 }
 
-export function useLive(uid: string): LiveDevice {
-  return useSyncExternalStore(
-    (listener) => {
+/** A part of what is known of a device; who uses it hears only when that part changed. */
+function usePart<T>(uid: string, part: (live: LiveDevice) => T): T {
+  const subscribe = useCallback(
+    (listener: () => void) => {
       const set = perDevice.get(uid) ?? new Set()
       set.add(listener)
       perDevice.set(uid, set)
@@ -170,9 +177,15 @@ export function useLive(uid: string): LiveDevice {
         if (set.size === 0) perDevice.delete(uid)
       }
     },
-    () => devices.get(uid) ?? NOTHING,
+    [uid],
   )
+  return useSyncExternalStore(subscribe, () => part(devices.get(uid) ?? NOTHING))
 }
+
+export const useLive = (uid: string): LiveDevice => usePart(uid, (live) => live)
+/** Null where nothing was heard. */
+export const useOnline = (uid: string): boolean | null => usePart(uid, (live) => live.online)
+export const useRelay = (uid: string, index: number): Relay | undefined => usePart(uid, (live) => live.relays.get(index))
 
 export function useLink(): Link {
   return useSyncExternalStore(
@@ -185,21 +198,17 @@ export function useLink(): Link {
 }
 
 /** A relay's state: the newer of what the page was told and what it heard since. */
-export function relayNow(device: Device, live: LiveDevice, index: number): { state: boolean | null; version: number } {
+export function relayNow(device: Device, heard: Relay | undefined, index: number): { state: boolean | null; version: number } {
   const told = device.relays.find((r) => r.index === index)
-  const heard = live.relays.get(index)
   if (heard !== undefined && heard.version > (told?.version ?? 0)) return heard
   return { state: told?.state ?? null, version: told?.version ?? 0 }
 }
 
 export type Presence = 'online' | 'stale' | 'offline'
 
-/** A connected device that was not heard of for so long is stale; the server says the same in `/admin/fleet`. */
-export const STALE_AFTER_MS = 45_000
-
-/** From the connection and the freshness of `last_seen_at` (platform.md 11), by the server's clock. */
-export function presence(online: boolean, lastSeenAt: string | null, serverNow: number): Presence {
+/** As the server said, unless something newer was heard: who came or spoke since is not stale. */
+export function presenceNow(device: Pick<Device, 'online' | 'stale'>, heard: boolean | null): Presence {
+  const online = heard ?? device.online
   if (!online) return 'offline'
-  const seen = lastSeenAt === null ? NaN : Date.parse(lastSeenAt)
-  return Number.isFinite(seen) && serverNow - seen > STALE_AFTER_MS ? 'stale' : 'online'
+  return device.stale && device.online ? 'stale' : 'online'
 }

@@ -3,7 +3,7 @@ import { IconAlertTriangle, IconCheck, IconHelpCircle } from '@tabler/icons-reac
 import { type ReactNode, useEffect, useState } from 'react'
 import type { Device } from '../api/client'
 import { type CommandState, outcome, setRelay } from '../state/command'
-import { relayNow, useLive } from '../state/live'
+import { relayNow, useRelay } from '../state/live'
 import { notifyProblem } from './Problem'
 
 /** A result stays to be read for so long. */
@@ -59,8 +59,7 @@ function Result({ state }: { state: CommandState }): ReactNode {
 
 /** One relay: what it is, and what becomes of a click. It shows the confirmed state only, never the one asked for. */
 export function RelayToggle({ device, index, disabled }: { device: Device; index: number; disabled?: boolean }): ReactNode {
-  const live = useLive(device.uid)
-  const now = relayNow(device, live, index)
+  const now = relayNow(device, useRelay(device.uid, index), index)
   const [command, setCommand] = useState<CommandState>({ kind: 'idle' })
   const [note, setNote] = useState<string | null>(null)
   const [sentAt, setSentAt] = useState(0)

@@ -3,7 +3,7 @@
 use hexa_model::{DeviceClass, DeviceKey};
 use hexa_store::{DeviceFilter, DeviceRow};
 
-use super::view::DeviceView;
+use super::view::{self, DeviceView};
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
@@ -142,7 +142,8 @@ async fn views(
             None => states.remove(&row.key).unwrap_or_default(),
         };
         let names = names.remove(&row.key).unwrap_or_default();
-        items.push(DeviceView { row, live, relays, names, sight });
+        let stale = view::is_stale(services, live.as_ref());
+        items.push(DeviceView { row, live, relays, names, sight, stale });
     }
     Ok(DevicePage { items, next })
 }

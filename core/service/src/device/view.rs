@@ -28,6 +28,14 @@ pub struct DeviceView {
     pub names: Vec<(u16, String)>,
     /// How much of it whoever looks may see.
     pub sight: Sight,
+    /// Connected, and silent for longer than it should be.
+    pub stale: bool,
+}
+
+/// Whether a device is connected and was not heard of for longer than its heartbeat allows (platform.md 11).
+pub(super) fn is_stale(services: &Services, live: Option<&Arc<Live>>) -> bool {
+    let silence = live.and_then(|live| live.session()).map(|s| s.silence(services.clock.monotonic()));
+    silence.is_some_and(|silence| silence > services.config.device.stale_after())
 }
 
 /// New names; `None` leaves, an empty text removes.
@@ -63,7 +71,8 @@ pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<Devic
     let row = services.store.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
     let names = services.store.relay_names(live.key).await?;
     let relays = live.cache.lock().all();
-    Ok(DeviceView { row, relays, names, sight, live: Some(live) })
+    let stale = is_stale(services, Some(&live));
+    Ok(DeviceView { row, relays, names, sight, stale, live: Some(live) })
 }
 
 /// One device as it is in this transaction.
@@ -72,7 +81,8 @@ pub(crate) async fn within(services: &Services, tx: &mut Tx, key: DeviceKey, sig
     let names = tx.relay_names(key).await?;
     let live = services.registry.find(&row.uid).await?;
     let relays = live.as_ref().map(|live| live.cache.lock().all()).unwrap_or_default();
-    Ok(DeviceView { row, live, relays, names, sight })
+    let stale = is_stale(services, live.as_ref());
+    Ok(DeviceView { row, live, relays, names, sight, stale })
 }
 
 /// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.

@@ -126,7 +126,7 @@ pub async fn fleet(services: &Services, by: &Principal) -> Result<Fleet> {
     by.require_admin()?;
     let (devices, claimed) = services.store.device_counts().await?;
     let (users, active_users, admins) = services.store.user_counts().await?;
-    let stale_after = services.config.device.heartbeat * 3 / 2;
+    let stale_after = services.config.device.stale_after();
     let (online, stale) = services.registry.presence(stale_after);
     Ok(Fleet {
         devices,
