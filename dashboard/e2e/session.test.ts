@@ -46,7 +46,7 @@ test('a reload keeps the session, without a token where a script could read it',
   await tab.close()
 })
 
-test('20 answers of 401 at once are one refresh', async () => {
+test('many answers of 401 at once are one refresh', async () => {
   const tab = await Tab.open(browser, server.url)
   await tab.signIn(server.admin.email)
   await tab.go('/overview')

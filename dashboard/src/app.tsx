@@ -3,15 +3,17 @@ import { Notifications } from '@mantine/notifications'
 import { QueryClientProvider } from '@tanstack/react-query'
 import { RouterProvider } from '@tanstack/react-router'
 import { setNonce } from 'get-nonce'
-import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
+import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from 'react'
 import { queryClient } from './api/queries'
 import { session } from './api/session'
-import { Login } from './pages/Login'
 import { router } from './router'
 import { reset as resetLive } from './state/live'
 import { load, reset as resetPreferences, usePreferences } from './state/preferences'
 import { colours, theme } from './theme'
 import { Spinner } from './ui/bits'
+
+/** Who is signed in does not load it. */
+const Login = lazy(() => import('./pages/Login').then((m) => ({ default: m.Login })))
 
 /** The nonce of this page: styles that are made here carry it (DB-1). */
 const nonce = document.querySelector<HTMLElement>('meta[property="csp-nonce"]')?.nonce ?? ''
@@ -36,7 +38,12 @@ function Inside(): ReactNode {
     }
   }, [who])
   if (state.status === 'starting') return <Spinner />
-  if (state.status === 'out') return <Login why={state.why} />
+  if (state.status === 'out')
+    return (
+      <Suspense fallback={<Spinner />}>
+        <Login why={state.why} />
+      </Suspense>
+    )
   return <RouterProvider router={router} context={{ admin: state.user.role === 'admin' }} />
 }
 

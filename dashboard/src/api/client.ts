@@ -71,13 +71,27 @@ export async function askText(path: string, signal?: AbortSignal): Promise<Respo
 }
 
 let skewMs = 0
+const skewListeners = new Set<() => void>()
 
 function noteClock(response: Response): void {
   const date = Date.parse(response.headers.get('date') ?? '')
-  // The header has whole seconds: small differences are none.
-  if (Number.isFinite(date)) skewMs = Math.abs(date - Date.now()) > 5_000 ? date - Date.now() : 0
+  if (!Number.isFinite(date)) return
+  const off = date - Date.now()
+  // The header has whole seconds, and answers take their time: small differences are none, and small changes nothing new.
+  const next = Math.abs(off) > 5_000 ? off : 0
+  if (Math.abs(next - skewMs) < 2_000) return
+  skewMs = next
+  for (const listener of skewListeners) listener()
 }
 
 /** The server's time: this machine's clock may be an hour off. */
 export const serverNow = (): number => Date.now() + skewMs
-export const clockSkewMs = (): number => skewMs
+
+/** How far it is ahead of this machine's, in ms; 0 where that is nothing. */
+export const clock = {
+  skewMs: (): number => skewMs,
+  subscribe: (listener: () => void): (() => void) => {
+    skewListeners.add(listener)
+    return () => skewListeners.delete(listener)
+  },
+}

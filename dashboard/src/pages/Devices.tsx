@@ -4,15 +4,16 @@ import { IconPlus, IconSearch } from '@tabler/icons-react'
 import { keepPreviousData, useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
 import { Link, useRouteContext } from '@tanstack/react-router'
 import { useVirtualizer } from '@tanstack/react-virtual'
-import { type ReactNode, useCallback, useEffect, useMemo, useRef } from 'react'
+import { lazy, type ReactNode, Suspense, useCallback, useEffect, useMemo, useRef } from 'react'
 import type { Device } from '../api/client'
 import { devicesQuery } from '../api/queries'
 import type { Frame } from '../api/socket'
 import { presenceNow, relayNow, useFrames, useLive, useOnline, useWatch } from '../state/live'
 import { change, usePreferences } from '../state/preferences'
-import { Claim } from '../ui/Claim'
 import { Empty, PageTitle, PresenceBadge, Waiting, When } from '../ui/bits'
 import { Problem } from '../ui/Problem'
+
+const Claim = lazy(() => import('../ui/Claim').then((m) => ({ default: m.Claim })))
 
 const CLASSES = ['relay_controller', 'ir_hub', 'sensor_hub', 'hybrid']
 
@@ -208,7 +209,11 @@ export function Devices(): ReactNode {
           </Text>
         </Paper>
       )}
-      <Claim opened={claiming} close={claim.close} />
+      {claiming && (
+        <Suspense>
+          <Claim opened close={claim.close} />
+        </Suspense>
+      )}
     </>
   )
 }

@@ -2,15 +2,16 @@ import { Button, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/core'
 import { useDisclosure } from '@mantine/hooks'
 import { useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
-import { type ReactNode, useCallback } from 'react'
+import { lazy, type ReactNode, Suspense, useCallback } from 'react'
 import type { Device } from '../api/client'
 import { devicesQuery } from '../api/queries'
 import type { Frame } from '../api/socket'
 import { presenceNow, useFrames, useOnline, useWatchAll } from '../state/live'
-import { Claim } from '../ui/Claim'
 import { RelayToggle } from '../ui/Relay'
 import { Empty, PageTitle, PresenceBadge, Waiting } from '../ui/bits'
 import { Problem } from '../ui/Problem'
+
+const Claim = lazy(() => import('../ui/Claim').then((m) => ({ default: m.Claim })))
 
 /** More relays than these are on the device's own page. */
 const RELAYS = 8
@@ -93,7 +94,11 @@ export function Home(): ReactNode {
           </Button>
         </Group>
       )}
-      <Claim opened={claiming} close={claim.close} />
+      {claiming && (
+        <Suspense>
+          <Claim opened close={claim.close} />
+        </Suspense>
+      )}
     </>
   )
 }

@@ -5,7 +5,7 @@ import {
 } from '@tabler/icons-react'
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
 import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
-import { clockSkewMs } from '../api/client'
+import { clock } from '../api/client'
 import { session, signOut } from '../api/session'
 import icon from '../icon.svg'
 import { useLink } from '../state/live'
@@ -51,7 +51,7 @@ export function Shell(): ReactNode {
   }, [path])
   const user = state.status === 'in' ? state.user : null
   const admin = user?.role === 'admin'
-  const skew = Math.round(clockSkewMs() / 60_000)
+  const skew = Math.round(useSyncExternalStore(clock.subscribe, clock.skewMs) / 60_000)
   return (
     <AppShell header={{ height: 56 }} navbar={{ width: 208, breakpoint: 'sm', collapsed: { mobile: !opened } }} padding="md">
       <AppShell.Header px="md">

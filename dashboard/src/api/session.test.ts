@@ -1,0 +1,62 @@
+import { beforeEach, expect, test, vi } from 'vitest'
+import { authorized, session, signIn, signOut } from './session'
+
+const user = { id: 'u1', email: 'ann@hexa.local', name: 'Ann', role: 'user', created_at: '2026-11-23T12:00:00.000Z' }
+const json = (status: number, body: unknown) => new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/json' } })
+const dead = { code: 'invalid_token', message: 'expired', details: null, request_id: 'req-1' }
+
+let valid = 0
+let refreshes = 0
+let mayRefresh = true
+
+/** A server whose access tokens are numbered; only the newest is good. */
+const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
+  const request = new Request(asked instanceof Request ? asked : new URL(asked, 'http://hexa.example'), init)
+  const path = new URL(request.url).pathname
+  await new Promise((later) => setTimeout(later, 5))
+  const signedIn = () => json(200, { user, access_token: `t${String(valid)}`, refresh_token: null, token_type: 'Bearer', expires_in: 900 })
+  if (path.endsWith('/login')) {
+    valid += 1
+    return signedIn()
+  }
+  if (path.endsWith('/refresh')) {
+    refreshes += 1
+    if (!mayRefresh) return json(401, { ...dead, code: 'refresh_token_reused' })
+    valid += 1
+    return signedIn()
+  }
+  if (path.endsWith('/logout')) return new Response(null, { status: 204 })
+  return request.headers.get('authorization') === `Bearer t${String(valid)}` ? json(200, { path }) : json(401, dead)
+})
+
+const get = () => authorized(new Request('http://hexa.example/api/v1/devices'))
+
+beforeEach(async () => {
+  vi.stubGlobal('fetch', server)
+  mayRefresh = true
+  await signIn('', user.email, 'a password')
+  refreshes = 0
+})
+
+test('20 answers of 401 at once are one refresh, and every request is answered', async () => {
+  valid += 1
+  const answers = await Promise.all(Array.from({ length: 20 }, get))
+  expect(answers.map((a) => a.status)).toEqual(Array.from({ length: 20 }, () => 200))
+  expect(refreshes).toBe(1)
+})
+
+test('a session that has ended is said once, and nothing is asked for after it', async () => {
+  valid += 1
+  mayRefresh = false
+  const ended = await Promise.allSettled(Array.from({ length: 5 }, get))
+  expect(ended.every((e) => e.status === 'rejected')).toBe(true)
+  expect(refreshes).toBe(1)
+  expect(session.state()).toEqual({ status: 'out', why: 'Your session has ended. Sign in again.' })
+  expect(Object.keys(localStorage).filter((key) => key.startsWith('hexa.session'))).toEqual([])
+})
+
+test('no token is kept where a script could read it', async () => {
+  expect(JSON.stringify(Object.entries(localStorage))).not.toMatch(/"t\d+|refresh_token/)
+  await signOut()
+  expect(Object.keys(localStorage)).toEqual([])
+})
