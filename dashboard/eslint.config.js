@@ -4,7 +4,7 @@ import { defineConfig, globalIgnores } from 'eslint/config'
 import tseslint from 'typescript-eslint'
 
 export default defineConfig([
-  globalIgnores(['dist', 'shots', 'src/api/schema.d.ts', 'e2e/figures.mjs']),
+  globalIgnores(['dist', 'shots', 'src/api/schema.d.ts', 'e2e/run.mjs']),
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   reactHooks.configs.flat.recommended,

@@ -20,6 +20,9 @@ pub(crate) struct DashboardArgs {
     /// Measure it in a browser, against a release build, with 10,000 devices; takes some minutes.
     #[arg(long)]
     figures: bool,
+    /// Make the pictures of docs/images, against a release build; takes some minutes.
+    #[arg(long)]
+    images: bool,
 }
 
 /// The oldest Node that the tools run on.
@@ -129,10 +132,10 @@ pub(crate) fn run(args: &DashboardArgs) -> Result<()> {
     if args.report {
         print!("{}", report()?);
     }
-    if args.figures {
+    for (_, name) in [(args.figures, "figures"), (args.images, "images")].into_iter().filter(|(wanted, _)| *wanted) {
         crate::process::cargo(&["build", "--release", "--package", "hexa-server"])?;
         let plugins = crate::plugins::build()?;
-        let mut command = node.script("figures", &[]);
+        let mut command = node.script(name, &[]);
         run_command(command.env("HEXA_BIN", hexa("release")).env("HEXA_PLUGINS_DIR", plugins))?;
     }
     Ok(())

@@ -10,7 +10,7 @@ import { devicesQuery } from '../api/queries'
 import type { Frame } from '../api/socket'
 import { presenceNow, relayNow, useFrames, useLive, useOnline, useWatch } from '../state/live'
 import { change, usePreferences } from '../state/preferences'
-import { Empty, PageTitle, PresenceBadge, Waiting, When } from '../ui/bits'
+import { counted, Empty, PageTitle, PresenceBadge, Waiting, When } from '../ui/bits'
 import { Problem } from '../ui/Problem'
 
 const Claim = lazy(() => import('../ui/Claim').then((m) => ({ default: m.Claim })))
@@ -187,7 +187,7 @@ export function Devices(): ReactNode {
       {rows.length > 0 && (
         <Paper withBorder>
           <VisuallyHidden role="status">
-            {rows.length} devices{hasNextPage ? ' so far' : ''}
+            {counted(rows.length, 'device')}{hasNextPage ? ' so far' : ''}
           </VisuallyHidden>
           <Box ref={scroller} h="calc(100dvh - 210px)" mih={240} style={{ overflowY: 'auto', contain: 'strict' }} tabIndex={0} role="region" aria-label="List of devices">
             <Box h={virtual.getTotalSize()} pos="relative" role="list">

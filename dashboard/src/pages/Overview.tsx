@@ -7,7 +7,7 @@ import { auditQuery, fleetQuery, pluginsQuery } from '../api/queries'
 import { change, usePreferences } from '../state/preferences'
 import { AuditList } from '../ui/AuditList'
 import { Card } from '../ui/Card'
-import { Fact, PageTitle, Waiting } from '../ui/bits'
+import { counted, Fact, PageTitle, Waiting } from '../ui/bits'
 import { Problem } from '../ui/Problem'
 
 const Chart = lazy(() => import('../ui/Chart').then((m) => ({ default: m.Chart })))
@@ -87,7 +87,7 @@ export function Overview(): ReactNode {
             <Kpi name="Stale" value={fleet.data.devices.stale} note={`silent over ${fleet.data.devices.stale_after_s} s`} />
             <Kpi name="Offline" value={fleet.data.devices.offline} />
             <Kpi name="Commands" value={last === undefined ? '–' : `${Math.round((10 * last.commands) / per) / 10}/s`} note={last?.p95_ms == null ? 'none lately' : `p95 ${last.p95_ms.toFixed(1)} ms`} />
-            <Kpi name="Users" value={fleet.data.users.active} note={`${fleet.data.users.admins} admins, ${fleet.data.clients} sockets`} to="/users" />
+            <Kpi name="Users" value={fleet.data.users.active} note={`${counted(fleet.data.users.admins, 'admin')}, ${counted(fleet.data.clients, 'socket')}`} to="/users" />
           </SimpleGrid>
         )}
       </Card>
@@ -119,7 +119,7 @@ export function Overview(): ReactNode {
                   {plugin.id} {plugin.version}
                 </Text>
                 <Text size="xs" c="dimmed">
-                  {plugin.calls} calls, {plugin.faults} faults, {plugin.sessions} devices
+                  {counted(plugin.calls, 'call')}, {counted(plugin.faults, 'fault')}, {counted(plugin.sessions, 'device')}
                 </Text>
               </Box>
               <Badge variant="light" color={plugin.state === 'active' ? 'teal' : 'red'} className={`hx-badge ${plugin.state === 'active' ? 'hx-online' : ''}`}>

@@ -8,7 +8,7 @@ import { type Account, api, ask } from '../api/client'
 import { usersQuery } from '../api/queries'
 import { Confirm } from '../ui/Confirm'
 import { notifyDone, Problem } from '../ui/Problem'
-import { Empty, PageTitle, Waiting, When } from '../ui/bits'
+import { counted, Empty, PageTitle, Waiting, When } from '../ui/bits'
 
 type Asked = { user: Account; what: 'admin' | 'user' | 'activate' | 'deactivate' | 'sessions' } | null
 
@@ -36,7 +36,7 @@ export function Users(): ReactNode {
     const path = { id: user.id }
     if (what === 'sessions') {
       const { ended } = await ask(api().DELETE('/api/v1/admin/users/{id}/sessions', { params: { path } }))
-      notifyDone(`${ended} sessions of ${user.email} ended`)
+      notifyDone(`${counted(ended, 'session')} of ${user.email} ended`)
     } else {
       const body = what === 'admin' || what === 'user' ? { role: what } : { active: what === 'activate' }
       await ask(api().PATCH('/api/v1/admin/users/{id}', { params: { path }, body }))

@@ -19,10 +19,35 @@ const COLOURS = {
 /** Time that a chart shows at least. */
 const SHORTEST_S = 60
 
+const FONT = '11px "Inter Variable", system-ui, sans-serif'
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' })
+const exact = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' })
+
+/** Seconds between marks that people count in. */
+const STEPS_S = [10, 30, 60, 120, 300, 600, 1800, 3600]
+
+/** From the first sample to the last, and at least a minute: the plot's own guess for one sample is years. */
+function span(plot: uPlot): [number, number] {
+  const times = plot.data[0]
+  const last = times.at(-1) ?? Date.now() / 1000
+  return [Math.min(times[0] ?? last, last - SHORTEST_S), last]
+}
+
+/** Values between two gaps are no line: they are drawn as points. */
+export function alone(values: readonly (number | null | undefined)[]): number[] | null {
+  const found = values.flatMap((v, i) => (v != null && values[i - 1] == null && values[i + 1] == null ? [i] : []))
+  return found.length > 0 ? found : null
+}
+
 /** The newest values are in the legend while nobody points at others. */
+function newest(plot: uPlot): void {
+  const { length } = plot.data[0]
+  if ((plot.cursor.left ?? -1) < 0 && length > 0) plot.setLegend({ idx: length - 1 })
+}
+
 function draw(plot: uPlot | null, times: number[], series: Series[]): void {
   plot?.setData([times, ...series.map((s) => s.values)])
-  if (plot !== null && (plot.cursor.left ?? -1) < 0 && times.length > 0) plot.setLegend({ idx: times.length - 1 })
+  if (plot !== null) newest(plot)
 }
 
 /** Lines over time. What they show is also said in words, for those who do not see them. */
@@ -36,23 +61,27 @@ export function Chart({ times, series, height = 160, label }: { times: number[];
   useEffect(() => {
     if (holder.current === null || width === 0) return
     const colours = COLOURS[scheme]
-    const axis = { stroke: colours.text, grid: { stroke: colours.grid, width: 1 }, ticks: { stroke: colours.grid }, font: '11px system-ui' }
+    const axis = { stroke: colours.text, grid: { stroke: colours.grid, width: 1 }, ticks: { stroke: colours.grid }, font: FONT }
     plot.current = new uPlot(
       {
         width,
         height,
         cursor: { y: false },
         legend: { live: true },
-        scales: { x: { range: (_, min, max) => [Math.min(min, max - SHORTEST_S), max] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 46 }],
+        hooks: { ready: [(made) => newest(made)] },
+        scales: { x: { range: span }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+        axes: [
+          { ...axis, incrs: STEPS_S, space: 70, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? exact : clock).format(at * 1000)) },
+          { ...axis, size: 46 },
+        ],
         series: [
-          {},
+          { value: (_, at: number | null) => (at === null ? '–' : exact.format(at * 1000)) },
           ...series.map((s) => ({
             label: s.label,
             stroke: colours[s.colour],
             width: 1.5,
             spanGaps: false,
-            points: { show: false },
+            points: { show: false, filter: (u: uPlot, i: number) => alone([...(u.data[i] ?? [])]), size: 5, fill: colours[s.colour] },
             value: (_: uPlot, v: number | null) => (v === null ? '–' : `${Math.round(v * 100) / 100}${s.unit ?? ''}`),
           })),
         ],
@@ -60,7 +89,6 @@ export function Chart({ times, series, height = 160, label }: { times: number[];
       [times, ...series.map((s) => s.values)],
       holder.current,
     )
-    draw(plot.current, times, series)
     return () => {
       plot.current?.destroy()
       plot.current = null

@@ -23,13 +23,15 @@ const PAGES = [
 
 const LINKS = {
   live: { color: 'teal', text: 'Live', what: 'States come as they change' },
-  connecting: { color: 'gray', text: 'Connecting', what: 'Live states begin in a moment' },
+  connecting: { color: 'gray.5', text: 'Connecting', what: 'Live states begin in a moment' },
   waiting: { color: 'red', text: 'Not live', what: 'The server cannot be reached; trying again. What you see may be old.' },
-  off: { color: 'gray', text: 'Idle', what: 'Nothing on this page changes by itself' },
 } as const
 
+/** Whether what is seen is live; nothing where nothing on the page asked for live states. */
 function LiveBadge(): ReactNode {
-  const link = LINKS[useLink()]
+  const state = useLink()
+  if (state === 'off') return null
+  const link = LINKS[state]
   return (
     <Tooltip label={link.what}>
       <Badge variant="dot" color={link.color} tt="none" role="status" aria-label={`Connection: ${link.text}. ${link.what}`}>

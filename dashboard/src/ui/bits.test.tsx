@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import { instant } from '../pages/Audit'
 import { ordered } from '../pages/Overview'
 import { program } from '../pages/Account'
-import { ago } from './bits'
+import { ago, counted } from './bits'
+import { alone } from './Chart'
 
 test('times are told from now', () => {
   const now = 1_790_000_000_000
@@ -28,4 +29,13 @@ test('browsers are called by their names', () => {
   expect(program('Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605.1.15 Version/19.0 Safari/604.1')).toBe('Safari on iOS')
   expect(program('hexa-cli/0.1.0')).toBe('hexa-cli/0.1.0')
   expect(program(null)).toBe('an unnamed program')
+})
+
+test('one is said differently from many', () => {
+  expect([counted(0, 'socket'), counted(1, 'socket'), counted(12_040, 'socket')]).toEqual(['0 sockets', '1 socket', '12,040 sockets'])
+})
+
+test('a value between two gaps is drawn as a point', () => {
+  expect(alone([null, 4, null, 1, 2, null, 3])).toEqual([1, 6])
+  expect(alone([1, 2, 3])).toBeNull()
 })

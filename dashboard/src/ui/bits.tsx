@@ -85,6 +85,11 @@ export function When({ at }: { at: string | null | undefined }): ReactNode {
   )
 }
 
+/** A number and what it counts: `1 device`, `1,204 devices`. */
+export function counted(count: number, one: string): string {
+  return `${count.toLocaleString('en')} ${one}${count === 1 ? '' : 's'}`
+}
+
 export function Waiting({ rows = 4 }: { rows?: number }): ReactNode {
   return (
     <Stack gap="xs" aria-busy="true" aria-label="Loading">

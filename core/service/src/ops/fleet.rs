@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::error::Result;
-use crate::ops::metrics::{LATENCY_BUCKETS, Metrics, Tally};
+use crate::ops::metrics::{Interval, Metrics};
 
 /// Time between two samples.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -34,51 +34,33 @@ pub struct Sample {
 
 /// The last minutes.
 #[derive(Debug, Default)]
-pub struct Recent(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    samples: VecDeque<Sample>,
-    before: Tally,
-}
+pub struct Recent(Mutex<VecDeque<Sample>>);
 
 impl Recent {
     /// Ends an interval.
-    fn sample(&self, at: TimeMs, now: Tally) {
-        let mut kept = self.0.lock();
-        let ended = now.since(&kept.before);
+    fn sample(&self, at: TimeMs, ended: &Interval) {
         let sample = Sample {
             at,
             commands: ended.succeeded + ended.failed,
             failed: ended.failed,
-            p50_ms: quantile(&ended.buckets, 0.5),
-            p95_ms: quantile(&ended.buckets, 0.95),
+            p50_ms: quantile(ended, 0.5),
+            p95_ms: quantile(ended, 0.95),
         };
-        kept.before = now;
-        if kept.samples.len() == SAMPLES {
-            kept.samples.pop_front();
+        let mut kept = self.0.lock();
+        if kept.len() == SAMPLES {
+            kept.pop_front();
         }
-        kept.samples.push_back(sample);
+        kept.push_back(sample);
     }
 
     fn all(&self) -> Vec<Sample> {
-        self.0.lock().samples.iter().copied().collect()
+        self.0.lock().iter().copied().collect()
     }
 }
 
-/// In milliseconds, by linear interpolation within a bucket, as Prometheus does it. `buckets` counts up.
-fn quantile(buckets: &[u64], q: f64) -> Option<f64> {
-    let total = *buckets.last()?;
-    if total == 0 {
-        return None;
-    }
-    let rank = q * total as f64;
-    let n = buckets.iter().position(|count| *count as f64 >= rank)?;
-    let (below, lower) = if n == 0 { (0, 0.0) } else { (buckets[n - 1], LATENCY_BUCKETS[n - 1]) };
-    let upper = LATENCY_BUCKETS.get(n).copied().unwrap_or(lower);
-    let within = buckets[n] - below;
-    let part = if within == 0 { 1.0 } else { (rank - below as f64) / within as f64 };
-    Some((lower + (upper - lower) * part) * 1e3)
+/// In milliseconds, to one percent.
+fn quantile(ended: &Interval, q: f64) -> Option<f64> {
+    (!ended.took.is_empty()).then(|| ended.took.value_at_quantile(q) as f64 / 1e3)
 }
 
 /// Samples until the server stops.
@@ -88,7 +70,7 @@ pub async fn keep(services: Arc<Services>) {
     loop {
         tokio::select! {
             () = services.stop.cancelled() => return,
-            _ = tick.tick() => services.recent.sample(services.clock.now(), services.metrics.tally()),
+            _ = tick.tick() => services.recent.sample(services.clock.now(), &services.metrics.take_interval()),
         }
     }
 }
@@ -157,19 +139,19 @@ mod tests {
         let (metrics, recent) = (Metrics::new(), Recent::default());
         let ended = |outcome, ms| metrics.command_ended(Source::Api, outcome, None, Duration::from_millis(ms));
         ended(Outcome::Executed, 3);
-        recent.sample(TimeMs(5_000), metrics.tally());
+        recent.sample(TimeMs(5_000), &metrics.take_interval());
         for _ in 0..19 {
-            ended(Outcome::Executed, 3);
+            ended(Outcome::Executed, 13);
         }
         ended(Outcome::Executed, 80);
         ended(Outcome::Timeout, 8_000);
-        recent.sample(TimeMs(10_000), metrics.tally());
-        recent.sample(TimeMs(15_000), metrics.tally());
+        recent.sample(TimeMs(10_000), &metrics.take_interval());
+        recent.sample(TimeMs(15_000), &metrics.take_interval());
         let [first, second, third] = recent.all()[..] else { panic!("three samples") };
         assert_eq!((first.commands, first.failed), (1, 0));
         assert_eq!((second.commands, second.failed), (21, 1));
         let (p50, p95) = (second.p50_ms.unwrap(), second.p95_ms.unwrap());
-        assert!((2.5..5.0).contains(&p50) && (2.5..=5.0).contains(&p95), "{p50} {p95}");
+        assert!((12.8..13.2).contains(&p50) && (12.8..13.2).contains(&p95), "{p50} {p95}");
         assert_eq!((third.commands, third.p50_ms), (0, None));
     }
 
@@ -177,19 +159,9 @@ mod tests {
     fn five_minutes_are_kept() {
         let (metrics, recent) = (Metrics::new(), Recent::default());
         for n in 0..100 {
-            recent.sample(TimeMs(n), metrics.tally());
+            recent.sample(TimeMs(n), &metrics.take_interval());
         }
         let all = recent.all();
         assert_eq!((all.len(), all[0].at), (SAMPLES, TimeMs(40)));
-    }
-
-    #[test]
-    fn a_quantile_lies_in_its_bucket() {
-        let up_to = |n: usize| (0..LATENCY_BUCKETS.len()).map(|i| u64::from(i >= n)).collect::<Vec<_>>();
-        assert_eq!(quantile(&[], 0.5), None);
-        assert_eq!(quantile(&up_to(LATENCY_BUCKETS.len()), 0.5), None);
-        assert_eq!(quantile(&up_to(0), 0.5), Some(0.25));
-        let last = quantile(&up_to(LATENCY_BUCKETS.len() - 1), 0.95).unwrap();
-        assert!((5_000.0..=10_000.0).contains(&last), "{last}");
     }
 }

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use hexa_model::{Outcome, Source};
-use prometheus::core::Metric as _;
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
 /// Where the latency buckets end, in seconds.
-pub(crate) const LATENCY_BUCKETS: &[f64] =
+const LATENCY_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// All of the house's own counters, registered once.
@@ -19,6 +19,7 @@ pub struct Metrics {
     registry: Registry,
     command_errors: IntCounterVec,
     fast: Vec<CommandHandles>,
+    interval: Mutex<Interval>,
     /// Connected devices.
     pub device_sessions: IntGauge,
     /// Connected client sockets.
@@ -53,24 +54,22 @@ pub struct Metrics {
     pub api_errors: IntCounterVec,
 }
 
-/// Commands so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+/// Longer than any command takes: its timeout is in seconds.
+const LONGEST_US: u64 = 120_000_000;
+
+/// Commands that ended since the last sample. The buckets of `/metrics` are too wide to tell 13 ms from 24.
+#[derive(Clone, Debug)]
+pub(crate) struct Interval {
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
-    /// Successful ones that took at most as long as each of [`LATENCY_BUCKETS`].
-    pub(crate) buckets: Vec<u64>,
+    /// Microseconds that the successful ones took, to one percent.
+    pub(crate) took: hdrhistogram::Histogram<u32>,
 }
 
-impl Tally {
-    /// What came after an earlier one.
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        let earlier = before.buckets.iter().copied().chain(std::iter::repeat(0));
-        Self {
-            succeeded: self.succeeded.saturating_sub(before.succeeded),
-            failed: self.failed.saturating_sub(before.failed),
-            buckets: self.buckets.iter().zip(earlier).map(|(now, then)| now.saturating_sub(then)).collect(),
-        }
+impl Default for Interval {
+    fn default() -> Self {
+        let took = hdrhistogram::Histogram::new_with_bounds(1, LONGEST_US, 2).expect("static bounds are valid");
+        Self { succeeded: 0, failed: 0, took }
     }
 }
 
@@ -158,6 +157,7 @@ impl Metrics {
             ),
             api_errors: counter_vec(&registry, "hexa_api_errors_total", "Errors answered by the API.", &["code"]),
             fast,
+            interval: Mutex::default(),
             registry,
         }
     }
@@ -180,16 +180,19 @@ impl Metrics {
         if outcome.metric() == "error" {
             self.command_errors.with_label_values(&[reason.unwrap_or(outcome.as_str())]).inc();
         }
+        let mut interval = self.interval.lock();
+        if outcome.metric() == "success" {
+            interval.succeeded += 1;
+            interval.took.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US));
+        } else {
+            interval.failed += 1;
+        }
     }
 
-    /// Commands so far. Histograms are by outcome alone, so any source's handle leads to all.
-    pub(crate) fn tally(&self) -> Tally {
-        let Some(any) = self.fast.first() else { return Tally::default() };
-        let success = any.success.1.metric();
-        let buckets =
-            success.get_histogram().get_bucket().iter().map(prometheus::proto::Bucket::cumulative_count).collect();
-        let ended = |histogram: &Histogram| histogram.get_sample_count();
-        Tally { succeeded: ended(&any.success.1), failed: ended(&any.timeout.1) + ended(&any.error.1), buckets }
+    /// What ended since this was last called; one caller.
+    pub(crate) fn take_interval(&self) -> Interval {
+        let empty = Interval::default();
+        std::mem::replace(&mut *self.interval.lock(), empty)
     }
 
     /// The Prometheus text format, version 0.0.4.
