@@ -351,3 +351,45 @@ async fn a_device_that_is_connected_and_silent_is_stale() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn long_answers_are_compressed_for_who_asks_and_secrets_never() {
+    use std::io::Read as _;
+
+    let server = server();
+    let (admin, user) = (server.admin().await, server.user().await);
+    let device = server.device(&user, 64).await;
+    let asked = |client: &Client, path: &str| {
+        let request = client.request(Method::GET, path).header("accept-encoding", "gzip");
+        async move { request.send().await.unwrap() }
+    };
+    let list = format!("/api/v1/devices?search={}", device.uid());
+    let packed = asked(&user.client, &list).await;
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert_eq!(packed.headers()["vary"], "accept-encoding");
+    let packed = packed.bytes().await.unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut text).unwrap();
+    let rows: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(rows["items"][0]["relays"].as_array().unwrap().len(), 64);
+    assert!(packed.len() * 4 < text.len(), "{} of {}", packed.len(), text.len());
+    // Who does not ask gets it plain.
+    assert_eq!(user.client.get(&list).await.header("content-encoding"), None);
+    assert_eq!(asked(&admin, "/metrics").await.headers()["content-encoding"], "gzip");
+    // A strong ETag names the very bytes; sessions hold secrets; errors and short answers have nothing to win.
+    let kept = json!({ "order": (0..400).map(|n| format!("card {n}")).collect::<Vec<_>>() });
+    user.client
+        .send(user.client.request(Method::PUT, "/api/v1/preferences/dashboard_layout").json(&kept))
+        .await
+        .expect(201);
+    let tagged = asked(&user.client, "/api/v1/preferences").await;
+    assert!(tagged.content_length().unwrap() > 4096 && tagged.headers().contains_key("etag"));
+    for plain in [
+        tagged,
+        asked(&user.client, "/api/v1/auth/sessions").await,
+        asked(&user.client, &format!("/api/v1/devices?search={}", "x".repeat(2000))).await,
+        asked(&user.client, "/api/v1/devices?search=nothing-is-called-so").await,
+    ] {
+        assert!(!plain.headers().contains_key("content-encoding"), "{}", plain.url());
+    }
+}

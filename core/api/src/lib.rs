@@ -6,6 +6,7 @@
 //! Start at [`router`] for the routes, [`ws::device`] for devices, [`listen`] for how connections come in.
 
 pub mod audit_text;
+mod compress;
 mod conditional;
 mod cookie;
 mod dashboard;

@@ -10,7 +10,7 @@ use super::{
     sessions, users,
 };
 use crate::state::ApiState;
-use crate::{dashboard, openapi, ws};
+use crate::{compress, dashboard, openapi, ws};
 
 /// What a route asks of its caller, before it looks at any object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,5 +142,7 @@ pub(super) fn router() -> Router<ApiState> {
     // Files of the console are no part of the contract.
     let files = Router::new().route("/dashboard/{*path}", get(dashboard::get_file));
     let files = files.route("/dashboard/", get(dashboard::get_page)).route("/", get(dashboard::get_root));
-    routes().into_iter().fold(files, |router, route| router.route(route.path, route.handler))
+    routes()
+        .into_iter()
+        .fold(files, |router, route| router.route(route.path, compress::route(route.method, route.path, route.handler)))
 }
