@@ -360,6 +360,94 @@ async fn admins_find_people_and_end_their_sessions() {
     users[2].client.delete(&path).await.expect_error(403, "forbidden");
 }
 
+/// Who did it to whom, newest first, as the audit says.
+async fn audited(admin: &Client, action: &str) -> Vec<(Value, Value)> {
+    let rows = admin.get(&format!("/api/v1/admin/audit?action={action}")).await.expect(200);
+    let row = |row: &Value| (row["actor"]["id"].clone(), row["details"].clone());
+    rows["items"].as_array().unwrap().iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn an_admin_sees_and_ends_single_sessions_of_an_account() {
+    let server = server();
+    let admin = server.admin().await;
+    let (first, stranger) = (server.user().await, server.user().await);
+    let (second, third) = (signed_in(&server, &first).await, signed_in(&server, &first).await);
+    let list = format!("/api/v1/admin/users/{}/sessions", first.id);
+    let seen = admin.get(&list).await.expect(200);
+    let mut own = first.client.get("/api/v1/auth/sessions").await.expect(200);
+    own["items"].as_array_mut().unwrap().iter_mut().for_each(|session| session["current"] = json!(false));
+    assert_eq!((seen["items"].as_array().unwrap().len(), &seen), (3, &own), "the same, none of them the admin's");
+    let me = admin.get("/api/v1/auth/me").await.expect(200)["id"].as_str().unwrap().to_owned();
+    let mine = admin.get(&format!("/api/v1/admin/users/{me}/sessions")).await.expect(200);
+    assert!(mine["items"].as_array().unwrap().iter().any(|s| s["current"] == true), "{mine}");
+
+    let own = second.client.get("/api/v1/auth/sessions").await.expect(200);
+    let id = own["items"].as_array().unwrap().iter().find(|s| s["current"] == true).unwrap()["id"].clone();
+    let path = format!("{list}/{}", id.as_str().unwrap());
+    let elsewhere = format!("/api/v1/admin/users/{}/sessions/{}", stranger.id, id.as_str().unwrap());
+    admin.delete(&elsewhere).await.expect_error(404, "not_found");
+    second.client.get("/api/v1/auth/me").await.expect(200);
+    let (socket, _) = WsClient::subscribed(&server, &second).await;
+    let since = Instant::now();
+    admin.delete(&path).await.expect(204);
+    closed_with_4003(socket, since).await;
+    second.client.get("/api/v1/auth/me").await.expect_error(401, "invalid_token");
+    let spent = json!({ "refresh_token": second.refresh_token });
+    server.client().post("/api/v1/auth/refresh", &spent).await.expect_error(401, "invalid_token");
+    for kept in [&first, &third] {
+        kept.client.get("/api/v1/auth/me").await.expect(200);
+    }
+    assert_eq!(admin.get(&list).await.expect(200)["items"].as_array().unwrap().len(), 2);
+    let row = (json!(me), json!({ "user": first.id, "session": id }));
+    assert_eq!(audited(&admin, "user.session_ended").await.into_iter().filter(|r| *r == row).count(), 1);
+    let nobody = "01890a5d-ac96-774b-bcce-b302099a8057";
+    for gone in [path.as_str(), &format!("{list}/nonsense"), &format!("{list}/{nobody}")] {
+        admin.delete(gone).await.expect_error(404, "not_found");
+    }
+    for user in [nobody, "nonsense"] {
+        admin.get(&format!("/api/v1/admin/users/{user}/sessions")).await.expect_error(404, "not_found");
+    }
+    first.client.get(&list).await.expect_error(403, "forbidden");
+    assert_eq!(audited(&admin, "user.session_ended").await.into_iter().filter(|r| *r == row).count(), 1);
+}
+
+#[tokio::test]
+async fn an_admin_sees_and_revokes_tokens_of_an_account() {
+    let server = server();
+    let admin = server.admin().await;
+    let (user, stranger) = (server.user().await, server.user().await);
+    let (id, script) = token(&user, &["devices:read"]).await;
+    let (_, kept) = token(&user, &["devices:read", "relays:write"]).await;
+    let list = format!("/api/v1/admin/users/{}/tokens", user.id);
+    let seen = admin.get(&list).await;
+    assert_eq!(seen.expect(200), user.client.get("/api/v1/auth/tokens").await.expect(200));
+    assert!(!seen.text.contains("hxp_"));
+    let elsewhere = format!("/api/v1/admin/users/{}/tokens/{id}", stranger.id);
+    admin.delete(&elsewhere).await.expect_error(404, "not_found");
+    script.get("/api/v1/auth/me").await.expect(200);
+    let socket = WsClient::open(&server, script.token()).await.expect("a token opens the socket");
+    let since = Instant::now();
+    admin.delete(&format!("{list}/{id}")).await.expect(204);
+    closed_with_4003(socket, since).await;
+    script.get("/api/v1/auth/me").await.expect_error(401, "invalid_token");
+    kept.get("/api/v1/auth/me").await.expect(200);
+    assert_eq!(admin.get(&list).await.expect(200)["items"].as_array().unwrap().len(), 1);
+    let me = admin.get("/api/v1/auth/me").await.expect(200)["id"].clone();
+    let row = (me, json!({ "user": user.id, "token": id }));
+    assert_eq!(audited(&admin, "user.token_revoked").await.into_iter().filter(|r| *r == row).count(), 1);
+    for gone in [&id, "nonsense", "01890a5d-ac96-774b-bcce-b302099a8057"] {
+        admin.delete(&format!("{list}/{gone}")).await.expect_error(404, "not_found");
+    }
+    admin.get("/api/v1/admin/users/nonsense/tokens").await.expect_error(404, "not_found");
+    // An admin's script does so with its scope only.
+    let make = json!({ "name": "ops", "scopes": ["devices:read"] });
+    let made = admin.post("/api/v1/auth/tokens", &make).await.expect(201);
+    let plain = server.client().with_token(made["token"].as_str().unwrap());
+    plain.get(&list).await.expect_error(403, "insufficient_scope");
+    user.client.get(&list).await.expect_error(403, "forbidden");
+}
+
 #[tokio::test]
 async fn the_sixth_wrong_password_is_told_to_wait() {
     let server = TestServer::start(Options::new().env("LIMIT_LOGIN_FAILURES", "5"));

@@ -89,6 +89,15 @@ async fn every_change_can_be_asked_for_again_and_happens_once() {
     let other = server.user().await;
     let who = format!("/api/v1/admin/users/{}", other.id);
     thrice(&admin, Method::PATCH, &who, &json!({ "role": "admin" }), 200).await;
+    let theirs = other.client.post("/api/v1/auth/login", &json!({ "email": other.email, "password": PASSWORD })).await;
+    let script = User::new(server.client(), &other.email, &theirs.expect(200)).client;
+    let made = script.post("/api/v1/auth/tokens", &json!({ "name": "script", "scopes": ["devices:read"] })).await;
+    let path = format!("{who}/tokens/{}", made.expect(201)["id"].as_str().unwrap());
+    thrice(&admin, Method::DELETE, &path, &Value::Null, 204).await;
+    let session = admin.get(&format!("{who}/sessions")).await.expect(200)["items"][0]["id"].clone();
+    thrice(&admin, Method::DELETE, &format!("{who}/sessions/{}", session.as_str().unwrap()), &Value::Null, 204).await;
+    let ended = ["user.token_revoked", "user.session_ended"].map(|action| server.db().actions(action).len());
+    assert_eq!(ended, [1, 1], "a row each, however often it is asked for");
     thrice(&admin, Method::DELETE, &format!("{who}/sessions"), &Value::Null, 200).await;
     thrice(&admin, Method::POST, "/api/v1/admin/plugins/hexa.relay-controller/reset", &Value::Null, 200).await;
     let fresh = json!({ "current_password": PASSWORD, "new_password": "another horse with a battery" });

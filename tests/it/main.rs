@@ -16,6 +16,7 @@ mod console;
 mod crash;
 mod crash_points;
 mod device_abuse;
+mod device_list;
 mod device_socket;
 mod disk_full;
 mod errors;

@@ -113,7 +113,11 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/admin/users", row(403, 403, 200)),
         ("GET /api/v1/admin/users/{id}", row(403, 403, 200)),
         ("PATCH /api/v1/admin/users/{id}", row(403, 403, 200).with(json!({ "name": "Somebody" }))),
+        ("GET /api/v1/admin/users/{id}/sessions", row(403, 403, 200)),
         ("DELETE /api/v1/admin/users/{id}/sessions", row(403, 403, 200)),
+        ("DELETE /api/v1/admin/users/{id}/sessions/{session_id}", row(403, 403, 204)),
+        ("GET /api/v1/admin/users/{id}/tokens", row(403, 403, 200)),
+        ("DELETE /api/v1/admin/users/{id}/tokens/{token_id}", row(403, 403, 204)),
         ("GET /api/v1/admin/keys", row(403, 403, 200)),
         ("POST /api/v1/admin/keys/rotate", row(403, 403, 200).with(json!({}))),
         ("GET /api/v1/admin/plugins", row(403, 403, 200)),
@@ -160,6 +164,12 @@ impl House<'_> {
         if path.contains("{id}") {
             path = path.replace("{id}", &self.id(&path).await);
         }
+        if path.contains("{session_id}") {
+            path = path.replace("{session_id}", &self.session().await);
+        }
+        if path.contains("{token_id}") {
+            path = path.replace("{token_id}", &self.token().await);
+        }
         if path.ends_with("/export") {
             path.push_str("?format=jsonl");
         }
@@ -167,24 +177,36 @@ impl House<'_> {
     }
 
     async fn id(&self, path: &str) -> String {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
         if path.contains("/sessions/{id}") {
-            let login = json!({ "email": self.owner.email, "password": PASSWORD });
-            self.server.client().post("/api/v1/auth/login", &login).await.expect(200);
-            let list = self.owner.client.get("/api/v1/auth/sessions").await.expect(200);
-            let other = list["items"].as_array().unwrap().iter().find(|s| s["current"] == false).unwrap().clone();
-            return text(&other["id"]);
+            return self.session().await;
         }
         if path.contains("/grants/{id}") {
             let body = json!({ "email": self.server.user().await.email, "access": "read" });
             return text(&self.owner.client.post(path.trim_end_matches("/{id}"), &body).await.expect(201)["id"]);
         }
         if path.contains("/tokens/{id}") {
-            let body = json!({ "name": "x", "scopes": ["devices:read"] });
-            return text(&self.owner.client.post("/api/v1/auth/tokens", &body).await.expect(201)["id"]);
+            return self.token().await;
         }
         if path.contains("/plugins/") { "hexa.relay-controller".into() } else { self.owner.id.clone() }
     }
+
+    /// A session of the owner beside the one that the owner calls with.
+    async fn session(&self) -> String {
+        let login = json!({ "email": self.owner.email, "password": PASSWORD });
+        self.server.client().post("/api/v1/auth/login", &login).await.expect(200);
+        let list = self.owner.client.get("/api/v1/auth/sessions").await.expect(200);
+        let other = list["items"].as_array().unwrap().iter().find(|s| s["current"] == false).unwrap().clone();
+        text(&other["id"])
+    }
+
+    async fn token(&self) -> String {
+        let body = json!({ "name": "x", "scopes": ["devices:read"] });
+        text(&self.owner.client.post("/api/v1/auth/tokens", &body).await.expect(201)["id"])
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
 }
 
 async fn send(client: &Client, route: &str, path: &str, body: &Value) -> u16 {

@@ -19,6 +19,7 @@ const OWN_END: &[&str] = &[
     "endSession",
     "endOtherSessions",
     "endUserSessions",
+    "endUserSession",
     "patchUser",
     "rotateKeys",
 ];

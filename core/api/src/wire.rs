@@ -5,7 +5,7 @@ use hexa_service::Error;
 use hexa_service::auth::account::SignedIn;
 use hexa_service::auth::principal::Account;
 use hexa_service::device::provision::ClaimCode;
-use hexa_service::device::view::DeviceView;
+use hexa_service::device::view::{DeviceView, PersonRow};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -119,10 +119,26 @@ struct LastInputBody {
     at: String,
 }
 
+/// Whose a device is.
+#[derive(Debug, Serialize, ToSchema)]
+struct OwnerBody {
+    id: String,
+    email: String,
+    name: Option<String>,
+}
+
+impl OwnerBody {
+    fn new(person: PersonRow) -> Self {
+        Self { id: person.id.to_string(), email: person.email, name: person.name }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceBody {
     uid: String,
     access: &'static str,
+    /// For admins alone: guests must not learn names and e-mails of others. Null also where nobody owns it.
+    owner: Option<OwnerBody>,
     name: Option<String>,
     device_class: &'static str,
     model: Option<String>,
@@ -170,6 +186,7 @@ impl DeviceBody {
         Self {
             uid: row.uid.to_string(),
             access: sight.standing.as_str(),
+            owner: view.owner.map(OwnerBody::new),
             name: row.name,
             device_class: row.class.as_str(),
             model: row.model,

@@ -85,6 +85,11 @@ pub(crate) fn query(sql: impl SqlSafeStr) -> Query {
     Query { sql: sql.into_sql_str(), args: Vec::new() }
 }
 
+/// Where a plan is.
+pub(crate) fn plan_column(sqlite: bool) -> &'static str {
+    if sqlite { "detail" } else { "QUERY PLAN" }
+}
+
 /// Something that runs statements: the readers, or an open transaction.
 pub(crate) enum On<'a> {
     Sqlite(&'a SqlitePool),
@@ -104,9 +109,10 @@ impl Query {
         self
     }
 
-    /// The same with SQLite's plan for it instead of its rows.
-    pub(crate) fn explained(self) -> Self {
-        let sql = sqlx::AssertSqlSafe(format!("explain query plan {}", self.sql.as_str())).into_sql_str();
+    /// The same with the database's plan for it instead of its rows, in the column [`plan_column`].
+    pub(crate) fn explained(self, sqlite: bool) -> Self {
+        let how = if sqlite { "explain query plan" } else { "explain" };
+        let sql = sqlx::AssertSqlSafe(format!("{how} {}", self.sql.as_str())).into_sql_str();
         Self { sql, ..self }
     }
 

@@ -59,6 +59,13 @@ pub struct DeviceRow {
     pub claimed_at: Option<TimeMs>,
 }
 
+impl DeviceRow {
+    /// What it is called: its name, or its uid as long as it has none.
+    pub fn shown_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.uid.as_str())
+    }
+}
+
 impl std::fmt::Debug for DeviceRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DeviceRow").field("uid", &self.uid).field("owner", &self.owner).finish_non_exhaustive()

@@ -42,3 +42,15 @@ pub(crate) const CAPABILITIES_OF: Both = Both {
     postgres: "select device_id, capability from device_capabilities where device_id = any($1) \
                order by device_id, capability",
 };
+
+/// E-mails and names of these accounts, likewise.
+pub(crate) const PEOPLE: Both = Both {
+    sqlite: "select id, uid, email, name from users where id in (select value from json_each($1))",
+    postgres: "select id, uid, email, name from users where id = any($1)",
+};
+
+/// A text as lists are sorted by it: ASCII letters in any case, everything else by its bytes. That is what SQLite does
+/// by itself; PostgreSQL would otherwise sort, and lower, as the database's locale says.
+pub(crate) fn sorted(sqlite: bool, text: &str) -> String {
+    if sqlite { format!("lower({text})") } else { format!("lower({text} collate \"C\")") }
+}

@@ -34,7 +34,7 @@ pub use audit::{
     ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, CommandRow, ListedRow, Wrong,
 };
 pub use config::{Durability, StoreConfig};
-pub use device_list::DeviceFilter;
+pub use device_list::{DeviceFilter, DeviceOrder};
 pub use devices::{DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
 pub use grants::GrantRow;
@@ -43,7 +43,7 @@ pub use plugins::FaultRow;
 pub use preferences::PreferenceRow;
 pub use sessions::{NewFamily, RefreshRow, SessionRow};
 pub use tx::Tx;
-pub use users::{NewUser, UserFilter, UserRow};
+pub use users::{NewUser, PersonRow, UserFilter, UserRow};
 pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, WriterStats};
 
 /// The open database. Cheap to clone; [`Store::close`] ends it for all clones.

@@ -1,10 +1,12 @@
 //! Accounts and settings.
 
+use std::collections::HashMap;
+
 use hexa_model::{Role, TimeMs, UserId, UserKey};
 
 use crate::db::{Row, query};
 use crate::error::StoreError;
-use crate::{Store, Tx};
+use crate::{Store, Tx, dialect};
 
 /// An account.
 #[derive(Clone)]
@@ -36,6 +38,23 @@ pub struct UserRow {
 impl std::fmt::Debug for UserRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UserRow").field("id", &self.id).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// What is shown of an account beside something else.
+#[derive(Clone, Debug)]
+pub struct PersonRow {
+    /// Public id.
+    pub id: UserId,
+    /// Lower case.
+    pub email: String,
+    /// Shown name.
+    pub name: Option<String>,
+}
+
+impl From<UserRow> for PersonRow {
+    fn from(row: UserRow) -> Self {
+        Self { id: row.id, email: row.email, name: row.name }
     }
 }
 
@@ -73,11 +92,16 @@ pub struct UserFilter {
 const COLUMNS: &str = "select id, uid, email, name, role, active, epoch, password_hash, failed_logins, failed_at, \
      created_at from users where ";
 
+fn user_id(row: &Row) -> Result<UserId, StoreError> {
+    let uid: String = row.get("uid")?;
+    UserId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("user id {uid:?}")))
+}
+
 fn user(row: &Row) -> Result<UserRow, StoreError> {
-    let (uid, role): (String, String) = (row.get("uid")?, row.get("role")?);
+    let role: String = row.get("role")?;
     Ok(UserRow {
         key: UserKey(row.get("id")?),
-        id: UserId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("user id {uid:?}")))?,
+        id: user_id(row)?,
         email: row.get("email")?,
         name: row.get("name")?,
         role: Role::parse(&role).ok_or_else(|| StoreError::Corrupt(format!("role {role:?}")))?,
@@ -124,6 +148,19 @@ impl Store {
             .fetch_all(self.reader())
             .await?;
         rows.iter().map(user).collect()
+    }
+    /// Who these are, with one statement.
+    pub async fn people(&self, keys: &[UserKey]) -> Result<HashMap<UserKey, PersonRow>, StoreError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let list: Vec<i64> = keys.iter().map(|k| k.0).collect();
+        let rows = self.either(dialect::PEOPLE).bind(list).fetch_all(self.reader()).await?;
+        let person = |row: &Row| {
+            let person = PersonRow { id: user_id(row)?, email: row.get("email")?, name: row.get("name")? };
+            Ok((UserKey(row.get("id")?), person))
+        };
+        rows.iter().map(person).collect()
     }
     /// How many accounts there are, how many are active, and how many of those are admins.
     pub async fn user_counts(&self) -> Result<(u64, u64, u64), StoreError> {

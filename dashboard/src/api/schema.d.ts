@@ -275,7 +275,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * Open sessions of an account
+         * @description For an admin, `admin:*`. `current` is true for the caller's own session only.
+         */
+        get: operations["listUserSessions"];
         put?: never;
         post?: never;
         /**
@@ -283,6 +287,66 @@ export interface paths {
          * @description For an admin, `admin:*`.
          */
         delete: operations["endUserSessions"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{id}/sessions/{session_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * End a session of an account
+         * @description For an admin, `admin:*`.
+         */
+        delete: operations["endUserSession"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{id}/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Personal access tokens of an account
+         * @description For an admin, `admin:*`.
+         */
+        get: operations["listUserTokens"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{id}/tokens/{token_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a token of an account
+         * @description For an admin, `admin:*`.
+         */
+        delete: operations["revokeUserToken"];
         options?: never;
         head?: never;
         patch?: never;
@@ -545,7 +609,7 @@ export interface paths {
         };
         /**
          * The caller's devices, and those shared with them
-         * @description For an account, `devices:read`. `all=true` shows everybody's to admins. `search` looks into uid, name, names of relays, serial number and model. A page may have fewer items than asked for; `next_cursor` decides.
+         * @description For an account, `devices:read`. `all=true` shows everybody's to admins, with `owner` those of one account. `search` looks into uid, name, names of relays, serial number and model, with `all` also into e-mails and names of owners. `sort=name` is by what a device is called, its uid if it has no name; a cursor is good in its own order only. A page may have fewer items than asked for; `next_cursor` decides.
          */
         get: operations["listDevices"];
         put?: never;
@@ -1270,6 +1334,11 @@ export interface components {
          *       "model": "RC-4",
          *       "name": "Porch",
          *       "online": true,
+         *       "owner": {
+         *         "email": "ann@example.com",
+         *         "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+         *         "name": "Ann"
+         *       },
          *       "relay_count": 1,
          *       "relays": [
          *         {
@@ -1307,6 +1376,7 @@ export interface components {
             model: string | null;
             name: string | null;
             online: boolean;
+            owner: components["schemas"]["OwnerBody"] | null;
             /** Format: int32 */
             relay_count: number;
             relays: components["schemas"]["DeviceRelayBody"][];
@@ -1680,6 +1750,12 @@ export interface components {
          */
         NewTokenBody: components["schemas"]["TokenBody"] & {
             token: string;
+        };
+        OwnerBody: {
+            email: string;
+            /** Format: uuid */
+            id: string;
+            name: string | null;
         };
         /**
          * @example {
@@ -3442,6 +3518,60 @@ export interface operations {
             503: components["responses"]["StorageUnavailableOrBusy"];
         };
     };
+    listUserSessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 01a2073b-926e-7be6-807f-936f85565c9c */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "created_at": "2026-11-23T12:00:00.000Z",
+                     *           "current": true,
+                     *           "expires_at": "2026-11-23T12:00:00.000Z",
+                     *           "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *           "ip": "192.0.2.7",
+                     *           "last_used_at": "2026-11-23T12:00:00.000Z",
+                     *           "user_agent": "Mozilla/5.0"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["SessionBody"][];
+                        /** @description For the next page; null on the last one. */
+                        next_cursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
     endUserSessions: {
         parameters: {
             query?: never;
@@ -3473,6 +3603,144 @@ export interface operations {
                      */
                     "application/json": components["schemas"]["EndedResponse"];
                 };
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInProgress"];
+            413: components["responses"]["PayloadTooLarge"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    endUserSession: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The request is done once however often it comes with this key; later ones hear the first answer. */
+                "idempotency-key"?: string;
+            };
+            path: {
+                /** @example 01a2073b-926e-7be6-807f-936f85565c9c */
+                id: string;
+                /** @example 01a2073b-926e-7be6-807f-936f85565c9c */
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    /** @description `true` when this is the answer to an earlier request with this key. */
+                    "idempotency-replayed"?: string;
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInProgress"];
+            413: components["responses"]["PayloadTooLarge"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    listUserTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 01a2073b-926e-7be6-807f-936f85565c9c */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "created_at": "2026-11-23T12:00:00.000Z",
+                     *           "expires_at": null,
+                     *           "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *           "last_used_at": null,
+                     *           "name": "Home Assistant",
+                     *           "scopes": [
+                     *             "devices:read",
+                     *             "relays:write"
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["TokenBody"][];
+                        /** @description For the next page; null on the last one. */
+                        next_cursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    revokeUserToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The request is done once however often it comes with this key; later ones hear the first answer. */
+                "idempotency-key"?: string;
+            };
+            path: {
+                /** @example 01a2073b-926e-7be6-807f-936f85565c9c */
+                id: string;
+                /** @example 01a2073b-926e-7be6-807f-936f85565c9c */
+                token_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    /** @description `true` when this is the answer to an earlier request with this key. */
+                    "idempotency-replayed"?: string;
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["ValidationError"];
             401: components["responses"]["InvalidTokenOrAccountDisabled"];
@@ -4207,7 +4475,10 @@ export interface operations {
                 device_class?: "relay_controller" | "ir_hub" | "sensor_hub" | "hybrid";
                 limit?: number;
                 online?: boolean;
+                owner?: string;
                 search?: string;
+                sort?: "name" | "added";
+                stale?: boolean;
             };
             header?: never;
             path?: never;
@@ -4258,6 +4529,11 @@ export interface operations {
                      *           "model": "RC-4",
                      *           "name": "Porch",
                      *           "online": true,
+                     *           "owner": {
+                     *             "email": "ann@example.com",
+                     *             "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *             "name": "Ann"
+                     *           },
                      *           "relay_count": 1,
                      *           "relays": [
                      *             {
@@ -4358,6 +4634,11 @@ export interface operations {
                      *       "model": "RC-4",
                      *       "name": "Porch",
                      *       "online": true,
+                     *       "owner": {
+                     *         "email": "ann@example.com",
+                     *         "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *         "name": "Ann"
+                     *       },
                      *       "relay_count": 1,
                      *       "relays": [
                      *         {
@@ -4486,6 +4767,11 @@ export interface operations {
                      *       "model": "RC-4",
                      *       "name": "Porch",
                      *       "online": true,
+                     *       "owner": {
+                     *         "email": "ann@example.com",
+                     *         "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *         "name": "Ann"
+                     *       },
                      *       "relay_count": 1,
                      *       "relays": [
                      *         {
@@ -4628,6 +4914,11 @@ export interface operations {
                      *       "model": "RC-4",
                      *       "name": "Porch",
                      *       "online": true,
+                     *       "owner": {
+                     *         "email": "ann@example.com",
+                     *         "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *         "name": "Ann"
+                     *       },
                      *       "relay_count": 1,
                      *       "relays": [
                      *         {

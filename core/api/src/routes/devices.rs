@@ -2,10 +2,12 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use hexa_model::{Actor, DeviceClass, DeviceKey, ErrorCode, Scope};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hexa_model::{Actor, DeviceClass, DeviceKey, ErrorCode, Scope, UserId};
 use hexa_service::Error;
 use hexa_service::device::claim::{self, Rotated};
-use hexa_service::device::list::{self, Wanted};
+use hexa_service::device::list::{self, DeviceOrder, Presence, Wanted};
 use hexa_service::device::{provision, view};
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
@@ -27,10 +29,37 @@ pub(super) struct ListDevicesQuery {
     limit: Option<u32>,
     cursor: Option<String>,
     all: Option<bool>,
+    owner: Option<String>,
     search: Option<String>,
     device_class: Option<String>,
     claimed: Option<bool>,
     online: Option<bool>,
+    stale: Option<bool>,
+    sort: Option<String>,
+}
+
+impl ListDevicesQuery {
+    fn wanted(self) -> Result<Wanted, Error> {
+        if self.search.as_ref().is_some_and(|s| s.chars().count() > 128) {
+            return Err(Error::validation("search", "search has at most 128 characters"));
+        }
+        let owner =
+            |text: &String| UserId::parse(text).ok_or_else(|| Error::validation("owner", "owner is the id of a user"));
+        let device_class = |text: &String| {
+            let names: Vec<_> = DeviceClass::ALL.iter().map(|c| c.as_str()).collect();
+            let what = format!("device_class is one of {}", names.join(", "));
+            DeviceClass::parse(text).ok_or_else(|| Error::validation("device_class", what))
+        };
+        Ok(Wanted {
+            all: self.all.unwrap_or(false),
+            owner: self.owner.as_ref().map(owner).transpose()?,
+            class: self.device_class.as_ref().map(device_class).transpose()?,
+            claimed: self.claimed,
+            presence: Presence { online: self.online, stale: self.stale },
+            order: order(self.sort.as_deref(), self.cursor.as_deref())?,
+            search: self.search.map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()),
+        })
+    }
 }
 
 pub(super) async fn list_devices(
@@ -43,35 +72,54 @@ pub(super) async fn list_devices(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Error::validation("limit", format!("limit is 1 to {MAX_LIMIT}")).into());
     }
-    let after = match query.cursor {
-        None => None,
-        Some(cursor) => Some(read_cursor(&cursor)?),
-    };
-    if query.search.as_ref().is_some_and(|s| s.chars().count() > 128) {
-        return Err(Error::validation("search", "search has at most 128 characters").into());
-    }
-    let device_class = |text: &String| {
-        let names: Vec<_> = DeviceClass::ALL.iter().map(|c| c.as_str()).collect();
-        let what = format!("device_class is one of {}", names.join(", "));
-        DeviceClass::parse(text).ok_or_else(|| Error::validation("device_class", what))
-    };
-    let wanted = Wanted {
-        all: query.all.unwrap_or(false),
-        search: query.search.map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()),
-        class: query.device_class.as_ref().map(device_class).transpose()?,
-        claimed: query.claimed,
-        online: query.online,
-    };
-    let page = list::page(&state.services, &user, &wanted, after, limit).await?;
+    let page = list::page(&state.services, &user, query.wanted()?, limit).await?;
     Ok(axum::Json(PageBody {
         items: page.items.into_iter().map(DeviceBody::new).collect(),
-        next_cursor: page.next.map(|key| format!("d{:x}", key.0)),
+        next_cursor: page.next.as_ref().and_then(write_cursor),
     }))
 }
 
-fn read_cursor(cursor: &str) -> Result<DeviceKey, Error> {
-    let key = cursor.strip_prefix('d').and_then(|hex| i64::from_str_radix(hex, 16).ok());
-    key.map(DeviceKey).ok_or_else(|| Error::validation("cursor", "cursor is the next_cursor of an earlier page"))
+/// The order that is asked for, from where the page before ended.
+fn order(sort: Option<&str>, cursor: Option<&str>) -> Result<DeviceOrder, Error> {
+    let start = match sort {
+        None | Some("added") => DeviceOrder::Added(None),
+        Some("name") => DeviceOrder::Name(None),
+        Some(_) => return Err(Error::validation("sort", "sort is name or added")),
+    };
+    let Some(place) = cursor.map(read_cursor).transpose()? else { return Ok(start) };
+    if std::mem::discriminant(&place) != std::mem::discriminant(&start) {
+        let what = "this cursor is of a list in another order; send the sort that its page was asked for with";
+        return Err(Error::validation("cursor", what));
+    }
+    Ok(place)
+}
+
+/// A place in the order of names is the name and the key, so that it is found also when its device is gone or called
+/// otherwise by then.
+fn write_cursor(order: &DeviceOrder) -> Option<String> {
+    match order {
+        DeviceOrder::Added(place) => place.map(|key| format!("d{:x}", key.0)),
+        DeviceOrder::Name(place) => {
+            place.as_ref().map(|(name, key)| format!("n{:x}.{}", key.0, URL_SAFE_NO_PAD.encode(name)))
+        }
+    }
+}
+
+fn read_cursor(cursor: &str) -> Result<DeviceOrder, Error> {
+    let key = |hex: &str| i64::from_str_radix(hex, 16).ok().map(DeviceKey);
+    let name = |text: &str| {
+        let name = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        (!name.chars().any(char::is_control)).then_some(name)
+    };
+    let place = match cursor.split_at_checked(1) {
+        Some(("d", hex)) => key(hex).map(|key| DeviceOrder::Added(Some(key))),
+        Some(("n", rest)) => rest
+            .split_once('.')
+            .and_then(|(hex, text)| Some((name(text)?, key(hex)?)))
+            .map(|place| DeviceOrder::Name(Some(place))),
+        _ => None,
+    };
+    place.ok_or_else(|| Error::validation("cursor", "cursor is the next_cursor of an earlier page"))
 }
 
 pub(super) async fn get_device(
@@ -208,4 +256,28 @@ pub(super) async fn renew_own_claim_code(State(state): State<ApiState>, headers:
         .ok_or_else(|| Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>"))?;
     let live = provision::authenticate(&state.services, uid.as_str(), &token).await?;
     answer(StatusCode::OK, ClaimCodeBody::new, claim::renew_claim_code(&state.services, Actor::Device, &live)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_come_back_in_their_own_order_and_nonsense_does_not() {
+        for (sort, place) in [
+            (None, DeviceOrder::Added(Some(DeviceKey(0x2a)))),
+            (Some("added"), DeviceOrder::Added(Some(DeviceKey(1)))),
+            (Some("name"), DeviceOrder::Name(Some(("Ätic. 2 / ?".into(), DeviceKey(0x2a))))),
+            (Some("name"), DeviceOrder::Name(Some((String::new(), DeviceKey(1))))),
+        ] {
+            let cursor = write_cursor(&place).unwrap();
+            assert_eq!(order(sort, Some(&cursor)).unwrap(), place);
+            let other = if sort == Some("name") { "added" } else { "name" };
+            let refused = order(Some(other), Some(&cursor)).unwrap_err();
+            assert!(refused.message.contains("another order"), "{refused}");
+        }
+        for bad in ["", "d", "dx", "n", "n2a", "n2a.*", "n.YQ", "nx.YQ", "n1.gA", "n1.AA", "a1.2", "ä"] {
+            assert!(read_cursor(bad).is_err(), "{bad}");
+        }
+    }
 }

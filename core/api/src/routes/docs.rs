@@ -160,8 +160,10 @@ fn devices() -> Vec<Doc> {
             .errors(&[InvalidProvisionKey, AlreadyProvisioned, Busy]),
         doc("GET /api/v1/devices", "listDevices", "The caller's devices, and those shared with them")
             .more(
-                "`all=true` shows everybody's to admins. `search` looks into uid, name, names of relays, serial number and \
-                 model. A page may have fewer items than asked for; `next_cursor` decides.",
+                "`all=true` shows everybody's to admins, with `owner` those of one account. `search` looks into uid, name, \
+                 names of relays, serial number and model, with `all` also into e-mails and names of owners. `sort=name` \
+                 is by what a device is called, its uid if it has no name; a cursor is good in its own order only. A \
+                 page may have fewer items than asked for; `next_cursor` decides.",
             )
             .query(one::<ListDevicesQuery>)
             .json(200, page::<DeviceBody>)
@@ -262,8 +264,17 @@ fn admin() -> Vec<Doc> {
             .body(one::<PatchUserRequest>)
             .json(200, one::<AccountBody>)
             .errors(&[LastAdmin]),
+        doc("GET /api/v1/admin/users/{id}/sessions", "listUserSessions", "Open sessions of an account")
+            .more("`current` is true for the caller's own session only.")
+            .json(200, page::<SessionBody>),
         doc("DELETE /api/v1/admin/users/{id}/sessions", "endUserSessions", "End all sessions of an account")
             .json(200, one::<EndedResponse>),
+        doc("DELETE /api/v1/admin/users/{id}/sessions/{session_id}", "endUserSession", "End a session of an account")
+            .empty(204),
+        doc("GET /api/v1/admin/users/{id}/tokens", "listUserTokens", "Personal access tokens of an account")
+            .json(200, page::<TokenBody>),
+        doc("DELETE /api/v1/admin/users/{id}/tokens/{token_id}", "revokeUserToken", "Revoke a token of an account")
+            .empty(204),
         doc("GET /api/v1/admin/keys", "listKeys", "Keys that access tokens are signed with, without themselves")
             .json(200, one::<KeysBody>),
         doc("POST /api/v1/admin/keys/rotate", "rotateKeys", "The next key signs from now on")

@@ -42,6 +42,11 @@ impl SessionBody {
             ip: row.ip,
         }
     }
+
+    /// All of an account, as whoever is signed in like this sees them.
+    pub(super) fn page(rows: Vec<SessionRow>, via: Via) -> PageBody<Self> {
+        PageBody { items: rows.into_iter().map(|row| Self::new(row, via)).collect(), next_cursor: None }
+    }
 }
 
 pub(super) async fn list_sessions(
@@ -49,8 +54,7 @@ pub(super) async fn list_sessions(
     User(user): User,
 ) -> ApiResult<axum::Json<PageBody<SessionBody>>> {
     let rows = sessions::list(&state.services, &user).await?;
-    let items = rows.into_iter().map(|row| SessionBody::new(row, user.via)).collect();
-    Ok(axum::Json(PageBody { items, next_cursor: None }))
+    Ok(axum::Json(SessionBody::page(rows, user.via)))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -100,15 +104,18 @@ impl TokenBody {
             last_used_at: row.last_used_at.map(rfc3339),
         }
     }
+
+    /// An account has 50 at the most, so the list has one page.
+    pub(super) fn page(rows: Vec<TokenRow>) -> PageBody<Self> {
+        PageBody { items: rows.into_iter().map(Self::new).collect(), next_cursor: None }
+    }
 }
 
 pub(super) async fn list_tokens(
     State(state): State<ApiState>,
     User(user): User,
 ) -> ApiResult<axum::Json<PageBody<TokenBody>>> {
-    let rows = state.services.auth.list_tokens(&user).await?;
-    // An account has 50 at the most, so the list has one page.
-    Ok(axum::Json(PageBody { items: rows.into_iter().map(TokenBody::new).collect(), next_cursor: None }))
+    Ok(axum::Json(TokenBody::page(state.services.auth.list_tokens(&user).await?)))
 }
 
 #[derive(Deserialize, ToSchema)]

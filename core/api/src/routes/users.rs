@@ -1,8 +1,8 @@
-//! `/api/v1/admin/users`.
+//! `/api/v1/admin/users`: accounts, and what they have opened.
 
 use axum::extract::State;
 use axum::response::Response;
-use hexa_model::{ErrorCode, Role, UserId, UserKey};
+use hexa_model::{ErrorCode, Role, SessionId, TokenId, UserId, UserKey};
 use hexa_service::Error;
 use hexa_service::auth::users::{self, UserChange};
 use hexa_service::auth::{UserFilter, UserRow};
@@ -10,10 +10,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::sessions::EndedResponse;
+use super::sessions::{EndedResponse, SessionBody, TokenBody};
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User};
-use crate::idempotency::answer;
+use crate::idempotency::{answer, done};
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339};
 
@@ -120,6 +120,16 @@ pub(super) async fn patch_user(
     answer(StatusCode::OK, AccountBody::of, work).await
 }
 
+pub(super) async fn list_user_sessions(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(id): Path<String>,
+) -> ApiResult<axum::Json<PageBody<SessionBody>>> {
+    user.require_admin()?;
+    let rows = users::sessions_of(&state.services, &user, user_id(&id)?).await?;
+    Ok(axum::Json(SessionBody::page(rows, user.via)))
+}
+
 pub(super) async fn end_user_sessions(
     State(state): State<ApiState>,
     User(user): User,
@@ -128,4 +138,33 @@ pub(super) async fn end_user_sessions(
     user.require_admin()?;
     let work = users::end_sessions(&state.services, &user, user_id(&id)?);
     answer(StatusCode::OK, |ended: &usize| EndedResponse::new(*ended), work).await
+}
+
+pub(super) async fn end_user_session(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path((id, session)): Path<(String, String)>,
+) -> ApiResult<StatusCode> {
+    user.require_admin()?;
+    let (id, session) = (user_id(&id)?, SessionId::parse(&session).ok_or_else(users::no_session)?);
+    done(users::end_session(&state.services, &user, id, session)).await
+}
+
+pub(super) async fn list_user_tokens(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(id): Path<String>,
+) -> ApiResult<axum::Json<PageBody<TokenBody>>> {
+    user.require_admin()?;
+    Ok(axum::Json(TokenBody::page(users::tokens_of(&state.services, &user, user_id(&id)?).await?)))
+}
+
+pub(super) async fn revoke_user_token(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path((id, token)): Path<(String, String)>,
+) -> ApiResult<StatusCode> {
+    user.require_admin()?;
+    let (id, token) = (user_id(&id)?, TokenId::parse(&token).ok_or_else(users::no_token)?);
+    done(users::revoke_token(&state.services, &user, id, token)).await
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hexa_crypto::{random_bytes, token};
 use hexa_model::audit::AuditEntry;
 use hexa_model::event::AccessEnded;
-use hexa_model::{ErrorCode, Role, Scope, Scopes, Source, TimeMs, TokenId, UserId};
+use hexa_model::{ErrorCode, Role, Scope, Scopes, Source, TimeMs, TokenId, UserId, UserKey};
 use hexa_store::{NewToken, TokenRow};
 use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
@@ -227,15 +227,23 @@ pub async fn revoke_own(services: &Services, by: &Principal) -> Result<()> {
 }
 
 async fn end(services: &Services, by: &Principal, id: TokenId) -> Result<()> {
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    if !tx.revoke_token(by.account.key, id, now).await? {
+    let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "account.token_revoked");
+    let entry = entry.details(&json!({ "token": id.to_string() }));
+    if !end_one(services, by.account.key, id, &entry).await? {
         return Err(Error::new(ErrorCode::NotFound, "there is no such token, or it is not yours"));
     }
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.token_revoked");
-    tx.audit(&entry.details(&json!({ "token": id.to_string() }))).await?;
+    Ok(())
+}
+
+/// Revokes one token of an account, with this audit row; false when it is not there or was revoked before.
+pub(super) async fn end_one(services: &Services, user: UserKey, id: TokenId, entry: &AuditEntry) -> Result<bool> {
+    let mut tx = services.store.begin().await?;
+    if !tx.revoke_token(user, id, entry.at).await? {
+        return Ok(false);
+    }
+    tx.audit(entry).await?;
     idempotency::commit(tx, &()).await?;
     services.auth.forget_token(id);
-    services.bus.access_ended(AccessEnded::Token(by.account.key, id));
-    Ok(())
+    services.bus.access_ended(AccessEnded::Token(user, id));
+    Ok(true)
 }

@@ -35,16 +35,24 @@ pub async fn list(services: &Services, by: &Principal) -> Result<Vec<SessionRow>
 /// `not_found`, `insufficient_scope`.
 pub async fn end(services: &Services, by: &Principal, id: SessionId) -> Result<()> {
     by.require_session()?;
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    if !tx.revoke_session(by.account.key, id, now).await? {
+    let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "account.session_ended");
+    let entry = entry.details(&json!({ "session": id.to_string() }));
+    if !end_one(services, by.account.key, id, &entry).await? {
         return Err(Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours"));
     }
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.session_ended");
-    tx.audit(&entry.details(&json!({ "session": id.to_string() }))).await?;
-    idempotency::commit(tx, &()).await?;
-    ended(services, by.account.key, &[id]);
     Ok(())
+}
+
+/// Ends one session of an account, with this audit row; false when it is not there or ended before.
+pub(super) async fn end_one(services: &Services, user: UserKey, id: SessionId, entry: &AuditEntry) -> Result<bool> {
+    let mut tx = services.store.begin().await?;
+    if !tx.revoke_session(user, id, entry.at).await? {
+        return Ok(false);
+    }
+    tx.audit(entry).await?;
+    idempotency::commit(tx, &()).await?;
+    ended(services, user, &[id]);
+    Ok(true)
 }
 
 /// Ends every session of the caller but the one that asks; gives how many.

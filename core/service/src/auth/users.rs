@@ -2,13 +2,13 @@
 
 use hexa_model::audit::AuditEntry;
 use hexa_model::event::AccessEnded;
-use hexa_model::{ErrorCode, Role, Source, UserId, UserKey};
-use hexa_store::{UserFilter, UserRow};
+use hexa_model::{ErrorCode, Role, SessionId, Source, TokenId, UserId, UserKey};
+use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
 use serde_json::json;
 
 use super::account::check_name;
 use super::principal::Principal;
-use super::sessions;
+use super::{pats, sessions};
 use crate::Services;
 use crate::error::{Error, Result};
 use crate::idempotency;
@@ -26,6 +26,16 @@ pub struct UserChange {
 
 fn none() -> Error {
     Error::new(ErrorCode::NotFound, "there is no such user")
+}
+
+/// The session is not there, or not of the user it was looked for with.
+pub fn no_session() -> Error {
+    Error::new(ErrorCode::NotFound, "there is no such session, or it is not this user's")
+}
+
+/// The token, likewise.
+pub fn no_token() -> Error {
+    Error::new(ErrorCode::NotFound, "there is no such token, or it is not this user's")
 }
 
 /// One page of accounts, and where the next one starts.
@@ -114,4 +124,50 @@ pub async fn end_sessions(services: &Services, by: &Principal, id: UserId) -> Re
     idempotency::commit(tx, &gone.len()).await?;
     sessions::ended(services, row.key, &gone);
     Ok(gone.len())
+}
+
+/// An account's living sessions, the last used first.
+///
+/// # Errors
+/// `not_found`, `forbidden`, `insufficient_scope`.
+pub async fn sessions_of(services: &Services, by: &Principal, id: UserId) -> Result<Vec<SessionRow>> {
+    let row = get(services, by, id).await?;
+    Ok(services.store.sessions_of(row.key, services.clock.now()).await?)
+}
+
+/// Ends one session of an account: its next request is refused, its sockets close.
+///
+/// # Errors
+/// `not_found`, `forbidden`, `insufficient_scope`.
+pub async fn end_session(services: &Services, by: &Principal, id: UserId, session: SessionId) -> Result<()> {
+    let row = get(services, by, id).await?;
+    let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "user.session_ended");
+    let entry = entry.details(&json!({ "user": id.to_string(), "session": session.to_string() }));
+    if !sessions::end_one(services, row.key, session, &entry).await? {
+        return Err(no_session());
+    }
+    Ok(())
+}
+
+/// An account's tokens, without themselves, the newest first.
+///
+/// # Errors
+/// `not_found`, `forbidden`, `insufficient_scope`.
+pub async fn tokens_of(services: &Services, by: &Principal, id: UserId) -> Result<Vec<TokenRow>> {
+    let row = get(services, by, id).await?;
+    Ok(services.store.tokens_of(row.key).await?)
+}
+
+/// Revokes a token of an account: the next request with it is refused, and its sockets close.
+///
+/// # Errors
+/// `not_found`, `forbidden`, `insufficient_scope`.
+pub async fn revoke_token(services: &Services, by: &Principal, id: UserId, token: TokenId) -> Result<()> {
+    let row = get(services, by, id).await?;
+    let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "user.token_revoked");
+    let entry = entry.details(&json!({ "user": id.to_string(), "token": token.to_string() }));
+    if !pats::end_one(services, row.key, token, &entry).await? {
+        return Err(no_token());
+    }
+    Ok(())
 }

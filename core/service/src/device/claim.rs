@@ -50,7 +50,7 @@ pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<De
         return Err(Error::new(ErrorCode::NotFound, "no device waits with this claim code; it may be used or expired"));
     };
     tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.claimed").device(key)).await?;
-    let view = view::within(services, &mut tx, key, Sight::OWNER).await?;
+    let view = view::within(services, &mut tx, by, key, Sight::OWNER).await?;
     hexa_model::crash_point!("claim.in_tx");
     idempotency::commit(tx, &view).await?;
     let live = services.registry.find(&view.row.uid).await?.ok_or_else(Error::no_device)?;

@@ -1,15 +1,20 @@
-//! Pages of devices, searched and filtered.
+//! Pages of devices, searched, filtered and sorted.
 
-use hexa_model::{DeviceClass, DeviceKey};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hexa_model::{DeviceClass, UserId};
+pub use hexa_store::DeviceOrder;
 use hexa_store::{DeviceFilter, DeviceRow};
 
+use super::live::Live;
 use super::view::{self, DeviceView};
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// Rows that one page may look at when it asks for what only this process knows (`online`).
+/// Rows that one page may look at when it asks for what only this process knows ([`Presence`]).
 const MOST_LOOKED_AT: u32 = 5_000;
 const PIECE: u32 = 500;
 
@@ -18,75 +23,121 @@ const PIECE: u32 = 500;
 pub struct Wanted {
     /// Everybody's; for admins.
     pub all: bool,
-    /// A part of uid, name, model; of own ones also of serial number and names of relays.
+    /// Of everybody's, those of this account.
+    pub owner: Option<UserId>,
+    /// A part of uid, name, model; of own ones also of serial number and names of relays; of everybody's also of their
+    /// owners' e-mails and names.
     pub search: Option<String>,
     /// Of this class.
     pub class: Option<DeviceClass>,
     /// With or without an owner.
     pub claimed: Option<bool>,
+    /// How they are connected.
+    pub presence: Presence,
+    /// In which order, and from where on.
+    pub order: DeviceOrder,
+}
+
+/// What is asked of a device that is in no table: only this process knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Presence {
     /// Connected or not.
     pub online: Option<bool>,
+    /// Connected and silent for longer than it should be, or not.
+    pub stale: Option<bool>,
+}
+
+impl Presence {
+    fn is_asked(self) -> bool {
+        self.online.is_some() || self.stale.is_some()
+    }
+
+    fn fits(self, services: &Services, live: Option<&Arc<Live>>) -> bool {
+        self.online.is_none_or(|wanted| live.is_some_and(|l| l.online()) == wanted)
+            && self.stale.is_none_or(|wanted| view::is_stale(services, live) == wanted)
+    }
 }
 
 /// One page of devices.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DevicePage {
-    /// In order of their keys.
+    /// In the order that was asked for.
     pub items: Vec<DeviceView>,
     /// Where the next page starts.
-    pub next: Option<DeviceKey>,
+    pub next: Option<DeviceOrder>,
 }
 
 /// A page of the caller's devices; an admin with `all` sees everybody's. It may have fewer items than asked for, also
 /// none, and still a next one.
 ///
 /// # Errors
-/// `forbidden` for `all` by anybody else.
-pub async fn page(
-    services: &Services,
-    by: &Principal,
-    wanted: &Wanted,
-    after: Option<DeviceKey>,
-    limit: u32,
-) -> Result<DevicePage> {
-    if wanted.all {
+/// `forbidden` for `all` and `owner` by anybody else, `validation_error` for `owner` without `all`.
+pub async fn page(services: &Services, by: &Principal, wanted: Wanted, limit: u32) -> Result<DevicePage> {
+    let (all, presence) = (wanted.all, wanted.presence);
+    let Some(filter) = resolve(services, by, wanted).await? else { return Ok(DevicePage::default()) };
+    let (rows, next) = if presence.is_asked() {
+        by_presence(services, filter, presence, limit).await?
+    } else {
+        stored(services, filter, limit).await?
+    };
+    Ok(DevicePage { items: views(services, by, all, rows).await?, next })
+}
+
+/// None where the owner is nobody.
+async fn resolve(services: &Services, by: &Principal, wanted: Wanted) -> Result<Option<DeviceFilter>> {
+    if wanted.all || wanted.owner.is_some() {
         by.require_admin()?;
     }
     let me = by.account.key;
-    let shared = if wanted.all { Vec::new() } else { services.grants.devices_of(me, after, services.clock.now()) };
-    let filter = DeviceFilter {
-        owner: (!wanted.all).then_some(me),
+    let owner = match wanted.owner {
+        None => (!wanted.all).then_some(me),
+        Some(_) if !wanted.all => {
+            return Err(Error::validation("owner", "owner picks from everybody's devices; send all=true with it"));
+        }
+        Some(id) => match services.store.user_by_id(id).await? {
+            Some(user) => Some(user.key),
+            None => return Ok(None),
+        },
+    };
+    // By name, those with smaller keys may come later.
+    let behind = match &wanted.order {
+        DeviceOrder::Added(after) => *after,
+        DeviceOrder::Name(_) => None,
+    };
+    let shared = if wanted.all { Vec::new() } else { services.grants.devices_of(me, behind, services.clock.now()) };
+    Ok(Some(DeviceFilter {
+        owner,
         shared,
-        search: wanted.search.clone(),
+        search: wanted.search,
+        search_owners: wanted.all,
         class: wanted.class,
         claimed: wanted.claimed,
-        after,
-        limit: limit + 1,
-    };
-    let (mut rows, more) = match wanted.online {
-        // One more than asked for tells whether there is a next page.
-        None => {
-            let rows = services.store.list_devices(&filter).await?;
-            let more = rows.len() > limit as usize;
-            (rows, more.then_some(()))
-        }
-        Some(online) => {
-            let (rows, looked_at) = by_presence(services, filter, online, limit).await?;
-            return views(services, by, wanted.all, rows, looked_at).await;
-        }
-    };
+        order: wanted.order,
+        limit: 0,
+    }))
+}
+
+async fn stored(
+    services: &Services,
+    mut filter: DeviceFilter,
+    limit: u32,
+) -> Result<(Vec<DeviceRow>, Option<DeviceOrder>)> {
+    // One more than asked for tells whether there is a next page.
+    filter.limit = limit + 1;
+    let mut rows = services.store.list_devices(&filter).await?;
+    let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let next = more.and_then(|()| rows.last().map(|r| r.key));
-    views(services, by, wanted.all, rows, next).await
+    let next = rows.last().filter(|_| more).map(|row| filter.order.behind(row));
+    Ok((rows, next))
 }
 
 /// Whether a device is connected is in no table: rows are looked at until there are enough, or too many were.
 async fn by_presence(
     services: &Services,
     mut filter: DeviceFilter,
-    online: bool,
+    wanted: Presence,
     limit: u32,
-) -> Result<(Vec<DeviceRow>, Option<DeviceKey>)> {
+) -> Result<(Vec<DeviceRow>, Option<DeviceOrder>)> {
     let mut found = Vec::new();
     let mut looked_at = 0;
     filter.limit = PIECE;
@@ -96,10 +147,10 @@ async fn by_presence(
         looked_at += PIECE;
         for row in rows {
             if found.len() == limit as usize {
-                return Ok((found, filter.after));
+                return Ok((found, Some(filter.order)));
             }
-            filter.after = Some(row.key);
-            if services.registry.peek(&row.uid).is_some_and(|live| live.online()) == online {
+            filter.order = filter.order.behind(&row);
+            if wanted.fits(services, services.registry.peek(&row.uid).as_ref()) {
                 found.push(row);
             }
         }
@@ -107,21 +158,17 @@ async fn by_presence(
             return Ok((found, None));
         }
         if looked_at >= MOST_LOOKED_AT {
-            return Ok((found, filter.after));
+            return Ok((found, Some(filter.order)));
         }
     }
 }
 
-async fn views(
-    services: &Services,
-    by: &Principal,
-    all: bool,
-    rows: Vec<DeviceRow>,
-    next: Option<DeviceKey>,
-) -> Result<DevicePage> {
+async fn views(services: &Services, by: &Principal, all: bool, rows: Vec<DeviceRow>) -> Result<Vec<DeviceView>> {
     let keys: Vec<_> = rows.iter().map(|r| r.key).collect();
     let mut states = services.store.relay_states_of(&keys).await?;
     let mut names = services.store.relay_names_of(&keys).await?;
+    let owners: BTreeSet<_> = rows.iter().filter_map(|r| view::shown_owner(by, r)).collect();
+    let owners = services.store.people(&owners.into_iter().collect::<Vec<_>>()).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         let sight = if row.owner == Some(by.account.key) {
@@ -143,7 +190,8 @@ async fn views(
         };
         let names = names.remove(&row.key).unwrap_or_default();
         let stale = view::is_stale(services, live.as_ref());
-        items.push(DeviceView { row, live, relays, names, sight, stale });
+        let owner = view::shown_owner(by, &row).and_then(|key| owners.get(&key).cloned());
+        items.push(DeviceView { row, live, relays, names, sight, stale, owner });
     }
-    Ok(DevicePage { items, next })
+    Ok(items)
 }

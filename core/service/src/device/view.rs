@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use hexa_model::audit::{AuditEntry, RelayStates};
 use hexa_model::event::Event;
-use hexa_model::{Actor, DeviceKey, DeviceUid, Source};
-use hexa_store::{DeviceFilter, DeviceRow, Tx};
+use hexa_model::{Actor, DeviceKey, DeviceUid, Source, UserKey};
+pub use hexa_store::PersonRow;
+use hexa_store::{DeviceFilter, DeviceOrder, DeviceRow, Tx};
 use serde_json::json;
 
 use crate::Services;
@@ -30,6 +31,13 @@ pub struct DeviceView {
     pub sight: Sight,
     /// Connected, and silent for longer than it should be.
     pub stale: bool,
+    /// Whose it is, as far as whoever looks may know ([`shown_owner`]).
+    pub owner: Option<PersonRow>,
+}
+
+/// Whose device it is, for admins alone: a guest must not learn names and e-mails of others here, and an owner knows.
+pub(super) fn shown_owner(by: &Principal, row: &DeviceRow) -> Option<UserKey> {
+    row.owner.filter(|_| by.is_admin())
 }
 
 /// Whether a device is connected and was not heard of for longer than its heartbeat allows (platform.md 11).
@@ -72,17 +80,31 @@ pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<Devic
     let names = services.store.relay_names(live.key).await?;
     let relays = live.cache.lock().all();
     let stale = is_stale(services, Some(&live));
-    Ok(DeviceView { row, relays, names, sight, stale, live: Some(live) })
+    let owner = match shown_owner(by, &row) {
+        Some(key) => services.store.people(&[key]).await?.remove(&key),
+        None => None,
+    };
+    Ok(DeviceView { row, relays, names, sight, stale, owner, live: Some(live) })
 }
 
 /// One device as it is in this transaction.
-pub(crate) async fn within(services: &Services, tx: &mut Tx, key: DeviceKey, sight: Sight) -> Result<DeviceView> {
+pub(crate) async fn within(
+    services: &Services,
+    tx: &mut Tx,
+    by: &Principal,
+    key: DeviceKey,
+    sight: Sight,
+) -> Result<DeviceView> {
     let row = tx.device_by_key(key).await?.ok_or_else(Error::no_device)?;
     let names = tx.relay_names(key).await?;
     let live = services.registry.find(&row.uid).await?;
     let relays = live.as_ref().map(|live| live.cache.lock().all()).unwrap_or_default();
     let stale = is_stale(services, live.as_ref());
-    Ok(DeviceView { row, live, relays, names, sight, stale })
+    let owner = match shown_owner(by, &row) {
+        Some(key) => tx.user_by_key(key).await?.map(PersonRow::from),
+        None => None,
+    };
+    Ok(DeviceView { row, live, relays, names, sight, stale, owner })
 }
 
 /// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
@@ -91,7 +113,8 @@ pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let filter = DeviceFilter { owner: Some(by.account.key), after, limit: PAGE, ..DeviceFilter::default() };
+        let order = DeviceOrder::Added(after);
+        let filter = DeviceFilter { owner: Some(by.account.key), order, limit: PAGE, ..DeviceFilter::default() };
         let rows = services.store.list_devices(&filter).await?;
         let full = rows.len() == PAGE as usize;
         after = rows.last().map(|r| r.key);
@@ -146,7 +169,7 @@ pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names
     let actor: Actor = by.actor();
     let entry = AuditEntry::event(now, actor, Source::Api, "device.renamed").device(live.key);
     tx.audit(&entry.details(&json!({ "name": names.device, "relays": names.relays }))).await?;
-    let view = within(services, &mut tx, live.key, services.sight(by.actor(), live)?).await?;
+    let view = within(services, &mut tx, by, live.key, services.sight(by.actor(), live)?).await?;
     idempotency::commit(tx, &view).await?;
     services.bus.publish(&Event::DeviceUpdated { device: live.event_device() });
     Ok(view)

@@ -168,7 +168,7 @@ impl AuditReader {
             None => None,
         };
         let page = page(self.is_sqlite(), filter, actions.as_deref(), before, limit);
-        let rows = page.explained().fetch_all(self.on()).await?;
+        let rows = page.explained(true).fetch_all(self.on()).await?;
         rows.iter().map(|row| row.get("detail")).collect()
     }
 
