@@ -123,6 +123,44 @@ async fn a_snapshot_under_fire_is_never_followed_by_an_older_version() {
 }
 
 #[tokio::test]
+async fn one_device_that_is_gone_does_not_silence_the_others() {
+    let server = server();
+    let (user, other) = (server.user().await, server.user().await);
+    let mut device = server.device(&user, 1).await;
+    let foreign = server.device(&other, 1).await;
+    let mut client = WsClient::open(&server, user.client.token()).await.unwrap();
+    client.send(&json!({ "type": "subscribe", "devices": ["hx-none", device.uid(), foreign.uid()] })).await;
+    let snapshot = client.next().await;
+    let shown: Vec<_> = snapshot["devices"].as_array().unwrap().iter().map(|d| d["device_uid"].clone()).collect();
+    assert_eq!((&snapshot["type"], shown), (&json!("snapshot"), vec![json!(device.uid())]));
+    let refused = client.next().await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("not_found")));
+    assert_eq!(refused["details"]["device_uids"], json!(["hx-none", foreign.uid()]));
+    device.report(&[(0, true)]).await;
+    assert_eq!(client.expect("device_state").await["relays"][0]["state"], json!(true));
+}
+
+#[tokio::test]
+async fn what_comes_and_goes_is_told_whatever_was_named() {
+    let server = server();
+    let (user, other) = (server.user().await, server.user().await);
+    let named = server.device(&user, 1).await;
+    let mut client = WsClient::open(&server, user.client.token()).await.unwrap();
+    client.send(&json!({ "type": "subscribe", "devices": [named.uid()] })).await;
+    client.expect("snapshot").await;
+    let mut fresh = server.device(&user, 1).await;
+    assert_eq!(client.expect("device_added").await["device_uid"], json!(fresh.uid()));
+    // Its states are not: nobody asked for them.
+    fresh.report(&[(0, true)]).await;
+    fresh.settled().await;
+    let foreign = server.device(&other, 1).await;
+    let path = format!("/api/v1/devices/{}", fresh.uid());
+    user.client.post_empty(&format!("{path}/release")).await.expect(200);
+    assert_eq!(client.next().await, json!({ "type": "device_removed", "device_uid": fresh.uid() }));
+    assert_eq!(client.drained().await, Vec::<Value>::new(), "and nothing of {}", foreign.uid());
+}
+
+#[tokio::test]
 async fn users_hear_of_their_own_devices_only() {
     let server = server();
     let (owner, stranger) = (server.user().await, server.user().await);

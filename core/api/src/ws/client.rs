@@ -204,9 +204,11 @@ impl Client {
         }
     }
 
-    /// Subscribes and answers with the snapshot, before any live event of these devices.
+    /// Subscribes and answers with the snapshot, before any live event of these devices. Who names many and one of
+    /// them is gone hears of the others all the same, and which one it is.
     async fn subscribe(&self, devices: Option<Vec<String>>) -> Result<(), Error> {
         let services = &self.state.services;
+        let mut gone = Vec::new();
         let wanted: Vec<(Arc<Live>, Sight)> = match &devices {
             None => view::all_of(services, &self.user).await?,
             Some(uids) if uids.len() > 1000 => {
@@ -215,11 +217,18 @@ impl Client {
             Some(uids) => {
                 let mut found = Vec::with_capacity(uids.len());
                 for uid in uids {
-                    found.push(view::find(services, &self.user, uid).await?);
+                    match view::find(services, &self.user, uid).await {
+                        Ok(device) => found.push(device),
+                        Err(error) if error.code == ErrorCode::NotFound => gone.push(uid.as_str()),
+                        Err(error) => return Err(error),
+                    }
                 }
                 found
             }
         };
+        if !gone.is_empty() && wanted.is_empty() {
+            return Err(Error::no_device().detail("device_uids", gone));
+        }
         self.session.subscribe(devices.is_some().then_some(wanted.as_slice()));
         let shown: Vec<_> = wanted
             .iter()
@@ -232,7 +241,7 @@ impl Client {
             .collect();
         let frame = json!({ "type": "snapshot", "devices": shown }).to_string();
         self.session.answer_first(frame.into());
-        Ok(())
+        if gone.is_empty() { Ok(()) } else { Err(Error::no_device().detail("device_uids", gone)) }
     }
 
     /// Starts a command and waits only until it has its place behind this socket's earlier ones; the answer comes as

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use hexa_model::event::{AccessEnded, Event};
+use hexa_model::event::{AccessEnded, Event, ShareChange};
 use hexa_model::{DeviceKey, DeviceUid, RelayMask, UserKey};
 use hexa_service::auth::principal::Via;
 use hexa_service::authorize::Sight;
@@ -189,7 +189,8 @@ impl ClientSession {
         let wanted = match &state.filter {
             Filter::Nothing => false,
             Filter::All => true,
-            Filter::Some(devices) => devices.contains(&device.key),
+            // Nobody can name what they do not have yet: what comes and goes is told to whose it is.
+            Filter::Some(devices) => devices.contains(&device.key) || comes_or_goes(event),
         };
         if !wanted {
             return Pushed::Unwanted;
@@ -316,6 +317,15 @@ impl Subscriber for Hub {
         }
         self.metrics.broadcast_frames.inc_by(told.queued);
         self.metrics.conflated.inc_by(told.folded);
+    }
+}
+
+/// Whether an account has a device more or less by it.
+fn comes_or_goes(event: &Event) -> bool {
+    match event {
+        Event::DeviceClaimed { .. } | Event::DeviceReleased { .. } => true,
+        Event::ShareChanged { change, .. } => !matches!(change, ShareChange::Changed),
+        _ => false,
     }
 }
 
