@@ -170,7 +170,9 @@ impl ChildCompiler {
         if status.code() == Some(i32::from(INVALID)) {
             return Err(CompileError::Invalid(said));
         }
-        if said.contains("memory allocation of") || said.contains("Cannot allocate memory") {
+        // Rust's own allocator, a failed mmap, and Cranelift's arenas each say it in their own words.
+        if ["memory allocation of", "Cannot allocate memory", "out of memory"].iter().any(|words| said.contains(words))
+        {
             return Err(CompileError::Memory(self.limits.memory_bytes));
         }
         if status.signal() == Some(libc::SIGXCPU) {
