@@ -10,9 +10,13 @@ const NONCE = '__HEXA_NONCE__'
 
 /** Every file but the page, compressed in both ways beside itself: the server only hands them out. */
 function compressed(): Plugin {
+  let out = 'dist'
   return {
     name: 'hexa-compressed',
     apply: 'build',
+    configResolved(config) {
+      out = config.build.outDir
+    },
     closeBundle() {
       const walk = (dir: string) => {
         for (const entry of readdirSync(dir)) {
@@ -21,14 +25,14 @@ function compressed(): Plugin {
           else if (entry !== 'index.html' && entry !== '.gitkeep') {
             const bytes = readFileSync(path)
             // Fonts are compressed already.
-            if (entry.endsWith('.woff2')) continue
+            if (/\.(woff2|br|gz)$/.test(entry)) continue
             const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length }
             writeFileSync(`${path}.br`, brotliCompressSync(bytes, { params }))
             writeFileSync(`${path}.gz`, gzipSync(bytes, { level: 9 }))
           }
         }
       }
-      walk('dist')
+      walk(out)
     },
   }
 }

@@ -11,10 +11,15 @@ fn main() {
     let dist = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../../dashboard/dist");
     println!("cargo::rerun-if-changed={}", dist.display());
     println!("cargo::rerun-if-changed=build.rs");
+    // From copies: the console may be built anew while the compiler reads.
+    let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_default());
+    let kept = out.join("dashboard");
+    let _ = fs::remove_dir_all(&kept);
+    copy(&dist, &kept).unwrap_or_else(|e| panic!("{}: {e}", kept.display()));
     let mut files = Vec::new();
-    find(&dist, &dist, &mut files);
+    find(&kept, &kept, &mut files);
     files.sort();
-    let page = dist.join("index.html");
+    let page = kept.join("index.html");
     let mut text = String::from("const PAGE: Option<&str> = ");
     if page.is_file() {
         let _ = writeln!(text, "Some(include_str!({page:?}));");
@@ -31,8 +36,20 @@ fn main() {
         };
     }
     text.push_str("];\n");
-    let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_default()).join("dashboard.rs");
+    let out = out.join("dashboard.rs");
     fs::write(&out, text).unwrap_or_else(|e| panic!("{}: {e}", out.display()));
+}
+
+/// A folder with all that is in it; nothing where there is none.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
+    fs::create_dir_all(to)?;
+    for entry in entries {
+        let entry = entry?;
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() { copy(&path, &to)? } else { fs::copy(&path, &to).map(drop)? }
+    }
+    Ok(())
 }
 
 fn beside(path: &Path, extension: &str) -> PathBuf {
