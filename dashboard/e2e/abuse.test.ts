@@ -73,6 +73,89 @@ test('the server gone is said, and forgotten when it is back', async () => {
   await tab.close()
 })
 
+test('a network that falls silent is noticed, though no socket was closed', async () => {
+  const device = await server.device(server.admin, 1, 'Silent')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  let deaf = false
+  await page.routeWebSocket('**/ws/client?*', (ws) => {
+    const there = ws.connectToServer()
+    const dead = () => deaf
+    ws.onMessage((message) => {
+      if (!dead()) there.send(message)
+    })
+    there.onMessage((message) => {
+      if (!dead()) ws.send(message)
+    })
+  })
+  await tab.signIn(server.admin.email)
+  await tab.go(`/devices/${device.uid}`)
+  await page.getByText('Live', { exact: true }).waitFor()
+  deaf = true
+  device.turn(0, true)
+  // As a machine that wakes up: the socket is asked at once whether it still lives.
+  await page.evaluate(() => window.dispatchEvent(new Event('online')))
+  await page.getByText('Not live', { exact: true }).waitFor()
+  deaf = false
+  await page.getByText('Live', { exact: true }).waitFor()
+  await page.locator('[data-relay="0"][data-state="on"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('a server of another version has other files: the page is loaded anew', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  tab.expected = [/404|Failed to|could not be loaded/]
+  let [old, asked] = [true, 0]
+  // The page that is open is of the former version: its files are gone, and the server's page names others.
+  await page.route('**/assets/Users-*.js', (route) => (old ? route.fulfill({ status: 404, body: '{}' }) : route.continue()))
+  await page.route('**/dashboard/', async (route) => {
+    asked += 1
+    await route.fulfill({ body: '<script type="module" src="/dashboard/assets/index-other.js"></script>', contentType: 'text/html' })
+  })
+  page.on('domcontentloaded', () => (old = false))
+  await page.getByRole('link', { name: 'Users', exact: true }).click()
+  await until('the page is loaded anew', () => !old && asked > 0)
+  await page.locator('[data-user="admin@hexa.local"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('a part that cannot be loaded is said, and loaded when somebody tries again', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  tab.expected = [/ERR_|Failed to|could not be loaded/]
+  await page.route('**/assets/Users-*.js', (route) => route.abort())
+  await page.getByRole('link', { name: 'Users', exact: true }).click()
+  await page.getByText('not_loaded').waitFor()
+  await page.unroute('**/assets/Users-*.js')
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await page.locator('[data-user="admin@hexa.local"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('one device that is gone leaves the others of the list live', async () => {
+  const [kept, gone] = [await server.device(server.admin, 1, 'Twin kept'), await server.device(server.admin, 1, 'Twin gone')]
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/devices?search=twin')
+  await until('both', async () => (await page.locator('[data-uid]').count()) === 2)
+  await page.getByText('Live', { exact: true }).waitFor()
+  await server.call('DELETE', `/api/v1/devices/${gone.uid}`, server.admin.token)
+  await until('one is gone', async () => (await page.locator('[data-uid]').count()) === 1)
+  kept.turn(0, true)
+  await page.locator(`[data-uid="${kept.uid}"]`).getByText('1/1').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
 const answering = (status: number, body: string, headers: Record<string, string> = {}) => (route: Route) =>
   route.fulfill({ status, body, headers: { 'content-type': 'application/json', ...headers } })
 
@@ -135,85 +218,6 @@ test('nothing at all is taught, not shown as an error', async () => {
   await tab.go('/devices')
   await tab.page.getByText('No devices yet').waitFor()
   expect(await tab.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)).toBeLessThanOrEqual(0)
-  tab.clean()
-  await tab.close()
-})
-
-test('search and filters ask the server, and say when nothing fits', async () => {
-  const lamp = await server.device(server.admin, 1, 'Searched lamp')
-  const away = await server.device(server.admin, 1, 'Searched and away')
-  away.disconnect()
-  const tab = await Tab.open(browser, server.url)
-  const { page } = tab
-  await tab.signIn(server.admin.email)
-  await tab.go('/devices')
-  await page.getByLabel('Search devices').fill('searched')
-  await until('two rows', async () => (await page.locator('[data-uid]').count()) === 2)
-  await page.getByRole('combobox', { name: 'Connection' }).click()
-  await page.getByRole('option', { name: 'Online', exact: true }).click()
-  await until('one row', async () => (await page.locator('[data-uid]').count()) === 1)
-  expect(await page.locator('[data-uid]').getAttribute('data-uid')).toBe(lamp.uid)
-  await page.getByLabel('Search devices').fill('100% nothing_')
-  await page.getByText('No device fits').waitFor()
-  await page.getByRole('button', { name: 'Show all' }).click()
-  await until('all rows', async () => (await page.locator('[data-uid]').count()) > 2)
-  tab.clean()
-  await tab.close()
-})
-
-test('users are made admins and back, deactivated, and signed out', async () => {
-  const user = await server.register('rita@hexa.local', 'Rita')
-  const tab = await Tab.open(browser, server.url)
-  const { page } = tab
-  await tab.signIn(server.admin.email)
-  await tab.go('/users')
-  const row = page.locator(`[data-user="${user.email}"]`)
-  const choose = async (item: string, button: string) => {
-    await row.getByRole('button', { name: 'Change' }).click()
-    await page.getByRole('menuitem', { name: item }).click()
-    await page.getByRole('dialog').getByRole('button', { name: button }).click()
-    await page.getByRole('dialog').waitFor({ state: 'hidden' })
-  }
-  await choose('Make an admin', 'Make an admin')
-  await row.getByText('admin', { exact: true }).waitFor()
-  await choose('Make a user', 'Make a user')
-  await row.getByText('user', { exact: true }).waitFor()
-  await choose('Deactivate', 'Deactivate')
-  await row.getByText('deactivated').waitFor()
-  await choose('Activate', 'Activate')
-  await row.getByText('active', { exact: true }).waitFor()
-  // The last admin stays one, and the page says why.
-  tab.expected = [/409/]
-  const own = page.locator(`[data-user="${server.admin.email}"]`)
-  await own.getByRole('button', { name: 'Change' }).click()
-  await page.getByRole('menuitem', { name: 'Make a user' }).click()
-  await page.getByRole('dialog').getByRole('button', { name: 'Make a user' }).click()
-  await page.getByText('last_admin').waitFor()
-  tab.clean()
-  await tab.close()
-})
-
-test('the audit is filtered and exported', async () => {
-  const tab = await Tab.open(browser, server.url)
-  const { page } = tab
-  await tab.signIn(server.admin.email)
-  await tab.go('/audit')
-  await page.getByLabel('Action').fill('account.')
-  await until('accounts only', async () => {
-    const texts = await page.getByRole('main').getByRole('listitem').allInnerTexts()
-    return texts.length > 0 && texts.every((t) => /made an account|signed in/.test(t))
-  })
-  expect(page.url()).toContain('action=account.')
-  const loading = page.waitForEvent('download')
-  await page.getByRole('button', { name: 'Export' }).click()
-  await page.getByRole('menuitem', { name: 'CSV' }).click()
-  const file = await (await loading).createReadStream()
-  let text = ''
-  for await (const part of file) text += String(part)
-  const lines = text.trim().split('\r\n')
-  expect(lines[0]).toMatch(/^seq,at,actor_kind/)
-  expect(lines.length).toBeGreaterThan(2)
-  expect(lines.slice(1).every((line) => line.includes(',account.'))).toBe(true)
   tab.clean()
   await tab.close()
 })

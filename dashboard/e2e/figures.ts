@@ -99,7 +99,7 @@ async function clicks(browser: Browser, server: Server, device: FakeDevice) {
           }),
       ),
     )
-    await page.locator('[data-relay="0"] [role=switch]:not([disabled])').waitFor()
+    await page.locator('[data-relay="0"]:not([data-command="pending"])').waitFor()
   }
   await until('every latency is known', () => latencies.length >= CLICKS)
   await tab.close()

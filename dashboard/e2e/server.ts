@@ -1,6 +1,6 @@
 /** A real server, and devices over real sockets, for the tests in the browser. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { WebSocket } from 'ws'
@@ -9,6 +9,8 @@ const ROOT = resolve(import.meta.dirname, '../..')
 const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
 export const HEXA = process.env.HEXA_BIN ?? join(TARGET, 'debug/hexa')
 const PLUGINS = process.env.HEXA_PLUGINS_DIR ?? join(TARGET, 'plugins')
+/** A driver that misbehaves on request (plugins/hostile), beside the real ones. */
+const HOSTILE = join(PLUGINS, '../plugins-test')
 export const PASSWORD = 'correct horse battery staple'
 const PATIENCE_MS = 30_000
 
@@ -31,6 +33,8 @@ export interface User {
 
 interface Given {
   env?: Record<string, string>
+  /** With the driver of class `hybrid` that does whatever is wrong. */
+  hostile?: boolean
 }
 
 export class Server {
@@ -48,6 +52,11 @@ export class Server {
 
   static async start(given: Given = {}): Promise<Server> {
     const server = new Server(given)
+    if (given.hostile === true) {
+      const plugins = join(server.dir, 'plugins')
+      for (const from of [PLUGINS, HOSTILE]) cpSync(from, plugins, { recursive: true })
+      server.environment({ HEXA_PLUGINS_DIR: plugins })
+    }
     await server.launch('127.0.0.1:0')
     const bootstrap_secret = readFileSync(join(server.dir, 'secrets/bootstrap_secret'), 'utf8').trim()
     server.admin = await server.register('admin@hexa.local', 'Ada Admin', bootstrap_secret)
@@ -116,12 +125,12 @@ export class Server {
   }
 
   /** A device comes in. */
-  async provision(relays: number): Promise<{ device_uid: string; device_token: string; claim_code: string }> {
+  async provision(relays: number, device_class = 'relay_controller'): Promise<{ device_uid: string; device_token: string; claim_code: string }> {
     const key = readFileSync(join(this.dir, 'secrets/device_provision_key'), 'utf8').trim().split(',')[0] ?? ''
     const response = await fetch(`${this.url}/api/v1/provision/register`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', 'x-provision-key': key },
-      body: JSON.stringify({ device_class: 'relay_controller', relay_count: relays, input_count: 2, model: 'HX-4', firmware_version: '1.2.0' }),
+      body: JSON.stringify({ device_class, relay_count: relays, input_count: 2, model: 'HX-4', firmware_version: '1.2.0' }),
     })
     const made = (await response.json()) as { device_uid: string; device_token: string; claim_code: string }
     if (!response.ok) throw new Error(JSON.stringify(made))
@@ -129,8 +138,8 @@ export class Server {
   }
 
   /** A device of somebody's, connected. */
-  async device(owner: User, relays = 4, name?: string): Promise<FakeDevice> {
-    const made = await this.provision(relays)
+  async device(owner: User, relays = 4, name?: string, device_class?: string): Promise<FakeDevice> {
+    const made = await this.provision(relays, device_class)
     await this.call('POST', '/api/v1/devices/claim', owner.token, { code: made.claim_code })
     if (name !== undefined) await this.call('PATCH', `/api/v1/devices/${made.device_uid}`, owner.token, { name })
     const device = new FakeDevice(made.device_uid, made.device_token, relays)
@@ -204,6 +213,11 @@ export class FakeDevice {
 
   press(input: number): void {
     this.#send({ type: 'input_event', input, event: 'double_click' })
+  }
+
+  /** Its driver does something wrong: only the hostile one. */
+  misbehave(how: string): void {
+    this.#send({ type: 'misbehave', how })
   }
 
   disconnect(): void {

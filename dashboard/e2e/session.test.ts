@@ -104,7 +104,7 @@ test('signing out ends it in every tab, clears everything, and does not come bac
 test('signing out works while the server is gone, also for the next start', async () => {
   const tab = await Tab.open(browser, server.url)
   await tab.signIn(server.admin.email)
-  tab.expected = [/ERR_|Failed to load|WebSocket|preload CSS/]
+  tab.expected = [/ERR_|Failed to load|WebSocket|could not be loaded/]
   await tab.context.setOffline(true)
   await tab.page.getByRole('button', { name: 'Your account' }).click()
   await tab.page.getByRole('menuitem', { name: 'Sign out' }).click()

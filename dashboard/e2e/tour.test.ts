@@ -49,7 +49,9 @@ test.each(LOOKS)('every page of the console, $name', async ({ name, options }) =
     ['/devices', 'devices', '[data-uid]'],
     [`/devices/${lamp.uid}`, 'device', '[data-relay]'],
     ['/users', 'users', '[data-user]'],
+    [`/users/${user.id}`, 'user', '[data-session]'],
     ['/audit', 'audit', '[role=listitem]'],
+    ['/plugins', 'plugins', '[data-card]'],
     ['/metrics', 'metrics', '.uplot canvas'],
     ['/preferences', 'preferences', '[data-card]'],
     ['/account', 'account', '[data-card]'],
@@ -86,7 +88,7 @@ test('a user has a home and no console', async () => {
   // Own and shared, and of the shared one the two relays.
   await until('both devices', async () => (await page.locator('section[data-uid]').count()) === 2)
   expect(await page.locator(`section[data-uid="${lamp.uid}"] [data-relay]`).count()).toBe(2)
-  for (const name of ['Overview', 'Users', 'Audit', 'Metrics']) expect(await page.getByRole('link', { name, exact: true }).count()).toBe(0)
+  for (const name of ['Overview', 'Users', 'Audit', 'Plugins', 'Metrics']) expect(await page.getByRole('link', { name, exact: true }).count()).toBe(0)
   // Who types the address gets what the server says, in its words.
   tab.expected = [/403/]
   await page.goto(`${server.url}/dashboard/users`)
@@ -112,6 +114,47 @@ test('everything is reached and done by the keyboard', async () => {
   expect(lamp.state[3]).toBe(true)
   tab.clean()
   await tab.close()
+})
+
+test('pages and devices are a few letters away', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  await page.keyboard.press('Control+k')
+  await page.getByRole('combobox', { name: 'Page or device' }).fill('greenh')
+  await page.getByRole('option', { name: /^Greenhouse/ }).waitFor()
+  await tab.accessible('go to')
+  await tab.shot('jump')
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { name: 'Greenhouse' }).waitFor()
+  await page.keyboard.press('Control+k')
+  await page.keyboard.type('a')
+  await page.getByRole('option', { name: /^Audit/ }).waitFor()
+  await page.getByRole('combobox', { name: 'Page or device' }).fill('audit')
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { name: 'Audit' }).waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('two tabs do not undo each other', async () => {
+  const first = await Tab.open(browser, server.url)
+  await first.signIn(server.admin.email)
+  const second = await Tab.in(first.context, server.url)
+  await second.go('/overview')
+  await first.go('/overview')
+  await first.page.getByRole('button', { name: 'Fold Fleet' }).click()
+  await second.page.getByRole('button', { name: 'Unfold Fleet' }).waitFor()
+  await second.page.getByRole('button', { name: 'Fold Latest events' }).click()
+  await until('both are kept', async () => {
+    const kept = await server.call<{ dashboard_settings: { collapsed?: Record<string, boolean> } | null }>('GET', '/api/v1/preferences', server.admin.token)
+    return kept.dashboard_settings?.collapsed?.['overview.fleet'] === true && kept.dashboard_settings.collapsed['overview.audit'] === true
+  })
+  await server.call('PUT', '/api/v1/preferences', server.admin.token, { dashboard_settings: null })
+  first.clean()
+  second.clean()
+  await first.close()
 })
 
 test('a card stays folded and moved, in another browser as well', async () => {

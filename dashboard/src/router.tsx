@@ -1,5 +1,8 @@
-import { createRootRouteWithContext, createRoute, createRouter, lazyRouteComponent, Navigate } from '@tanstack/react-router'
+import {
+  createRootRouteWithContext, createRoute, createRouter, type ErrorComponentProps, lazyRouteComponent, Navigate, useMatches,
+} from '@tanstack/react-router'
 import type { ReactNode } from 'react'
+import { part } from './api/part'
 import { Problem } from './ui/Problem'
 import { Shell } from './ui/Shell'
 import { Empty, Spinner } from './ui/bits'
@@ -19,68 +22,97 @@ const index = createRoute({ getParentRoute: () => root, path: '/', component: St
 const home = createRoute({
   getParentRoute: () => root,
   path: '/home',
-  component: lazyRouteComponent(() => import('./pages/Home'), 'Home'),
+  component: lazyRouteComponent(() => part(() => import('./pages/Home')), 'Home'),
 })
 const overview = createRoute({
   getParentRoute: () => root,
   path: '/overview',
-  component: lazyRouteComponent(() => import('./pages/Overview'), 'Overview'),
+  component: lazyRouteComponent(() => part(() => import('./pages/Overview')), 'Overview'),
 })
-const devices = createRoute({
+/** The members of an address that are known, as text. */
+const texts = <K extends string>(search: Record<string, unknown>, keys: readonly K[]): { [key in K]?: string } =>
+  Object.fromEntries(keys.filter((key) => typeof search[key] === 'string').map((key) => [key, search[key]])) as { [key in K]?: string }
+
+const DEVICES = ['search', 'presence', 'device_class', 'claimed', 'scope', 'owner', 'sort'] as const
+export const devicesRoute = createRoute({
   getParentRoute: () => root,
   path: '/devices',
-  component: lazyRouteComponent(() => import('./pages/Devices'), 'Devices'),
+  validateSearch: (search) => texts(search, DEVICES),
+  component: lazyRouteComponent(() => part(() => import('./pages/Devices')), 'Devices'),
 })
 export const deviceRoute = createRoute({
   getParentRoute: () => root,
   path: '/devices/$uid',
-  component: lazyRouteComponent(() => import('./pages/Device'), 'DevicePage'),
+  component: lazyRouteComponent(() => part(() => import('./pages/Device')), 'DevicePage'),
 })
 const users = createRoute({
   getParentRoute: () => root,
   path: '/users',
-  component: lazyRouteComponent(() => import('./pages/Users'), 'Users'),
+  component: lazyRouteComponent(() => part(() => import('./pages/Users')), 'Users'),
 })
-interface AuditSearch {
-  actor?: string
-  device?: string
-  action?: string
-  outcome?: string
-  source?: string
-  since?: string
-  until?: string
-}
+export const userRoute = createRoute({
+  getParentRoute: () => root,
+  path: '/users/$id',
+  component: lazyRouteComponent(() => part(() => import('./pages/User')), 'UserPage'),
+})
+const plugins = createRoute({
+  getParentRoute: () => root,
+  path: '/plugins',
+  component: lazyRouteComponent(() => part(() => import('./pages/Plugins')), 'Plugins'),
+})
 const AUDIT = ['actor', 'device', 'action', 'outcome', 'source', 'since', 'until'] as const
 export const auditRoute = createRoute({
   getParentRoute: () => root,
   path: '/audit',
-  validateSearch: (search: Record<string, unknown>): AuditSearch =>
-    Object.fromEntries(AUDIT.filter((key) => typeof search[key] === 'string').map((key) => [key, search[key]])),
-  component: lazyRouteComponent(() => import('./pages/Audit'), 'Audit'),
+  validateSearch: (search) => texts(search, AUDIT),
+  component: lazyRouteComponent(() => part(() => import('./pages/Audit')), 'Audit'),
 })
 const metrics = createRoute({
   getParentRoute: () => root,
   path: '/metrics',
-  component: lazyRouteComponent(() => import('./pages/Metrics'), 'Metrics'),
+  component: lazyRouteComponent(() => part(() => import('./pages/Metrics')), 'Metrics'),
 })
 const preferences = createRoute({
   getParentRoute: () => root,
   path: '/preferences',
-  component: lazyRouteComponent(() => import('./pages/Preferences'), 'PreferencesPage'),
+  component: lazyRouteComponent(() => part(() => import('./pages/Preferences')), 'PreferencesPage'),
 })
 const account = createRoute({
   getParentRoute: () => root,
   path: '/account',
-  component: lazyRouteComponent(() => import('./pages/Account'), 'AccountPage'),
+  component: lazyRouteComponent(() => part(() => import('./pages/Account')), 'AccountPage'),
 })
 
+/** What broke, in the place of the page; a file that was not to be had is asked for again. */
+function Broken({ error, reset }: ErrorComponentProps): ReactNode {
+  const matches = useMatches()
+  const again = async () => {
+    for (const { routeId } of matches) {
+      const component = router.routesById[routeId].options.component as { preload?: () => Promise<void> } | undefined
+      await component?.preload?.()
+    }
+    reset()
+  }
+  return <Problem thrown={error} retry={() => void again()} title="This page cannot be shown" />
+}
+
+/** Addresses as people write them: every member is text. */
+const plainSearch = {
+  parseSearch: (text: string): Record<string, string> => Object.fromEntries(new URLSearchParams(text)),
+  stringifySearch: (search: Record<string, unknown>): string => {
+    const given = Object.entries(search).filter((entry): entry is [string, string] => typeof entry[1] === 'string')
+    return given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`
+  },
+}
+
 export const router = createRouter({
-  routeTree: root.addChildren([index, home, overview, devices, deviceRoute, users, auditRoute, metrics, preferences, account]),
+  ...plainSearch,
+  routeTree: root.addChildren([index, home, overview, devicesRoute, deviceRoute, users, userRoute, auditRoute, plugins, metrics, preferences, account]),
   basepath: '/dashboard',
   context: { admin: false },
   defaultPreload: 'intent',
   defaultPendingComponent: Spinner,
-  defaultErrorComponent: ({ error, reset }) => <Problem thrown={error} retry={reset} title="This page broke" />,
+  defaultErrorComponent: Broken,
 })
 
 declare module '@tanstack/react-router' {

@@ -27,36 +27,55 @@ function given<T extends Record<string, unknown>>(query: T): { [K in keyof T]?: 
 const pages = { initialPageParam: '', getNextPageParam: (last: { next_cursor?: string | null }) => last.next_cursor ?? undefined }
 
 export interface DeviceQuery {
+  /** Everybody's; for admins. */
   all: boolean
   search: string
-  online: '' | 'true' | 'false'
+  presence: '' | 'online' | 'stale' | 'offline'
   device_class: string
   claimed: '' | 'true' | 'false'
+  /** An account's id; for admins, of everybody's. */
+  owner: string
+  sort: '' | 'name'
 }
 
 const flag = (text: '' | 'true' | 'false'): boolean | undefined => (text === '' ? undefined : text === 'true')
 
+export const OWN_DEVICES: DeviceQuery = { all: false, search: '', presence: '', device_class: '', claimed: '', owner: '', sort: 'name' }
+
+/** One page of devices. */
+export const devicePage = (query: DeviceQuery, cursor: string, signal: AbortSignal) =>
+  ask(
+    api().GET('/api/v1/devices', {
+      signal,
+      params: {
+        query: given({
+          limit: PAGE,
+          cursor,
+          all: query.all ? true : undefined,
+          search: query.search,
+          online: query.presence === '' ? undefined : query.presence !== 'offline',
+          stale: query.presence === 'stale' ? true : undefined,
+          device_class: query.device_class as never,
+          claimed: flag(query.claimed),
+          owner: query.owner,
+          sort: query.sort,
+        }),
+      },
+    }),
+  )
+
 export const devicesQuery = (query: DeviceQuery) =>
   infiniteQueryOptions({
     queryKey: ['devices', query],
-    queryFn: ({ signal, pageParam }) =>
-      ask(
-        api().GET('/api/v1/devices', {
-          signal,
-          params: {
-            query: given({
-              limit: PAGE,
-              cursor: pageParam,
-              all: query.all ? true : undefined,
-              search: query.search,
-              online: flag(query.online),
-              device_class: query.device_class as never,
-              claimed: flag(query.claimed),
-            }),
-          },
-        }),
-      ),
+    queryFn: ({ signal, pageParam }) => devicePage(query, pageParam, signal),
     ...pages,
+  })
+
+/** The first few devices that these words find. */
+export const deviceJumpQuery = (search: string, all: boolean) =>
+  queryOptions({
+    queryKey: ['devices', 'jump', search, all],
+    queryFn: ({ signal }) => ask(api().GET('/api/v1/devices', { signal, params: { query: given({ limit: 8, search, all: all ? true : undefined, sort: 'name' as const }) } })),
   })
 
 export const deviceQuery = (uid: string) =>
@@ -66,18 +85,12 @@ export const deviceQuery = (uid: string) =>
     refetchInterval: 30_000,
   })
 
-export const historyQuery = (uid: string) =>
-  infiniteQueryOptions({
-    queryKey: ['history', uid],
-    queryFn: ({ signal, pageParam }) =>
-      ask(
-        api().GET('/api/v1/devices/{uid}/history', {
-          signal,
-          params: { path: { uid }, query: given({ limit: 25, cursor: pageParam }) },
-        }),
-      ),
-    ...pages,
-  })
+/** What happened, by pages; for `useTimeline`. */
+export const historyPages = (uid: string) => ({
+  key: ['history', uid],
+  page: (cursor: string, signal: AbortSignal) =>
+    ask(api().GET('/api/v1/devices/{uid}/history', { signal, params: { path: { uid }, query: given({ limit: 25, cursor }) } })),
+})
 
 export const grantsQuery = (uid: string) =>
   queryOptions({
@@ -104,18 +117,21 @@ export interface AuditQuery {
 
 export const auditParameters = (query: AuditQuery) => given({ ...query })
 
-export const auditQuery = (query: AuditQuery, limit = 50) =>
-  infiniteQueryOptions({
-    queryKey: ['audit', query, limit],
-    queryFn: ({ signal, pageParam }) =>
-      ask(
-        api().GET('/api/v1/admin/audit', {
-          signal,
-          params: { query: { limit, ...given({ cursor: pageParam }), ...auditParameters(query) } as never },
-        }),
-      ),
-    ...pages,
-  })
+const auditPage = (query: AuditQuery, limit: number, cursor: string, signal: AbortSignal) =>
+  ask(api().GET('/api/v1/admin/audit', { signal, params: { query: { limit, ...given({ cursor }), ...auditParameters(query) } as never } }))
+
+export const auditPages = (query: AuditQuery) => ({
+  key: ['audit', query],
+  page: (cursor: string, signal: AbortSignal) => auditPage(query, 50, cursor, signal),
+})
+
+const EVERYTHING: AuditQuery = { actor: '', device: '', action: '', outcome: '', source: '', since: '', until: '' }
+
+export const latestQuery = queryOptions({
+  queryKey: ['audit', 'latest'],
+  queryFn: ({ signal }) => auditPage(EVERYTHING, 10, '', signal),
+  refetchInterval: 5_000,
+})
 
 export interface UserQuery {
   search: string
@@ -136,6 +152,24 @@ export const usersQuery = (query: UserQuery) =>
     ...pages,
   })
 
+export const userQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['user', id],
+    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/users/{id}', { signal, params: { path: { id } } })),
+  })
+
+export const userSessionsQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['user', id, 'sessions'],
+    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/users/{id}/sessions', { signal, params: { path: { id } } })),
+  })
+
+export const userTokensQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['user', id, 'tokens'],
+    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/users/{id}/tokens', { signal, params: { path: { id } } })),
+  })
+
 export const sessionsQuery = queryOptions({
   queryKey: ['sessions'],
   queryFn: ({ signal }) => ask(api().GET('/api/v1/auth/sessions', { signal })),
@@ -151,6 +185,13 @@ export const pluginsQuery = queryOptions({
   queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/plugins', { signal })),
   refetchInterval: 15_000,
 })
+
+export const faultsQuery = (id: string) =>
+  queryOptions({
+    queryKey: ['plugins', id, 'faults'],
+    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/plugins/{id}/faults', { signal, params: { path: { id }, query: { limit: 20 } } })),
+    refetchInterval: 15_000,
+  })
 
 export const metricsQuery = queryOptions({
   queryKey: ['metrics'],

@@ -23,19 +23,25 @@ export type Link = 'off' | 'connecting' | 'live' | 'waiting'
 const PAUSES = [500, 1_000, 2_000, 5_000, 10_000, 15_000]
 /** The server takes at most so many names. */
 const MAX_NAMED = 1000
-const PING_MS = 25_000
+/** Between two questions whether the server is still there. */
+const PING_MS = 15_000
+/** Whoever has not answered after this is gone: a network that falls silent closes no socket. */
+const PONG_MS = 6_000
 
 export interface Interest {
   all: boolean
   devices: readonly string[]
 }
 
+type Timer = ReturnType<typeof setTimeout>
+
 /** One socket for the page. It is open as long as something is of interest. */
 export class Live {
   #socket: WebSocket | null = null
   #tries = 0
-  #timer: ReturnType<typeof setTimeout> | undefined
-  #ping: ReturnType<typeof setInterval> | undefined
+  #timer: Timer | undefined
+  #ping: Timer | undefined
+  #silence: Timer | undefined
   #interest: Interest = { all: false, devices: [] }
   #asked = ''
   #generation = 0
@@ -43,7 +49,13 @@ export class Live {
   constructor(
     readonly onFrame: (frame: Frame) => void,
     readonly onLink: (link: Link) => void,
-  ) {}
+  ) {
+    // The network is back, or the machine woke up: both are reasons not to wait.
+    window.addEventListener('online', () => this.#hurry())
+    document.addEventListener('visibilitychange', () => {
+      if (!document.hidden) this.#hurry()
+    })
+  }
 
   /** From now on these. */
   want(interest: Interest): void {
@@ -55,14 +67,24 @@ export class Live {
 
   close(): void {
     this.#generation += 1
+    this.#rest()
     clearTimeout(this.#timer)
-    clearInterval(this.#ping)
     this.#timer = undefined
     this.#asked = ''
     this.#tries = 0
     this.#socket?.close()
     this.#socket = null
     this.onLink('off')
+  }
+
+  /** Tries now what was to be tried later; asks whether the server is there where that was taken for granted. */
+  #hurry(): void {
+    if (this.#timer !== undefined) {
+      clearTimeout(this.#timer)
+      this.#timer = undefined
+      this.#tries = 0
+      void this.#open()
+    } else if (this.#socket?.readyState === WebSocket.OPEN) this.#ask()
   }
 
   #subscribe(): void {
@@ -88,12 +110,14 @@ export class Live {
         this.#asked = ''
         this.onLink('live')
         this.#subscribe()
-        clearInterval(this.#ping)
-        this.#ping = setInterval(() => {
-          if (socket.readyState === WebSocket.OPEN) socket.send('{"type":"ping"}')
-        }, PING_MS)
+        this.#rest()
+        this.#ping = setInterval(() => this.#ask(), PING_MS)
       }
       socket.onmessage = (event: MessageEvent<unknown>) => {
+        if (this.#socket !== socket) return
+        // Whatever it says: it is there.
+        clearTimeout(this.#silence)
+        this.#silence = undefined
         if (typeof event.data !== 'string') return
         try {
           this.onFrame(JSON.parse(event.data) as Frame)
@@ -109,8 +133,27 @@ export class Live {
     }
   }
 
-  #again(): void {
+  /** Asks the server for a sign of life. */
+  #ask(): void {
+    const socket = this.#socket
+    if (socket?.readyState !== WebSocket.OPEN) return
+    socket.send('{"type":"ping"}')
+    this.#silence ??= setTimeout(() => {
+      if (this.#socket !== socket) return
+      // Its own close would wait for the answer of somebody who is not there.
+      this.#again()
+      socket.close()
+    }, PONG_MS)
+  }
+
+  #rest(): void {
     clearInterval(this.#ping)
+    clearTimeout(this.#silence)
+    this.#silence = undefined
+  }
+
+  #again(): void {
+    this.#rest()
     this.#socket = null
     if (session.state().status !== 'in') return
     this.onLink('waiting')

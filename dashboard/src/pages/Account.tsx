@@ -1,15 +1,17 @@
-import { Badge, Button, Checkbox, Group, NumberInput, PasswordInput, SimpleGrid, Stack, Text, TextInput } from '@mantine/core'
+import { Button, Checkbox, Group, NumberInput, PasswordInput, SimpleGrid, Stack, TextInput } from '@mantine/core'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useRouteContext } from '@tanstack/react-router'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, ask, type Schemas } from '../api/client'
+import { api, ask } from '../api/client'
 import { sessionsQuery, tokensQuery } from '../api/queries'
 import { changePassword } from '../api/session'
 import { Card } from '../ui/Card'
 import { Confirm } from '../ui/Confirm'
 import { notifyDone, Problem } from '../ui/Problem'
 import { Secret } from '../ui/Secret'
-import { Empty, PageTitle, Waiting, When } from '../ui/bits'
+import { SessionList } from '../ui/Sessions'
+import { TokenList } from '../ui/Tokens'
+import { PageTitle, Waiting } from '../ui/bits'
 
 function Password(): ReactNode {
   const [current, setCurrent] = useState('')
@@ -44,64 +46,20 @@ function Password(): ReactNode {
   )
 }
 
-const BROWSERS: [RegExp, string][] = [
-  [/Edg\//, 'Edge'],
-  [/OPR\//, 'Opera'],
-  [/Firefox\//, 'Firefox'],
-  [/Chrom(e|ium)\//, 'Chrome'],
-  [/Safari\//, 'Safari'],
-]
-const SYSTEMS: [RegExp, string][] = [
-  [/Android/, 'Android'],
-  [/iPhone|iPad/, 'iOS'],
-  [/Windows/, 'Windows'],
-  [/Mac OS X/, 'macOS'],
-  [/Linux/, 'Linux'],
-]
-
-/** What a browser calls itself, for people; anything else as it is. */
-export function program(agent: string | null | undefined): string {
-  if (agent == null || agent === '') return 'an unnamed program'
-  const name = (list: [RegExp, string][]) => list.find(([pattern]) => pattern.test(agent))?.[1]
-  const browser = agent.startsWith('Mozilla/') ? name(BROWSERS) : undefined
-  return browser === undefined ? agent : `${browser} on ${name(SYSTEMS) ?? 'another system'}`
-}
-
 function Sessions(): ReactNode {
   const query = useQuery(sessionsQuery)
   const [ending, setEnding] = useState(false)
   const client = useQueryClient()
   const again = () => client.invalidateQueries({ queryKey: ['sessions'] })
-  const end = useMutation({
-    mutationFn: (id: string) => ask(api().DELETE('/api/v1/auth/sessions/{id}', { params: { path: { id } } })),
-    onSuccess: again,
-  })
+  const end = async (id: string) => {
+    await ask(api().DELETE('/api/v1/auth/sessions/{id}', { params: { path: { id } } }))
+    await again()
+  }
   return (
     <Stack gap="sm">
       {query.isPending && <Waiting rows={2} />}
       {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} />}
-      {end.isError && <Problem thrown={end.error} />}
-      {query.data?.items.map((session) => (
-        <Group key={session.id} justify="space-between" wrap="nowrap">
-          <Stack gap={0} miw={0}>
-            <Text size="sm" truncate title={session.user_agent ?? ''}>
-              {program(session.user_agent)}
-            </Text>
-            <Text size="xs" c="dimmed">
-              {session.ip ?? 'unknown address'}, used <When at={session.last_used_at} />
-            </Text>
-          </Stack>
-          {session.current ? (
-            <Badge variant="light" className="hx-badge hx-online" style={{ flexShrink: 0 }}>
-              this one
-            </Badge>
-          ) : (
-            <Button size="compact-xs" variant="default" onClick={() => end.mutate(session.id)} loading={end.isPending && end.variables === session.id}>
-              End
-            </Button>
-          )}
-        </Group>
-      ))}
+      {query.data !== undefined && <SessionList sessions={query.data.items} end={end} />}
       <Group>
         <Button size="xs" variant="default" onClick={() => setEnding(true)} disabled={(query.data?.items.length ?? 0) < 2}>
           End all others
@@ -122,9 +80,12 @@ function Tokens({ admin }: { admin: boolean }): ReactNode {
   const [scopes, setScopes] = useState<string[]>(['devices:read'])
   const [days, setDays] = useState<number | string>(90)
   const [made, setMade] = useState<string | null>(null)
-  const [ending, setEnding] = useState<Schemas['TokenBody'] | null>(null)
   const client = useQueryClient()
   const again = () => client.invalidateQueries({ queryKey: ['tokens'] })
+  const revoke = async (id: string) => {
+    await ask(api().DELETE('/api/v1/auth/tokens/{id}', { params: { path: { id } } }))
+    await again()
+  }
   const make = useMutation({
     mutationFn: () =>
       ask(
@@ -146,22 +107,7 @@ function Tokens({ admin }: { admin: boolean }): ReactNode {
     <Stack gap="sm">
       {query.isPending && <Waiting rows={2} />}
       {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} />}
-      {query.data?.items.length === 0 && <Empty title="No tokens">For scripts and programs: each has only the rights that you give it, and can be taken back alone.</Empty>}
-      {query.data?.items.map((token) => (
-        <Group key={token.id} justify="space-between" wrap="nowrap">
-          <Stack gap={0} miw={0}>
-            <Text size="sm" truncate>
-              {token.name}
-            </Text>
-            <Text size="xs" c="dimmed">
-              {token.scopes.join(', ')} · ends <When at={token.expires_at} /> · used <When at={token.last_used_at} />
-            </Text>
-          </Stack>
-          <Button size="compact-xs" variant="default" onClick={() => setEnding(token)}>
-            Revoke
-          </Button>
-        </Group>
-      ))}
+      {query.data !== undefined && <TokenList tokens={query.data.items} revoke={revoke} />}
       <form onSubmit={submit}>
         <Stack gap="xs">
           <Group grow align="flex-end">
@@ -186,19 +132,6 @@ function Tokens({ admin }: { admin: boolean }): ReactNode {
       <Secret title="The new token" value={made} close={() => setMade(null)}>
         It is shown once. Put it where the program reads it.
       </Secret>
-      <Confirm
-        opened={ending !== null}
-        close={() => setEnding(null)}
-        title={`Revoke ${ending?.name ?? ''}`}
-        action="Revoke"
-        danger
-        run={async () => {
-          await ask(api().DELETE('/api/v1/auth/tokens/{id}', { params: { path: { id: ending?.id ?? '' } } }))
-          await again()
-        }}
-      >
-        Programs that use it are refused from the next request on.
-      </Confirm>
     </Stack>
   )
 }

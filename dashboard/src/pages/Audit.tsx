@@ -1,17 +1,19 @@
 import { Button, Group, Menu, Paper, Select, Switch, TextInput } from '@mantine/core'
 import { IconDownload } from '@tabler/icons-react'
-import { keepPreviousData, useInfiniteQuery, useMutation } from '@tanstack/react-query'
+import { useMutation } from '@tanstack/react-query'
 import { type ReactNode, useEffect, useState } from 'react'
 import { askText } from '../api/client'
-import { auditParameters, auditQuery, type AuditQuery } from '../api/queries'
+import { auditPages, auditParameters, type AuditQuery } from '../api/queries'
 import { auditRoute } from '../router'
-import { AuditList } from '../ui/AuditList'
+import { useTimeline } from '../state/timeline'
+import { AuditList, Earlier } from '../ui/AuditList'
 import { PageTitle, Waiting } from '../ui/bits'
 import { notifyDone, notifyProblem, Problem } from '../ui/Problem'
 
 const OUTCOMES = ['executed', 'noop', 'rejected', 'timeout', 'offline', 'mismatch', 'error', 'late_ack', 'healed', 'done']
 const SOURCES = ['api', 'ws', 'schedule', 'automation', 'homekit', 'alexa', 'home_assistant', 'device', 'system']
 const TYPED_MS = 400
+const LIVE_MS = 3_000
 
 /** What a time field says, as the server wants it. */
 export const instant = (local: string): string => {
@@ -74,12 +76,7 @@ export function Audit(): ReactNode {
     return () => clearTimeout(timer)
     // eslint-disable-next-line react-hooks/exhaustive-deps -- when somebody has typed
   }, [action, device])
-  const rows = useInfiniteQuery({
-    ...auditQuery(query),
-    placeholderData: keepPreviousData,
-    // Only the newest page moves; who reads further down is left alone.
-    refetchInterval: (q) => (live && (q.state.data?.pages.length ?? 0) <= 1 ? 3_000 : false),
-  })
+  const { rows, still, newest, query: asked } = useTimeline(auditPages(query), live ? LIVE_MS : false)
   const fetching = useMutation({
     mutationFn: (format: 'csv' | 'jsonl') => download(query, format, setBytes),
     onMutate: () => setBytes(0),
@@ -129,18 +126,12 @@ export function Audit(): ReactNode {
           </Button>
         )}
       </Group>
-      {rows.isPending && <Waiting rows={8} />}
-      {rows.isError && <Problem thrown={rows.error} retry={() => void rows.refetch()} title="The audit cannot be shown" />}
-      {rows.data !== undefined && (
+      {asked.isPending && <Waiting rows={8} />}
+      {asked.isError && <Problem thrown={asked.error} retry={() => void asked.refetch()} title="The audit cannot be shown" />}
+      {!asked.isPending && (
         <Paper withBorder px="md" py="xs">
-          <AuditList rows={rows.data.pages.flatMap((page) => page.items)} />
-          {rows.hasNextPage && (
-            <Group justify="center" p="sm">
-              <Button variant="default" size="xs" loading={rows.isFetchingNextPage} onClick={() => void rows.fetchNextPage()}>
-                Earlier
-              </Button>
-            </Group>
-          )}
+          <AuditList rows={rows} whole />
+          <Earlier query={asked} still={still} newest={newest} />
         </Paper>
       )}
     </>

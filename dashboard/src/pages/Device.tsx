@@ -1,19 +1,19 @@
-import { Alert, Badge, Button, Group, SimpleGrid, Stack, Text } from '@mantine/core'
-import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query'
+import { Alert, Badge, SimpleGrid, Stack, Text } from '@mantine/core'
+import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link, useRouteContext } from '@tanstack/react-router'
 import { type ReactNode, useCallback, useEffect, useMemo, useRef } from 'react'
 import type { Device } from '../api/client'
-import { deviceQuery, historyQuery } from '../api/queries'
+import { deviceQuery, historyPages } from '../api/queries'
 import type { Frame } from '../api/socket'
 import { deviceRoute } from '../router'
-import { presenceNow, useFrames, useLive, useOnline, useWatch } from '../state/live'
-import { setAll } from '../state/command'
+import { useFrames, useLive, usePresence, useWatch } from '../state/live'
+import { useTimeline } from '../state/timeline'
 import { change } from '../state/preferences'
-import { AuditList } from '../ui/AuditList'
+import { AuditList, Earlier } from '../ui/AuditList'
 import { Card } from '../ui/Card'
 import { Fact, PageTitle, PresenceBadge, Waiting, When } from '../ui/bits'
-import { notifyProblem, Problem } from '../ui/Problem'
-import { RelayToggle } from '../ui/Relay'
+import { Problem } from '../ui/Problem'
+import { AllRelays, RelayToggle } from '../ui/Relay'
 import { DeviceActions } from './device/Actions'
 import { Grants } from './device/Grants'
 import { Rename } from './device/Rename'
@@ -21,13 +21,10 @@ import { Rename } from './device/Rename'
 /** Events come in crowds: the history is asked for once after each. */
 const HISTORY_AFTER_MS = 700
 
+const namesOf = (device: Device) => new Map(device.relays.flatMap((r) => (r.name === null ? [] : [[r.index, r.name] as const])))
+
 function Relays({ device, online }: { device: Device; online: boolean }): ReactNode {
   const both = device.access === 'owner' || device.access === 'admin' || device.relays.length === device.relay_count
-  const all = async (state: boolean) => {
-    const end = await setAll(device.uid, state)
-    if (end.kind === 'failed' || end.kind === 'unknown')
-      notifyProblem(end.kind === 'failed' ? 'The relays were not switched' : 'It is not known whether the relays were switched', end.error)
-  }
   return (
     <Stack gap="md">
       {!online && (
@@ -42,14 +39,7 @@ function Relays({ device, online }: { device: Device; online: boolean }): ReactN
         ))}
       </SimpleGrid>
       {device.relays.length > 1 && both && device.access !== 'read' && (
-        <Group gap="xs">
-          <Button size="xs" variant="default" disabled={!online} onClick={() => void all(true)}>
-            All on
-          </Button>
-          <Button size="xs" variant="default" disabled={!online} onClick={() => void all(false)}>
-            All off
-          </Button>
-        </Group>
+        <AllRelays device={device} disabled={!online} />
       )}
     </Stack>
   )
@@ -58,6 +48,7 @@ function Relays({ device, online }: { device: Device; online: boolean }): ReactN
 function Facts({ device }: { device: Device }): ReactNode {
   const live = useLive(device.uid)
   const action = device.last_action
+  const names = namesOf(device)
   const input = live.lastInput ?? device.last_input_event ?? null
   return (
     <SimpleGrid component="dl" cols={{ base: 2, sm: 3 }} spacing="sm" m={0}>
@@ -73,6 +64,11 @@ function Facts({ device }: { device: Device }): ReactNode {
         <When at={device.last_seen_at} />
       </Fact>
       <Fact name="Claimed">
+        {device.owner != null && (
+          <>
+            by <Link to="/users/$id" params={{ id: device.owner.id }}>{device.owner.name ?? device.owner.email}</Link>,{' '}
+          </>
+        )}
         <When at={device.claimed_at} />
       </Fact>
       <Fact name="Last action">
@@ -80,7 +76,7 @@ function Facts({ device }: { device: Device }): ReactNode {
           'none since the server started'
         ) : (
           <>
-            {action.relays.map((r) => `${r.index} ${r.state ? 'on' : 'off'}`).join(', ')} by {action.source}, <When at={action.at} />
+            {action.relays.map((r) => `${names.get(r.index) ?? `relay ${r.index}`} ${r.state ? 'on' : 'off'}`).join(', ')} via {action.source}, <When at={action.at} />
           </>
         )}
       </Fact>
@@ -97,19 +93,38 @@ function Facts({ device }: { device: Device }): ReactNode {
   )
 }
 
+/** Something happened to this device, a moment ago; once for a crowd of events, and also for a device that never rests. */
+function useHappened(uid: string, happened: () => void): void {
+  const latest = useRef(happened)
+  useEffect(() => {
+    latest.current = happened
+  })
+  const later = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
+  useEffect(() => () => clearTimeout(later.current), [])
+  useFrames(
+    useCallback(
+      (frame: Frame) => {
+        if (!('device_uid' in frame) || frame.device_uid !== uid) return
+        later.current ??= setTimeout(() => {
+          later.current = undefined
+          latest.current()
+        }, HISTORY_AFTER_MS)
+      },
+      [uid],
+    ),
+  )
+}
+
 function History({ device }: { device: Device }): ReactNode {
-  const query = useInfiniteQuery(historyQuery(device.uid))
-  const names = useMemo(() => new Map(device.relays.flatMap((r) => (r.name === null ? [] : [[r.index, r.name] as const]))), [device])
+  const { rows, still, newest, happened, query } = useTimeline(historyPages(device.uid), false)
+  useHappened(device.uid, happened)
+  const names = useMemo(() => namesOf(device), [device])
   return (
     <>
       {query.isPending && <Waiting />}
       {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} />}
-      {query.data !== undefined && <AuditList rows={query.data.pages.flatMap((page) => page.items)} names={names} />}
-      {query.hasNextPage && (
-        <Button mt="sm" size="xs" variant="default" loading={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
-          Earlier
-        </Button>
-      )}
+      {!query.isPending && <AuditList rows={rows} names={names} />}
+      <Earlier query={query} still={still} newest={newest} />
     </>
   )
 }
@@ -120,26 +135,8 @@ export function DevicePage(): ReactNode {
   const { admin } = useRouteContext({ from: '__root__' })
   const client = useQueryClient()
   const query = useQuery(deviceQuery(uid))
-  const heard = useOnline(uid)
   useWatch(useMemo(() => [uid], [uid]))
-  const later = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
-  useFrames(
-    useCallback(
-      (frame: Frame) => {
-        if (!('device_uid' in frame) || frame.device_uid !== uid) return
-        if (frame.type === 'device_updated' || frame.type === 'device_removed' || frame.type === 'device_added')
-          void client.invalidateQueries({ queryKey: ['device', uid] })
-        // Not put off by the next event: a device that never rests has a history too.
-        later.current ??= setTimeout(() => {
-          later.current = undefined
-          void client.invalidateQueries({ queryKey: ['history', uid] })
-          void client.invalidateQueries({ queryKey: ['device', uid] })
-        }, HISTORY_AFTER_MS)
-      },
-      [client, uid],
-    ),
-  )
-  useEffect(() => () => clearTimeout(later.current), [])
+  useHappened(uid, () => void client.invalidateQueries({ queryKey: ['device', uid] }))
   useEffect(() => change('device_view_state', { last_device: uid }), [uid])
 
   if (query.isPending) return <Waiting rows={8} />
@@ -153,13 +150,23 @@ export function DevicePage(): ReactNode {
         </Text>
       </>
     )
-  const device = query.data
-  const online = heard ?? device.online
+  return <Shown device={query.data} query={query} admin={admin} />
+}
+
+interface ShownProps {
+  device: Device
+  query: { isError: boolean; error: unknown; refetch: () => unknown }
+  admin: boolean
+}
+
+function Shown({ device, query, admin }: ShownProps): ReactNode {
+  const presence = usePresence(device)
+  const online = presence !== 'offline'
   const owner = device.access === 'owner' || device.access === 'admin'
   return (
     <>
       <PageTitle title={device.name ?? device.uid}>
-        <PresenceBadge presence={presenceNow(device, heard)} />
+        <PresenceBadge presence={presence} />
         {device.access !== 'owner' && <Badge variant="outline" className="hx-badge">{device.access === 'admin' ? 'as admin' : `shared: ${device.access}`}</Badge>}
       </PageTitle>
       {query.isError && <Problem thrown={query.error} title="What you see may be old" retry={() => void query.refetch()} />}

@@ -2,23 +2,23 @@ import { Button, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/core'
 import { useDisclosure } from '@mantine/hooks'
 import { useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
-import { lazy, type ReactNode, Suspense, useCallback } from 'react'
+import { lazy, type ReactNode, Suspense } from 'react'
 import type { Device } from '../api/client'
-import { devicesQuery } from '../api/queries'
-import type { Frame } from '../api/socket'
-import { presenceNow, useFrames, useOnline, useWatchAll } from '../state/live'
+import { part } from '../api/part'
+import { devicesQuery, OWN_DEVICES } from '../api/queries'
+import { usePresence, useStructure, useWatchAll } from '../state/live'
 import { RelayToggle } from '../ui/Relay'
 import { Empty, PageTitle, PresenceBadge, Waiting } from '../ui/bits'
 import { Problem } from '../ui/Problem'
 
-const Claim = lazy(() => import('../ui/Claim').then((m) => ({ default: m.Claim })))
+const Claim = lazy(() => part(() => import('../ui/Claim')).then((m) => ({ default: m.Claim })))
 
 /** More relays than these are on the device's own page. */
 const RELAYS = 8
 
 function Tile({ device }: { device: Device }): ReactNode {
-  const heard = useOnline(device.uid)
-  const online = heard ?? device.online
+  const presence = usePresence(device)
+  const online = presence !== 'offline'
   const shown = device.relays.slice(0, RELAYS)
   return (
     <Paper withBorder p="md" component="section" aria-label={device.name ?? device.uid} data-uid={device.uid}>
@@ -28,7 +28,7 @@ function Tile({ device }: { device: Device }): ReactNode {
             {device.name ?? device.uid}
           </Link>
         </Text>
-        <PresenceBadge presence={presenceNow(device, heard)} />
+        <PresenceBadge presence={presence} />
       </Group>
       <Stack gap="xs">
         {shown.map((relay) => (
@@ -53,17 +53,9 @@ function Tile({ device }: { device: Device }): ReactNode {
 export function Home(): ReactNode {
   const [claiming, claim] = useDisclosure()
   const client = useQueryClient()
-  const query = useInfiniteQuery(devicesQuery({ all: false, search: '', online: '', device_class: '', claimed: '' }))
+  const query = useInfiniteQuery(devicesQuery(OWN_DEVICES))
   useWatchAll(true)
-  useFrames(
-    useCallback(
-      (frame: Frame) => {
-        if (frame.type.startsWith('device_') && ['device_added', 'device_removed', 'device_updated'].includes(frame.type))
-          void client.invalidateQueries({ queryKey: ['devices'] })
-      },
-      [client],
-    ),
-  )
+  useStructure(() => void client.invalidateQueries({ queryKey: ['devices'] }))
   const devices = query.data?.pages.flatMap((page) => page.items) ?? []
   return (
     <>

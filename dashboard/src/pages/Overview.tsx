@@ -1,33 +1,57 @@
-import { Alert, Anchor, Badge, Box, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/core'
-import { useInfiniteQuery, useQuery } from '@tanstack/react-query'
+import { Alert, Anchor, Box, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/core'
+import { useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { lazy, type ReactNode, Suspense, useMemo } from 'react'
 import type { Fleet } from '../api/client'
-import { auditQuery, fleetQuery, pluginsQuery } from '../api/queries'
+import { part } from '../api/part'
+import { fleetQuery, latestQuery, pluginsQuery } from '../api/queries'
 import { change, usePreferences } from '../state/preferences'
 import { AuditList } from '../ui/AuditList'
 import { Card } from '../ui/Card'
 import { counted, Fact, PageTitle, Waiting } from '../ui/bits'
+import { PluginState } from '../ui/PluginState'
 import { Problem } from '../ui/Problem'
 
-const Chart = lazy(() => import('../ui/Chart').then((m) => ({ default: m.Chart })))
+const Chart = lazy(() => part(() => import('../ui/Chart')).then((m) => ({ default: m.Chart })))
 
-function Kpi({ name, value, note, to }: { name: string; value: number | string; note?: string; to?: string }): ReactNode {
+interface KpiProps {
+  name: string
+  value: number | string
+  note?: string
+  /** Where it is listed. */
+  link?: (children: ReactNode) => ReactNode
+}
+
+function Kpi({ name, value, note, link }: KpiProps): ReactNode {
   const shown = (
     <Paper withBorder p="sm" h="100%">
       <Text size="xs" c="dimmed">
         {name}
       </Text>
       <Text fz={26} fw={700} className="hx-number" lh={1.2}>
-        {value}
+        {typeof value === 'number' ? value.toLocaleString('en') : value}
       </Text>
       <Text size="xs" c="dimmed" mih={18}>
         {note ?? ''}
       </Text>
     </Paper>
   )
-  return to === undefined ? shown : <Link to={to} className="hx-row">{shown}</Link>
+  return link === undefined ? shown : link(shown)
 }
+
+const devices = (presence: string) =>
+  function listed(children: ReactNode): ReactNode {
+    return (
+      <Link to="/devices" search={{ presence }} className="hx-row">
+        {children}
+      </Link>
+    )
+  }
+const users = (children: ReactNode): ReactNode => (
+  <Link to="/users" className="hx-row">
+    {children}
+  </Link>
+)
 
 function useSamples(fleet: Fleet | undefined) {
   return useMemo(() => {
@@ -47,7 +71,6 @@ function useSamples(fleet: Fleet | undefined) {
   }, [fleet])
 }
 
-const EMPTY = { actor: '', device: '', action: '', outcome: '', source: '', since: '', until: '' }
 const CARDS = ['fleet', 'commands', 'latency', 'audit', 'plugins'] as const
 type CardId = (typeof CARDS)[number]
 
@@ -60,7 +83,7 @@ export function ordered(kept: readonly string[] | undefined): CardId[] {
 /** The fleet at a glance. */
 export function Overview(): ReactNode {
   const fleet = useQuery(fleetQuery)
-  const audit = useInfiniteQuery({ ...auditQuery(EMPTY, 10), refetchInterval: 5_000 })
+  const audit = useQuery(latestQuery)
   const plugins = useQuery(pluginsQuery)
   const { order } = usePreferences().dashboard_layout
   const cards = ordered(order.overview)
@@ -82,12 +105,12 @@ export function Overview(): ReactNode {
         {fleet.isPending && <Waiting rows={2} />}
         {fleet.data !== undefined && (
           <SimpleGrid cols={{ base: 2, xs: 3, md: 6 }} spacing="xs" data-kpis>
-            <Kpi name="Devices" value={fleet.data.devices.total} note={`${fleet.data.devices.unclaimed} unclaimed`} to="/devices" />
-            <Kpi name="Online" value={fleet.data.devices.online} note={fleet.data.devices.total === 0 ? '' : `${Math.round((100 * fleet.data.devices.online) / fleet.data.devices.total)} %`} />
-            <Kpi name="Stale" value={fleet.data.devices.stale} note={`silent over ${fleet.data.devices.stale_after_s} s`} />
-            <Kpi name="Offline" value={fleet.data.devices.offline} />
+            <Kpi name="Devices" value={fleet.data.devices.total} note={`${fleet.data.devices.unclaimed.toLocaleString('en')} unclaimed`} link={devices('any')} />
+            <Kpi name="Online" value={fleet.data.devices.online} note={fleet.data.devices.total === 0 ? '' : `${Math.round((100 * fleet.data.devices.online) / fleet.data.devices.total)} %`} link={devices('online')} />
+            <Kpi name="Stale" value={fleet.data.devices.stale} note={`silent over ${fleet.data.devices.stale_after_s} s`} link={devices('stale')} />
+            <Kpi name="Offline" value={fleet.data.devices.offline} link={devices('offline')} />
             <Kpi name="Commands" value={last === undefined ? '–' : `${Math.round((10 * last.commands) / per) / 10}/s`} note={last?.p95_ms == null ? 'none lately' : `p95 ${last.p95_ms.toFixed(1)} ms`} />
-            <Kpi name="Users" value={fleet.data.users.active} note={`${counted(fleet.data.users.admins, 'admin')}, ${counted(fleet.data.clients, 'socket')}`} to="/users" />
+            <Kpi name="Users" value={fleet.data.users.active} note={`${counted(fleet.data.users.admins, 'admin')}, ${counted(fleet.data.clients, 'socket')}`} link={users} />
           </SimpleGrid>
         )}
       </Card>
@@ -106,12 +129,13 @@ export function Overview(): ReactNode {
       <Card id="overview.audit" title="Latest events" move={move('audit')} aside={<Anchor component={Link} to="/audit" size="sm">All</Anchor>}>
         {audit.isPending && <Waiting />}
         {audit.isError && <Problem thrown={audit.error} retry={() => void audit.refetch()} />}
-        {audit.data !== undefined && <AuditList rows={audit.data.pages[0]?.items ?? []} />}
+        {audit.data !== undefined && <AuditList rows={audit.data.items} />}
       </Card>
     ),
     plugins: (
-      <Card id="overview.plugins" title="Drivers and server" move={move('plugins')}>
+      <Card id="overview.plugins" title="Drivers and server" move={move('plugins')} aside={<Anchor component={Link} to="/plugins" size="sm">All</Anchor>}>
         <Stack gap="sm">
+          {plugins.isError && <Problem thrown={plugins.error} retry={() => void plugins.refetch()} />}
           {plugins.data?.items.map((plugin) => (
             <Group key={plugin.id} justify="space-between" wrap="nowrap">
               <Box miw={0}>
@@ -122,9 +146,7 @@ export function Overview(): ReactNode {
                   {counted(plugin.calls, 'call')}, {counted(plugin.faults, 'fault')}, {counted(plugin.sessions, 'device')}
                 </Text>
               </Box>
-              <Badge variant="light" color={plugin.state === 'active' ? 'teal' : 'red'} className={`hx-badge ${plugin.state === 'active' ? 'hx-online' : ''}`}>
-                {plugin.state}
-              </Badge>
+              <PluginState state={plugin.state} />
             </Group>
           ))}
           {fleet.data !== undefined && (

@@ -1,24 +1,13 @@
 import { Badge, Button, Group, Menu, Paper, Select, Table, Text, TextInput } from '@mantine/core'
 import { useDebouncedValue } from '@mantine/hooks'
 import { IconSearch } from '@tabler/icons-react'
-import { keepPreviousData, useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
+import { keepPreviousData, useInfiniteQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
-import { type Account, api, ask } from '../api/client'
 import { usersQuery } from '../api/queries'
-import { Confirm } from '../ui/Confirm'
-import { notifyDone, Problem } from '../ui/Problem'
-import { counted, Empty, PageTitle, Waiting, When } from '../ui/bits'
-
-type Asked = { user: Account; what: 'admin' | 'user' | 'activate' | 'deactivate' | 'sessions' } | null
-
-const TEXTS: Record<NonNullable<Asked>['what'], { title: string; action: string; about: string; danger: boolean }> = {
-  admin: { title: 'Make an admin', action: 'Make an admin', about: 'sees and switches every device, and manages accounts.', danger: true },
-  user: { title: 'Make a user', action: 'Make a user', about: 'keeps their own devices only. Their open sessions have to refresh.', danger: false },
-  activate: { title: 'Activate', action: 'Activate', about: 'can sign in again.', danger: false },
-  deactivate: { title: 'Deactivate', action: 'Deactivate', about: 'is signed out at once everywhere, and cannot sign in. Their devices stay theirs.', danger: true },
-  sessions: { title: 'End all sessions', action: 'End sessions', about: 'is signed out everywhere, and may sign in again.', danger: true },
-}
+import { Problem } from '../ui/Problem'
+import { Empty, PageTitle, Waiting, When } from '../ui/bits'
+import { type Asked, Change } from './users/Change'
 
 /** Accounts: roles, activation, sessions. */
 export function Users(): ReactNode {
@@ -27,23 +16,8 @@ export function Users(): ReactNode {
   const [role, setRole] = useState<'' | 'user' | 'admin'>('')
   const [active, setActive] = useState<'' | 'true' | 'false'>('')
   const [asked, setAsked] = useState<Asked>(null)
-  const client = useQueryClient()
   const query = useInfiniteQuery({ ...usersQuery({ search, role, active }), placeholderData: keepPreviousData })
   const users = query.data?.pages.flatMap((page) => page.items) ?? []
-  const run = async () => {
-    if (asked === null) return
-    const { user, what } = asked
-    const path = { id: user.id }
-    if (what === 'sessions') {
-      const { ended } = await ask(api().DELETE('/api/v1/admin/users/{id}/sessions', { params: { path } }))
-      notifyDone(`${counted(ended, 'session')} of ${user.email} ended`)
-    } else {
-      const body = what === 'admin' || what === 'user' ? { role: what } : { active: what === 'activate' }
-      await ask(api().PATCH('/api/v1/admin/users/{id}', { params: { path }, body }))
-      notifyDone(`${user.email}: ${TEXTS[what].title.toLowerCase()} done`)
-    }
-    await client.invalidateQueries({ queryKey: ['users'] })
-  }
   return (
     <>
       <PageTitle title="Users" />
@@ -56,7 +30,7 @@ export function Users(): ReactNode {
       {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} title="The accounts cannot be shown" />}
       {query.isSuccess && users.length === 0 && (
         <Paper withBorder>
-          <Empty title="Nobody fits">People make their accounts themselves on the sign-in page; here you say what they may do.</Empty>
+          <Empty title="No account matches">People make their accounts themselves on the sign-in page; here you say what they may do.</Empty>
         </Paper>
       )}
       {users.length > 0 && (
@@ -77,7 +51,9 @@ export function Users(): ReactNode {
                   <Table.Tr key={user.id} data-user={user.email}>
                     <Table.Td>
                       <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
-                        {user.name ?? user.email}
+                        <Link to="/users/$id" params={{ id: user.id }}>
+                          {user.name ?? user.email}
+                        </Link>
                       </Text>
                       {user.name != null && (
                         <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
@@ -112,7 +88,8 @@ export function Users(): ReactNode {
                           </Menu.Item>
                           <Menu.Item onClick={() => setAsked({ user, what: user.active ? 'deactivate' : 'activate' })}>{user.active ? 'Deactivate' : 'Activate'}</Menu.Item>
                           <Menu.Item onClick={() => setAsked({ user, what: 'sessions' })}>End all sessions</Menu.Item>
-                          <Menu.Item component={Link} to={`/audit?actor=${user.id}`}>
+                          <Menu.Item renderRoot={(props) => <Link to="/devices" search={{ owner: user.id }} {...props} />}>Their devices</Menu.Item>
+                          <Menu.Item renderRoot={(props) => <Link to="/audit" search={{ actor: user.id }} {...props} />}>
                             What they did
                           </Menu.Item>
                         </Menu.Dropdown>
@@ -132,16 +109,7 @@ export function Users(): ReactNode {
           )}
         </Paper>
       )}
-      <Confirm
-        opened={asked !== null}
-        close={() => setAsked(null)}
-        title={asked === null ? '' : TEXTS[asked.what].title}
-        action={asked === null ? '' : TEXTS[asked.what].action}
-        danger={asked !== null && TEXTS[asked.what].danger}
-        run={run}
-      >
-        {asked?.user.email} {asked === null ? '' : TEXTS[asked.what].about}
-      </Confirm>
+      <Change asked={asked} close={() => setAsked(null)} />
     </>
   )
 }

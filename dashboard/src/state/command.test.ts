@@ -23,6 +23,20 @@ test('what is not known is not a failure', async () => {
   expect(await run('hx1', false, () => Promise.reject(refused))).toEqual({ kind: 'failed', error: refused })
   expect(isUnknown(new ApiError('unreachable', ''))).toBe(true)
   expect(isUnknown(new ApiError('device_offline', '', 409))).toBe(false)
+  // The device did it, and the server could not write it down; a proxy gave up on the server.
+  expect(isUnknown(new ApiError('storage_unavailable', '', 503))).toBe(true)
+  expect(isUnknown(new ApiError('not_an_answer', '', 504))).toBe(true)
+  expect(isUnknown(new ApiError('not_an_answer', '', 403))).toBe(false)
+})
+
+test('an answer that stays away for long is not asked for again: the click is too long ago', async () => {
+  vi.useFakeTimers()
+  const send = vi.fn(() => new Promise<CommandDone>((_, fail) => setTimeout(() => fail(new ApiError('no_answer', '')), 20_000)))
+  const end = run('hx1', true, send)
+  await vi.advanceTimersByTimeAsync(25_000)
+  expect((await end).kind).toBe('unknown')
+  expect(send).toHaveBeenCalledTimes(1)
+  vi.useRealTimers()
 })
 
 test('keys differ', () => {

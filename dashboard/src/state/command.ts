@@ -15,11 +15,16 @@ export type CommandState =
   | { kind: 'failed'; error: ApiError }
   | { kind: 'unknown'; error: ApiError; target: boolean; commandId: string | null }
 
-/** The outcome is not known: a device that did not answer, a server that did not. */
+/** What ends a command without saying how: the device may have done it (docs/API.md, Relay commands). */
+const OPEN_ENDS = new Set(['device_timeout', 'idempotency_in_progress', 'storage_unavailable'])
+
+/** The outcome is not known: a device that did not answer, a server or a proxy before it that did not. */
 export const isUnknown = (error: ApiError): boolean =>
-  error.unanswered || error.code === 'device_timeout' || error.code === 'idempotency_in_progress' || error.status === 500
+  error.unanswered || OPEN_ENDS.has(error.code) || error.status === 500 || (error.code === 'not_an_answer' && error.status >= 500)
 
 const RETRY_AFTER_MS = 400
+/** Later than this nobody expects a click to switch anything any more. */
+const RETRY_WITHIN_MS = 5_000
 
 /** An idempotency key; `randomUUID` is for secure contexts only. */
 export function freshKey(): string {
@@ -32,6 +37,7 @@ type Send = (key: string) => Promise<CommandDone>
 /** Sends it; asks once more with the same key when there was no answer. */
 export async function run(uid: string, target: boolean, send: Send): Promise<CommandState> {
   const key = freshKey()
+  const begun = performance.now()
   for (let attempt = 0; ; attempt += 1) {
     try {
       const done = await send(key)
@@ -39,7 +45,7 @@ export async function run(uid: string, target: boolean, send: Send): Promise<Com
       return { kind: 'acked', latencyMs: done.latency_ms, noop: done.status === 'noop' }
     } catch (thrown) {
       const error = asApiError(thrown)
-      if (error.unanswered && attempt === 0) {
+      if (error.unanswered && attempt === 0 && performance.now() - begun < RETRY_WITHIN_MS) {
         await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS))
         continue
       }

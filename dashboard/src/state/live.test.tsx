@@ -1,8 +1,8 @@
 import { act, render, screen } from '@testing-library/react'
 import { useEffect } from 'react'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { Device } from '../api/client'
-import { presenceNow, receive, relayNow, useLive } from './live'
+import { linked, onReturn, presenceNow, receive, relayNow, useLive } from './live'
 
 const device = (uid: string, version: number, state: boolean): Device =>
   ({ uid, relays: [{ index: 0, name: null, state, version, updated_at: null }] }) as unknown as Device
@@ -57,4 +57,30 @@ test('stale is connected and silent, as the server said', () => {
   expect(presenceNow({ online: true, stale: true }, null)).toBe('stale')
   expect(presenceNow({ online: true, stale: true }, false)).toBe('offline')
   expect(presenceNow({ online: false, stale: false }, true)).toBe('online')
+  // It spoke since the server was asked.
+  expect(presenceNow({ online: true, stale: true }, true, performance.now() - 1_000)).toBe('online')
+  expect(presenceNow({ online: true, stale: true }, true, performance.now() - 60_000)).toBe('stale')
+})
+
+test('a new socket begins with what the server knows, also where its versions are lower', async () => {
+  render(<Shown uid="d" told={device('d', 1, false)} />)
+  const returned = vi.fn()
+  const stop = onReturn(returned)
+  linked('live')
+  const snapshot = (version: number, on: boolean) =>
+    receive({ type: 'snapshot', devices: [{ device_uid: 'd', online: true, relays: [{ index: 0, state: on, version }] }] })
+  snapshot(9, true)
+  await painted()
+  screen.getByText('on v9 online')
+  // Of the same socket, and older than what an answer said meanwhile: no news.
+  snapshot(8, false)
+  await painted()
+  screen.getByText('on v9 online')
+  linked('waiting')
+  linked('live')
+  expect(returned).toHaveBeenCalledTimes(1)
+  snapshot(3, false)
+  await painted()
+  screen.getByText('off v3 online')
+  stop()
 })

@@ -3,7 +3,7 @@
  *
  * A relay's state is taken when its `version` is higher than what is known (docs/asyncapi.yaml).
  */
-import { useCallback, useEffect, useSyncExternalStore } from 'react'
+import { useCallback, useEffect, useRef, useSyncExternalStore } from 'react'
 import type { Device } from '../api/client'
 import { type Frame, Live, type Link, type Relay } from '../api/socket'
 
@@ -11,11 +11,11 @@ export interface LiveDevice {
   online: boolean | null
   relays: ReadonlyMap<number, Relay>
   lastInput: { input: number; event: string; at: string } | null
-  /** When the last frame about it came, of this page's clock. */
-  heardAt: number
+  /** When the device itself last did something, of this page's monotonic clock; minus infinity for never. */
+  spokeAt: number
 }
 
-const NOTHING: LiveDevice = { online: null, relays: new Map(), lastInput: null, heardAt: 0 }
+const NOTHING: LiveDevice = { online: null, relays: new Map(), lastInput: null, spokeAt: -Infinity }
 
 const devices = new Map<string, LiveDevice>()
 const perDevice = new Map<string, Set<() => void>>()
@@ -25,6 +25,8 @@ const structural = new Set<(frame: Frame) => void>()
 let link: Link = 'off'
 let scheduled = false
 let flushedAt = 0
+/** The next snapshot is the first of its socket: whatever was known before, it is right (a server may have been restored). */
+let afresh = false
 
 /** Between two times that components hear of changes: the first change is shown at once, a storm 12 times a second. */
 const PAUSE_MS = 80
@@ -61,28 +63,33 @@ function merged(known: ReadonlyMap<number, Relay>, relays: readonly Relay[]): Re
 
 /** Takes a frame in; exported for tests. */
 export function receive(frame: Frame): void {
-  const heardAt = performance.now()
+  const now = performance.now()
+  const known = ('device_uid' in frame ? devices.get(frame.device_uid) : undefined) ?? NOTHING
   switch (frame.type) {
     case 'snapshot':
       for (const device of frame.devices) {
-        const known = devices.get(device.device_uid) ?? NOTHING
-        const relays = merged(known.relays, device.relays)
-        touch(device.device_uid, { ...known, online: device.online, relays, heardAt })
+        const before = devices.get(device.device_uid) ?? NOTHING
+        const relays = merged(afresh ? NOTHING.relays : before.relays, device.relays)
+        touch(device.device_uid, { ...before, online: device.online, relays })
       }
+      afresh = false
       break
     case 'device_state': {
-      const known = devices.get(frame.device_uid) ?? NOTHING
       const online = frame.online ?? (frame.source === 'device' ? true : known.online)
-      touch(frame.device_uid, { ...known, online, relays: merged(known.relays, frame.relays), heardAt })
+      // What the system sends is a picture of what was known; all else the device reported or acknowledged.
+      const spokeAt = frame.source === 'system' ? known.spokeAt : now
+      touch(frame.device_uid, { ...known, online, relays: merged(known.relays, frame.relays), spokeAt })
       break
     }
     case 'device_online':
+      touch(frame.device_uid, { ...known, online: true, spokeAt: now })
+      break
     case 'device_offline':
-      touch(frame.device_uid, { ...(devices.get(frame.device_uid) ?? NOTHING), online: frame.type === 'device_online', heardAt })
+      touch(frame.device_uid, { ...known, online: false })
       break
     case 'input_event': {
       const lastInput = { input: frame.input, event: frame.event, at: frame.at }
-      touch(frame.device_uid, { ...(devices.get(frame.device_uid) ?? NOTHING), lastInput, heardAt })
+      touch(frame.device_uid, { ...known, lastInput, spokeAt: now })
       break
     }
     case 'device_added':
@@ -98,13 +105,33 @@ export function receive(frame: Frame): void {
 /** What a command's answer says, before its event comes. */
 export function confirm(uid: string, relays: readonly Relay[]): void {
   const known = devices.get(uid) ?? NOTHING
-  touch(uid, { ...known, relays: merged(known.relays, relays), heardAt: performance.now() })
+  touch(uid, { ...known, relays: merged(known.relays, relays), spokeAt: performance.now() })
 }
 
-const socket = new Live(receive, (next) => {
+const returns = new Set<() => void>()
+
+let lost = false
+
+/** Takes in how the socket stands; exported for tests. */
+export function linked(next: Link): void {
   link = next
   for (const listener of linkListeners) listener()
-})
+  if (next === 'waiting') lost = true
+  if (next === 'off') lost = false
+  if (next !== 'live') return
+  afresh = true
+  if (!lost) return
+  lost = false
+  for (const listener of returns) listener()
+}
+
+/** Hears that states are live again, after a time of which nothing was heard. */
+export function onReturn(listener: () => void): () => void {
+  returns.add(listener)
+  return () => returns.delete(listener)
+}
+
+const socket = new Live(receive, linked)
 
 const interest = new Map<string, number>()
 let everything = 0
@@ -165,6 +192,28 @@ export function useFrames(listener: (frame: Frame) => void): void {
   }, [listener])
 }
 
+/** Lists hear of devices that come, go or are renamed so often, and not more. */
+const STRUCTURE_MS = 1_000
+
+/** Calls when devices came, went or were renamed: once for a crowd of them. */
+export function useStructure(changed: () => void): void {
+  const latest = useRef(changed)
+  useEffect(() => {
+    latest.current = changed
+  })
+  const later = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
+  useEffect(() => () => clearTimeout(later.current), [])
+  useFrames(
+    useCallback((frame: Frame) => {
+      if (frame.type !== 'device_added' && frame.type !== 'device_removed' && frame.type !== 'device_updated') return
+      later.current ??= setTimeout(() => {
+        later.current = undefined
+        latest.current()
+      }, STRUCTURE_MS)
+    }, []),
+  )
+}
+
 /** A part of what is known of a device; who uses it hears only when that part changed. */
 function usePart<T>(uid: string, part: (live: LiveDevice) => T): T {
   const subscribe = useCallback(
@@ -206,9 +255,17 @@ export function relayNow(device: Device, heard: Relay | undefined, index: number
 
 export type Presence = 'online' | 'stale' | 'offline'
 
-/** As the server said, unless something newer was heard: who came or spoke since is not stale. */
-export function presenceNow(device: Pick<Device, 'online' | 'stale'>, heard: boolean | null): Presence {
+/** As long as a device may be silent, as the server is set up by default (docs/DEVICES.md, heartbeat). */
+const SILENT_MS = 30_000
+
+/** As the server said, unless something newer was heard: who came or spoke a moment ago is not stale. */
+export function presenceNow(device: Pick<Device, 'online' | 'stale'>, heard: boolean | null, spokeAt = -Infinity): Presence {
   const online = heard ?? device.online
   if (!online) return 'offline'
-  return device.stale && device.online ? 'stale' : 'online'
+  return device.stale && device.online && performance.now() - spokeAt > SILENT_MS ? 'stale' : 'online'
+}
+
+/** How a device stands, from what the server said and what was heard since. */
+export function usePresence(device: Device): Presence {
+  return usePart(device.uid, (live) => presenceNow(device, live.online, live.spokeAt))
 }

@@ -21,14 +21,14 @@ export interface Preferences {
   dashboard_settings: Settings
   /** Orders of cards, by page. */
   dashboard_layout: { order: Record<string, string[]> }
-  device_view_state: { last_device: string | null; search: string; online: string; device_class: string; scope: string }
+  device_view_state: { last_device: string | null; search: string; presence: string; device_class: string; claimed: string; scope: string; sort: string }
   notification_settings: { toasts: Toasts }
 }
 
 export const DEFAULTS: Preferences = {
   dashboard_settings: { scheme: 'auto', density: 'comfortable', collapsed: {} },
   dashboard_layout: { order: {} },
-  device_view_state: { last_device: null, search: '', online: '', device_class: '', scope: '' },
+  device_view_state: { last_device: null, search: '', presence: '', device_class: '', claimed: '', scope: '', sort: '' },
   notification_settings: { toasts: 'all' },
 }
 
@@ -89,6 +89,13 @@ function store(next: Preferences): void {
   write(KEY, next)
   told()
 }
+
+// Another tab of this browser changed something: without this, the next change here would undo it.
+window.addEventListener('storage', (event) => {
+  if (event.key !== KEY || event.newValue === null) return
+  current = sound(read(KEY))
+  told()
+})
 
 /** Reads what the account has; what was changed here meanwhile stays. */
 export async function load(): Promise<void> {

@@ -1,6 +1,7 @@
-import { Badge, Box, Group, Text } from '@mantine/core'
+import { ActionIcon, Badge, Box, Button, Code, Group, Text } from '@mantine/core'
+import { IconChevronDown, IconChevronRight } from '@tabler/icons-react'
 import { Link } from '@tanstack/react-router'
-import type { ReactNode } from 'react'
+import { Fragment, type ReactNode, useState } from 'react'
 import type { AuditRow, HistoryRow } from '../api/client'
 import { Empty, When } from './bits'
 
@@ -10,7 +11,7 @@ const UNSURE = new Set(['timeout', 'mismatch'])
 /** What happened, in words; what has none here is shown as it is called. */
 const WORDS: Record<string, string> = {
   state_report: 'reported its state',
-  'device.provisioned': 'came in',
+  'device.provisioned': 'provisioned',
   'device.claimed': 'claimed',
   'device.released': 'released',
   'device.renamed': 'renamed',
@@ -30,6 +31,8 @@ const WORDS: Record<string, string> = {
   'account.token_revoked': 'revoked an access token',
   'user.changed': 'changed an account',
   'user.sessions_ended': 'ended the sessions of an account',
+  'user.session_ended': 'ended a session of an account',
+  'user.token_revoked': 'revoked an access token of an account',
   'keys.rotated': 'rotated the signing key',
   'security.login_failed': 'wrong password',
   'audit.exported': 'exported the audit',
@@ -49,24 +52,85 @@ export function sentence(row: AuditRow | HistoryRow, names?: ReadonlyMap<number,
 /** In whose name, and through which door where that says more. */
 function who(row: AuditRow | HistoryRow): string {
   const name = row.actor.email ?? row.actor.kind
-  return name === row.source ? name : `${name} by ${row.source}`
+  return name === row.source ? name : `${name} via ${row.source}`
+}
+
+interface EarlierProps {
+  query: { hasNextPage: boolean; isFetchingNextPage: boolean; fetchNextPage: () => unknown }
+  still: boolean
+  newest: () => void
+}
+
+/** The way to earlier rows, and back to the newest. */
+export function Earlier({ query, still, newest }: EarlierProps): ReactNode {
+  if (!query.hasNextPage && !still) return null
+  return (
+    <Group justify="center" p="sm" gap="xs">
+      {query.hasNextPage && (
+        <Button variant="default" size="xs" loading={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
+          Earlier
+        </Button>
+      )}
+      {still && (
+        <Button variant="default" size="xs" onClick={newest}>
+          Back to the newest
+        </Button>
+      )}
+    </Group>
+  )
+}
+
+/** All that the audit has of a row, for whoever wants to look something up. */
+function Whole({ row }: { row: AuditRow }): ReactNode {
+  const facts: [string, string | null][] = [
+    ['Number', String(row.seq)],
+    ['Time', row.at],
+    ['Account', row.actor.id === null ? row.actor.kind : `${row.actor.email ?? ''} ${row.actor.id}`],
+    ['Source', row.source],
+    ['Action', row.action],
+    ['Device', row.device_uid],
+    ['Command', row.command_id],
+    ['Follow-up', row.follow_up ? 'yes: told after the command had ended' : null],
+  ]
+  return (
+    <Box component="dl" m={0} pb="xs" fz="xs" className="hx-facts" data-whole={row.seq}>
+      {facts.map(
+        ([name, value]) =>
+          value !== null && (
+            <Fragment key={name}>
+              <dt>{name}</dt>
+              <dd>{value}</dd>
+            </Fragment>
+          ),
+      )}
+      {row.details != null && (
+        <>
+          <dt>Details</dt>
+          <dd>
+            <Code>{JSON.stringify(row.details)}</Code>
+          </dd>
+        </>
+      )}
+    </Box>
+  )
+}
+
+interface AuditListProps {
+  rows: readonly (AuditRow | HistoryRow)[]
+  names?: ReadonlyMap<number, string>
+  /** Rows open to all that is known of them. */
+  whole?: boolean
 }
 
 /** Rows of the audit or of a device's history. */
-export function AuditList({ rows, names }: { rows: readonly (AuditRow | HistoryRow)[]; names?: ReadonlyMap<number, string> }): ReactNode {
+export function AuditList({ rows, names, whole }: AuditListProps): ReactNode {
+  const [open, setOpen] = useState<number | null>(null)
   if (rows.length === 0) return <Empty title="Nothing happened yet">Every command and every change of accounts and devices is written down here.</Empty>
   return (
     <Box role="list">
       {rows.map((row, n) => (
-        <Group
-          key={'seq' in row ? row.seq : `${row.at} ${n}`}
-          role="listitem"
-          justify="space-between"
-          wrap="nowrap"
-          gap="sm"
-          py={6}
-          style={{ borderBottom: '1px solid var(--mantine-color-default-border)' }}
-        >
+        <Box key={'seq' in row ? row.seq : `${row.at} ${n}`} role="listitem" className="hx-line">
+        <Group justify="space-between" wrap="nowrap" gap="sm" py={6}>
           <Box miw={0} flex={1}>
             <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
               {sentence(row, names)}
@@ -81,7 +145,7 @@ export function AuditList({ rows, names }: { rows: readonly (AuditRow | HistoryR
             </Text>
             <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
               {who(row)}
-              {row.latency_ms == null ? '' : ` in ${row.latency_ms} ms`}
+              {row.latency_ms == null ? '' : ` · ${row.latency_ms} ms`}
             </Text>
           </Box>
           <Group gap="xs" wrap="nowrap" style={{ flexShrink: 0 }}>
@@ -95,8 +159,21 @@ export function AuditList({ rows, names }: { rows: readonly (AuditRow | HistoryR
             <Box w={112} ta="right" fz="sm" style={{ whiteSpace: 'nowrap' }}>
               <When at={row.at} />
             </Box>
+            {whole === true && 'seq' in row && (
+              <ActionIcon
+                variant="subtle"
+                color="gray"
+                aria-expanded={open === row.seq}
+                aria-label={`${open === row.seq ? 'Fold' : 'Open'} row ${row.seq}`}
+                onClick={() => setOpen(open === row.seq ? null : row.seq)}
+              >
+                {open === row.seq ? <IconChevronDown size={16} aria-hidden /> : <IconChevronRight size={16} aria-hidden />}
+              </ActionIcon>
+            )}
           </Group>
         </Group>
+        {'seq' in row && open === row.seq && <Whole row={row} />}
+        </Box>
       ))}
     </Box>
   )

@@ -47,13 +47,15 @@ export function Problem({ thrown, retry, title }: { thrown: unknown; retry?: () 
   )
 }
 
+const CLOSE = { 'aria-label': 'Close the notice' }
+
 /** A failure of something that was clicked. */
 export function notifyProblem(title: string, thrown: unknown): void {
   if (preferences().notification_settings.toasts === 'none') return
-  notifications.show({ color: 'red', title, message: <ProblemText error={asApiError(thrown)} />, autoClose: 10_000 })
+  notifications.show({ color: 'red', title, message: <ProblemText error={asApiError(thrown)} />, autoClose: 10_000, closeButtonProps: CLOSE })
 }
 
 export function notifyDone(message: string): void {
   if (preferences().notification_settings.toasts !== 'all') return
-  notifications.show({ color: 'teal', message, autoClose: 4_000 })
+  notifications.show({ color: 'teal', message, autoClose: 4_000, closeButtonProps: CLOSE })
 }

@@ -1,23 +1,42 @@
-import { Badge, Group, Loader, Stack, Switch, Text, Tooltip } from '@mantine/core'
+import { Button, Group, Loader, Popover, Stack, Switch, Text } from '@mantine/core'
 import { IconAlertTriangle, IconCheck, IconHelpCircle } from '@tabler/icons-react'
-import { type ReactNode, useEffect, useState } from 'react'
+import type { ReactNode } from 'react'
+import type { ApiError } from '../api/error'
 import type { Device } from '../api/client'
-import { type CommandState, outcome, setRelay } from '../state/command'
-import { relayNow, useRelay } from '../state/live'
-import { notifyProblem } from './Problem'
+import { type CommandState, setAll, setRelay } from '../state/command'
+import { useFollowed } from '../state/follow'
+import { relayNow, useLive, useRelay } from '../state/live'
+import { notifyProblem, ProblemText } from './Problem'
 
-/** A result stays to be read for so long. */
-const SHOWN_MS = 4_000
-/** When the end of a command is asked for that nobody knew, in ms after each other. */
-const LOOKS = [1_500, 4_000, 10_000, 20_000]
-
-const MEANINGS: Record<string, string> = {
-  late_ack: 'the device answered late: it was done',
-  healed: 'the device reported: it is as asked',
-  executed: 'it was done',
-  noop: 'it was so already',
+/** A result that has more to say: its code, message and request id are behind a click. */
+function Open({ kind, error, children }: { kind: 'failed' | 'unknown'; error: ApiError; children: ReactNode }): ReactNode {
+  const failed = kind === 'failed'
+  return (
+    <Popover width={320} position="bottom-start" withArrow shadow="md" withinPortal>
+      <Popover.Target>
+        <Button
+          size="compact-xs"
+          variant="light"
+          color={failed ? 'red' : 'yellow'}
+          className={`hx-badge ${failed ? 'hx-failed' : 'hx-stale'}`}
+          leftSection={failed ? <IconAlertTriangle size={12} aria-hidden /> : <IconHelpCircle size={12} aria-hidden />}
+        >
+          {children}
+        </Button>
+      </Popover.Target>
+      <Popover.Dropdown>
+        {!failed && (
+          <Text size="sm" mb="xs">
+            The device may have done it. Its next report decides.
+          </Text>
+        )}
+        <ProblemText error={error} />
+      </Popover.Dropdown>
+    </Popover>
+  )
 }
 
+/** What became of a command. */
 function Result({ state }: { state: CommandState }): ReactNode {
   switch (state.kind) {
     case 'idle':
@@ -34,77 +53,28 @@ function Result({ state }: { state: CommandState }): ReactNode {
         <Group gap={4} wrap="nowrap">
           <IconCheck size={14} aria-hidden />
           <Text size="xs" className="hx-number">
-            {state.noop ? 'was so already' : `acked in ${state.latencyMs < 10 ? state.latencyMs.toFixed(1) : Math.round(state.latencyMs)} ms`}
+            {state.noop ? 'already so' : `acked in ${state.latencyMs < 10 ? state.latencyMs.toFixed(1) : Math.round(state.latencyMs)} ms`}
           </Text>
         </Group>
       )
     case 'failed':
-      return (
-        <Tooltip label={state.error.message} multiline maw={320}>
-          <Badge color="red" variant="light" className="hx-badge" leftSection={<IconAlertTriangle size={12} aria-hidden />}>
-            {state.error.code}
-          </Badge>
-        </Tooltip>
-      )
+      return <Open kind="failed" error={state.error}>{state.error.code}</Open>
     case 'unknown':
-      return (
-        <Tooltip label={`${state.error.message}. The device may have done it; its next report decides.`} multiline maw={320}>
-          <Badge color="yellow" variant="light" className="hx-badge hx-stale" leftSection={<IconHelpCircle size={12} aria-hidden />}>
-            unknown
-          </Badge>
-        </Tooltip>
-      )
+      return <Open kind="unknown" error={state.error}>unknown</Open>
   }
 }
 
 /** One relay: what it is, and what becomes of a click. It shows the confirmed state only, never the one asked for. */
 export function RelayToggle({ device, index, disabled }: { device: Device; index: number; disabled?: boolean }): ReactNode {
   const now = relayNow(device, useRelay(device.uid, index), index)
-  const [command, setCommand] = useState<CommandState>({ kind: 'idle' })
-  const [note, setNote] = useState<string | null>(null)
-  const [sentAt, setSentAt] = useState(0)
-  const name = device.relays.find((r) => r.index === index)?.name ?? null
-  const label = name ?? `Relay ${index}`
-
-  // A newer state of the relay ends whatever was unknown about it.
-  const unknown = command.kind === 'unknown' && now.version <= sentAt
-  const shown: CommandState = command.kind === 'unknown' && !unknown ? { kind: 'idle' } : command
-
-  useEffect(() => {
-    if (command.kind !== 'acked' && command.kind !== 'failed') return
-    const timer = setTimeout(() => setCommand({ kind: 'idle' }), command.kind === 'failed' ? SHOWN_MS * 3 : SHOWN_MS)
-    return () => clearTimeout(timer)
-  }, [command])
-
-  const openId = unknown ? command.commandId : null
-  useEffect(() => {
-    if (openId === null) return
-    let over = false
-    const look = async () => {
-      for (const pause of LOOKS) {
-        await new Promise((resolve) => setTimeout(resolve, pause))
-        if (over) return
-        const told = await outcome(openId).catch(() => null)
-        if (told !== null) {
-          setNote(MEANINGS[told] ?? told)
-          setCommand({ kind: 'idle' })
-          return
-        }
-      }
-    }
-    void look()
-    return () => {
-      over = true
-    }
-  }, [openId])
+  const label = device.relays.find((r) => r.index === index)?.name ?? `Relay ${index}`
+  const { shown, note, start } = useFollowed(now.version)
+  const pending = shown.kind === 'pending'
 
   const click = async () => {
+    if (pending) return
     const target = now.state !== true
-    setSentAt(now.version)
-    setNote(null)
-    setCommand({ kind: 'pending', target })
-    const end = await setRelay(device.uid, index, target)
-    setCommand(end)
+    const end = await start(target, () => setRelay(device.uid, index, target))
     if (end.kind === 'failed') notifyProblem(`${label} was not switched`, end.error)
   }
 
@@ -126,14 +96,41 @@ export function RelayToggle({ device, index, disabled }: { device: Device; index
           )}
         </Group>
       </Stack>
+      {/* Not disabled while it waits: whoever came by the keyboard would lose their place. */}
       <Switch
         checked={now.state === true}
-        disabled={disabled === true || shown.kind === 'pending'}
+        disabled={disabled === true}
+        aria-disabled={pending}
         onChange={() => void click()}
         aria-label={`${label} of ${device.name ?? device.uid}`}
         size="md"
         color="hexa"
+        className={pending ? 'hx-pending' : ''}
       />
+    </Group>
+  )
+}
+
+/** Every relay of a device at once, in one command. */
+export function AllRelays({ device, disabled }: { device: Device; disabled: boolean }): ReactNode {
+  const live = useLive(device.uid)
+  const versions = device.relays.reduce((sum, r) => sum + relayNow(device, live.relays.get(r.index), r.index).version, 0)
+  const { shown, note, start } = useFollowed(versions)
+  const pending = shown.kind === 'pending'
+  const click = async (target: boolean) => {
+    const end = await start(target, () => setAll(device.uid, target))
+    if (end.kind === 'failed') notifyProblem('The relays were not switched', end.error)
+  }
+  return (
+    <Group gap="xs" mih={30} data-all data-command={shown.kind}>
+      {([[true, 'All on'], [false, 'All off']] as const).map(([target, text]) => (
+        <Button key={text} size="xs" variant="default" disabled={disabled} aria-disabled={pending} onClick={() => void click(target)}>
+          {text}
+        </Button>
+      ))}
+      <Group gap={6} aria-live="polite">
+        {shown.kind === 'idle' ? note !== null && <Text size="xs" c="dimmed">{note}</Text> : <Result state={shown} />}
+      </Group>
     </Group>
   )
 }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { instant } from '../pages/Audit'
 import { ordered } from '../pages/Overview'
-import { program } from '../pages/Account'
+import { program } from './Sessions'
 import { ago, counted } from './bits'
 import { alone } from './Chart'
 

@@ -1,7 +1,7 @@
 import { Badge, Button, Group, MultiSelect, NumberInput, Select, Stack, Text, TextInput } from '@mantine/core'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, ask, type Device, type Grant } from '../../api/client'
+import { api, ask, type Device, type Grant, serverNow } from '../../api/client'
 import { grantsQuery } from '../../api/queries'
 import { Confirm } from '../../ui/Confirm'
 import { notifyDone, Problem } from '../../ui/Problem'
@@ -30,7 +30,7 @@ function Share({ device }: { device: Device }): ReactNode {
             email: email.trim(),
             access,
             ...(relays.length === 0 ? {} : { relays: relays.map(Number) }),
-            ...(hours === '' ? {} : { expires_at: new Date(Date.now() + Number(hours) * 3_600_000).toISOString() }),
+            ...(hours === '' ? {} : { expires_at: new Date(serverNow() + Number(hours) * 3_600_000).toISOString() }),
             ...(typeof uses === 'number' ? { max_uses: uses } : {}),
           },
         }),

@@ -1,0 +1,159 @@
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, Tab } from './browser'
+import { Server, until } from './server'
+
+let server: Server
+let browser: Browser
+
+beforeAll(async () => {
+  ;[server, browser] = await Promise.all([Server.start(), launch()])
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+
+test('search and filters ask the server, and say when nothing fits', async () => {
+  const lamp = await server.device(server.admin, 1, 'Searched lamp')
+  const away = await server.device(server.admin, 1, 'Searched and away')
+  await server.device(server.admin, 1, 'Something else')
+  away.disconnect()
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/devices')
+  await page.getByLabel('Search devices').fill('searched')
+  await until('two rows', async () => (await page.locator('[data-uid]').count()) === 2)
+  await page.getByRole('combobox', { name: 'Connection' }).click()
+  await page.getByRole('option', { name: 'Online', exact: true }).click()
+  await until('one row', async () => (await page.locator('[data-uid]').count()) === 1)
+  expect(await page.locator('[data-uid]').getAttribute('data-uid')).toBe(lamp.uid)
+  await page.getByLabel('Search devices').fill('100% nothing_')
+  await page.getByText('No device matches').waitFor()
+  await page.getByRole('button', { name: 'Show all' }).click()
+  await until('all rows', async () => (await page.locator('[data-uid]').count()) > 2)
+  tab.clean()
+  await tab.close()
+})
+
+test('a row of the audit opens to all that is known of it', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/audit?action=account.')
+  await page.getByRole('button', { name: /^Open row/ }).first().click()
+  await page.locator('[data-whole]').getByText(server.admin.id).waitFor()
+  await tab.accessible('a row of the audit, opened')
+  await page.getByRole('button', { name: /^Fold row/ }).click()
+  await until('it is folded', async () => (await page.locator('[data-whole]').count()) === 0)
+  tab.clean()
+  await tab.close()
+})
+
+test('an admin ends a session and a token of somebody', async () => {
+  const user = await server.register('sven@hexa.local', 'Sven')
+  const made = await server.call<{ token: string }>('POST', '/api/v1/auth/tokens', user.token, { name: 'lost laptop', scopes: ['devices:read'] })
+  await server.call('GET', '/api/v1/devices', made.token)
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/users')
+  await page.getByRole('link', { name: 'Sven' }).click()
+  await page.getByRole('heading', { name: 'Sven' }).waitFor()
+  await page.getByRole('button', { name: 'Revoke' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click()
+  await page.getByText('No tokens').waitFor()
+  await expect(server.call('GET', '/api/v1/devices', made.token)).rejects.toThrow('401')
+  await page.locator('[data-session]').getByRole('button', { name: 'End' }).click()
+  await page.getByText('No sessions').waitFor()
+  await expect(server.call('GET', '/api/v1/devices', user.token)).rejects.toThrow('401')
+  await page.getByRole('link', { name: 'What they did' }).click()
+  await page.getByText('made an access token').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('what a driver did wrong is shown, and it is put back to work', async () => {
+  const house = await Server.start({ hostile: true })
+  type Plugin = { state: string; poisoned_devices: number }
+  const hostile = () => house.call<Plugin>('GET', '/api/v1/admin/plugins/test.hostile', house.admin.token)
+  await until('its driver serves', async () => (await hostile()).state === 'active')
+  const device = await house.device(house.admin, 4, 'Wild', 'hybrid')
+  // Three within a minute.
+  for (let n = 0; n < 3; n += 1) device.misbehave('panic')
+  await until('its device is set aside', async () => (await hostile()).poisoned_devices === 1)
+  const tab = await Tab.open(browser, house.url)
+  const { page } = tab
+  await tab.signIn(house.admin.email)
+  await tab.go('/plugins')
+  const card = page.locator('[data-card="plugins.test.hostile"]')
+  await card.getByText('trap in').first().waitFor()
+  await tab.shot('plugins-fault')
+  await tab.accessible('plugins with a fault')
+  await card.getByRole('button', { name: 'Put it back to work' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Put it back' }).click()
+  await page.getByRole('dialog').waitFor({ state: 'hidden' })
+  await until('nobody is set aside', async () => (await hostile()).poisoned_devices === 0)
+  tab.clean()
+  await tab.close()
+  await house.stop()
+})
+
+test('users are made admins and back, deactivated, and signed out', async () => {
+  const user = await server.register('rita@hexa.local', 'Rita')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/users')
+  const row = page.locator(`[data-user="${user.email}"]`)
+  const choose = async (item: string, button: string) => {
+    await row.getByRole('button', { name: 'Change' }).click()
+    await page.getByRole('menuitem', { name: item }).click()
+    await page.getByRole('dialog').getByRole('button', { name: button }).click()
+    await page.getByRole('dialog').waitFor({ state: 'hidden' })
+  }
+  await choose('Make an admin', 'Make an admin')
+  await row.getByText('admin', { exact: true }).waitFor()
+  await choose('Make a user', 'Make a user')
+  await row.getByText('user', { exact: true }).waitFor()
+  await choose('Deactivate', 'Deactivate')
+  await row.getByText('deactivated').waitFor()
+  await choose('Activate', 'Activate')
+  await row.getByText('active', { exact: true }).waitFor()
+  // The last admin stays one, and the page says why.
+  tab.expected = [/409/]
+  const own = page.locator(`[data-user="${server.admin.email}"]`)
+  await own.getByRole('button', { name: 'Change' }).click()
+  await page.getByRole('menuitem', { name: 'Make a user' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Make a user' }).click()
+  await page.getByText('last_admin').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('the audit is filtered and exported', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/audit')
+  await page.getByLabel('Action').fill('account.')
+  await until('accounts only', async () => {
+    const texts = await page.getByRole('main').getByRole('listitem').allInnerTexts()
+    return texts.length > 0 && texts.every((t) => /account|signed in|session|access token|password/.test(t))
+  })
+  expect(page.url()).toContain('action=account.')
+  const loading = page.waitForEvent('download')
+  await page.getByRole('button', { name: 'Export' }).click()
+  await page.getByRole('menuitem', { name: 'CSV' }).click()
+  const file = await (await loading).createReadStream()
+  let text = ''
+  for await (const part of file) text += String(part)
+  const lines = text.trim().split('\r\n')
+  expect(lines[0]).toMatch(/^seq,at,actor_kind/)
+  expect(lines.length).toBeGreaterThan(2)
+  expect(lines.slice(1).every((line) => line.includes(',account.'))).toBe(true)
+  tab.clean()
+  await tab.close()
+})
