@@ -110,6 +110,9 @@ async fn rows_show_who_did_what_and_pages_lose_none() {
     }
     let by_user = all(&admin, &format!("&actor={}", user.id), 100).await;
     assert!(by_user.len() >= 13 && by_user.iter().all(|r| r["actor"]["id"] == user.id.as_str()), "{by_user:?}");
+    let by_email = all(&admin, &format!("&actor={}", user.email.to_uppercase().replace('@', "%40")), 100).await;
+    assert_eq!(seqs(&by_email), seqs(&by_user));
+    assert!(all(&admin, "&actor=nobody%40example.org", 10).await.is_empty());
     // A window of time: its beginning belongs to it, its end does not.
     let commands: Vec<_> = rows.iter().filter(|r| r["action"] == "set_relay").collect();
     let (until, since) = (commands[2]["at"].as_str().unwrap(), commands[8]["at"].as_str().unwrap());

@@ -4,9 +4,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use hexa_model::{DeviceUid, TimeMs, UserId};
+use hexa_model::{DeviceUid, TimeMs};
 use hexa_service::Error;
-use hexa_service::audit::list::{self, AuditPlace, Export, Wanted};
+use hexa_service::audit::list::{self, AuditPlace, Export, Wanted, Who};
 use http::header;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -49,10 +49,7 @@ pub(super) struct ExportQuery {
 
 impl ExportQuery {
     fn wanted(self) -> Result<Wanted, Error> {
-        let actor = self
-            .actor
-            .as_deref()
-            .map(|text| UserId::parse(text).ok_or_else(|| Error::validation("actor", "actor is the id of a user")));
+        let actor = self.actor.as_deref().map(|text| Who::parse("actor", text));
         let device = self.device.as_deref().map(|text| {
             DeviceUid::parse(text).ok_or_else(|| Error::validation("device", "device is the uid of a device"))
         });

@@ -16,11 +16,43 @@ const EXPORT_ROWS: u32 = 500;
 /// The longest name of an action that may be asked for.
 const MAX_ACTION: usize = 64;
 
+/// An account, as people name it.
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// By its id.
+    Id(UserId),
+    /// By its e-mail, lower-cased.
+    Email(String),
+}
+
+impl Who {
+    /// An id or an e-mail.
+    ///
+    /// # Errors
+    /// `validation_error` for anything else.
+    pub fn parse(field: &str, text: &str) -> Result<Self> {
+        if let Some(id) = UserId::parse(text) {
+            return Ok(Self::Id(id));
+        }
+        if text.contains('@') {
+            return Ok(Self::Email(text.trim().to_lowercase()));
+        }
+        Err(Error::validation(field, format!("{field} is the id or the e-mail of an account")))
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Id(id) => id.to_string(),
+            Self::Email(email) => email.clone(),
+        }
+    }
+}
+
 /// What is asked for, by public names.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// In whose name.
-    pub actor: Option<UserId>,
+    pub actor: Option<Who>,
     /// About which device.
     pub device: Option<DeviceUid>,
     /// An action, or the beginning of some: it ends with `.` or `*` then.
@@ -64,7 +96,7 @@ pub async fn export(services: &Services, by: &Principal, wanted: &Wanted, format
     let filter = resolve(services, wanted).await?;
     let details = json!({
         "format": format,
-        "actor": wanted.actor.map(|id| id.to_string()),
+        "actor": wanted.actor.as_ref().map(Who::text),
         "device": wanted.device.as_ref().map(DeviceUid::as_str),
         "action": wanted.action,
         "outcome": wanted.outcome,
@@ -138,8 +170,12 @@ async fn resolve(services: &Services, wanted: &Wanted) -> Result<Option<AuditFil
         ..AuditFilter::default()
     };
     // Keys of deleted rows may be given again: what came before somebody was made is not theirs.
-    if let Some(id) = wanted.actor {
-        let Some(user) = services.store.user_by_id(id).await? else { return Ok(None) };
+    if let Some(who) = &wanted.actor {
+        let found = match who {
+            Who::Id(id) => services.store.user_by_id(*id).await?,
+            Who::Email(email) => services.store.user_by_email(email).await?,
+        };
+        let Some(user) = found else { return Ok(None) };
         filter.actor = Some(user.key);
         filter.since = filter.since.max(Some(user.created_at));
     }
