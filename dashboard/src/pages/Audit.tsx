@@ -1,7 +1,7 @@
-import { Button, Group, Menu, Paper, Select, Switch, TextInput } from '@mantine/core'
+import { Button, Menu, Paper, Switch } from '@mantine/core'
 import { IconDownload } from '@tabler/icons-react'
 import { useMutation } from '@tanstack/react-query'
-import { type ReactNode, useEffect, useState } from 'react'
+import { type ReactNode, useState } from 'react'
 import { askText } from '../api/client'
 import { auditPages, auditParameters, type AuditQuery } from '../api/queries'
 import { auditRoute } from '../router'
@@ -9,23 +9,9 @@ import { useTimeline } from '../state/timeline'
 import { AuditList, Earlier } from '../ui/AuditList'
 import { PageTitle, Waiting } from '../ui/bits'
 import { notifyDone, notifyProblem, Problem } from '../ui/Problem'
+import { Filters } from './audit/Filters'
 
-const OUTCOMES = ['executed', 'noop', 'rejected', 'timeout', 'offline', 'mismatch', 'error', 'late_ack', 'healed', 'done']
-const SOURCES = ['api', 'ws', 'schedule', 'automation', 'homekit', 'alexa', 'home_assistant', 'device', 'system']
-const TYPED_MS = 400
 const LIVE_MS = 3_000
-
-/** What a time field says, as the server wants it. */
-export const instant = (local: string): string => {
-  const time = new Date(local)
-  return local === '' || Number.isNaN(time.getTime()) ? '' : time.toISOString()
-}
-
-const local = (iso: string | undefined): string => {
-  const time = Date.parse(iso ?? '')
-  if (!Number.isFinite(time)) return ''
-  return new Date(time - new Date(time).getTimezoneOffset() * 60_000).toISOString().slice(0, 16)
-}
 
 async function download(query: AuditQuery, format: 'csv' | 'jsonl', progress: (bytes: number) => void): Promise<void> {
   const parameters = new URLSearchParams({ format, ...(auditParameters(query) as Record<string, string>) })
@@ -54,8 +40,6 @@ export function Audit(): ReactNode {
   const navigate = auditRoute.useNavigate()
   const [live, setLive] = useState(true)
   const [bytes, setBytes] = useState(0)
-  const [action, setAction] = useState(search.action ?? '')
-  const [device, setDevice] = useState(search.device ?? '')
   const query: AuditQuery = {
     actor: search.actor ?? '',
     device: search.device ?? '',
@@ -69,13 +53,6 @@ export function Audit(): ReactNode {
     const next = Object.fromEntries(Object.entries({ ...query, ...members }).filter(([, value]) => value !== ''))
     void navigate({ search: next, replace: true })
   }
-  useEffect(() => {
-    const timer = setTimeout(() => {
-      if (action.trim() !== query.action || device.trim() !== query.device) update({ action: action.trim(), device: device.trim() })
-    }, TYPED_MS)
-    return () => clearTimeout(timer)
-    // eslint-disable-next-line react-hooks/exhaustive-deps -- when somebody has typed
-  }, [action, device])
   const { rows, still, newest, query: asked } = useTimeline(auditPages(query), live ? LIVE_MS : false)
   const fetching = useMutation({
     mutationFn: (format: 'csv' | 'jsonl') => download(query, format, setBytes),
@@ -83,7 +60,6 @@ export function Audit(): ReactNode {
     onSuccess: () => notifyDone('The export is complete'),
     onError: (error) => notifyProblem('The export is not complete', error),
   })
-  const filtered = Object.values(query).some((value) => value !== '')
   return (
     <>
       <PageTitle title="Audit">
@@ -101,31 +77,7 @@ export function Audit(): ReactNode {
           </Menu.Dropdown>
         </Menu>
       </PageTitle>
-      <Group mb="sm" gap="xs" align="flex-end" role="search">
-        <TextInput label="Action" placeholder="set_relay, device., security." value={action} onChange={(e) => setAction(e.currentTarget.value)} w={190} maxLength={64} />
-        <TextInput label="Device" placeholder="uid" value={device} onChange={(e) => setDevice(e.currentTarget.value)} w={180} maxLength={64} />
-        <Select label="Outcome" data={[{ value: '', label: 'any' }, ...OUTCOMES]} value={query.outcome} onChange={(next) => update({ outcome: next ?? '' })} w={130} allowDeselect={false} />
-        <Select label="Source" data={[{ value: '', label: 'any' }, ...SOURCES]} value={query.source} onChange={(next) => update({ source: next ?? '' })} w={150} allowDeselect={false} />
-        <TextInput label="Since" type="datetime-local" value={local(search.since)} onChange={(e) => update({ since: instant(e.currentTarget.value) })} w={200} />
-        <TextInput label="Until" type="datetime-local" value={local(search.until)} onChange={(e) => update({ until: instant(e.currentTarget.value) })} w={200} />
-        {query.actor !== '' && (
-          <Button variant="default" onClick={() => update({ actor: '' })}>
-            One account only ✕
-          </Button>
-        )}
-        {filtered && (
-          <Button
-            variant="subtle"
-            onClick={() => {
-              setAction('')
-              setDevice('')
-              void navigate({ search: {}, replace: true })
-            }}
-          >
-            Clear
-          </Button>
-        )}
-      </Group>
+      <Filters query={query} update={update} />
       {asked.isPending && <Waiting rows={8} />}
       {asked.isError && <Problem thrown={asked.error} retry={() => void asked.refetch()} title="The audit cannot be shown" />}
       {!asked.isPending && (

@@ -137,10 +137,14 @@ const interest = new Map<string, number>()
 let everything = 0
 let wanting: ReturnType<typeof setTimeout> | undefined
 
+/** Rows come and go while somebody scrolls: one subscription for those of a moment, and not only when they rest. */
+const WANT_MS = 60
+
 function want(): void {
-  // Rows come and go while somebody scrolls: one subscription for all of them.
-  clearTimeout(wanting)
-  wanting = setTimeout(() => socket.want({ all: everything > 0, devices: [...interest.keys()].sort() }), 60)
+  wanting ??= setTimeout(() => {
+    wanting = undefined
+    socket.want({ all: everything > 0, devices: [...interest.keys()].sort() })
+  }, WANT_MS)
 }
 
 function hold(uids: readonly string[]): () => void {
@@ -159,6 +163,7 @@ function hold(uids: readonly string[]): () => void {
 /** Forgets everything: somebody else may sign in. */
 export function reset(): void {
   clearTimeout(wanting)
+  wanting = undefined
   socket.close()
   devices.clear()
 }

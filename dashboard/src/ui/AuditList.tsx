@@ -130,49 +130,49 @@ export function AuditList({ rows, names, whole }: AuditListProps): ReactNode {
     <Box role="list">
       {rows.map((row, n) => (
         <Box key={'seq' in row ? row.seq : `${row.at} ${n}`} role="listitem" className="hx-line">
-        <Group justify="space-between" wrap="nowrap" gap="sm" py={6}>
-          <Box miw={0} flex={1}>
-            <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
-              {sentence(row, names)}
-              {'device_uid' in row && row.device_uid != null && (
-                <>
-                  {' · '}
-                  <Link to="/devices/$uid" params={{ uid: row.device_uid }}>
-                    {row.device_name ?? row.device_uid}
-                  </Link>
-                </>
-              )}
-            </Text>
-            <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-              {who(row)}
-              {row.latency_ms == null ? '' : ` · ${row.latency_ms} ms`}
-            </Text>
-          </Box>
-          <Group gap="xs" wrap="nowrap" style={{ flexShrink: 0 }}>
-            <Badge
-              variant="light"
-              color={GOOD.has(row.outcome) ? 'teal' : UNSURE.has(row.outcome) ? 'yellow' : 'red'}
-              className={`hx-badge ${GOOD.has(row.outcome) ? 'hx-online' : UNSURE.has(row.outcome) ? 'hx-stale' : ''}`}
-            >
-              {row.outcome}
-            </Badge>
-            <Box w={112} ta="right" fz="sm" style={{ whiteSpace: 'nowrap' }}>
-              <When at={row.at} />
+          <Group justify="space-between" wrap="nowrap" gap="sm" py={6}>
+            <Box miw={0} flex={1}>
+              <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
+                {sentence(row, names)}
+                {'device_uid' in row && row.device_uid != null && (
+                  <>
+                    {' · '}
+                    <Link to="/devices/$uid" params={{ uid: row.device_uid }}>
+                      {row.device_name ?? row.device_uid}
+                    </Link>
+                  </>
+                )}
+              </Text>
+              <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
+                {who(row)}
+                {row.latency_ms == null ? '' : ` · ${row.latency_ms} ms`}
+              </Text>
             </Box>
-            {whole === true && 'seq' in row && (
-              <ActionIcon
-                variant="subtle"
-                color="gray"
-                aria-expanded={open === row.seq}
-                aria-label={`${open === row.seq ? 'Fold' : 'Open'} row ${row.seq}`}
-                onClick={() => setOpen(open === row.seq ? null : row.seq)}
+            <Group gap="xs" wrap="nowrap" className="hx-end">
+              <Badge
+                variant="light"
+                color={GOOD.has(row.outcome) ? 'teal' : UNSURE.has(row.outcome) ? 'yellow' : 'red'}
+                className={`hx-badge ${GOOD.has(row.outcome) ? 'hx-online' : UNSURE.has(row.outcome) ? 'hx-stale' : ''}`}
               >
-                {open === row.seq ? <IconChevronDown size={16} aria-hidden /> : <IconChevronRight size={16} aria-hidden />}
-              </ActionIcon>
-            )}
+                {row.outcome}
+              </Badge>
+              <Box className="hx-when">
+                <When at={row.at} />
+              </Box>
+              {whole === true && 'seq' in row && (
+                <ActionIcon
+                  variant="subtle"
+                  color="gray"
+                  aria-expanded={open === row.seq}
+                  aria-label={`${open === row.seq ? 'Fold' : 'Open'} row ${row.seq}`}
+                  onClick={() => setOpen(open === row.seq ? null : row.seq)}
+                >
+                  {open === row.seq ? <IconChevronDown size={16} aria-hidden /> : <IconChevronRight size={16} aria-hidden />}
+                </ActionIcon>
+              )}
+            </Group>
           </Group>
-        </Group>
-        {'seq' in row && open === row.seq && <Whole row={row} />}
+          {'seq' in row && open === row.seq && <Whole row={row} />}
         </Box>
       ))}
     </Box>

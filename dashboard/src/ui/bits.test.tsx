@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { instant } from '../pages/Audit'
+import { instant } from '../pages/audit/Filters'
 import { ordered } from '../pages/Overview'
 import { program } from './Sessions'
 import { ago, counted } from './bits'

@@ -1,7 +1,9 @@
-import { Button, Group, Select, Switch, TextInput } from '@mantine/core'
+import { Button, Select, Switch, TextInput } from '@mantine/core'
 import { IconSearch } from '@tabler/icons-react'
-import { type ReactNode, useEffect, useState } from 'react'
+import type { ReactNode } from 'react'
 import type { DeviceQuery } from '../../api/queries'
+import { useTyped } from '../../state/typed'
+import { FilterBar } from '../../ui/FilterBar'
 
 /** What the address says: filters as text, those of no effect left out. */
 export interface DeviceSearch {
@@ -38,8 +40,6 @@ export function asQuery(search: DeviceSearch, admin: boolean): DeviceQuery {
 export const isFiltered = (query: DeviceQuery): boolean =>
   query.search !== '' || query.presence !== '' || query.device_class !== '' || query.claimed !== '' || query.owner !== ''
 
-const TYPED_MS = 250
-
 interface FiltersProps {
   query: DeviceQuery
   admin: boolean
@@ -48,30 +48,21 @@ interface FiltersProps {
 
 /** The filters above the list. */
 export function Filters({ query, admin, update }: FiltersProps): ReactNode {
-  const [text, setText] = useState(query.search)
-  const [asked, setAsked] = useState(query.search)
-  if (asked !== query.search) {
-    // Changed from elsewhere: an address, a button.
-    setAsked(query.search)
-    if (text.trim() !== query.search) setText(query.search)
-  }
-  useEffect(() => {
-    if (text.trim() === query.search) return
-    const timer = setTimeout(() => update({ search: text.trim() }), TYPED_MS)
-    return () => clearTimeout(timer)
-    // eslint-disable-next-line react-hooks/exhaustive-deps -- when somebody has typed
-  }, [text])
+  const [text, setText] = useTyped(query.search, (next) => update({ search: next }))
+  const used = [query.presence, query.device_class, query.claimed, query.owner].filter((value) => value !== '').length
+  const search = (
+    <TextInput
+      leftSection={<IconSearch size={16} aria-hidden />}
+      placeholder={query.all ? 'Name, uid, model, owner' : 'Name, relay, uid, serial, model'}
+      aria-label="Search devices"
+      value={text}
+      maxLength={128}
+      onChange={(e) => setText(e.currentTarget.value)}
+      flex={{ base: 1, xs: '0 0 260px' }}
+    />
+  )
   return (
-    <Group mb="sm" gap="xs" role="search">
-      <TextInput
-        leftSection={<IconSearch size={16} aria-hidden />}
-        placeholder={query.all ? 'Name, uid, model, owner' : 'Name, relay, uid, serial, model'}
-        aria-label="Search devices"
-        value={text}
-        maxLength={128}
-        onChange={(e) => setText(e.currentTarget.value)}
-        w={{ base: '100%', xs: 260 }}
-      />
+    <FilterBar used={used} first={search}>
       <Select
         aria-label="Connection"
         data={[{ value: '', label: 'Online or not' }, { value: 'online', label: 'Online' }, { value: 'stale', label: 'Stale' }, { value: 'offline', label: 'Offline' }]}
@@ -104,6 +95,6 @@ export function Filters({ query, admin, update }: FiltersProps): ReactNode {
         </Button>
       )}
       {admin && <Switch label="Only mine" checked={!query.all} onChange={(e) => update({ scope: e.currentTarget.checked ? 'own' : '', owner: '', claimed: '' })} />}
-    </Group>
+    </FilterBar>
   )
 }
