@@ -10,6 +10,8 @@ import { type FakeDevice, HEXA, Server, until } from './server'
 
 const FEW = 100
 const MANY = Number(process.env.HEXA_FIGURES_DEVICES ?? 10_000)
+/** One of the figures alone: `first_load`, `click`, `storm`. */
+const ONLY = process.env.HEXA_FIGURES_ONLY ?? ''
 const AT_ONCE = 32
 const CLICKS = 60
 const CHANGES_PER_S = 500
@@ -158,14 +160,14 @@ const many = await Server.start()
 try {
   say(`measuring ${HEXA}`)
   await provision(few, FEW)
-  await provision(many, MANY)
+  await provision(many, ONLY === 'storm' ? 0 : MANY)
+  const wanted = (what: string) => ONLY === '' || ONLY === what
   const result = {
-    first_load: {
-      [FEW]: await median(5, () => firstLoad(browser, few)),
-      [MANY]: await median(5, () => firstLoad(browser, many)),
-    },
-    click: await clicks(browser, many, await many.device(many.admin, 4, 'Clicked')),
-    storm: await storm(browser, few),
+    ...(wanted('first_load') && {
+      first_load: { [FEW]: await median(5, () => firstLoad(browser, few)), [MANY]: await median(5, () => firstLoad(browser, many)) },
+    }),
+    ...(wanted('click') && { click: await clicks(browser, many, await many.device(many.admin, 4, 'Clicked')) }),
+    ...(wanted('storm') && { storm: await storm(browser, few) }),
   }
   process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)
 } finally {

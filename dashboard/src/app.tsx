@@ -1,62 +1,59 @@
 import { MantineProvider } from '@mantine/core'
-import { Notifications } from '@mantine/notifications'
 import { QueryClientProvider } from '@tanstack/react-query'
 import { RouterProvider } from '@tanstack/react-router'
 import { setNonce } from 'get-nonce'
-import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from 'react'
-import { part } from './api/part'
+import { type ReactNode, useEffect } from 'react'
 import { queryClient } from './api/queries'
-import { session } from './api/session'
 import { router } from './router'
-import { onReturn, reset as resetLive } from './state/live'
-import { load, reset as resetPreferences, usePreferences } from './state/preferences'
+import { forget } from './state/forget'
+import { onReturn } from './state/live'
+import { needNotices, useNoticesNeeded } from './state/notices'
+import { load, usePreferences } from './state/preferences'
+import { useSession } from './state/who'
 import { colours, theme } from './theme'
 import { Spinner } from './ui/bits'
 import { Boundary } from './ui/Boundary'
+import { later } from './ui/Later'
 
 /** Who is signed in does not wait for it. */
-const login = () => part(() => import('./pages/Login')).then((m) => ({ default: m.Login }))
-const Login = lazy(login)
+const Login = later(() => import('./pages/Login').then((m) => m.Login), <Spinner />)
 /** It is there when it is needed, which may be without a server: whoever leaves is to see that they left. */
-const LOGIN_AFTER_MS = 5_000
+const CALM_MS = 5_000
+
+const Notices = later(() => import('./ui/Notices').then((m) => m.Notices))
 
 /** The nonce of this page: styles that are made here carry it (DB-1). */
 const nonce = document.querySelector<HTMLElement>('meta[property="csp-nonce"]')?.nonce ?? ''
 // For the style that keeps the page still behind a dialog.
 setNonce(nonce)
 
-export function useSession() {
-  return useSyncExternalStore(session.subscribe, session.state)
-}
+/** Who was here last: their page is not the next one's. */
+let last: string | null = null
 
 function Inside(): ReactNode {
   const state = useSession()
   const who = state.status === 'in' ? `${state.base} ${state.user.id}` : null
   useEffect(() => {
     if (who === null) return
-    // Settings that cannot be read now are those of last time; the preferences page says why.
-    load().catch(() => undefined)
+    if (last !== null && last !== who) void router.navigate({ to: '/', replace: true })
+    last = who
+    void load()
     // Whatever changed while nothing was heard.
     const stop = onReturn(() => void queryClient.invalidateQueries())
-    const later = setTimeout(() => void login().catch(() => undefined), LOGIN_AFTER_MS)
+    const preloading = setTimeout(() => {
+      Login.preload()
+      needNotices()
+    }, CALM_MS)
     return () => {
-      clearTimeout(later)
+      clearTimeout(preloading)
       stop()
-      resetLive()
-      resetPreferences()
+      forget()
       queryClient.clear()
     }
   }, [who])
   if (state.status === 'starting') return <Spinner />
-  if (state.status === 'out')
-    return (
-      <Boundary title={state.why ?? 'You are signed out'}>
-        <Suspense fallback={<Spinner />}>
-          <Login why={state.why} />
-        </Suspense>
-      </Boundary>
-    )
-  return <RouterProvider router={router} context={{ admin: state.user.role === 'admin' }} />
+  if (state.status === 'out') return <Login why={state.why} />
+  return <RouterProvider key={who} router={router} />
 }
 
 export function App(): ReactNode {
@@ -70,8 +67,10 @@ export function App(): ReactNode {
       getStyleNonce={() => nonce}
     >
       <QueryClientProvider client={queryClient}>
-        <Notifications position="bottom-right" limit={4} />
-        <Inside />
+        {useNoticesNeeded() && <Notices />}
+        <Boundary title="The console broke">
+          <Inside />
+        </Boundary>
       </QueryClientProvider>
     </MantineProvider>
   )

@@ -1,20 +1,22 @@
 import {
-  createRootRouteWithContext, createRoute, createRouter, type ErrorComponentProps, lazyRouteComponent, Navigate, useMatches,
+  createRootRoute, createRoute, createRouter, type ErrorComponentProps, lazyRouteComponent, Navigate, useMatches,
 } from '@tanstack/react-router'
-import type { ReactNode } from 'react'
-import { part } from './api/part'
+import { type ReactNode, useEffect } from 'react'
+import { part, reloadIfReplaced } from './api/part'
+import { queryClient } from './api/queries'
+import { useAdmin } from './state/who'
 import { Problem } from './ui/Problem'
 import { Shell } from './ui/Shell'
 import { Empty, Spinner } from './ui/bits'
 
-const root = createRootRouteWithContext<{ admin: boolean }>()({
+const root = createRootRoute({
   component: Shell,
   notFoundComponent: () => <Empty title="There is no such page">The address may be mistyped, or the page has moved.</Empty>,
 })
 
 /** The console is for admins; others get their home (the server decides what anybody may do). */
 function Start(): ReactNode {
-  const { admin } = index.useRouteContext()
+  const admin = useAdmin()
   return <Navigate to={admin ? '/overview' : '/home'} replace />
 }
 
@@ -86,7 +88,10 @@ const account = createRoute({
 /** What broke, in the place of the page; a file that was not to be had is asked for again. */
 function Broken({ error, reset }: ErrorComponentProps): ReactNode {
   const matches = useMatches()
+  useEffect(() => void reloadIfReplaced(), [])
   const again = async () => {
+    // An answer that broke the page is not shown again.
+    await queryClient.resetQueries()
     for (const { routeId } of matches) {
       const component = router.routesById[routeId].options.component as { preload?: () => Promise<void> } | undefined
       await component?.preload?.()
@@ -109,7 +114,6 @@ export const router = createRouter({
   ...plainSearch,
   routeTree: root.addChildren([index, home, overview, devicesRoute, deviceRoute, users, userRoute, auditRoute, plugins, metrics, preferences, account]),
   basepath: '/dashboard',
-  context: { admin: false },
   defaultPreload: 'intent',
   defaultPendingComponent: Spinner,
   defaultErrorComponent: Broken,

@@ -59,6 +59,8 @@ fn cors(origins: &[String]) -> CorsLayer {
             named("x-request-id"),
         ])
         .expose_headers([
+            header::CONTENT_DISPOSITION,
+            header::DATE,
             header::ETAG,
             header::RETRY_AFTER,
             named("idempotency-replayed"),

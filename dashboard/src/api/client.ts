@@ -48,6 +48,8 @@ export async function ask<T>(work: Promise<Answer<T>>): Promise<T> {
   } catch (thrown) {
     // A query that nobody waits for any more is no error.
     if (thrown instanceof DOMException && thrown.name === 'AbortError') throw thrown
+    // The body broke off on its way: whatever reads answers throws the same as `fetch`.
+    if (thrown instanceof TypeError) throw new ApiError('unreachable', 'the answer broke off; is the server running?')
     throw asApiError(thrown)
   }
   if (!answer.response.ok) throw fromAnswer(answer.response, answer.error)
@@ -57,16 +59,38 @@ export async function ask<T>(work: Promise<Answer<T>>): Promise<T> {
   return answer.data as T
 }
 
-/** A text that is no JSON: `/metrics`, exports. */
+/** What an answer must have for a page to be made of it; lists have `items` anyway. */
+export function shaped<T>(value: T, sound: (value: T) => boolean): T {
+  let good = false
+  try {
+    good = sound(value)
+  } catch {
+    // Not even that much.
+  }
+  if (!good) throw new ApiError('malformed_answer', 'the answer is not what was asked for; is this a Hexa server, and of this version?')
+  return value
+}
+
+/** [`ask`] for a list. */
+export async function askList<P extends { items: readonly unknown[] }>(work: Promise<Answer<P>>): Promise<P> {
+  return shaped(await ask(work), (page) => page.items.every((item) => typeof item === 'object' && item !== null))
+}
+
+/** A text that is no JSON: `/metrics`, exports. The time that it may take is that until it begins. */
 export async function askText(path: string, signal?: AbortSignal): Promise<Response> {
   const base = session.base()
-  const init: RequestInit = signal === undefined ? {} : { signal }
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(new DOMException('', 'TimeoutError')), TIMEOUT_MS)
+  const init: RequestInit = { signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]) }
   try {
     const response = await authorized(new Request(`${base === '' ? window.location.origin : base}${path}`, init))
     if (response.ok) return response
     throw fromAnswer(response, await response.json().catch(() => null))
   } catch (thrown) {
+    if (thrown instanceof DOMException && thrown.name === 'AbortError') throw thrown
     throw asApiError(thrown)
+  } finally {
+    clearTimeout(timer)
   }
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { asApiError, fromAnswer } from './error'
+import { asApiError, fromAnswer, unreachable } from './error'
 
 test("the server's words are kept", () => {
   const body = { code: 'device_offline', message: 'not there', details: { command_id: 'c' }, request_id: 'req-1' }
@@ -12,10 +12,11 @@ test("somebody else's words are not taken for the server's", () => {
   expect([error.code, error.requestId, error.unanswered]).toEqual(['not_an_answer', 'req-9', false])
 })
 
-test('whatever is thrown has a code', () => {
-  expect(asApiError(new TypeError('Failed to fetch')).code).toBe('unreachable')
+test('whatever is thrown has a code', async () => {
+  await expect(unreachable(Promise.reject(new TypeError('Failed to fetch')))).rejects.toMatchObject({ code: 'unreachable', unanswered: true })
+  // A fault of the page is not the server's.
+  expect(asApiError(new TypeError('x is undefined')).code).toBe('unexpected')
   expect(asApiError(new DOMException('', 'TimeoutError')).code).toBe('no_answer')
   expect(asApiError(new SyntaxError('x')).code).toBe('malformed_answer')
   expect(asApiError('odd').message).toBe('odd')
-  expect(asApiError(new TypeError('x')).unanswered).toBe(true)
 })

@@ -35,12 +35,22 @@ export function fromAnswer(response: Response, body: unknown): ApiError {
   return new ApiError('not_an_answer', what, response.status, response.headers.get('x-request-id'), null, retryAfter)
 }
 
+/** `fetch` says no more than `TypeError` where there is nobody: only here, where it is known what it means. */
+export async function unreachable<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (thrown) {
+    if (thrown instanceof TypeError) throw new ApiError('unreachable', 'the server cannot be reached; is it running?')
+    throw thrown
+  }
+}
+
 /** Whatever was thrown, as an [`ApiError`]. */
 export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
   if (thrown instanceof DOMException && thrown.name === 'TimeoutError')
     return new ApiError('no_answer', 'the server did not answer in time')
   if (thrown instanceof SyntaxError) return new ApiError('malformed_answer', 'the answer is not JSON; is this a Hexa server?')
-  if (thrown instanceof TypeError) return new ApiError('unreachable', 'the server cannot be reached; is it running?')
+  // A fault of the page's own, or data that it did not expect.
   return new ApiError('unexpected', thrown instanceof Error ? thrown.message : String(thrown))
 }

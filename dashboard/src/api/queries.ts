@@ -1,6 +1,6 @@
 /** What pages ask for; one key for each, so that a change knows what to ask for anew. */
 import { infiniteQueryOptions, QueryClient, queryOptions } from '@tanstack/react-query'
-import { api, ask, askText } from './client'
+import { api, ask, askList, askText, type Device, shaped } from './client'
 import { ApiError } from './error'
 
 export const queryClient = new QueryClient({
@@ -11,8 +11,10 @@ export const queryClient = new QueryClient({
       retry: (count, error) => count < 2 && (!(error instanceof ApiError) || error.unanswered || error.status >= 502),
       retryDelay: (count) => 500 * 2 ** count,
       refetchOnWindowFocus: true,
+      // What the browser thinks of the network is no reason not to ask, and nothing that was clicked is done later.
+      networkMode: 'always',
     },
-    mutations: { retry: false },
+    mutations: { retry: false, networkMode: 'always' },
   },
 })
 
@@ -42,9 +44,12 @@ const flag = (text: '' | 'true' | 'false'): boolean | undefined => (text === '' 
 
 export const OWN_DEVICES: DeviceQuery = { all: false, search: '', presence: '', device_class: '', claimed: '', owner: '', sort: 'name' }
 
+/** What pages take for granted of a device. */
+const isDevice = (device: Device): boolean => typeof device.uid === 'string' && Array.isArray(device.relays) && Array.isArray(device.capabilities)
+
 /** One page of devices. */
-export const devicePage = (query: DeviceQuery, cursor: string, signal: AbortSignal) =>
-  ask(
+export const devicePage = async (query: DeviceQuery, cursor: string, signal: AbortSignal) => {
+  const page = await askList(
     api().GET('/api/v1/devices', {
       signal,
       params: {
@@ -63,6 +68,8 @@ export const devicePage = (query: DeviceQuery, cursor: string, signal: AbortSign
       },
     }),
   )
+  return shaped(page, ({ items }) => items.every(isDevice))
+}
 
 export const devicesQuery = (query: DeviceQuery) =>
   infiniteQueryOptions({
@@ -75,13 +82,13 @@ export const devicesQuery = (query: DeviceQuery) =>
 export const deviceJumpQuery = (search: string, all: boolean) =>
   queryOptions({
     queryKey: ['devices', 'jump', search, all],
-    queryFn: ({ signal }) => ask(api().GET('/api/v1/devices', { signal, params: { query: given({ limit: 8, search, all: all ? true : undefined, sort: 'name' as const }) } })),
+    queryFn: ({ signal }) => askList(api().GET('/api/v1/devices', { signal, params: { query: given({ limit: 8, search, all: all ? true : undefined, sort: 'name' as const }) } })),
   })
 
 export const deviceQuery = (uid: string) =>
   queryOptions({
     queryKey: ['device', uid],
-    queryFn: ({ signal }) => ask(api().GET('/api/v1/devices/{uid}', { signal, params: { path: { uid } } })),
+    queryFn: async ({ signal }) => shaped(await ask(api().GET('/api/v1/devices/{uid}', { signal, params: { path: { uid } } })), isDevice),
     refetchInterval: 30_000,
   })
 
@@ -89,18 +96,19 @@ export const deviceQuery = (uid: string) =>
 export const historyPages = (uid: string) => ({
   key: ['history', uid],
   page: (cursor: string, signal: AbortSignal) =>
-    ask(api().GET('/api/v1/devices/{uid}/history', { signal, params: { path: { uid }, query: given({ limit: 25, cursor }) } })),
+    askList(api().GET('/api/v1/devices/{uid}/history', { signal, params: { path: { uid }, query: given({ limit: 25, cursor }) } })),
 })
 
 export const grantsQuery = (uid: string) =>
   queryOptions({
     queryKey: ['grants', uid],
-    queryFn: ({ signal }) => ask(api().GET('/api/v1/devices/{uid}/grants', { signal, params: { path: { uid } } })),
+    queryFn: ({ signal }) => askList(api().GET('/api/v1/devices/{uid}/grants', { signal, params: { path: { uid } } })),
   })
 
 export const fleetQuery = queryOptions({
   queryKey: ['fleet'],
-  queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/fleet', { signal })),
+  queryFn: async ({ signal }) =>
+    shaped(await ask(api().GET('/api/v1/admin/fleet', { signal })), (f) => f.commands.samples.length >= 0 && f.devices.total >= 0 && f.users.total >= 0),
   refetchInterval: 5_000,
   staleTime: 2_000,
 })
@@ -118,7 +126,7 @@ export interface AuditQuery {
 export const auditParameters = (query: AuditQuery) => given({ ...query })
 
 const auditPage = (query: AuditQuery, limit: number, cursor: string, signal: AbortSignal) =>
-  ask(api().GET('/api/v1/admin/audit', { signal, params: { query: { limit, ...given({ cursor }), ...auditParameters(query) } as never } }))
+  askList(api().GET('/api/v1/admin/audit', { signal, params: { query: { limit, ...given({ cursor }), ...auditParameters(query) } as never } }))
 
 export const auditPages = (query: AuditQuery) => ({
   key: ['audit', query],
@@ -143,7 +151,7 @@ export const usersQuery = (query: UserQuery) =>
   infiniteQueryOptions({
     queryKey: ['users', query],
     queryFn: ({ signal, pageParam }) =>
-      ask(
+      askList(
         api().GET('/api/v1/admin/users', {
           signal,
           params: { query: given({ limit: PAGE, cursor: pageParam, search: query.search, role: query.role, active: flag(query.active) }) },
@@ -155,41 +163,42 @@ export const usersQuery = (query: UserQuery) =>
 export const userQuery = (id: string) =>
   queryOptions({
     queryKey: ['user', id],
-    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/users/{id}', { signal, params: { path: { id } } })),
+    queryFn: async ({ signal }) =>
+      shaped(await ask(api().GET('/api/v1/admin/users/{id}', { signal, params: { path: { id } } })), (user) => typeof user.email === 'string'),
   })
 
 export const userSessionsQuery = (id: string) =>
   queryOptions({
     queryKey: ['user', id, 'sessions'],
-    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/users/{id}/sessions', { signal, params: { path: { id } } })),
+    queryFn: ({ signal }) => askList(api().GET('/api/v1/admin/users/{id}/sessions', { signal, params: { path: { id } } })),
   })
 
 export const userTokensQuery = (id: string) =>
   queryOptions({
     queryKey: ['user', id, 'tokens'],
-    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/users/{id}/tokens', { signal, params: { path: { id } } })),
+    queryFn: ({ signal }) => askList(api().GET('/api/v1/admin/users/{id}/tokens', { signal, params: { path: { id } } })),
   })
 
 export const sessionsQuery = queryOptions({
   queryKey: ['sessions'],
-  queryFn: ({ signal }) => ask(api().GET('/api/v1/auth/sessions', { signal })),
+  queryFn: ({ signal }) => askList(api().GET('/api/v1/auth/sessions', { signal })),
 })
 
 export const tokensQuery = queryOptions({
   queryKey: ['tokens'],
-  queryFn: ({ signal }) => ask(api().GET('/api/v1/auth/tokens', { signal })),
+  queryFn: ({ signal }) => askList(api().GET('/api/v1/auth/tokens', { signal })),
 })
 
 export const pluginsQuery = queryOptions({
   queryKey: ['plugins'],
-  queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/plugins', { signal })),
+  queryFn: ({ signal }) => askList(api().GET('/api/v1/admin/plugins', { signal })),
   refetchInterval: 15_000,
 })
 
 export const faultsQuery = (id: string) =>
   queryOptions({
     queryKey: ['plugins', id, 'faults'],
-    queryFn: ({ signal }) => ask(api().GET('/api/v1/admin/plugins/{id}/faults', { signal, params: { path: { id }, query: { limit: 20 } } })),
+    queryFn: ({ signal }) => askList(api().GET('/api/v1/admin/plugins/{id}/faults', { signal, params: { path: { id }, query: { limit: 20 } } })),
     refetchInterval: 15_000,
   })
 

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test, vi } from 'vitest'
-import { authorized, session, signIn, signOut } from './session'
+import { authorized, session, signIn, signOut, start } from './session'
 
 const user = { id: 'u1', email: 'ann@hexa.local', name: 'Ann', role: 'user', created_at: '2026-11-23T12:00:00.000Z' }
 const json = (status: number, body: unknown) => new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/json' } })
@@ -8,6 +8,9 @@ const dead = { code: 'invalid_token', message: 'expired', details: null, request
 let valid = 0
 let refreshes = 0
 let mayRefresh = true
+/** What the next refreshes wait for. */
+let slow: Promise<void> = Promise.resolve()
+let logouts = 0
 
 /** A server whose access tokens are numbered; only the newest is good. */
 const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
@@ -21,11 +24,15 @@ const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
   }
   if (path.endsWith('/refresh')) {
     refreshes += 1
+    await slow
     if (!mayRefresh) return json(401, { ...dead, code: 'refresh_token_reused' })
     valid += 1
     return signedIn()
   }
-  if (path.endsWith('/logout')) return new Response(null, { status: 204 })
+  if (path.endsWith('/logout')) {
+    logouts += 1
+    return new Response(null, { status: 204 })
+  }
   return request.headers.get('authorization') === `Bearer t${String(valid)}` ? json(200, { path }) : json(401, dead)
 })
 
@@ -59,4 +66,40 @@ test('no token is kept where a script could read it', async () => {
   expect(JSON.stringify(Object.entries(localStorage))).not.toMatch(/"t\d+|refresh_token/)
   await signOut()
   expect(Object.keys(localStorage)).toEqual([])
+})
+
+test('a refresh that is under way does not undo a sign-out', async () => {
+  valid += 1
+  let go: () => void = () => undefined
+  slow = new Promise((done) => (go = done))
+  const asked = get()
+  await vi.waitFor(() => expect(refreshes).toBe(1))
+  logouts = 0
+  await signOut()
+  go()
+  slow = Promise.resolve()
+  await expect(asked).rejects.toMatchObject({ status: 401 })
+  expect(session.state()).toEqual({ status: 'out', why: null })
+  expect(Object.keys(localStorage)).toEqual([])
+  // The session that the late answer went on with is ended as well.
+  expect(logouts).toBe(2)
+  await expect(get()).rejects.toMatchObject({ status: 401 })
+  expect(refreshes).toBe(1)
+})
+
+test('an answer about a token that was renewed meanwhile asks for no other', async () => {
+  const late = get()
+  valid += 1
+  await get()
+  await late
+  expect(refreshes).toBe(1)
+})
+
+test('whatever lies in storage, the page begins', async () => {
+  for (const odd of ['5', 'null', '[]', '{"user":1}', '{"base":3,"user":{"id":"u"}}', 'not json']) {
+    await signOut()
+    localStorage.setItem('hexa.session', odd)
+    await start()
+    expect(session.state()).toEqual({ status: 'out', why: null })
+  }
 })

@@ -6,9 +6,10 @@
  * warns of. Refreshes happen one at a time, over all requests of a tab (one promise) and over all tabs (a lock), and a
  * tab that waited takes the token of the one that asked.
  */
-import { asApiError, type ApiError, fromAnswer } from './error'
+import { asApiError, ApiError, fromAnswer, unreachable } from './error'
 import type { components } from './schema'
 import { clear, PREFIX, read, remove, write } from './storage'
+import { alone } from './tabs'
 
 export type User = components['schemas']['UserBody']
 type SignedIn = components['schemas']['SignedInBody']
@@ -25,11 +26,13 @@ export type SessionState =
   | { status: 'out'; why: string | null }
   | { status: 'in'; user: User; base: string }
 
-const KEY = `${PREFIX}session`
+/** One session for each server: its tokens go there and nowhere else. */
+const SESSIONS = `${PREFIX}session`
+const sessionKey = (): string => (base === '' ? SESSIONS : `${SESSIONS}@${base}`)
+/** Of this tab, and for new ones the last that was used. */
 const BASE_KEY = `${PREFIX}base`
 /** Somebody signed out while the server was not there: its cookie is to be ended before anything else. */
 const LEFT_KEY = `${PREFIX}signed_out`
-const LOCK = 'hexa.refresh'
 const TIMEOUT_MS = 20_000
 /** An access token is renewed this long before its end. */
 const EARLY_MS = 30_000
@@ -43,15 +46,35 @@ interface Token {
 
 let token: Token | null = null
 let state: SessionState = { status: 'starting' }
-let base: string = read<string>(BASE_KEY) ?? ''
+let base = lastBase()
+/** Raised whenever somebody leaves: what was under way for them counts no more. */
+let generation = 0
+let leaving: Promise<void> | null = null
 let refreshing: Promise<void> | null = null
 const listeners = new Set<() => void>()
 const peers = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel('hexa.session')
 
 type Told =
   | { kind: 'token'; base: string; value: string; left_ms: number; user: User }
-  | { kind: 'out'; why: string | null }
+  | { kind: 'out'; base: string; why: string | null }
   | { kind: 'ask'; base: string }
+
+function lastBase(): string {
+  let own: string | null = null
+  try {
+    own = sessionStorage.getItem(BASE_KEY)
+  } catch {
+    // Storage is disabled.
+  }
+  const last: unknown = own ?? read(BASE_KEY)
+  return typeof last === 'string' ? last : ''
+}
+
+/** What an earlier version or somebody else left there may be anything. */
+function kept(): Kept | null {
+  const found = read<Partial<Kept>>(sessionKey())
+  return typeof found?.base === 'string' && typeof found.user?.id === 'string' ? (found as Kept) : null
+}
 
 function set(next: SessionState): void {
   state = next
@@ -78,11 +101,7 @@ const headers = (): Record<string, string> => ({
 
 async function post(path: string, body: unknown): Promise<Response> {
   const init = { method: 'POST', headers: headers(), body: JSON.stringify(body), signal: AbortSignal.timeout(TIMEOUT_MS) }
-  try {
-    return await fetch(`${base}/api/v1/auth/${path}`, { ...init, credentials: inCookie() ? 'same-origin' : 'omit' })
-  } catch (thrown) {
-    throw asApiError(thrown)
-  }
+  return unreachable(fetch(`${base}/api/v1/auth/${path}`, { ...init, credentials: inCookie() ? 'same-origin' : 'omit' }))
 }
 
 async function json(response: Response): Promise<unknown> {
@@ -109,9 +128,9 @@ function take(value: string, leftMs: number, user: User): void {
 }
 
 function enter(signedIn: SignedIn): void {
-  const kept: Kept = { base, user: signedIn.user }
-  if (!inCookie() && signedIn.refresh_token !== null) kept.refresh_token = signedIn.refresh_token
-  write(KEY, kept)
+  const next: Kept = { base, user: signedIn.user }
+  if (!inCookie() && signedIn.refresh_token !== null) next.refresh_token = signedIn.refresh_token
+  write(sessionKey(), next)
   remove(LEFT_KEY)
   take(signedIn.access_token, signedIn.expires_in * 1000, signedIn.user)
   tell()
@@ -125,29 +144,26 @@ function tell(): void {
 
 peers?.addEventListener('message', (event: MessageEvent<Told>) => {
   const told = event.data
-  if (told.kind === 'token' && told.base === base) take(told.value, told.left_ms, told.user)
-  if (told.kind === 'out' && state.status === 'in') leave(told.why, false)
-  if (told.kind === 'ask' && told.base === base) tell()
+  if (told.base !== base) return
+  // One that ends earlier than ours was on its way for longer.
+  const older = token !== null && state.status === 'in' && state.user.id === (told.kind === 'token' ? told.user.id : '')
+  if (told.kind === 'token' && !(older && performance.now() + told.left_ms < (token?.until ?? 0))) take(told.value, told.left_ms, told.user)
+  if (told.kind === 'out' && state.status !== 'out') leave(told.why, false)
+  if (told.kind === 'ask') tell()
 })
 
 function leave(why: string | null, announce: boolean): void {
+  generation += 1
+  refreshing = null
   token = null
-  clear([BASE_KEY, LEFT_KEY])
+  const own = sessionKey()
+  // Sessions with other servers are other tabs' (DB-4: everything else goes).
+  clear((key) => key === BASE_KEY || key === LEFT_KEY || (key.startsWith(SESSIONS) && key !== own))
   set({ status: 'out', why })
-  if (announce) peers?.postMessage({ kind: 'out', why } satisfies Told)
+  if (announce) peers?.postMessage({ kind: 'out', base, why } satisfies Told)
 }
 
-/** Runs alone among all tabs, where the browser can (it cannot on plain HTTP from another machine). */
-async function alone<T>(work: () => Promise<T>): Promise<T> {
-  const locks = (navigator as { locks?: LockManager }).locks
-  if (locks === undefined) return work()
-  let done: { value: T } | undefined
-  await locks.request(LOCK, async () => {
-    done = { value: await work() }
-  })
-  if (done === undefined) throw asApiError(new Error('the lock was not granted'))
-  return done.value
-}
+const signedOut = (): ApiError => new ApiError('invalid_token', 'you are signed out', 401)
 
 /** Asks the other tabs for a token that is newer than ours. */
 function fromPeers(since: number, waitMs: number): Promise<boolean> {
@@ -168,24 +184,40 @@ function fromPeers(since: number, waitMs: number): Promise<boolean> {
   })
 }
 
-const STAMP_KEY = `${PREFIX}refreshed`
-const stamp = (): number => read<number>(STAMP_KEY) ?? 0
+/** When any tab last got a new token of this server. */
+const stampKey = (): string => `${PREFIX}refreshed@${base}`
+const stamp = (): number => read<number>(stampKey()) ?? 0
 
 /** A new access token, for the one that did not do; many callers share one request. */
 export function refresh(): Promise<void> {
-  const asked = { got: token?.got ?? -1, stamp: stamp() }
-  refreshing ??= alone(async () => {
+  if (state.status === 'out') return Promise.reject(signedOut())
+  const [asked, of] = [{ got: token?.got ?? -1, stamp: stamp() }, generation]
+  if (refreshing !== null) return refreshing
+  const mine = alone(async () => {
     // Whoever had the lock before may have asked already.
     if (token !== null && token.got > asked.got) return
     if (stamp() !== asked.stamp && (await fromPeers(asked.got, 300))) return
-    const kept = read<Kept>(KEY)
-    const response = await post('refresh', inCookie() ? {} : { refresh_token: kept?.refresh_token ?? '' })
-    enter(await answered(response))
-    write(STAMP_KEY, Date.now())
+    if (of !== generation) throw signedOut()
+    const response = await post('refresh', inCookie() ? {} : { refresh_token: kept()?.refresh_token ?? '' })
+    const signedIn = await answered(response)
+    if (of !== generation) {
+      // Somebody left meanwhile: the session that this answer goes on with is to end as well.
+      await endSession(signedIn.refresh_token).catch(() => undefined)
+      throw signedOut()
+    }
+    enter(signedIn)
+    write(stampKey(), Date.now())
   }).finally(() => {
-    refreshing = null
+    if (refreshing === mine) refreshing = null
   })
-  return refreshing
+  refreshing = mine
+  return mine
+}
+
+/** Tells the server; throws where it has not understood. */
+async function endSession(refresh_token: string | null): Promise<void> {
+  const response = await post('logout', inCookie() ? {} : { refresh_token: refresh_token ?? '' })
+  if (!response.ok && response.status !== 401) throw fromAnswer(response, await json(response))
 }
 
 const isOver = (error: ApiError): boolean => error.status === 401 || (error.status === 400 && !inCookie())
@@ -193,8 +225,9 @@ const isOver = (error: ApiError): boolean => error.status === 401 || (error.stat
 /** Called once: a session of before goes on. */
 export async function start(): Promise<void> {
   if (read<boolean>(LEFT_KEY) === true) {
+    base = ''
     try {
-      await post('logout', {})
+      await endSession(null)
       remove(LEFT_KEY)
     } catch {
       // Still not there: at the next start.
@@ -202,9 +235,8 @@ export async function start(): Promise<void> {
     set({ status: 'out', why: null })
     return
   }
-  const kept = read<Kept>(KEY)
-  if (kept !== null) base = kept.base
-  if (kept === null) {
+  const before = kept()
+  if (before === null) {
     set({ status: 'out', why: null })
     return
   }
@@ -212,15 +244,17 @@ export async function start(): Promise<void> {
     await refresh()
   } catch (thrown) {
     const error = asApiError(thrown)
+    // Another tab may have ended it while this one was asking.
+    if (session.state().status === 'out') return
     if (isOver(error)) leave('Your session has ended. Sign in again.', false)
     // Without an answer it is still theirs: pages say what is wrong, and ask again.
-    else set({ status: 'in', user: kept.user, base })
+    else set({ status: 'in', user: before.user, base })
   }
 }
 
 /** Signs in at this server (empty: where this page came from). */
 export async function signIn(at: string, email: string, password: string): Promise<void> {
-  setBase(at)
+  await settled(at)
   enter(await answered(await post('login', { email, password })))
 }
 
@@ -229,14 +263,22 @@ export async function register(
   at: string,
   account: { email: string; password: string; name?: string; bootstrap_secret?: string },
 ): Promise<void> {
-  setBase(at)
+  await settled(at)
   enter(await answered(await post('register', account)))
 }
 
-function setBase(at: string): void {
-  base = at === window.location.origin ? '' : at.replace(/\/+$/, '')
+/** A sign-out that is still on its way would end the new session. */
+async function settled(at: string): Promise<void> {
+  await leaving
+  const origin = at.trim().replace(/\/+$/, '')
+  base = origin === window.location.origin ? '' : origin
   if (base === '') remove(BASE_KEY)
   else write(BASE_KEY, base)
+  try {
+    sessionStorage.setItem(BASE_KEY, base)
+  } catch {
+    // Storage is disabled.
+  }
 }
 
 /** Changes the password; every other session ends. */
@@ -249,28 +291,29 @@ export async function changePassword(current_password: string, new_password: str
       signal: AbortSignal.timeout(TIMEOUT_MS),
     })
   try {
-    enter(await answered(await send()))
+    enter(await answered(await unreachable(send())))
   } catch (thrown) {
     throw asApiError(thrown)
   }
 }
 
 /** Signs out here, in all tabs, also when the server is not there (DB-4). */
-export async function signOut(): Promise<void> {
-  const kept = read<Kept>(KEY)
+export function signOut(): Promise<void> {
+  const refresh_token = kept()?.refresh_token ?? null
   if (inCookie()) write(LEFT_KEY, true)
-  const body = inCookie() ? {} : { refresh_token: kept?.refresh_token ?? '' }
   leave(null, true)
-  try {
-    await post('logout', body)
-    remove(LEFT_KEY)
-  } catch {
-    // The cookie is ended at the next start; nothing shows until then.
-  }
+  leaving = endSession(refresh_token)
+    // The cookie is ended at the next start otherwise; nothing shows until then.
+    .then(() => remove(LEFT_KEY), () => undefined)
+    .finally(() => {
+      leaving = null
+    })
+  return leaving
 }
 
 /** An access token that is good for a while. */
 async function bearer(): Promise<string> {
+  if (state.status === 'out') throw signedOut()
   if (token === null || token.until - performance.now() < EARLY_MS) await refresh()
   return token?.value ?? ''
 }
@@ -278,9 +321,11 @@ async function bearer(): Promise<string> {
 /** `fetch` as the signed-in user: renews the token before its end, and once after a 401. */
 export async function authorized(request: Request): Promise<Response> {
   const again = request.clone()
+  let sent = ''
   const send = async (what: Request) => {
-    what.headers.set('authorization', `Bearer ${await bearer()}`)
-    return fetch(what)
+    sent = await bearer()
+    what.headers.set('authorization', `Bearer ${sent}`)
+    return unreachable(fetch(what))
   }
   try {
     const first = await send(request)
@@ -292,11 +337,12 @@ export async function authorized(request: Request): Promise<Response> {
       if (code === 'account_disabled') leave('This account has been deactivated.', true)
       return first
     }
-    await refresh()
+    // An answer that took long may be about a token which has been renewed since.
+    if (token === null || token.value === sent) await refresh()
     return await send(again)
   } catch (thrown) {
     const error = asApiError(thrown)
-    if (isOver(error) && state.status === 'in') leave('Your session has ended. Sign in again.', true)
+    if (isOver(error) && session.state().status === 'in') leave('Your session has ended. Sign in again.', true)
     throw error
   }
 }

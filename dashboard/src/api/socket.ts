@@ -25,6 +25,8 @@ const PAUSES = [500, 1_000, 2_000, 5_000, 10_000, 15_000]
 const MAX_NAMED = 1000
 /** Between two questions whether the server is still there. */
 const PING_MS = 15_000
+/** A connection that is not there by then will not come. */
+const CONNECT_MS = 10_000
 /** Whoever has not answered after this is gone: a network that falls silent closes no socket. */
 const PONG_MS = 6_000
 
@@ -42,6 +44,7 @@ export class Live {
   #timer: Timer | undefined
   #ping: Timer | undefined
   #silence: Timer | undefined
+  #opening = false
   #interest: Interest = { all: false, devices: [] }
   #asked = ''
   #generation = 0
@@ -61,12 +64,13 @@ export class Live {
   want(interest: Interest): void {
     this.#interest = interest
     if (!interest.all && interest.devices.length === 0 && this.#socket === null) return
-    if (this.#socket === null && this.#timer === undefined) void this.#open()
+    if (this.#socket === null && this.#timer === undefined && !this.#opening) void this.#open()
     else this.#subscribe()
   }
 
   close(): void {
     this.#generation += 1
+    this.#opening = false
     this.#rest()
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -98,6 +102,7 @@ export class Live {
 
   async #open(): Promise<void> {
     const generation = ++this.#generation
+    this.#opening = true
     this.onLink(this.#tries === 0 ? 'connecting' : 'waiting')
     try {
       const { ticket } = await ask(api().POST('/api/v1/ws/ticket'))
@@ -105,8 +110,9 @@ export class Live {
       const base = session.base() === '' ? window.location.origin : session.base()
       const socket = new WebSocket(`${base.replace(/^http/, 'ws')}/ws/client?ticket=${encodeURIComponent(ticket)}`)
       this.#socket = socket
+      this.#opening = false
+      this.#silence = setTimeout(() => this.#giveUp(socket), CONNECT_MS)
       socket.onopen = () => {
-        this.#tries = 0
         this.#asked = ''
         this.onLink('live')
         this.#subscribe()
@@ -115,7 +121,8 @@ export class Live {
       }
       socket.onmessage = (event: MessageEvent<unknown>) => {
         if (this.#socket !== socket) return
-        // Whatever it says: it is there.
+        // Whatever it says: it is there, and not a proxy that closes what it opens.
+        this.#tries = 0
         clearTimeout(this.#silence)
         this.#silence = undefined
         if (typeof event.data !== 'string') return
@@ -129,8 +136,17 @@ export class Live {
         if (this.#socket === socket) this.#again()
       }
     } catch {
-      if (generation === this.#generation) this.#again()
+      if (generation !== this.#generation) return
+      this.#opening = false
+      this.#again()
     }
+  }
+
+  #giveUp(socket: WebSocket): void {
+    if (this.#socket !== socket) return
+    // Its own close would wait for the answer of somebody who is not there.
+    this.#again()
+    socket.close()
   }
 
   /** Asks the server for a sign of life. */
@@ -138,12 +154,7 @@ export class Live {
     const socket = this.#socket
     if (socket?.readyState !== WebSocket.OPEN) return
     socket.send('{"type":"ping"}')
-    this.#silence ??= setTimeout(() => {
-      if (this.#socket !== socket) return
-      // Its own close would wait for the answer of somebody who is not there.
-      this.#again()
-      socket.close()
-    }, PONG_MS)
+    this.#silence ??= setTimeout(() => this.#giveUp(socket), PONG_MS)
   }
 
   #rest(): void {

@@ -3,11 +3,12 @@ const memory = new Map<string, string>()
 
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- who reads knows what was written
 export function read<T>(key: string): T | null {
-  let text: string | null | undefined
+  // What could not be written to storage is newer than what is there.
+  let text: string | null | undefined = memory.get(key)
   try {
-    text = localStorage.getItem(key)
+    text ??= localStorage.getItem(key)
   } catch {
-    text = memory.get(key)
+    // Storage is disabled.
   }
   if (text == null) return null
   try {
@@ -21,6 +22,7 @@ export function write(key: string, value: unknown): void {
   const text = JSON.stringify(value)
   try {
     localStorage.setItem(key, text)
+    memory.delete(key)
   } catch {
     memory.set(key, text)
   }
@@ -39,10 +41,10 @@ export function remove(key: string): void {
 export const PREFIX = 'hexa.'
 
 /** All of it (DB-4), but for what is `kept`. */
-export function clear(kept: readonly string[] = []): void {
-  memory.clear()
+export function clear(kept: (key: string) => boolean): void {
+  for (const key of [...memory.keys()]) if (!kept(key)) memory.delete(key)
   try {
-    for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX) && !kept.includes(key)) localStorage.removeItem(key)
+    for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX) && !kept(key)) localStorage.removeItem(key)
   } catch {
     // Nothing was kept.
   }

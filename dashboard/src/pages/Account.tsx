@@ -1,10 +1,10 @@
 import { Button, Checkbox, Group, NumberInput, PasswordInput, SimpleGrid, Stack, TextInput } from '@mantine/core'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
-import { useRouteContext } from '@tanstack/react-router'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
 import { api, ask } from '../api/client'
 import { sessionsQuery, tokensQuery } from '../api/queries'
 import { changePassword } from '../api/session'
+import { useAdmin } from '../state/who'
 import { Card } from '../ui/Card'
 import { Confirm } from '../ui/Confirm'
 import { notifyDone, Problem } from '../ui/Problem'
@@ -138,7 +138,7 @@ function Tokens({ admin }: { admin: boolean }): ReactNode {
 
 /** The caller's own account. */
 export function AccountPage(): ReactNode {
-  const { admin } = useRouteContext({ from: '__root__' })
+  const admin = useAdmin()
   return (
     <>
       <PageTitle title="Account" />

@@ -8,7 +8,7 @@ import { auditRoute } from '../router'
 import { useTimeline } from '../state/timeline'
 import { AuditList, Earlier } from '../ui/AuditList'
 import { PageTitle, Waiting } from '../ui/bits'
-import { notifyDone, notifyProblem, Problem } from '../ui/Problem'
+import { notifyDone, Problem } from '../ui/Problem'
 import { Filters } from './audit/Filters'
 
 const LIVE_MS = 3_000
@@ -58,7 +58,6 @@ export function Audit(): ReactNode {
     mutationFn: (format: 'csv' | 'jsonl') => download(query, format, setBytes),
     onMutate: () => setBytes(0),
     onSuccess: () => notifyDone('The export is complete'),
-    onError: (error) => notifyProblem('The export is not complete', error),
   })
   return (
     <>
@@ -66,7 +65,7 @@ export function Audit(): ReactNode {
         <Switch label="Live" checked={live} onChange={(e) => setLive(e.currentTarget.checked)} />
         <Menu position="bottom-end">
           <Menu.Target>
-            <Button variant="default" leftSection={<IconDownload size={16} aria-hidden />} disabled={fetching.isPending}>
+            <Button variant="default" aria-busy={fetching.isPending} leftSection={<IconDownload size={16} aria-hidden />} disabled={fetching.isPending}>
               {fetching.isPending ? `Exporting, ${Math.round(bytes / 1024)} KB` : 'Export'}
             </Button>
           </Menu.Target>
@@ -78,11 +77,12 @@ export function Audit(): ReactNode {
         </Menu>
       </PageTitle>
       <Filters query={query} update={update} />
+      {fetching.isError && <Problem thrown={fetching.error} title="The export is not complete" />}
       {asked.isPending && <Waiting rows={8} />}
       {asked.isError && <Problem thrown={asked.error} retry={() => void asked.refetch()} title="The audit cannot be shown" />}
-      {!asked.isPending && (
+      {!asked.isPending && !(asked.isError && rows.length === 0) && (
         <Paper withBorder px="md" py="xs">
-          <AuditList rows={rows} whole />
+          <AuditList rows={rows} whole filtered={Object.values(query).some((value) => value !== '')} />
           <Earlier query={asked} still={still} newest={newest} />
         </Paper>
       )}

@@ -1,6 +1,6 @@
 import { Alert, Badge, SimpleGrid, Stack, Text } from '@mantine/core'
 import { useQuery, useQueryClient } from '@tanstack/react-query'
-import { Link, useRouteContext } from '@tanstack/react-router'
+import { Link } from '@tanstack/react-router'
 import { type ReactNode, useCallback, useEffect, useMemo, useRef } from 'react'
 import type { Device } from '../api/client'
 import { deviceQuery, historyPages } from '../api/queries'
@@ -10,6 +10,7 @@ import { useFrames, useLive, usePresence, useWatch } from '../state/live'
 import { useTimeline } from '../state/timeline'
 import { change } from '../state/preferences'
 import { AuditList, Earlier } from '../ui/AuditList'
+import { useAdmin } from '../state/who'
 import { Card } from '../ui/Card'
 import { Fact, PageTitle, PresenceBadge, Waiting, When } from '../ui/bits'
 import { Problem } from '../ui/Problem'
@@ -49,7 +50,8 @@ function Facts({ device }: { device: Device }): ReactNode {
   const live = useLive(device.uid)
   const action = device.last_action
   const names = namesOf(device)
-  const input = live.lastInput ?? device.last_input_event ?? null
+  const [heard, told] = [live.lastInput, device.last_input_event]
+  const input = heard !== null && (told === null || Date.parse(heard.at) >= Date.parse(told.at)) ? heard : told
   return (
     <SimpleGrid component="dl" cols={{ base: 2, sm: 3 }} spacing="sm" m={0}>
       <Fact name="Class">{device.device_class.replace('_', ' ')}</Fact>
@@ -123,7 +125,7 @@ function History({ device }: { device: Device }): ReactNode {
     <>
       {query.isPending && <Waiting />}
       {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} />}
-      {!query.isPending && <AuditList rows={rows} names={names} />}
+      {!query.isPending && !(query.isError && rows.length === 0) && <AuditList rows={rows} names={names} />}
       <Earlier query={query} still={still} newest={newest} />
     </>
   )
@@ -132,11 +134,11 @@ function History({ device }: { device: Device }): ReactNode {
 /** One device. */
 export function DevicePage(): ReactNode {
   const { uid } = deviceRoute.useParams()
-  const { admin } = useRouteContext({ from: '__root__' })
+  const admin = useAdmin()
   const client = useQueryClient()
   const query = useQuery(deviceQuery(uid))
   useWatch(useMemo(() => [uid], [uid]))
-  useHappened(uid, () => void client.invalidateQueries({ queryKey: ['device', uid] }))
+  useHappened(uid, () => void client.invalidateQueries({ queryKey: ['device', uid] }, { cancelRefetch: false }))
   useEffect(() => change('device_view_state', { last_device: uid }), [uid])
 
   if (query.isPending) return <Waiting rows={8} />
@@ -150,7 +152,8 @@ export function DevicePage(): ReactNode {
         </Text>
       </>
     )
-  return <Shown device={query.data} query={query} admin={admin} />
+  // Another device is another page: nothing that was begun for this one is shown there.
+  return <Shown key={uid} device={query.data} query={query} admin={admin} />
 }
 
 interface ShownProps {
@@ -180,7 +183,7 @@ function Shown({ device, query, admin }: ShownProps): ReactNode {
           </Card>
           {owner && (
             <Card id="device.names" title="Names">
-              <Rename key={`${device.name ?? ''}${device.relays.map((r) => r.name ?? '').join('|')}`} device={device} />
+              <Rename device={device} />
             </Card>
           )}
         </Stack>

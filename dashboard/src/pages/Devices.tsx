@@ -2,25 +2,27 @@ import { Box, Button, Paper, Text, VisuallyHidden } from '@mantine/core'
 import { useDisclosure } from '@mantine/hooks'
 import { IconPlus } from '@tabler/icons-react'
 import { useQueryClient } from '@tanstack/react-query'
-import { useRouteContext } from '@tanstack/react-router'
 import { useVirtualizer } from '@tanstack/react-virtual'
-import { lazy, type ReactNode, Suspense, useEffect, useMemo, useRef, useState } from 'react'
+import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react'
 import type { Device } from '../api/client'
-import { part } from '../api/part'
 import { devicePage } from '../api/queries'
 import { devicesRoute } from '../router'
+import { onForget } from '../state/forget'
 import { useStructure, useWatch } from '../state/live'
 import { usePages } from '../state/pages'
 import { change, preferences, usePreferences } from '../state/preferences'
+import { useAdmin } from '../state/who'
 import { counted, Empty, PageTitle, Waiting } from '../ui/bits'
+import { later } from '../ui/Later'
 import { Problem } from '../ui/Problem'
 import { asQuery, DEVICE_SEARCH, type DeviceSearch, Filters, isFiltered } from './devices/Filters'
 import { Head, Row } from './devices/Row'
 
-const Claim = lazy(() => part(() => import('../ui/Claim')).then((m) => ({ default: m.Claim })))
+const Claim = later(() => import('../ui/Claim').then((m) => m.Claim))
 
 /** Where somebody was in a list when they left it. */
 const offsets = new Map<string, number>()
+onForget(() => offsets.clear())
 
 const uidOf = (device: Device) => device.uid
 
@@ -69,7 +71,7 @@ function useTop(ref: { current: HTMLElement | null }, there: boolean): number {
 
 /** The fleet: paged by the server, drawn as far as it is seen. */
 export function Devices(): ReactNode {
-  const { admin } = useRouteContext({ from: '__root__' })
+  const admin = useAdmin()
   const [search, update] = useSearch()
   const dense = usePreferences().dashboard_settings.density === 'compact'
   const [claiming, claim] = useDisclosure()
@@ -104,7 +106,7 @@ export function Devices(): ReactNode {
   }, [asked, virtual])
 
   useWatch(useMemo(() => rows.slice(first, last + 1).map(uidOf), [rows, first, last]))
-  useStructure(() => void client.invalidateQueries({ queryKey: ['devices'] }))
+  useStructure(() => void client.invalidateQueries({ queryKey: ['devices'] }, { cancelRefetch: false }))
 
   return (
     <>
@@ -163,9 +165,7 @@ export function Devices(): ReactNode {
         </Paper>
       )}
       {claiming && (
-        <Suspense>
-          <Claim opened close={claim.close} />
-        </Suspense>
+        <Claim opened close={claim.close} />
       )}
     </>
   )

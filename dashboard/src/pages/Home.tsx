@@ -2,19 +2,21 @@ import { Button, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/core'
 import { useDisclosure } from '@mantine/hooks'
 import { useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
-import { lazy, type ReactNode, Suspense } from 'react'
+import type { ReactNode } from 'react'
 import type { Device } from '../api/client'
-import { part } from '../api/part'
 import { devicesQuery, OWN_DEVICES } from '../api/queries'
 import { usePresence, useStructure, useWatchAll } from '../state/live'
 import { RelayToggle } from '../ui/Relay'
 import { Empty, PageTitle, PresenceBadge, Waiting } from '../ui/bits'
+import { later } from '../ui/Later'
 import { Problem } from '../ui/Problem'
 
-const Claim = lazy(() => part(() => import('../ui/Claim')).then((m) => ({ default: m.Claim })))
+const Claim = later(() => import('../ui/Claim').then((m) => m.Claim))
 
 /** More relays than these are on the device's own page. */
 const RELAYS = 8
+/** Who was silent for long is seen so. */
+const AGAIN_MS = 30_000
 
 function Tile({ device }: { device: Device }): ReactNode {
   const presence = usePresence(device)
@@ -53,9 +55,9 @@ function Tile({ device }: { device: Device }): ReactNode {
 export function Home(): ReactNode {
   const [claiming, claim] = useDisclosure()
   const client = useQueryClient()
-  const query = useInfiniteQuery(devicesQuery(OWN_DEVICES))
+  const query = useInfiniteQuery({ ...devicesQuery(OWN_DEVICES), refetchInterval: AGAIN_MS })
   useWatchAll(true)
-  useStructure(() => void client.invalidateQueries({ queryKey: ['devices'] }))
+  useStructure(() => void client.invalidateQueries({ queryKey: ['devices'] }, { cancelRefetch: false }))
   const devices = query.data?.pages.flatMap((page) => page.items) ?? []
   return (
     <>
@@ -87,9 +89,7 @@ export function Home(): ReactNode {
         </Group>
       )}
       {claiming && (
-        <Suspense>
-          <Claim opened close={claim.close} />
-        </Suspense>
+        <Claim opened close={claim.close} />
       )}
     </>
   )

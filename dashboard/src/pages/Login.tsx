@@ -26,7 +26,7 @@ export function Login({ why }: { why: string | null }): ReactNode {
   const [server, setServer] = useState(session.base())
   const [elsewhere, setElsewhere] = useState(session.base() !== '')
   const at = elsewhere ? server.trim() : ''
-  const wrong = at !== '' && !isOrigin(at) ? 'A server is an origin, such as https://hexa.example' : null
+  const wrong = elsewhere && !isOrigin(at) ? 'A server is an origin, such as https://hexa.example' : null
   useEffect(() => {
     document.title = 'Sign in · Hexa'
   }, [])
@@ -95,7 +95,8 @@ export function Login({ why }: { why: string | null }): ReactNode {
                   label="Server"
                   placeholder="https://hexa.example"
                   value={server}
-                  error={wrong}
+                  error={at === '' ? null : wrong}
+                  required
                   onChange={(e) => setServer(e.currentTarget.value)}
                   description="This page's server must name it in DASHBOARD_CONNECT_SRC, and it this one in CORS_ALLOWED_ORIGINS"
                 />

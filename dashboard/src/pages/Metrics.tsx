@@ -1,10 +1,12 @@
-import { Button, Code, CopyButton, Group, SimpleGrid, TextInput } from '@mantine/core'
+import { Code, Group, SimpleGrid, TextInput } from '@mantine/core'
 import { useQuery } from '@tanstack/react-query'
 import { type ReactNode, useMemo, useState } from 'react'
 import { metricsQuery } from '../api/queries'
+import { onForget } from '../state/forget'
 import { parse, type Point, rate, total } from '../state/metrics'
 import { Card } from '../ui/Card'
 import { Chart, type Series } from '../ui/Chart'
+import { Copy } from '../ui/Copy'
 import { PageTitle, Waiting } from '../ui/bits'
 import { Problem } from '../ui/Problem'
 
@@ -14,6 +16,7 @@ const KEPT = 120
 const LINES = 400
 
 let points: readonly Point[] = []
+onForget(() => (points = []))
 
 /** What was read before, also by an earlier visit of this page, and what was read now. */
 function kept(read: { at: number; text: string } | undefined): readonly Point[] {
@@ -97,13 +100,7 @@ export function Metrics(): ReactNode {
             id="metrics.raw"
             title="Raw"
             aside={
-              <CopyButton value={query.data.text}>
-                {({ copied, copy }) => (
-                  <Button size="compact-xs" variant="default" onClick={copy}>
-                    {copied ? 'Copied' : 'Copy all'}
-                  </Button>
-                )}
-              </CopyButton>
+              <Copy text={query.data.text} label="Copy all" size="compact-xs" variant="default" />
             }
           >
             <Group mb="xs">

@@ -1,18 +1,18 @@
 import { Alert, Anchor, Box, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/core'
 import { useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
-import { lazy, type ReactNode, Suspense, useMemo } from 'react'
+import { type ReactNode, useMemo } from 'react'
 import type { Fleet } from '../api/client'
-import { part } from '../api/part'
 import { fleetQuery, latestQuery, pluginsQuery } from '../api/queries'
 import { change, usePreferences } from '../state/preferences'
 import { AuditList } from '../ui/AuditList'
 import { Card } from '../ui/Card'
 import { counted, Fact, PageTitle, Waiting } from '../ui/bits'
 import { PluginState } from '../ui/PluginState'
+import { later } from '../ui/Later'
 import { Problem } from '../ui/Problem'
 
-const Chart = lazy(() => part(() => import('../ui/Chart')).then((m) => ({ default: m.Chart })))
+const Chart = later(() => import('../ui/Chart').then((m) => m.Chart), <Waiting />)
 
 interface KpiProps {
   name: string
@@ -172,7 +172,6 @@ export function Overview(): ReactNode {
           Devices come in with the provisioning key of this server (docs/DEVICES.md). To try without hardware: <code>hexa sim --devices 3</code>.
         </Alert>
       )}
-      <Suspense fallback={<Waiting />}>
         <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="md">
           {cards.map((id) => (
             <Box key={id} style={id === 'fleet' ? { gridColumn: '1 / -1' } : {}} miw={0}>
@@ -180,7 +179,6 @@ export function Overview(): ReactNode {
             </Box>
           ))}
         </SimpleGrid>
-      </Suspense>
     </>
   )
 }

@@ -1,6 +1,6 @@
 import { Button, Code, Group, SegmentedControl, Stack, Text } from '@mantine/core'
 import type { ReactNode } from 'react'
-import { change, DEFAULTS, type Density, save, type Scheme, type Toasts, usePreferences, usePreferencesProblem, usePreferencesSaved } from '../state/preferences'
+import { change, DEFAULTS, type Density, load, save, type Scheme, type Toasts, usePreferences, usePreferencesProblem, usePreferencesSaved } from '../state/preferences'
 import { Card } from '../ui/Card'
 import { Problem } from '../ui/Problem'
 import { ApiError } from '../api/error'
@@ -40,7 +40,7 @@ export function PreferencesPage(): ReactNode {
       </PageTitle>
       <Stack>
         {problem !== null && (
-          <Problem thrown={new ApiError(problem.code, problem.message)} title="The preferences are kept in this browser only" retry={() => void save()} />
+          <Problem thrown={new ApiError(problem.code, problem.message)} title="The preferences are not with your account yet; it is tried again" retry={() => void load().then(save)} />
         )}
         <Card id="preferences.looks" title="Looks">
           <Stack>

@@ -47,6 +47,10 @@ function Tokens({ id }: { id: string }): ReactNode {
 /** One account, for admins. */
 export function UserPage(): ReactNode {
   const { id } = userRoute.useParams()
+  return <One key={id} id={id} />
+}
+
+function One({ id }: { id: string }): ReactNode {
   const query = useQuery(userQuery(id))
   const [asked, setAsked] = useState<Asked>(null)
   if (query.isPending) return <Waiting rows={8} />

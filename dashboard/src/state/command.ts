@@ -6,6 +6,7 @@
  */
 import { api, ask, type CommandDone } from '../api/client'
 import { type ApiError, asApiError } from '../api/error'
+import type { Relay } from '../api/socket'
 import { confirm } from './live'
 
 export type CommandState =
@@ -32,6 +33,13 @@ export function freshKey(): string {
   return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
 }
 
+/** A refusal may say how things stand instead (`device_state_mismatch`). */
+function told(uid: string, error: ApiError): void {
+  const relays: unknown = error.details?.relays
+  if (Array.isArray(relays) && relays.every((r: Partial<Relay> | null) => typeof r?.index === 'number' && typeof r.version === 'number'))
+    confirm(uid, relays as Relay[])
+}
+
 type Send = (key: string) => Promise<CommandDone>
 
 /** Sends it; asks once more with the same key when there was no answer. */
@@ -45,6 +53,7 @@ export async function run(uid: string, target: boolean, send: Send): Promise<Com
       return { kind: 'acked', latencyMs: done.latency_ms, noop: done.status === 'noop' }
     } catch (thrown) {
       const error = asApiError(thrown)
+      told(uid, error)
       if (error.unanswered && attempt === 0 && performance.now() - begun < RETRY_WITHIN_MS) {
         await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS))
         continue

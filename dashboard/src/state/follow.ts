@@ -1,6 +1,7 @@
 /** A command as a part of a page follows it: what to show of it, and for how long. */
-import { useEffect, useRef, useState } from 'react'
+import { useEffect, useState } from 'react'
 import { type CommandState, outcome } from './command'
+import { useReportedAt } from './live'
 
 /** A success stays to be read for so long; what went wrong stays until something newer is known. */
 const SHOWN_MS = 4_000
@@ -24,17 +25,25 @@ export interface Followed {
 
 const IDLE: CommandState = { kind: 'idle' }
 
-/** `version` is that of the state that the command changes: a higher one ends what is unknown or has failed. */
-export function useFollowed(version: number): Followed {
+interface Subject {
+  uid: string
+  /** Of the state that the command changes, as it is shown: a higher one ends what is unknown or has failed. */
+  version: number
+  /** The same, as it is known at this moment. */
+  current: () => number
+}
+
+/** Follows one command at a time. */
+export function useFollowed({ uid, version, current }: Subject): Followed {
   const [command, setCommand] = useState<CommandState>(IDLE)
-  const [sentAt, setSentAt] = useState(0)
+  /** The version that was known, and the time, when what is shown came about. */
+  const [since, setSince] = useState({ version: 0, at: 0 })
   const [note, setNote] = useState<string | null>(null)
-  const over = (command.kind === 'unknown' || command.kind === 'failed') && version > sentAt
+  const reportedAt = useReportedAt(uid, command.kind === 'unknown')
+  const unclear = command.kind === 'unknown' || command.kind === 'failed'
+  // A device that reports says how things stand, also where nothing changed.
+  const over = unclear && (version > since.version || (command.kind === 'unknown' && reportedAt > since.at))
   const shown = over ? IDLE : command
-  const newest = useRef(version)
-  useEffect(() => {
-    newest.current = version
-  }, [version])
 
   useEffect(() => {
     if (command.kind !== 'acked') return
@@ -51,6 +60,9 @@ export function useFollowed(version: number): Followed {
         await new Promise((resolve) => setTimeout(resolve, pause))
         if (left) return
         const told = await outcome(openId).catch(() => null)
+        // Another click may have come meanwhile, which is not this command's.
+        // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- it changes while the answer is on its way
+        if (left) return
         if (told !== null) {
           setNote(MEANINGS[told] ?? told)
           setCommand(IDLE)
@@ -66,12 +78,12 @@ export function useFollowed(version: number): Followed {
 
   const start = async (target: boolean, send: () => Promise<CommandState>) => {
     if (command.kind === 'pending') return command
-    setSentAt(version)
+    const before = current()
     setNote(null)
     setCommand({ kind: 'pending', target })
     const end = await send()
-    // A refusal may have told a state as well; what stands then is the state of the refusal.
-    if (end.kind === 'failed') setSentAt(newest.current)
+    // What a refusal told of the state belongs to the refusal; what came while nobody knew is an answer.
+    setSince({ version: end.kind === 'failed' ? current() : before, at: performance.now() })
     setCommand(end)
     return end
   }

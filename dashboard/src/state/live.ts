@@ -6,6 +6,7 @@
 import { useCallback, useEffect, useRef, useSyncExternalStore } from 'react'
 import type { Device } from '../api/client'
 import { type Frame, Live, type Link, type Relay } from '../api/socket'
+import { onForget } from './forget'
 
 export interface LiveDevice {
   online: boolean | null
@@ -13,9 +14,11 @@ export interface LiveDevice {
   lastInput: { input: number; event: string; at: string } | null
   /** When the device itself last did something, of this page's monotonic clock; minus infinity for never. */
   spokeAt: number
+  /** When it last reported its states, changed or not. */
+  reportedAt: number
 }
 
-const NOTHING: LiveDevice = { online: null, relays: new Map(), lastInput: null, spokeAt: -Infinity }
+const NOTHING: LiveDevice = { online: null, relays: new Map(), lastInput: null, spokeAt: -Infinity, reportedAt: -Infinity }
 
 const devices = new Map<string, LiveDevice>()
 const perDevice = new Map<string, Set<() => void>>()
@@ -25,19 +28,29 @@ const structural = new Set<(frame: Frame) => void>()
 let link: Link = 'off'
 let scheduled = false
 let flushedAt = 0
+/** What the last telling cost: a page that has much to draw is told less often, so that it answers in between. */
+let costMs = 0
 /** The next snapshot is the first of its socket: whatever was known before, it is right (a server may have been restored). */
 let afresh = false
 
 /** Between two times that components hear of changes: the first change is shown at once, a storm 12 times a second. */
 const PAUSE_MS = 80
 
+/** However much there is to draw, a change is shown within this. */
+const SLOWEST_MS = 400
+
 /** All listeners of what changed, just before a picture is painted. */
 function flush(): void {
   scheduled = false
-  flushedAt = performance.now()
+  const begun = performance.now()
   const now = [...changed]
   changed.clear()
   for (const uid of now) for (const listener of perDevice.get(uid) ?? []) listener()
+  // React draws after this, and before anything else happens.
+  queueMicrotask(() => {
+    flushedAt = performance.now()
+    costMs = flushedAt - begun
+  })
 }
 
 function touch(uid: string, next: LiveDevice): void {
@@ -46,7 +59,7 @@ function touch(uid: string, next: LiveDevice): void {
   if (scheduled) return
   scheduled = true
   // A page in the background paints nothing, and still is to be right when it is looked at.
-  const pause = document.hidden ? 250 : PAUSE_MS - (performance.now() - flushedAt)
+  const pause = document.hidden ? 250 : Math.min(Math.max(PAUSE_MS, 2 * costMs), SLOWEST_MS) - (performance.now() - flushedAt)
   if (pause > 0) setTimeout(() => (document.hidden ? flush() : requestAnimationFrame(flush)), pause)
   else requestAnimationFrame(flush)
 }
@@ -67,6 +80,8 @@ export function receive(frame: Frame): void {
   const known = ('device_uid' in frame ? devices.get(frame.device_uid) : undefined) ?? NOTHING
   switch (frame.type) {
     case 'snapshot':
+      // Who is not in the first one may have been restored as well: nothing is known of them until they are asked for.
+      if (afresh) for (const uid of devices.keys()) touch(uid, NOTHING)
       for (const device of frame.devices) {
         const before = devices.get(device.device_uid) ?? NOTHING
         const relays = merged(afresh ? NOTHING.relays : before.relays, device.relays)
@@ -78,7 +93,8 @@ export function receive(frame: Frame): void {
       const online = frame.online ?? (frame.source === 'device' ? true : known.online)
       // What the system sends is a picture of what was known; all else the device reported or acknowledged.
       const spokeAt = frame.source === 'system' ? known.spokeAt : now
-      touch(frame.device_uid, { ...known, online, relays: merged(known.relays, frame.relays), spokeAt })
+      const reportedAt = frame.source === 'device' ? now : known.reportedAt
+      touch(frame.device_uid, { ...known, online, relays: merged(known.relays, frame.relays), spokeAt, reportedAt })
       break
     }
     case 'device_online':
@@ -116,7 +132,11 @@ let lost = false
 export function linked(next: Link): void {
   link = next
   for (const listener of linkListeners) listener()
-  if (next === 'waiting') lost = true
+  if (next === 'waiting') {
+    lost = true
+    // What was heard is old by now; what the server answers is not.
+    for (const [uid, known] of devices) if (known.online !== null) touch(uid, { ...known, online: null })
+  }
   if (next === 'off') lost = false
   if (next !== 'live') return
   afresh = true
@@ -154,19 +174,25 @@ function hold(uids: readonly string[]): () => void {
     for (const uid of uids) {
       const left = (interest.get(uid) ?? 1) - 1
       if (left > 0) interest.set(uid, left)
-      else interest.delete(uid)
+      else {
+        interest.delete(uid)
+        // Nothing is heard of it any more, so that what was heard grows old.
+        if (everything === 0) devices.delete(uid)
+      }
     }
     want()
   }
 }
 
-/** Forgets everything: somebody else may sign in. */
-export function reset(): void {
-  clearTimeout(wanting)
-  wanting = undefined
+/** What is known of a device at this moment. */
+export const peek = (uid: string): LiveDevice => devices.get(uid) ?? NOTHING
+
+/** Somebody else may sign in; what a page of theirs watches already is asked for anew. */
+onForget(() => {
   socket.close()
   devices.clear()
-}
+  want()
+})
 
 /** Keeps these devices live while the component is there. */
 export function useWatch(uids: readonly string[]): void {
@@ -182,6 +208,7 @@ export function useWatchAll(enabled: boolean): void {
     want()
     return () => {
       everything -= 1
+      if (everything === 0) for (const uid of devices.keys()) if (!interest.has(uid)) devices.delete(uid)
       want()
     }
   }, [enabled])
@@ -239,6 +266,8 @@ function usePart<T>(uid: string, part: (live: LiveDevice) => T): T {
 export const useLive = (uid: string): LiveDevice => usePart(uid, (live) => live)
 /** Null where nothing was heard. */
 export const useOnline = (uid: string): boolean | null => usePart(uid, (live) => live.online)
+/** Only where somebody waits for a report: each would draw all relays of the device anew otherwise. */
+export const useReportedAt = (uid: string, waiting: boolean): number => usePart(uid, (live) => (waiting ? live.reportedAt : 0))
 export const useRelay = (uid: string, index: number): Relay | undefined => usePart(uid, (live) => live.relays.get(index))
 
 export function useLink(): Link {

@@ -6,6 +6,7 @@
  */
 import { useQueries, useQueryClient } from '@tanstack/react-query'
 import { useCallback, useEffect, useMemo, useState } from 'react'
+import { onForget } from './forget'
 
 export interface Page<T> {
   items: T[]
@@ -45,6 +46,7 @@ const FIRST: readonly Link[] = [{ cursor: '' }]
 
 /** How far lists were read: who comes back finds them so, as far as their answers are still there. */
 const read = new Map<string, readonly Link[]>()
+onForget(() => read.clear())
 
 /** The chain of pages as their answers say it is; the same one where nothing changed. */
 export function rechained(chain: readonly Link[], nexts: readonly (string | null | undefined)[], wantMore: boolean): readonly Link[] {

@@ -1,5 +1,7 @@
-import { expect, test } from 'vitest'
-import { DEFAULTS, sound } from './preferences'
+import { beforeEach, expect, test, vi } from 'vitest'
+import { signIn } from '../api/session'
+import { forget } from './forget'
+import { change, DEFAULTS, load, preferences, save, sound } from './preferences'
 
 test('whatever was stored, preferences are sound', () => {
   for (const bad of [null, 7, 'x', [], { dashboard_settings: 3 }, { dashboard_layout: { order: [1] } }, { notification_settings: { toasts: 'loud' } }])
@@ -8,4 +10,58 @@ test('whatever was stored, preferences are sound', () => {
   expect(kept.dashboard_settings).toEqual({ scheme: 'dark', density: 'comfortable', collapsed: { a: true } })
   expect(kept.device_view_state).toEqual({ ...DEFAULTS.device_view_state, last_device: 'hx1' })
   expect(sound({ dashboard_layout: { order: { overview: ['audit', 3] } } }).dashboard_layout).toEqual({ order: {} })
+})
+
+const json = (status: number, body: unknown) => new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/json' } })
+let account: Record<string, unknown> = {}
+let down = false
+let patches: unknown[] = []
+
+const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
+  const request = new Request(asked instanceof Request ? asked : new URL(asked, 'http://hexa.example'), init)
+  if (request.url.endsWith('/login')) return json(200, { user: { id: 'u1' }, access_token: 't', refresh_token: null, expires_in: 900 })
+  if (down) return json(503, { code: 'storage_unavailable', message: 'full', details: null, request_id: 'r' })
+  if (request.method === 'PATCH') patches.push(await request.json())
+  return json(200, account)
+})
+
+beforeEach(async () => {
+  vi.stubGlobal('fetch', server)
+  ;[account, down, patches] = [{ dashboard_settings: { scheme: 'dark', collapsed: { a: true } } }, false, []]
+  forget()
+  await signIn('', 'ann@hexa.local', 'a password')
+})
+
+test('nothing is written over what was not read', async () => {
+  down = true
+  await load()
+  change('dashboard_settings', { density: 'compact' })
+  await save()
+  expect(patches).toEqual([])
+  down = false
+  await load()
+  expect(preferences().dashboard_settings).toEqual({ scheme: 'dark', density: 'compact', collapsed: { a: true } })
+  await save()
+  // What was changed here, and nothing else.
+  expect(patches).toEqual([{ dashboard_settings: { density: 'compact' } }])
+})
+
+test('what could not be saved is sent with the next, and never for somebody else', async () => {
+  await load()
+  change('dashboard_settings', { scheme: 'light' })
+  down = true
+  await save()
+  down = false
+  change('notification_settings', { toasts: 'none' })
+  await save()
+  expect(patches).toEqual([{ dashboard_settings: { scheme: 'light' }, notification_settings: { toasts: 'none' } }])
+  change('dashboard_settings', { scheme: 'auto' })
+  down = true
+  const late = save()
+  forget()
+  await late
+  down = false
+  await load()
+  await save()
+  expect(patches.length).toBe(1)
 })

@@ -4,7 +4,9 @@
  */
 import { useSyncExternalStore } from 'react'
 import { api, ask } from '../api/client'
+import { asApiError } from '../api/error'
 import { PREFIX, read, write } from '../api/storage'
+import { onForget } from './forget'
 
 export type Scheme = 'auto' | 'light' | 'dark'
 export type Density = 'comfortable' | 'compact'
@@ -34,6 +36,7 @@ export const DEFAULTS: Preferences = {
 
 const KEY = `${PREFIX}preferences`
 const SAVE_AFTER_MS = 600
+const RETRY_MS = 10_000
 
 type Name = keyof Preferences
 type Problem = { code: string; message: string } | null
@@ -73,10 +76,19 @@ export function sound(given: unknown): Preferences {
   return sane
 }
 
+/** Changed here, and not yet with the account. */
+type Changes = { [N in Name]?: Partial<Preferences[N]> }
+
+const NAMES = Object.keys(DEFAULTS) as Name[]
+
 let current = sound(read(KEY))
+let changes: Changes = {}
 let problem: Problem = null
-let saved = true
-const dirty = new Set<Name>()
+/** Nothing is written over what was not read. */
+let loaded = false
+let saving = false
+/** Raised when somebody leaves: what comes for them counts no more. */
+let generation = 0
 const listeners = new Set<() => void>()
 let timer: ReturnType<typeof setTimeout> | undefined
 
@@ -90,6 +102,23 @@ function store(next: Preferences): void {
   told()
 }
 
+/** `from`, with the members of `over`. */
+function over<T extends Changes>(from: T, over: Changes): T {
+  const parts = NAMES.filter((name) => over[name] !== undefined).map((name) => [name, { ...from[name], ...over[name] }])
+  return { ...from, ...(Object.fromEntries(parts) as Changes) }
+}
+
+function later(ms: number, work: () => Promise<void>): void {
+  clearTimeout(timer)
+  timer = setTimeout(() => void work(), ms)
+}
+
+function failed(thrown: unknown): void {
+  const { code, message } = asApiError(thrown)
+  problem = { code, message }
+  told()
+}
+
 // Another tab of this browser changed something: without this, the next change here would undo it.
 window.addEventListener('storage', (event) => {
   if (event.key !== KEY || event.newValue === null) return
@@ -97,50 +126,66 @@ window.addEventListener('storage', (event) => {
   told()
 })
 
-/** Reads what the account has; what was changed here meanwhile stays. */
+// Who closes the page at once has changed it all the same.
+document.addEventListener('visibilitychange', () => {
+  if (document.hidden) void save()
+})
+
+/** Reads what the account has; what was changed here meanwhile stays. Tried again until it is there. */
 export async function load(): Promise<void> {
-  const given: unknown = await ask(api().GET('/api/v1/preferences'))
-  const theirs = sound(given)
-  const next = { ...theirs }
-  for (const name of dirty) Object.assign(next, { [name]: current[name] })
-  store(next)
+  const of = generation
+  try {
+    const given: unknown = await ask(api().GET('/api/v1/preferences'))
+    if (of !== generation) return
+    loaded = true
+    problem = null
+    store(over(sound(given), changes))
+    if (Object.keys(changes).length > 0) later(SAVE_AFTER_MS, save)
+  } catch (thrown) {
+    if (of !== generation) return
+    failed(thrown)
+    later(RETRY_MS, load)
+  }
 }
 
 export function change<N extends Name>(name: N, members: Partial<Preferences[N]>): void {
-  dirty.add(name)
-  saved = false
-  store({ ...current, [name]: { ...current[name], ...members } })
-  clearTimeout(timer)
-  timer = setTimeout(() => void save(), SAVE_AFTER_MS)
+  changes = over(changes, { [name]: members })
+  store(over(current, { [name]: members }))
+  if (loaded) later(SAVE_AFTER_MS, save)
 }
 
-/** Sends what was changed; tried again with the next change. */
+/** Sends what was changed, and only that; tried again later where it fails. */
 export async function save(): Promise<void> {
-  const names = [...dirty]
-  if (names.length === 0) return
-  dirty.clear()
-  const body = Object.fromEntries(names.map((name) => [name, current[name]]))
+  if (!loaded || saving || Object.keys(changes).length === 0) return
+  const [of, sent] = [generation, changes]
+  changes = {}
+  saving = true
   try {
-    await ask(api().PUT('/api/v1/preferences', { body }))
-    problem = null
-    saved = dirty.size === 0
+    await ask(api().PATCH('/api/v1/preferences', { body: sent as never }))
+    if (of === generation) problem = null
   } catch (thrown) {
-    for (const name of names) dirty.add(name)
-    const error = thrown as { code?: string; message?: string }
-    problem = { code: error.code ?? 'unexpected', message: error.message ?? '' }
+    if (of === generation) {
+      changes = over(sent, changes)
+      failed(thrown)
+      later(RETRY_MS, save)
+    }
   }
+  saving = false
+  if (of !== generation) return
   told()
+  if (problem === null && Object.keys(changes).length > 0) later(SAVE_AFTER_MS, save)
 }
 
-/** Somebody else may sign in. */
-export function reset(): void {
+onForget(() => {
+  generation += 1
   clearTimeout(timer)
-  dirty.clear()
+  changes = {}
   problem = null
-  saved = true
+  loaded = false
+  saving = false
   current = sound(null)
   told()
-}
+})
 
 const subscribe = (listener: () => void) => {
   listeners.add(listener)
@@ -149,5 +194,5 @@ const subscribe = (listener: () => void) => {
 
 export const usePreferences = (): Preferences => useSyncExternalStore(subscribe, () => current)
 export const usePreferencesProblem = (): Problem => useSyncExternalStore(subscribe, () => problem)
-export const usePreferencesSaved = (): boolean => useSyncExternalStore(subscribe, () => saved)
+export const usePreferencesSaved = (): boolean => useSyncExternalStore(subscribe, () => !saving && Object.keys(changes).length === 0)
 export const preferences = (): Preferences => current

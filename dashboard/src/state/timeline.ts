@@ -30,6 +30,9 @@ type Data<T> = InfiniteData<Page<T>, string>
 
 const pagesOf = (query: { state: { data: InfiniteData<unknown> | undefined } }): number => query.state.data?.pages.length ?? 0
 
+/** What is under way goes on: a device that never rests would have no answer ever come. */
+const UNHURRIED = { cancelRefetch: false }
+
 /** `everyMs`: how often the newest page is asked for by itself. */
 export function useTimeline<T>({ key, page }: Source<T>, everyMs: number | false): Timeline<T> {
   const client = useQueryClient()
@@ -52,7 +55,7 @@ export function useTimeline<T>({ key, page }: Source<T>, everyMs: number | false
       void client.invalidateQueries({ queryKey: key })
     },
     happened: () => {
-      if ((client.getQueryData<Data<T>>(key)?.pages.length ?? 0) <= 1) void client.invalidateQueries({ queryKey: key })
+      if ((client.getQueryData<Data<T>>(key)?.pages.length ?? 0) <= 1) void client.invalidateQueries({ queryKey: key }, UNHURRIED)
     },
     query,
   }

@@ -1,5 +1,5 @@
 /** A field whose text is somewhere else as well, such as in the address: what is typed goes there after a moment. */
-import { useEffect, useState } from 'react'
+import { useEffect, useRef, useState } from 'react'
 
 const TYPED_MS = 300
 
@@ -12,9 +12,14 @@ export function useTyped(value: string, commit: (next: string) => void): [string
     setSeen(value)
     if (text.trim() !== value) setText(value)
   }
+  // What is in effect by then, not what was when the typing began: another filter may have been chosen.
+  const latest = useRef(commit)
+  useEffect(() => {
+    latest.current = commit
+  })
   useEffect(() => {
     if (text.trim() === value) return
-    const timer = setTimeout(() => commit(text.trim()), TYPED_MS)
+    const timer = setTimeout(() => latest.current(text.trim()), TYPED_MS)
     return () => clearTimeout(timer)
     // eslint-disable-next-line react-hooks/exhaustive-deps -- when somebody has typed
   }, [text])

@@ -120,11 +120,14 @@ interface AuditListProps {
   names?: ReadonlyMap<number, string>
   /** Rows open to all that is known of them. */
   whole?: boolean
+  /** Some are left out. */
+  filtered?: boolean
 }
 
 /** Rows of the audit or of a device's history. */
-export function AuditList({ rows, names, whole }: AuditListProps): ReactNode {
+export function AuditList({ rows, names, whole, filtered }: AuditListProps): ReactNode {
   const [open, setOpen] = useState<number | null>(null)
+  if (rows.length === 0 && filtered === true) return <Empty title="No row matches">Nothing that happened has all of these properties.</Empty>
   if (rows.length === 0) return <Empty title="Nothing happened yet">Every command and every change of accounts and devices is written down here.</Empty>
   return (
     <Box role="list">

@@ -1,4 +1,5 @@
 import { Component, type ReactNode } from 'react'
+import { queryClient } from '../api/queries'
 import { Problem } from './Problem'
 
 /** Whatever breaks inside is said in its place, with a way to try again; the rest of the page stays. */
@@ -15,7 +16,8 @@ export class Boundary extends Component<{ children: ReactNode; title: string }, 
 
   override render(): ReactNode {
     if (this.state.thrown === null) return this.props.children
-    // What could not be loaded is remembered as such by React: only a new page tries it again.
-    return <Problem thrown={this.state.thrown} title={this.props.title} retry={() => window.location.reload()} />
+    // An answer that broke it is not shown again.
+    const again = () => void queryClient.resetQueries().then(() => this.setState({ thrown: null }))
+    return <Problem thrown={this.state.thrown} title={this.props.title} retry={again} />
   }
 }

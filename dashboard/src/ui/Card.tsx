@@ -2,6 +2,7 @@ import { ActionIcon, Collapse, Group, Paper, Title } from '@mantine/core'
 import { IconChevronDown, IconChevronRight, IconArrowDown, IconArrowUp } from '@tabler/icons-react'
 import { type ReactNode, useId } from 'react'
 import { change, usePreferences } from '../state/preferences'
+import { Boundary } from './Boundary'
 
 interface CardProps {
   /** In the preferences. */
@@ -52,7 +53,7 @@ export function Card({ id, title, children, aside, move }: CardProps): ReactNode
         </Group>
       </Group>
       <Collapse expanded={open} id={body}>
-        {open && children}
+        {open && <Boundary title="This cannot be shown">{children}</Boundary>}
       </Collapse>
     </Paper>
   )

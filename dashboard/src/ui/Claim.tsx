@@ -25,7 +25,7 @@ export function Claim({ opened, close }: { opened: boolean; close: () => void })
     claim.mutate()
   }
   return (
-    <Modal opened={opened} onClose={() => { claim.reset(); close() }} title="Claim a device" closeButtonProps={{ 'aria-label': 'Close' }}>
+    <Modal opened={opened} onClose={() => { if (!claim.isPending) { claim.reset(); close() } }} title="Claim a device" closeButtonProps={{ 'aria-label': 'Close' }}>
       <form onSubmit={submit}>
         <Stack>
           <Text size="sm">The code is on the device&apos;s label or screen, or in its log at its first start.</Text>

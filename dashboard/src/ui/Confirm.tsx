@@ -25,8 +25,12 @@ export function Confirm({ opened, close, title, children, action, danger, typed,
     work.reset()
     close()
   }
+  // What is under way ends here, however it ends.
+  const aside = () => {
+    if (!work.isPending) leave()
+  }
   return (
-    <Modal opened={opened} onClose={leave} title={title} closeButtonProps={{ 'aria-label': 'Close' }}>
+    <Modal opened={opened} onClose={aside} title={title} closeButtonProps={{ 'aria-label': 'Close' }}>
       <Stack>
         <Text size="sm" component="div">
           {children}
@@ -36,7 +40,7 @@ export function Confirm({ opened, close, title, children, action, danger, typed,
         )}
         {work.isError && <Problem thrown={work.error} />}
         <Group justify="flex-end">
-          <Button variant="default" onClick={leave}>
+          <Button variant="default" onClick={aside} disabled={work.isPending}>
             Cancel
           </Button>
           <Button {...(danger === true ? { color: 'red' } : {})} loading={work.isPending} disabled={typed !== undefined && text !== typed} onClick={() => work.mutate()}>

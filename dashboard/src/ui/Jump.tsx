@@ -81,6 +81,7 @@ export function Jump({ close, pages, admin }: JumpProps): ReactNode {
           <Group
             key={target.key}
             id={`hx-jump-${n}`}
+            ref={n === chosen ? (row) => row?.scrollIntoView({ block: 'nearest' }) : undefined}
             role="option"
             aria-selected={n === chosen}
             className={`hx-row ${n === chosen ? 'hx-chosen' : ''}`}

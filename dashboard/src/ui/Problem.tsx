@@ -1,9 +1,10 @@
-import { Alert, Button, Code, CopyButton, Group, Stack, Text } from '@mantine/core'
-import { notifications } from '@mantine/notifications'
+import { Alert, Button, Code, Group, Stack, Text } from '@mantine/core'
 import { IconAlertTriangle } from '@tabler/icons-react'
 import type { ReactNode } from 'react'
 import { type ApiError, asApiError } from '../api/error'
+import { notify } from '../state/notices'
 import { preferences } from '../state/preferences'
+import { Copy } from './Copy'
 
 const report = (error: ApiError) =>
   [`code: ${error.code}`, `message: ${error.message}`, error.requestId === null ? '' : `request id: ${error.requestId}`]
@@ -20,13 +21,7 @@ export function ProblemText({ error }: { error: ApiError }): ReactNode {
       <Group gap="xs">
         <Code>{error.code}</Code>
         {error.requestId !== null && <Code>{error.requestId}</Code>}
-        <CopyButton value={report(error)}>
-          {({ copied, copy }) => (
-            <Button size="compact-xs" variant="default" onClick={copy}>
-              {copied ? 'Copied' : 'Copy'}
-            </Button>
-          )}
-        </CopyButton>
+        <Copy text={report(error)} size="compact-xs" variant="default" />
       </Group>
     </Stack>
   )
@@ -52,10 +47,10 @@ const CLOSE = { 'aria-label': 'Close the notice' }
 /** A failure of something that was clicked. */
 export function notifyProblem(title: string, thrown: unknown): void {
   if (preferences().notification_settings.toasts === 'none') return
-  notifications.show({ color: 'red', title, message: <ProblemText error={asApiError(thrown)} />, autoClose: 10_000, closeButtonProps: CLOSE })
+  notify({ color: 'red', title, message: <ProblemText error={asApiError(thrown)} />, autoClose: 10_000, closeButtonProps: CLOSE })
 }
 
 export function notifyDone(message: string): void {
   if (preferences().notification_settings.toasts !== 'all') return
-  notifications.show({ color: 'teal', message, autoClose: 4_000, closeButtonProps: CLOSE })
+  notify({ color: 'teal', message, autoClose: 4_000, closeButtonProps: CLOSE })
 }

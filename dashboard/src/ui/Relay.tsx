@@ -5,7 +5,7 @@ import type { ApiError } from '../api/error'
 import type { Device } from '../api/client'
 import { type CommandState, setAll, setRelay } from '../state/command'
 import { useFollowed } from '../state/follow'
-import { relayNow, useLive, useRelay } from '../state/live'
+import { type LiveDevice, peek, relayNow, useLive, useRelay } from '../state/live'
 import { notifyProblem, ProblemText } from './Problem'
 
 /** A result that has more to say: its code, message and request id are behind a click. */
@@ -68,7 +68,8 @@ function Result({ state }: { state: CommandState }): ReactNode {
 export function RelayToggle({ device, index, disabled }: { device: Device; index: number; disabled?: boolean }): ReactNode {
   const now = relayNow(device, useRelay(device.uid, index), index)
   const label = device.relays.find((r) => r.index === index)?.name ?? `Relay ${index}`
-  const { shown, note, start } = useFollowed(now.version)
+  const current = () => relayNow(device, peek(device.uid).relays.get(index), index).version
+  const { shown, note, start } = useFollowed({ uid: device.uid, version: now.version, current })
   const pending = shown.kind === 'pending'
 
   const click = async () => {
@@ -113,9 +114,9 @@ export function RelayToggle({ device, index, disabled }: { device: Device; index
 
 /** Every relay of a device at once, in one command. */
 export function AllRelays({ device, disabled }: { device: Device; disabled: boolean }): ReactNode {
-  const live = useLive(device.uid)
-  const versions = device.relays.reduce((sum, r) => sum + relayNow(device, live.relays.get(r.index), r.index).version, 0)
-  const { shown, note, start } = useFollowed(versions)
+  const sum = (live: LiveDevice) => device.relays.reduce((all, r) => all + relayNow(device, live.relays.get(r.index), r.index).version, 0)
+  const version = sum(useLive(device.uid))
+  const { shown, note, start } = useFollowed({ uid: device.uid, version, current: () => sum(peek(device.uid)) })
   const pending = shown.kind === 'pending'
   const click = async (target: boolean) => {
     const end = await start(target, () => setAll(device.uid, target))

@@ -1,10 +1,11 @@
-import { Button, Code, CopyButton, Group, Modal, Stack, Text } from '@mantine/core'
+import { Code, Group, Modal, Stack, Text } from '@mantine/core'
 import type { ReactNode } from 'react'
+import { Copy } from './Copy'
 
 /** Something that the server tells once. */
 export function Secret({ title, value, close, children }: { title: string; value: string | null; close: () => void; children: ReactNode }): ReactNode {
   return (
-    <Modal opened={value !== null} onClose={close} title={title} closeOnClickOutside={false} closeButtonProps={{ 'aria-label': 'Close' }}>
+    <Modal opened={value !== null} onClose={close} title={title} closeOnClickOutside={false} closeOnEscape={false} closeButtonProps={{ 'aria-label': 'Close' }}>
       <Stack>
         <Text size="sm" component="div">
           {children}
@@ -13,9 +14,7 @@ export function Secret({ title, value, close, children }: { title: string; value
           {value}
         </Code>
         <Group justify="flex-end">
-          <CopyButton value={value ?? ''}>
-            {({ copied, copy }) => <Button onClick={copy}>{copied ? 'Copied' : 'Copy'}</Button>}
-          </CopyButton>
+          <Copy text={value ?? ''} />
         </Group>
       </Stack>
     </Modal>

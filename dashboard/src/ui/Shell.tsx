@@ -4,14 +4,14 @@ import {
   IconChartLine, IconDeviceDesktopAnalytics, IconHistory, IconHome, IconLogout, IconPlugConnected, IconPuzzle, IconSearch, IconSettings, IconUserCircle, IconUsers,
 } from '@tabler/icons-react'
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
-import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from 'react'
+import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
 import { clock } from '../api/client'
-import { part } from '../api/part'
 import { session, signOut } from '../api/session'
 import icon from '../icon.svg'
 import { useLink } from '../state/live'
+import { later } from './Later'
 
-const Jump = lazy(() => part(() => import('./Jump')).then((m) => ({ default: m.Jump })))
+const Jump = later(() => import('./Jump').then((m) => m.Jump))
 
 const PAGES = [
   { to: '/home', label: 'Home', icon: IconHome, admin: false },
@@ -70,7 +70,7 @@ export function Shell(): ReactNode {
         </a>
         <Group h="100%" justify="space-between" wrap="nowrap">
           <Group gap="sm" wrap="nowrap">
-            <Burger opened={opened} onClick={toggle} hiddenFrom="sm" size="sm" aria-label={opened ? 'Close the menu' : 'Open the menu'} />
+            <Burger opened={opened} onClick={toggle} hiddenFrom="sm" size="sm" aria-expanded={opened} aria-label={opened ? 'Close the menu' : 'Open the menu'} />
             <UnstyledButton component={Link} to="/" aria-label="Hexa, to the first page">
               <Group gap={8} wrap="nowrap">
                 <img src={icon} alt="" width={26} height={26} />
@@ -114,7 +114,7 @@ export function Shell(): ReactNode {
           </Group>
         </Group>
       </AppShell.Header>
-      <AppShell.Navbar p="xs" aria-label="Pages">
+      <AppShell.Navbar p="xs" aria-label="Pages" className={opened ? '' : 'hx-shut'} onKeyDown={(e) => e.key === 'Escape' && close()}>
         {pages.map((page) => (
           <NavLink
             key={page.to}
@@ -131,9 +131,7 @@ export function Shell(): ReactNode {
       <AppShell.Main id="main" tabIndex={-1} style={{ outline: 'none' }}>
         <Outlet />
         {jumping && (
-          <Suspense>
-            <Jump close={jump.close} pages={pages} admin={admin} />
-          </Suspense>
+          <Jump close={jump.close} pages={pages} admin={admin} />
         )}
       </AppShell.Main>
     </AppShell>

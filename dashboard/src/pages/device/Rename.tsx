@@ -8,6 +8,14 @@ import { notifyDone, Problem } from '../../ui/Problem'
 export function Rename({ device }: { device: Device }): ReactNode {
   const [name, setName] = useState(device.name ?? '')
   const [relays, setRelays] = useState(() => new Map(device.relays.map((r) => [r.index, r.name ?? ''])))
+  const told = JSON.stringify([device.name, device.relays.map((r) => [r.index, r.name])])
+  const [seen, setSeen] = useState(told)
+  if (seen !== told) {
+    // Saved here, or changed elsewhere.
+    setSeen(told)
+    setName(device.name ?? '')
+    setRelays(new Map(device.relays.map((r) => [r.index, r.name ?? ''])))
+  }
   const client = useQueryClient()
   const changed = device.relays.filter((r) => (relays.get(r.index) ?? '') !== (r.name ?? ''))
   const same = changed.length === 0 && name === (device.name ?? '')
@@ -19,8 +27,8 @@ export function Rename({ device }: { device: Device }): ReactNode {
           body: { name, relays: changed.map((r) => ({ index: r.index, name: relays.get(r.index) ?? '' })) },
         }),
       ),
-    onSuccess: (next) => {
-      client.setQueryData(['device', device.uid], next)
+    onSuccess: async () => {
+      await client.invalidateQueries({ queryKey: ['device', device.uid] })
       void client.invalidateQueries({ queryKey: ['devices'] })
       notifyDone('Names saved')
     },

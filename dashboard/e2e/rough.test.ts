@@ -1,0 +1,181 @@
+/** What a network, a proxy or a hurried person does to the console. */
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launch, Tab } from './browser'
+import { PASSWORD, Server, until } from './server'
+
+let server: Server
+let browser: Browser
+
+beforeAll(async () => {
+  ;[server, browser] = await Promise.all([Server.start({ env: { COMMAND_TIMEOUT_MS: '600' } }), launch()])
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+
+test.each([
+  ['an empty object', '{}'],
+  ['nothing', 'null'],
+  ['a list of nothing', '{"items":[null],"next_cursor":null}'],
+])('%s where a device or a list should be is said, and asked for again', async (_, body) => {
+  const device = await server.device(server.admin, 1, 'Shapely')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  const wrong = { status: 200, body, headers: { 'content-type': 'application/json' } }
+  for (const [path, there] of [[`/devices/${device.uid}`, '[data-relay="0"]'], ['/devices', '[data-uid]'], ['/users', '[data-user]'], ['/audit', '[role=listitem]']] as const) {
+    await page.route(/\/api\/v1\/(devices|admin\/users|admin\/audit)/, (route) => route.fulfill(wrong))
+    await tab.page.goto(`${server.url}/dashboard${path}`)
+    await page.getByRole('alert').getByText('malformed_answer').first().waitFor()
+    await page.unroute(/\/api\/v1\/(devices|admin\/users|admin\/audit)/)
+    await page.getByRole('button', { name: 'Try again' }).first().click()
+    await page.locator(there).first().waitFor()
+  }
+  tab.clean()
+  await tab.close()
+})
+
+test('what is clicked without a network fails at once, and is not done later', async () => {
+  const device = await server.device(server.admin, 1, 'Kept')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go(`/devices/${device.uid}`)
+  await page.locator('[data-relay="0"]').waitFor()
+  tab.expected = [/ERR_|Failed to load|WebSocket/]
+  await tab.context.setOffline(true)
+  await page.getByRole('button', { name: 'Release' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Release' }).click()
+  await page.getByRole('dialog').getByText('unreachable').waitFor()
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click()
+  const asked: string[] = []
+  page.on('request', (request) => asked.push(`${request.method()} ${request.url()}`))
+  await tab.context.setOffline(false)
+  await page.getByText('Live', { exact: true }).waitFor()
+  expect(asked.filter((line) => line.includes('/release'))).toEqual([])
+  const still = await server.call<{ claimed_at: string | null }>('GET', `/api/v1/devices/${device.uid}`, server.admin.token)
+  expect(still.claimed_at).not.toBeNull()
+  tab.clean()
+  await tab.close()
+})
+
+test('a command of one device is not shown at another', async () => {
+  const slow = await server.device(server.admin, 1, 'Slow one')
+  const other = await server.device(server.admin, 1, 'Other one')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  // Both are in the page's memory.
+  for (const { uid } of [other, slow]) await tab.go(`/devices/${uid}`)
+  const jump = async (name: string) => {
+    await page.keyboard.press('Control+k')
+    await page.getByRole('combobox', { name: 'Page or device' }).fill(name)
+    await page.getByRole('option', { name: new RegExp(`^${name}`) }).waitFor()
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { name, exact: true }).waitFor()
+  }
+  await jump('Other one')
+  await jump('Slow one')
+  slow.delayMs = 400
+  await tab.flip(page.locator('[data-relay="0"]'))
+  await page.locator('[data-command="pending"]').waitFor()
+  await page.evaluate(() => history.back())
+  await page.getByRole('heading', { name: 'Other one' }).waitFor()
+  expect(await page.locator('[data-relay="0"]').getAttribute('data-command')).toBe('idle')
+  await tab.flip(page.locator('[data-relay="0"]'))
+  await until('the other one was told', () => other.commands.length === 1)
+  tab.clean()
+  await tab.close()
+})
+
+test('unknown ends with the next report, also where the device had missed the command', async () => {
+  const device = await server.device(server.admin, 1, 'Forgetful')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go(`/devices/${device.uid}`)
+  await page.getByText('Live', { exact: true }).waitFor()
+  device.mood = 'silent'
+  tab.expected = [/504/]
+  await tab.flip(page.locator('[data-relay="0"]'))
+  await page.locator('[data-relay="0"][data-command="unknown"]').waitFor()
+  device.report()
+  await page.locator('[data-relay="0"][data-command="idle"][data-state="off"]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('who signs in after somebody else gets their own page, without a reload', async () => {
+  const user = await server.register('next@hexa.local', 'Next')
+  await server.device(user, 1, 'Of the next')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await page.getByRole('link', { name: 'Devices', exact: true }).click()
+  await page.locator('[data-uid]').first().waitFor()
+  const enter = async (email: string) => {
+    await page.getByRole('button', { name: 'Your account' }).click()
+    await page.getByRole('menuitem', { name: 'Sign out' }).click()
+    await page.getByLabel('E-mail').fill(email)
+    await page.locator('input[type=password]').fill(PASSWORD)
+    await page.getByRole('button', { name: 'Sign in' }).click()
+  }
+  await enter(user.email)
+  await page.getByRole('heading', { name: 'Home' }).waitFor()
+  await page.getByText('Of the next').waitFor()
+  expect(await page.getByRole('link', { name: 'Users', exact: true }).count()).toBe(0)
+  await page.getByRole('link', { name: 'Devices', exact: true }).click()
+  await until('their device alone', async () => (await page.locator('[data-uid]').count()) === 1)
+  await enter(server.admin.email)
+  await page.getByRole('heading', { name: 'Overview' }).waitFor()
+  await page.getByText('Live', { exact: true }).waitFor({ state: 'detached' })
+  await page.getByRole('link', { name: 'Devices', exact: true }).click()
+  await page.getByRole('columnheader', { name: 'Owner' }).waitFor()
+  await page.getByText('Live', { exact: true }).waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('a dialog stays until the answer is there', async () => {
+  const device = await server.device(server.admin, 1, 'Patient')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go(`/devices/${device.uid}`)
+  let answer: () => void = () => undefined
+  await page.route('**/token/rotate', async (route) => {
+    await new Promise<void>((go) => (answer = go))
+    await route.continue()
+  })
+  await page.getByRole('button', { name: 'Rotate the token' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Rotate' }).click()
+  await page.getByRole('dialog').locator('button[data-loading]').waitFor()
+  await page.keyboard.press('Escape')
+  expect(await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).isDisabled()).toBe(true)
+  answer()
+  await page.locator('[data-secret]').waitFor()
+  await page.keyboard.press('Escape')
+  // It is told once: no key closes it by accident.
+  await page.locator('[data-secret]').waitFor()
+  tab.clean()
+  await tab.close()
+})
+
+test('on a phone the menu that is shut is not in the way of the keyboard', async () => {
+  const tab = await Tab.open(browser, server.url, { viewport: { width: 390, height: 800 } })
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/preferences')
+  const users = page.getByRole('link', { name: 'Users', exact: true })
+  expect(await users.count()).toBe(0)
+  await page.getByRole('button', { name: 'Open the menu' }).click()
+  await users.focus()
+  await page.keyboard.press('Escape')
+  await until('it is shut', async () => (await users.count()) === 0)
+  tab.clean()
+  await tab.close()
+})
