@@ -157,3 +157,19 @@ test('the audit is filtered and exported', async () => {
   tab.clean()
   await tab.close()
 })
+
+test('an export that takes long says how far it is, and is cancelled', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/audit')
+  await page.route('**/audit/export?*', () => new Promise(() => undefined))
+  await page.getByRole('button', { name: 'Export' }).click()
+  await page.getByRole('menuitem', { name: 'JSON lines' }).click()
+  await page.getByText(/^Exporting, \d+ KB$/).waitFor()
+  await page.getByRole('button', { name: 'Cancel the export' }).click()
+  await until('it can be exported again', () => page.getByRole('button', { name: 'Export', exact: true }).isEnabled())
+  expect(await page.getByRole('alert').count()).toBe(0)
+  tab.clean()
+  await tab.close()
+})

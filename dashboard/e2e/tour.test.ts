@@ -134,6 +134,8 @@ test('pages and devices are a few letters away', async () => {
   await page.keyboard.press('Enter')
   await page.getByRole('heading', { name: 'Greenhouse' }).waitFor()
   await page.keyboard.press('Control+k')
+  // Where one was last is first.
+  await page.getByRole('option', { name: /^Greenhouse.*last device/ }).waitFor()
   await page.keyboard.type('a')
   await page.getByRole('option', { name: /^Audit/ }).waitFor()
   await page.getByRole('combobox', { name: 'Page or device' }).fill('audit')

@@ -3,12 +3,15 @@ import { infiniteQueryOptions, QueryClient, queryOptions } from '@tanstack/react
 import { api, ask, askList, askText, type Device, shaped } from './client'
 import { ApiError } from './error'
 
+/** There was no answer at all. */
+const AGAIN = new Set(['unreachable', 'no_answer'])
+
 export const queryClient = new QueryClient({
   defaultOptions: {
     queries: {
       staleTime: 10_000,
       // An answer of the server is an answer; what did not come is asked for again.
-      retry: (count, error) => count < 2 && (!(error instanceof ApiError) || error.unanswered || error.status >= 502),
+      retry: (count, error) => count < 2 && (!(error instanceof ApiError) || AGAIN.has(error.code) || error.status >= 502),
       retryDelay: (count) => 500 * 2 ** count,
       refetchOnWindowFocus: true,
       // What the browser thinks of the network is no reason not to ask, and nothing that was clicked is done later.

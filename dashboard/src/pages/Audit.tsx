@@ -1,7 +1,7 @@
 import { Button, Menu, Paper, Switch } from '@mantine/core'
 import { IconDownload } from '@tabler/icons-react'
 import { useMutation } from '@tanstack/react-query'
-import { type ReactNode, useState } from 'react'
+import { type ReactNode, useRef, useState } from 'react'
 import { askText } from '../api/client'
 import { auditPages, auditParameters, type AuditQuery } from '../api/queries'
 import { auditRoute } from '../router'
@@ -13,9 +13,9 @@ import { Filters } from './audit/Filters'
 
 const LIVE_MS = 3_000
 
-async function download(query: AuditQuery, format: 'csv' | 'jsonl', progress: (bytes: number) => void): Promise<void> {
+async function download(query: AuditQuery, format: 'csv' | 'jsonl', progress: (bytes: number) => void, signal: AbortSignal): Promise<void> {
   const parameters = new URLSearchParams({ format, ...(auditParameters(query) as Record<string, string>) })
-  const response = await askText(`/api/v1/admin/audit/export?${parameters.toString()}`)
+  const response = await askText(`/api/v1/admin/audit/export?${parameters.toString()}`, signal)
   const parts: Uint8Array<ArrayBuffer>[] = []
   let bytes = 0
   const reader = response.body?.getReader()
@@ -54,8 +54,16 @@ export function Audit(): ReactNode {
     void navigate({ search: next, replace: true })
   }
   const { rows, still, newest, query: asked } = useTimeline(auditPages(query), live ? LIVE_MS : false)
+  const stop = useRef<AbortController | null>(null)
+  const cancel = () => {
+    stop.current?.abort()
+    fetching.reset()
+  }
   const fetching = useMutation({
-    mutationFn: (format: 'csv' | 'jsonl') => download(query, format, setBytes),
+    mutationFn: (format: 'csv' | 'jsonl') => {
+      stop.current = new AbortController()
+      return download(query, format, setBytes, stop.current.signal)
+    },
     onMutate: () => setBytes(0),
     onSuccess: () => notifyDone('The export is complete'),
   })
@@ -63,6 +71,11 @@ export function Audit(): ReactNode {
     <>
       <PageTitle title="Audit">
         <Switch label="Live" checked={live} onChange={(e) => setLive(e.currentTarget.checked)} />
+        {fetching.isPending && (
+          <Button variant="subtle" onClick={cancel}>
+            Cancel the export
+          </Button>
+        )}
         <Menu position="bottom-end">
           <Menu.Target>
             <Button variant="default" aria-busy={fetching.isPending} leftSection={<IconDownload size={16} aria-hidden />} disabled={fetching.isPending}>

@@ -1,10 +1,12 @@
 import { Box, Group, Loader, Modal, Text, TextInput } from '@mantine/core'
 import { useDebouncedValue } from '@mantine/hooks'
 import { IconSearch } from '@tabler/icons-react'
-import { keepPreviousData, useQuery } from '@tanstack/react-query'
+import { keepPreviousData, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
 import { type KeyboardEvent, type ReactNode, useState } from 'react'
+import type { Device } from '../api/client'
 import { deviceJumpQuery } from '../api/queries'
+import { usePreferences } from '../state/preferences'
 import { Problem } from './Problem'
 
 interface JumpProps {
@@ -28,7 +30,12 @@ export function Jump({ close, pages, admin }: JumpProps): ReactNode {
   const [words] = useDebouncedValue(text.trim(), 150)
   const found = useQuery({ ...deviceJumpQuery(words, admin), enabled: words !== '', placeholderData: keepPreviousData })
   const fits = (label: string) => label.toLowerCase().includes(text.trim().toLowerCase())
+  const last = usePreferences().device_view_state.last_device
+  const known = useQueryClient().getQueryData<Device>(['device', last])
   const targets: Target[] = [
+    ...(words === '' && text === '' && last !== null
+      ? [{ key: `last ${last}`, label: known?.name ?? last, note: 'last device', go: () => navigate({ to: '/devices/$uid', params: { uid: last } }) }]
+      : []),
     ...pages.filter((page) => fits(page.label)).map((page) => ({ key: page.to, label: page.label, note: 'page', go: () => navigate({ to: page.to }) })),
     ...(words === '' ? [] : (found.data?.items ?? [])).map((device) => ({
       key: device.uid,
