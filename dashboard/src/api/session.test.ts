@@ -87,6 +87,27 @@ test('a refresh that is under way does not undo a sign-out', async () => {
   expect(refreshes).toBe(1)
 })
 
+test('whoever signs in waits for the refresh of whoever was here before', async () => {
+  valid += 1
+  let go: () => void = () => undefined
+  slow = new Promise((done) => (go = done))
+  const asked = get()
+  await vi.waitFor(() => expect(refreshes).toBe(1))
+  logouts = 0
+  await signOut()
+  const entered = signIn('', user.email, 'a password')
+  await new Promise((later) => setTimeout(later, 20))
+  // Its late answer is ended first: afterwards it would end the new session.
+  expect([session.state().status, logouts]).toEqual(['out', 1])
+  go()
+  slow = Promise.resolve()
+  await Promise.allSettled([asked])
+  await entered
+  expect([session.state().status, logouts]).toEqual(['in', 2])
+  expect((await get()).status).toBe(200)
+  expect(logouts).toBe(2)
+})
+
 test('an answer about a token that was renewed meanwhile asks for no other', async () => {
   const late = get()
   valid += 1

@@ -8,7 +8,7 @@
  */
 import { asApiError, ApiError, fromAnswer, unreachable } from './error'
 import type { components } from './schema'
-import { clear, PREFIX, read, remove, write } from './storage'
+import { clear, PREFIX, read, readOfTab, remove, write, writeOfTab } from './storage'
 import { alone } from './tabs'
 
 export type User = components['schemas']['UserBody']
@@ -51,6 +51,8 @@ let base = lastBase()
 let generation = 0
 let leaving: Promise<void> | null = null
 let refreshing: Promise<void> | null = null
+/** The last refresh, also one that nobody of this session waits for any more. */
+let underway: Promise<unknown> = Promise.resolve()
 const listeners = new Set<() => void>()
 const peers = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel('hexa.session')
 
@@ -60,13 +62,7 @@ type Told =
   | { kind: 'ask'; base: string }
 
 function lastBase(): string {
-  let own: string | null = null
-  try {
-    own = sessionStorage.getItem(BASE_KEY)
-  } catch {
-    // Storage is disabled.
-  }
-  const last: unknown = own ?? read(BASE_KEY)
+  const last: unknown = readOfTab(BASE_KEY) ?? read(BASE_KEY)
   return typeof last === 'string' ? last : ''
 }
 
@@ -142,12 +138,14 @@ function tell(): void {
   peers?.postMessage({ kind: 'token', base, value: token.value, left_ms, user: state.user } satisfies Told)
 }
 
+/** Of the same user, and it ends before ours: it was on its way for longer. */
+const isOlder = (leftMs: number, user: User): boolean =>
+  token !== null && state.status === 'in' && state.user.id === user.id && performance.now() + leftMs < token.until
+
 peers?.addEventListener('message', (event: MessageEvent<Told>) => {
   const told = event.data
   if (told.base !== base) return
-  // One that ends earlier than ours was on its way for longer.
-  const older = token !== null && state.status === 'in' && state.user.id === (told.kind === 'token' ? told.user.id : '')
-  if (told.kind === 'token' && !(older && performance.now() + told.left_ms < (token?.until ?? 0))) take(told.value, told.left_ms, told.user)
+  if (told.kind === 'token' && !isOlder(told.left_ms, told.user)) take(told.value, told.left_ms, told.user)
   if (told.kind === 'out' && state.status !== 'out') leave(told.why, false)
   if (told.kind === 'ask') tell()
 })
@@ -211,6 +209,7 @@ export function refresh(): Promise<void> {
     if (refreshing === mine) refreshing = null
   })
   refreshing = mine
+  underway = mine.catch(() => undefined)
   return mine
 }
 
@@ -267,18 +266,15 @@ export async function register(
   enter(await answered(await post('register', account)))
 }
 
-/** A sign-out that is still on its way would end the new session. */
+/** What is still on its way for whoever was here before would end the new session, or go to the new server. */
 async function settled(at: string): Promise<void> {
   await leaving
+  await underway
   const origin = at.trim().replace(/\/+$/, '')
   base = origin === window.location.origin ? '' : origin
   if (base === '') remove(BASE_KEY)
   else write(BASE_KEY, base)
-  try {
-    sessionStorage.setItem(BASE_KEY, base)
-  } catch {
-    // Storage is disabled.
-  }
+  writeOfTab(BASE_KEY, base)
 }
 
 /** Changes the password; every other session ends. */

@@ -37,6 +37,23 @@ export function remove(key: string): void {
   }
 }
 
+/** A text of this tab alone, over reloads; none where storage is disabled. */
+export function readOfTab(key: string): string | null {
+  try {
+    return sessionStorage.getItem(key)
+  } catch {
+    return null
+  }
+}
+
+export function writeOfTab(key: string, text: string): void {
+  try {
+    sessionStorage.setItem(key, text)
+  } catch {
+    // It is forgotten with the page then.
+  }
+}
+
 /** Everything that the console keeps begins so. */
 export const PREFIX = 'hexa.'
 
