@@ -35,11 +35,12 @@ const overview = createRoute({
 const texts = <K extends string>(search: Record<string, unknown>, keys: readonly K[]): { [key in K]?: string } =>
   Object.fromEntries(keys.filter((key) => typeof search[key] === 'string').map((key) => [key, search[key]])) as { [key in K]?: string }
 
-const DEVICES = ['search', 'presence', 'device_class', 'claimed', 'scope', 'owner', 'sort'] as const
+/** What the address of the device list may say. */
+export const DEVICE_SEARCH = ['search', 'presence', 'device_class', 'claimed', 'scope', 'owner', 'sort'] as const
 export const devicesRoute = createRoute({
   getParentRoute: () => root,
   path: '/devices',
-  validateSearch: (search) => texts(search, DEVICES),
+  validateSearch: (search) => texts(search, DEVICE_SEARCH),
   component: lazyRouteComponent(() => part(() => import('./pages/Devices')), 'Devices'),
 })
 export const deviceRoute = createRoute({

@@ -1,12 +1,11 @@
 import { Alert, Badge, SimpleGrid, Stack, Text } from '@mantine/core'
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
-import { type ReactNode, useCallback, useEffect, useMemo, useRef } from 'react'
+import { type ReactNode, useEffect, useMemo } from 'react'
 import type { Device } from '../api/client'
 import { deviceQuery, historyPages } from '../api/queries'
-import type { Frame } from '../api/socket'
 import { deviceRoute } from '../router'
-import { useFrames, useLive, usePresence, useWatch } from '../state/live'
+import { useDeviceEvents, useLive, usePresence, useWatch } from '../state/live'
 import { useTimeline } from '../state/timeline'
 import { change } from '../state/preferences'
 import { AuditList, Earlier } from '../ui/AuditList'
@@ -18,9 +17,6 @@ import { AllRelays, RelayToggle } from '../ui/Relay'
 import { DeviceActions } from './device/Actions'
 import { Grants } from './device/Grants'
 import { Rename } from './device/Rename'
-
-/** Events come in crowds: the history is asked for once after each. */
-const HISTORY_AFTER_MS = 700
 
 const namesOf = (device: Device) => new Map(device.relays.flatMap((r) => (r.name === null ? [] : [[r.index, r.name] as const])))
 
@@ -95,31 +91,9 @@ function Facts({ device }: { device: Device }): ReactNode {
   )
 }
 
-/** Something happened to this device, a moment ago; once for a crowd of events, and also for a device that never rests. */
-function useHappened(uid: string, happened: () => void): void {
-  const latest = useRef(happened)
-  useEffect(() => {
-    latest.current = happened
-  })
-  const later = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
-  useEffect(() => () => clearTimeout(later.current), [])
-  useFrames(
-    useCallback(
-      (frame: Frame) => {
-        if (!('device_uid' in frame) || frame.device_uid !== uid) return
-        later.current ??= setTimeout(() => {
-          later.current = undefined
-          latest.current()
-        }, HISTORY_AFTER_MS)
-      },
-      [uid],
-    ),
-  )
-}
-
 function History({ device }: { device: Device }): ReactNode {
   const { rows, still, newest, happened, query } = useTimeline(historyPages(device.uid), false)
-  useHappened(device.uid, happened)
+  useDeviceEvents(device.uid, happened)
   const names = useMemo(() => namesOf(device), [device])
   return (
     <>
@@ -138,7 +112,7 @@ export function DevicePage(): ReactNode {
   const client = useQueryClient()
   const query = useQuery(deviceQuery(uid))
   useWatch(useMemo(() => [uid], [uid]))
-  useHappened(uid, () => void client.invalidateQueries({ queryKey: ['device', uid] }, { cancelRefetch: false }))
+  useDeviceEvents(uid, () => void client.invalidateQueries({ queryKey: ['device', uid] }, { cancelRefetch: false }))
   useEffect(() => change('device_view_state', { last_device: uid }), [uid])
 
   if (query.isPending) return <Waiting rows={8} />

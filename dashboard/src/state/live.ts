@@ -214,8 +214,8 @@ export function useWatchAll(enabled: boolean): void {
   }, [enabled])
 }
 
-/** Hears of frames, such as devices that come and go. */
-export function useFrames(listener: (frame: Frame) => void): void {
+/** Hears of frames. */
+function useFrames(listener: (frame: Frame) => void): void {
   useEffect(() => {
     structural.add(listener)
     return () => {
@@ -224,27 +224,46 @@ export function useFrames(listener: (frame: Frame) => void): void {
   }, [listener])
 }
 
-/** Lists hear of devices that come, go or are renamed so often, and not more. */
-const STRUCTURE_MS = 1_000
-
-/** Calls when devices came, went or were renamed: once for a crowd of them. */
-export function useStructure(changed: () => void): void {
-  const latest = useRef(changed)
+/** Calls `happened` some time after a frame that `concerns` it: once for a crowd, and also where they never rest. */
+function useHappened(concerns: (frame: Frame) => boolean, pauseMs: number, happened: () => void): void {
+  const latest = useRef({ concerns, happened })
   useEffect(() => {
-    latest.current = changed
+    latest.current = { concerns, happened }
   })
   const later = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
-  useEffect(() => () => clearTimeout(later.current), [])
+  useEffect(
+    () => () => {
+      clearTimeout(later.current)
+      later.current = undefined
+    },
+    [],
+  )
   useFrames(
-    useCallback((frame: Frame) => {
-      if (frame.type !== 'device_added' && frame.type !== 'device_removed' && frame.type !== 'device_updated') return
-      later.current ??= setTimeout(() => {
-        later.current = undefined
-        latest.current()
-      }, STRUCTURE_MS)
-    }, []),
+    useCallback(
+      (frame: Frame) => {
+        if (!latest.current.concerns(frame)) return
+        later.current ??= setTimeout(() => {
+          later.current = undefined
+          latest.current.happened()
+        }, pauseMs)
+      },
+      [pauseMs],
+    ),
   )
 }
+
+/** Lists hear of devices that come, go or are renamed so often, and not more. */
+const STRUCTURE_MS = 1_000
+const STRUCTURE = new Set<Frame['type']>(['device_added', 'device_removed', 'device_updated'])
+
+/** Calls when devices came, went or were renamed. */
+export const useStructure = (changed: () => void): void => useHappened((frame) => STRUCTURE.has(frame.type), STRUCTURE_MS, changed)
+
+const DEVICE_MS = 700
+
+/** Calls when anything happened to this device. */
+export const useDeviceEvents = (uid: string, happened: () => void): void =>
+  useHappened((frame) => 'device_uid' in frame && frame.device_uid === uid, DEVICE_MS, happened)
 
 /** A part of what is known of a device; who uses it hears only when that part changed. */
 function usePart<T>(uid: string, part: (live: LiveDevice) => T): T {
@@ -264,8 +283,6 @@ function usePart<T>(uid: string, part: (live: LiveDevice) => T): T {
 }
 
 export const useLive = (uid: string): LiveDevice => usePart(uid, (live) => live)
-/** Null where nothing was heard. */
-export const useOnline = (uid: string): boolean | null => usePart(uid, (live) => live.online)
 /** Only where somebody waits for a report: each would draw all relays of the device anew otherwise. */
 export const useReportedAt = (uid: string, waiting: boolean): number => usePart(uid, (live) => (waiting ? live.reportedAt : 0))
 export const useRelay = (uid: string, index: number): Relay | undefined => usePart(uid, (live) => live.relays.get(index))

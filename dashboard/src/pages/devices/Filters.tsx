@@ -2,21 +2,12 @@ import { Button, Select, Switch, TextInput } from '@mantine/core'
 import { IconSearch } from '@tabler/icons-react'
 import type { ReactNode } from 'react'
 import type { DeviceQuery } from '../../api/queries'
+import type { DEVICE_SEARCH } from '../../router'
 import { useTyped } from '../../state/typed'
 import { FilterBar } from '../../ui/FilterBar'
 
 /** What the address says: filters as text, those of no effect left out. */
-export interface DeviceSearch {
-  search?: string
-  presence?: string
-  device_class?: string
-  claimed?: string
-  scope?: string
-  owner?: string
-  sort?: string
-}
-
-export const DEVICE_SEARCH = ['search', 'presence', 'device_class', 'claimed', 'scope', 'owner', 'sort'] as const
+export type DeviceSearch = { [key in (typeof DEVICE_SEARCH)[number]]?: string }
 
 const CLASSES = ['relay_controller', 'ir_hub', 'sensor_hub', 'hybrid']
 
