@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, Source, TimeMs};
-use hexa_store::{Store, StoreConfig};
+use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use hexa_tests::process::{Finished, finish, hexa};
 use hexa_tests::server::ScratchDir;
 use hexa_tests::{Client, Db, Options, Shared, TestServer, eventually};
@@ -321,12 +321,16 @@ async fn with_old_rows(dir: &Path, rows: i64) {
     config.database_url = hexa_tests::db::address(dir).map(Into::into);
     let store = Store::open(config).await.unwrap();
     for first in (0..rows).step_by(500) {
-        let mut tx = store.begin().await.unwrap();
-        for n in first..rows.min(first + 500) {
-            let at = TimeMs(1_000_000_000_000 + n);
-            tx.audit(&AuditEntry::event(at, Actor::System, Source::System, "test.old")).await.unwrap();
-        }
-        tx.commit().await.unwrap();
+        let made = store.change(move |tx| {
+            Box::pin(async move {
+                for n in first..rows.min(first + 500) {
+                    let at = TimeMs(1_000_000_000_000 + n);
+                    tx.audit(&AuditEntry::event(at, Actor::System, Source::System, "test.old")).await?;
+                }
+                Ok::<_, StoreError>(Changed::only(()))
+            })
+        });
+        made.await.unwrap();
     }
     store.close().await;
 }

@@ -120,8 +120,11 @@ impl FromRequestParts<ApiState> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let token = bearer(&parts.headers).unwrap_or_default();
-        let user = state.services.auth.authenticate(token).await?;
+        // A request with an idempotency key was authenticated, and counted, before it came here.
+        let user = match parts.extensions.get::<Principal>() {
+            Some(known) => known.clone(),
+            None => state.services.auth.authenticate(bearer(&parts.headers).unwrap_or_default()).await?,
+        };
         if let Some(guest) = parts.extensions.get::<Arc<Guest>>() {
             guest.known();
         }

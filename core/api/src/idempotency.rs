@@ -1,20 +1,20 @@
 //! `idempotency-key`: what HTTP has to do with it. The rules are in the service's module of the same name.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
 use hexa_model::ErrorCode;
+use hexa_service::auth::principal::Principal;
 use hexa_service::device::provision;
-use hexa_service::idempotency::{self, Ask, Decision, MAX_ANSWER_BYTES, Running};
+use hexa_service::idempotency::{Ask, Decision, Key, Keyed, MAX_ANSWER_BYTES};
 use hexa_service::relay::lookup;
 use hexa_service::{Error, Result};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -38,30 +38,55 @@ pub(crate) fn concerns(request: &Request) -> bool {
         && request.headers().contains_key(&KEY)
 }
 
-/// A handler's answer, kept with its effect when its request has a key: `body` makes it from what the room gives. Boxed,
-/// because what changes something holds a transaction.
-pub(crate) fn answer<'a, T: Any + Send + Sync, B: Serialize>(
-    status: StatusCode,
-    body: impl Fn(&T) -> B + Send + Sync + Clone + 'static,
-    work: impl Future<Output = Result<T>> + Send + 'a,
-) -> BoxFuture<'a, ApiResult<Response>> {
-    Box::pin(async move {
-        let kept = body.clone();
-        idempotency::answered_by(move |value| {
-            Some(encode(status, &serde_json::to_vec(&kept(value.downcast_ref()?)).ok()?))
-        });
-        let value = work.await?;
-        Ok(secret((status, axum::Json(body(&value))).into_response()))
-    })
+/// The keyed request that a handler answers, if it is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Once(Option<Arc<Keyed>>);
+
+impl<S: Sync> FromRequestParts<S> for Once {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get::<Arc<Keyed>>().cloned()))
+    }
 }
 
-/// The same for an effect without anything to say.
-pub(crate) fn done<'a>(work: impl Future<Output = Result<()>> + Send + 'a) -> BoxFuture<'a, ApiResult<StatusCode>> {
-    Box::pin(async move {
-        idempotency::answered_by(|value| value.downcast_ref::<()>().map(|()| encode(StatusCode::NO_CONTENT, b"")));
-        work.await?;
+impl Once {
+    /// For what makes its own answer of it.
+    pub(crate) fn request(self) -> Option<Arc<Keyed>> {
+        self.0
+    }
+
+    /// For a change whose answer becomes these bytes.
+    pub(crate) fn key<T>(self, render: impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static) -> Key<T> {
+        Key::new(self.0, render)
+    }
+
+    /// For a change that is answered with this body: runs it, and answers.
+    pub(crate) async fn answer<T, B, W>(
+        self,
+        status: StatusCode,
+        body: impl Fn(&T) -> B + Send + Sync + Clone + 'static,
+        work: impl FnOnce(Key<T>) -> W,
+    ) -> ApiResult<Response>
+    where
+        B: Serialize,
+        W: Future<Output = Result<T>>,
+    {
+        let kept = body.clone();
+        let key =
+            self.key(move |value| Ok(encode(status, &serde_json::to_vec(&kept(value)).map_err(Error::internal)?)));
+        let value = work(key).await?;
+        Ok(secret((status, axum::Json(body(&value))).into_response()))
+    }
+
+    /// The same for an effect without anything to say.
+    pub(crate) async fn done<W>(self, work: impl FnOnce(Key<()>) -> W) -> ApiResult<StatusCode>
+    where
+        W: Future<Output = Result<()>>,
+    {
+        work(self.key(|()| Ok(encode(StatusCode::NO_CONTENT, b"")))).await?;
         Ok(StatusCode::NO_CONTENT)
-    })
+    }
 }
 
 /// Status and body of an answer. Its headers follow from them.
@@ -117,12 +142,12 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
     let request_id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.as_str().to_owned());
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body).await?;
-    let scope = scope(state, access, &parts, &body).await?;
+    let (scope, principal) = scope(state, access, &parts, &body).await?;
     let ask = Ask { scope, key, fingerprint: fingerprint(state, &parts, &body), request_id };
     let services = &state.services;
     // A second one may lose against a first one of another process: then that one's answer is there.
     for _ in 0..2 {
-        let running = match services.idempotency.decide(services, ask.clone()).await? {
+        let keyed = match services.idempotency.decide(services, ask.clone()).await? {
             Decision::Replay(kept) => {
                 if access == Access::Public {
                     still_welcome(state, &kept).await?;
@@ -133,22 +158,25 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
                 let done = lookup::outcome(services, id).await?;
                 return Ok(replayed(command(done, &first)?));
             }
-            Decision::Run(running) => running,
+            Decision::Run(keyed) => keyed,
         };
         let mut again = Request::from_parts(parts.clone(), Body::from(body.clone()));
         *again.extensions_mut() = parts.extensions.clone();
-        let response = running.run(next.clone().run(again)).await;
-        if running.keyed().lost() {
+        again.extensions_mut().insert(Arc::clone(&keyed));
+        if let Some(principal) = &principal {
+            again.extensions_mut().insert(principal.clone());
+        }
+        let response = next.clone().run(again).await;
+        if keyed.lost() {
             continue;
         }
-        return keep(state, &running, response, &ask.request_id).await;
+        return keep(state, &keyed, response, &ask.request_id).await;
     }
     Err(Error::new(ErrorCode::IdempotencyInProgress, "a request with this idempotency key is under way").retry_after(1))
 }
 
 /// Keeps an answer that is not kept yet, where the rule says so (ID-7).
-async fn keep(state: &ApiState, running: &Running, response: Response, request_id: &str) -> Result<Response> {
-    let keyed = running.keyed();
+async fn keep(state: &ApiState, keyed: &Arc<Keyed>, response: Response, request_id: &str) -> Result<Response> {
     if keyed.placed() {
         return Ok(response);
     }
@@ -197,7 +225,12 @@ fn access_of(request: &Request) -> Option<Access> {
 
 /// Whose keys these are: the account's, the device's, or of whoever holds the credential in the request. Every caller is
 /// authenticated here, also for a replay (ID-3).
-async fn scope(state: &ApiState, access: Access, parts: &http::request::Parts, body: &[u8]) -> Result<[u8; 32]> {
+async fn scope(
+    state: &ApiState,
+    access: Access,
+    parts: &http::request::Parts,
+    body: &[u8],
+) -> Result<([u8; 32], Option<Principal>)> {
     let services = &state.services;
     let hash = |kind: &str, of: &[u8]| services.idempotency.hash(&[b"scope", kind.as_bytes(), of]);
     let scope = match access {
@@ -205,14 +238,15 @@ async fn scope(state: &ApiState, access: Access, parts: &http::request::Parts, b
             // The key of the fleet, or what the body proves. Its answer is sealed, and asked for again only with all of it.
             let fleet = parts.headers.get("x-provision-key").map_or(&b""[..], HeaderValue::as_bytes);
             let held = cookie::refresh_token(&parts.headers).map(|t| t.expose_secret().as_bytes().to_vec());
-            let proof = [credential(body), held.unwrap_or_default()].concat();
-            return Ok(services.idempotency.hash(&[b"scope", parts.uri.path().as_bytes(), fleet, &proof]));
+            let (proof, held) = (credential(body), held.unwrap_or_default());
+            let parts = [&b"scope"[..], parts.uri.path().as_bytes(), fleet, &proof, &held];
+            return Ok((services.idempotency.hash(&parts), None));
         }
         Access::Device => {
             let wrong = || Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>");
             let (uid, token) = device_credentials(&parts.headers).ok_or_else(wrong)?;
-            let live = provision::authenticate(services, uid.as_str(), &token).await?;
-            return Ok(hash("device", live.uid.as_str().as_bytes()));
+            let proven = provision::authenticate(services, uid.as_str(), &token).await?;
+            return Ok((hash("device", proven.live.uid.as_str().as_bytes()), None));
         }
         Access::Operator => None,
         Access::Account => None,
@@ -228,7 +262,7 @@ async fn scope(state: &ApiState, access: Access, parts: &http::request::Parts, b
     if let Some(scope) = scope {
         user.require(scope)?;
     }
-    Ok(hash("user", user.account.id.to_string().as_bytes()))
+    Ok((hash("user", user.account.id.to_string().as_bytes()), Some(user)))
 }
 
 /// A kept sign-in is only for an account that may still sign in.

@@ -64,7 +64,8 @@ uuid_id!(
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
         pub struct $name(pub i64);
     };
 }
@@ -105,6 +106,12 @@ impl DeviceUid {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+impl<'de> Deserialize<'de> for DeviceUid {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a device uid has 1 to 64 of A-Z a-z 0-9 _ -"))
     }
 }
 impl fmt::Display for DeviceUid {

@@ -5,6 +5,7 @@
 //! Start at [`command`] for what a relay command is and at [`driver`] for what a plugin says.
 
 pub mod audit;
+pub mod change;
 pub mod clock;
 pub mod command;
 pub mod crash;
@@ -18,6 +19,7 @@ pub mod plugin;
 pub mod scope;
 pub mod user;
 
+pub use change::{Change, DeviceChange};
 pub use clock::{Clock, ManualClock, SystemClock, TimeMs};
 pub use command::{Actor, Outcome, RejectReason, RelayAction, Source};
 pub use device::{DeviceClass, RelayState};

@@ -14,7 +14,7 @@ use hexa_service::auth::keys::KeySource;
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
 use hexa_service::idempotency;
 use hexa_service::plugins::Watch;
-use hexa_store::{Store, StoreConfig};
+use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Settings;
@@ -28,6 +28,9 @@ const COMPILE_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Instances of plugins that were not used for so long are thrown away, at twice this time at the latest.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// How often it is looked whether another process has taken this one's place at the database.
+const LOST_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Sessions that ended so long ago are removed; until then a token of theirs that comes again is known as theirs.
 const KEEP_SESSIONS: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
@@ -102,13 +105,28 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         startup_ms = started.elapsed().as_millis() as u64,
         "hexa is ready"
     );
-    signals.wait().await;
+    tokio::select! {
+        () = signals.wait() => {}
+        // Nothing that this process would say is of any worth: another one writes in its place.
+        () = lost(&services.store) => {}
+    }
     lifecycle::stop(&services, &api, serving).await;
     sweep.abort();
     watch.abort();
     tidying.abort();
     housekeeping.abort();
     Ok(())
+}
+
+/// Waits until this process has lost its place at the database.
+async fn lost(store: &Store) {
+    let mut tick = tokio::time::interval(LOST_EVERY);
+    loop {
+        tick.tick().await;
+        if store.lost().is_some() {
+            return;
+        }
+    }
 }
 
 /// Throws away instances that nobody used, so that a driver of the night is not paid for by day.
@@ -217,8 +235,7 @@ fn rooms(settings: &Settings, public_url: &str, now: TimeMs) -> Result<Config> {
 #[expect(clippy::print_stderr, reason = "a secret for the person at the terminal does not belong into the log")]
 async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
     let path = settings.secrets_dir().join("bootstrap_secret");
-    let mut tx = store.begin().await?;
-    if tx.has_admin().await? {
+    if store.has_admin().await? {
         if path.exists() {
             std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
@@ -229,8 +246,11 @@ async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
     }
     let secret = token::generate("hxb_");
     secrets::write(&path, &secret)?;
-    tx.put_setting(BOOTSTRAP_SETTING, &hex(&token::sha256(secret.expose_secret().as_bytes()))).await?;
-    tx.commit().await?;
+    let hash = hex(&token::sha256(secret.expose_secret().as_bytes()));
+    let kept = store.change(move |tx| {
+        Box::pin(async move { Ok::<_, StoreError>(Changed::only(tx.put_setting(BOOTSTRAP_SETTING, &hash).await?)) })
+    });
+    kept.await?;
     eprintln!(
         "hexa: no admin yet. Register one with this bootstrap_secret, which works once: {}",
         secret.expose_secret()

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hexa_model::{Clock, ErrorCode, SessionId, TimeMs, UserId, UserKey};
+use hexa_model::{Clock, ErrorCode, SessionId, UserId, UserKey};
 use hexa_store::Store;
 pub use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
 use parking_lot::{Mutex, RwLock};
@@ -43,8 +43,8 @@ pub struct Auth {
     throttle: throttle::Throttle,
     tickets: tickets::Tickets,
     accounts: RwLock<Accounts>,
-    /// Sessions that were ended while their access token still lives, with the time it dies.
-    ended: Mutex<HashMap<SessionId, TimeMs>>,
+    /// Sessions that were ended while their access token still lives, with the monotonic time at which it dies.
+    ended: Mutex<HashMap<SessionId, std::time::Duration>>,
     requests: Limiter<UserKey>,
     hashing: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -129,19 +129,32 @@ impl Auth {
         Ok(Some(account))
     }
 
-    /// After the commit of a change: the next request sees it.
-    pub(crate) fn account_changed(&self, id: UserId) {
+    /// After the commit of a change: the next request sees it. One that is known as it is after the change stays.
+    pub(crate) fn account_changed(&self, id: UserId, _epoch: i64) {
         let mut accounts = self.accounts.write();
         accounts.changes += 1;
         accounts.known.remove(&id);
     }
 
-    pub(crate) fn session_ended(&self, session: SessionId) {
-        let now = self.clock.now();
+    /// Everything that was read is read again.
+    pub(crate) fn forget_everything(&self) {
+        {
+            let mut accounts = self.accounts.write();
+            accounts.changes += 1;
+            accounts.known.clear();
+        }
+        self.tokens.forget();
+        self.forget_tokens();
+    }
+
+    /// After the commit: their access tokens are dead.
+    pub(crate) fn sessions_ended(&self, sessions: &[SessionId]) {
+        // By the monotonic clock: a wall clock that is ahead for a moment must not make this forget.
+        let now = self.clock.monotonic();
+        let dies = now + std::time::Duration::from_secs(hexa_crypto::jwt::LIFETIME_S as u64 + 60);
         let mut ended = self.ended.lock();
         ended.retain(|_, dies| *dies > now);
-        let lifetime = std::time::Duration::from_secs(hexa_crypto::jwt::LIFETIME_S as u64 + 60);
-        ended.insert(session, now.plus(lifetime));
+        ended.extend(sessions.iter().map(|session| (*session, dies)));
     }
 
     pub(crate) fn is_session_ended(&self, session: SessionId) -> bool {

@@ -1,5 +1,6 @@
 //! The device room: who is connected, how a device comes in, changes hands and leaves.
 
+pub(crate) mod access;
 pub mod actor;
 pub mod claim;
 mod crowd;

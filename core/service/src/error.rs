@@ -99,6 +99,23 @@ impl From<StoreError> for Error {
                 ..Self::new(ErrorCode::StorageUnavailable, "the database did not accept the write; nothing was changed")
             }
             .retry_after(5),
+            StoreError::Unknown => Self {
+                source: Some(Box::new(error)),
+                ..Self::new(
+                    ErrorCode::StorageUnavailable,
+                    "the database fell silent at the end; whether the change was stored is not known: look before you \
+                     try again, or send the request again with its idempotency key",
+                )
+            }
+            .retry_after(5),
+            StoreError::Fenced(_) => Self {
+                source: Some(Box::new(error)),
+                ..Self::new(
+                    ErrorCode::StorageUnavailable,
+                    "another server has taken this one's place at the database; nothing was changed",
+                )
+            }
+            .retry_after(5),
             other => Self::internal(other),
         }
     }

@@ -1,17 +1,15 @@
 //! Requests that may be sent twice (platform.md 13.1; ID-1 to ID-9): with an `idempotency-key`, the effect happens once
 //! and every later request hears the first answer.
 //!
-//! What a request changes, its key and its sealed answer are one transaction: [`commit`] puts the answer in just before
-//! it commits. So nothing is claimed in advance, nothing has to be released after a crash, and whoever comes second finds
+//! What a request changes, its key and its sealed answer are one transaction: [`change`](crate::change) puts the answer in
+//! just before it commits. So nothing is claimed in advance, nothing has to be released after a crash, and whoever comes second finds
 //! the key taken at the very moment when its own effect would happen. A relay command is different, because a device
 //! cannot be rolled back: its key is committed with the command's id before the frame is sent, and its answer is read
 //! from the audit, where the command's end is.
 
 mod claims;
 
-use std::any::Any;
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +21,7 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 
 use crate::Services;
+use crate::change::{self, Decided};
 use crate::error::{Error, Result};
 
 /// How long a key is remembered (draft-ietf-httpapi-idempotency-key-header: the expiry is published).
@@ -32,19 +31,17 @@ pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Keyed requests under way at the same time.
 const MAX_RUNNING: usize = 10_000;
 
-/// Makes the bytes of an answer from what a room is about to commit; none for a value of another kind.
-pub type Render = Box<dyn Fn(&dyn Any) -> Option<Vec<u8>> + Send + Sync>;
-
-/// One request with a key, while it runs.
+/// One request with a key, while it runs. Whoever holds it keeps others with the same key out: the handler, and the change
+/// that it asked for, which goes on when the handler's caller is gone.
 pub struct Keyed {
     claim: Claim,
     seal: Arc<SealKey>,
     claims: Arc<claims::Claims>,
-    render: Mutex<Option<Render>>,
     /// The key is in the store.
     placed: AtomicBool,
     /// Somebody else placed it first.
     lost: AtomicBool,
+    running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
 
 impl std::fmt::Debug for Keyed {
@@ -53,40 +50,50 @@ impl std::fmt::Debug for Keyed {
     }
 }
 
-tokio::task_local! {
-    static CURRENT: Arc<Keyed>;
-}
-
-/// The keyed request of this task, if it is one.
-pub fn current() -> Option<Arc<Keyed>> {
-    CURRENT.try_with(Arc::clone).ok()
-}
-
-/// Says how what the rooms commit in this task becomes the answer's bytes.
-pub fn answered_by(render: impl Fn(&dyn Any) -> Option<Vec<u8>> + Send + Sync + 'static) {
-    if let Some(keyed) = current() {
-        *keyed.render.lock() = Some(Box::new(render));
+impl Drop for Keyed {
+    fn drop(&mut self) {
+        self.running.lock().remove(&(self.claim.scope, self.claim.key.clone()));
     }
 }
 
-/// Commits, with the answer to this task's keyed request in the same transaction.
-///
-/// # Errors
-/// `idempotency_in_progress` when the key was taken meanwhile: nothing was changed, and the other's answer can be had.
-pub(crate) async fn commit<T: Any + Sync>(mut tx: Tx, value: &T) -> Result<()> {
-    let Some(keyed) = current() else { return Ok(tx.commit().await?) };
-    if keyed.placed.load(Ordering::Acquire) {
-        return Ok(tx.commit().await?);
+/// How an answer of one type becomes the bytes that are kept.
+type Render<T> = Box<dyn Fn(&T) -> Result<Vec<u8>> + Send + Sync>;
+
+/// The keyed request that a change answers, if it is one, and how its answer is kept. A change takes it as an argument:
+/// one that would keep no answer, or one of another type, does not compile.
+pub struct Key<T>(Option<(Arc<Keyed>, Render<T>)>);
+
+impl<T> std::fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Key").field(&self.0.as_ref().map(|(keyed, _)| keyed)).finish()
     }
-    let rendered = keyed.render.lock().as_ref().and_then(|render| render(value));
-    let Some(answer) = rendered else {
-        return Err(Error::internal("a keyed request has no answer to keep with its effect"));
-    };
-    keyed.place(&mut tx, &answer).await?;
-    hexa_model::crash_point!("idem.after_effect");
-    tx.commit().await?;
-    keyed.placed.store(true, Ordering::Release);
-    Ok(())
+}
+
+impl<T> Key<T> {
+    /// Of a request without a key.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Of this request, whose answer is kept as these bytes.
+    pub fn new(request: Option<Arc<Keyed>>, render: impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self(request.map(|keyed| (keyed, Box::new(render) as Render<T>)))
+    }
+
+    pub(crate) fn request(&self) -> Option<Arc<Keyed>> {
+        self.0.as_ref().map(|(keyed, _)| Arc::clone(keyed))
+    }
+
+    /// Puts the answer into the transaction; false when there is no key to keep it under.
+    pub(crate) async fn keep(&self, tx: &mut Tx, answer: &T) -> Result<bool> {
+        let Some((keyed, render)) = &self.0 else { return Ok(false) };
+        if keyed.placed() {
+            return Ok(false);
+        }
+        let bytes = render(answer)?;
+        keyed.place(tx, &bytes).await?;
+        Ok(true)
+    }
 }
 
 impl Keyed {
@@ -97,6 +104,9 @@ impl Keyed {
     /// Whether somebody else's request had the same key and came first.
     pub fn lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
+    }
+    pub(crate) fn is_placed(&self) {
+        self.placed.store(true, Ordering::Release);
     }
 
     async fn place(&self, tx: &mut Tx, answer: &[u8]) -> Result<()> {
@@ -122,7 +132,7 @@ impl Keyed {
     /// Before a command's frame is sent: its key is durable, with its id.
     pub(crate) async fn claim_command(&self, services: &Services, id: CommandId) -> Result<()> {
         self.placed_as(self.claims.place(&services.store, self.claim.clone(), id).await)?;
-        self.placed.store(true, Ordering::Release);
+        self.is_placed();
         hexa_model::crash_point!("cmd.after_claim");
         Ok(())
     }
@@ -132,19 +142,26 @@ impl Keyed {
     /// # Errors
     /// `storage_unavailable`, `busy`.
     pub async fn release_command(&self, services: &Services) -> Result<()> {
-        let mut tx = services.store.begin().await?;
-        tx.release_key(&self.claim).await?;
-        tx.commit().await?;
+        let claim = self.claim.clone();
+        change::internal(&services.store, move |tx| {
+            Box::pin(async move { Ok(Decided::done(tx.release_key(&claim).await?)) })
+        })
+        .await?;
         self.placed.store(false, Ordering::Release);
         Ok(())
     }
 
     /// Keeps an answer that came without an effect of its own, or after one that is not in the database.
-    pub async fn keep(&self, services: &Services, answer: &[u8]) -> Result<()> {
-        let mut tx = services.store.begin().await?;
-        self.place(&mut tx, answer).await?;
-        tx.commit().await?;
-        self.placed.store(true, Ordering::Release);
+    ///
+    /// # Errors
+    /// `idempotency_in_progress`, `storage_unavailable`, `busy`.
+    pub async fn keep(self: &Arc<Self>, services: &Services, answer: &[u8]) -> Result<()> {
+        let (keyed, answer) = (Arc::clone(self), answer.to_vec());
+        change::internal(&services.store, move |tx| {
+            Box::pin(async move { Ok(Decided::done(keyed.place(tx, &answer).await?)) })
+        })
+        .await?;
+        self.is_placed();
         Ok(())
     }
 }
@@ -177,39 +194,15 @@ pub struct Ask {
 /// What is to be done with a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// It is the first: run it inside [`Running::run`].
-    Run(Running),
+    /// It is the first: run it, with this handed to the change that it makes.
+    Run(Arc<Keyed>),
     /// Answer these bytes again.
     Replay(Vec<u8>),
     /// It became this command; its end is in the audit, or unknown. The first request had this id.
     Command(CommandId, String),
 }
 
-/// Keeps others with the same key out for as long as it lives.
-#[derive(Debug)]
-pub struct Running {
-    keyed: Arc<Keyed>,
-    running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
-}
-
 type Place = ([u8; 32], String);
-
-impl Running {
-    /// The request.
-    pub fn keyed(&self) -> &Arc<Keyed> {
-        &self.keyed
-    }
-    /// Runs it as the current keyed request.
-    pub async fn run<F: Future>(&self, work: F) -> F::Output {
-        CURRENT.scope(Arc::clone(&self.keyed), work).await
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.running.lock().remove(&(self.keyed.claim.scope, self.keyed.claim.key.clone()));
-    }
-}
 
 /// Keys and fingerprints.
 #[derive(Debug)]
@@ -269,15 +262,14 @@ impl Idempotency {
             claim,
             seal: Arc::clone(&self.seal),
             claims: Arc::clone(&self.claims),
-            render: Mutex::default(),
             placed: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            // From here on its place is given back whatever happens.
+            running: Arc::clone(&self.running),
         });
-        // From here on its place is given back whatever happens.
-        let running = Running { keyed, running: Arc::clone(&self.running) };
-        let claim = &running.keyed.claim;
+        let claim = &keyed.claim;
         let Some(kept) = services.store.kept_answer(&claim.scope, &claim.key, now).await? else {
-            return Ok(Decision::Run(running));
+            return Ok(Decision::Run(keyed));
         };
         if kept.fingerprint != claim.fingerprint {
             return Err(conflict());
@@ -301,9 +293,13 @@ impl Idempotency {
 }
 
 /// Removes keys that are over, a piece at a time; says how many.
+///
+/// # Errors
+/// `storage_unavailable`, `busy`.
 pub async fn forget(services: &Services, limit: u32) -> Result<u64> {
-    let mut tx = services.store.begin().await?;
-    let gone = tx.forget_keys(services.clock.now(), limit).await?;
-    tx.commit().await?;
-    Ok(gone)
+    let now = services.clock.now();
+    change::internal(&services.store, move |tx| {
+        Box::pin(async move { Ok(Decided::done(tx.forget_keys(now, limit).await?)) })
+    })
+    .await
 }

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 
 use crate::Services;
 use crate::auth::principal::Principal;
+use crate::change::{Decided, internal};
+use crate::detached::Detached;
 use crate::error::{Error, Result};
 use crate::limit::Bucket;
 use crate::ports::PluginWatch;
@@ -111,23 +113,32 @@ async fn write(services: &Services, batch: &mut Vec<PluginEvent>, poisoned: &mut
     if batch.is_empty() {
         return;
     }
-    let written = async {
-        let mut tx = services.store.begin().await?;
-        for event in batch.iter() {
-            if let PluginEvent::Fault(fault) = event {
-                tx.plugin_fault(fault).await?;
+    let rows: Vec<_> = batch
+        .drain(..)
+        .map(|event| {
+            let row = audit_row(services, &event, poisoned);
+            let fault = if let PluginEvent::Fault(fault) = event { Some(fault) } else { None };
+            (fault, row)
+        })
+        .collect();
+    let events = rows.len();
+    let written = internal(&services.store, move |tx| {
+        Box::pin(async move {
+            for (fault, row) in &rows {
+                if let Some(fault) = fault {
+                    tx.plugin_fault(fault).await?;
+                }
+                if let Some(row) = row {
+                    tx.audit(row).await?;
+                }
             }
-            if let Some(row) = audit_row(services, event, poisoned) {
-                tx.audit(&row).await?;
-            }
-        }
-        tx.commit().await
-    };
+            Ok(Decided::done(()))
+        })
+    });
     if let Err(error) = written.await {
-        services.metrics.plugin_events_dropped.inc_by(batch.len() as u64);
-        tracing::error!(%error, events = batch.len(), "what happened to plugins was not stored");
+        services.metrics.plugin_events_dropped.inc_by(events as u64);
+        tracing::error!(%error, events, "what happened to plugins was not stored");
     }
-    batch.clear();
 }
 
 fn audit_row(services: &Services, event: &PluginEvent, poisoned: &mut Bucket) -> Option<AuditEntry> {
@@ -197,14 +208,19 @@ pub async fn faults(
 ///
 /// # Errors
 /// `not_found` when no loaded plugin has this id, `forbidden` for anybody else.
-pub async fn reset(services: &Services, by: &Principal, id: &str) -> Result<PluginInfo> {
+pub async fn reset(services: &Arc<Services>, by: &Principal, id: &str) -> Result<PluginInfo> {
+    let (house, by, id) = (Arc::clone(services), by.clone(), id.to_owned());
+    // What is written down is done, also when the caller is gone in between.
+    Detached::new(&services.tasks, async move { put_back(&house, &by, &id).await }).await
+}
+
+async fn put_back(services: &Services, by: &Principal, id: &str) -> Result<PluginInfo> {
     let before = get(services, by, id)?;
     let details = json!({ "plugin": id, "version": before.version, "was": before.state });
     let now: TimeMs = services.clock.now();
     // Written first: a plugin that is at work again without a trace of who put it there is worse than one more row.
-    let mut tx = services.store.begin().await?;
-    tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "plugin.reset").details(&details)).await?;
-    tx.commit().await?;
+    let entry = AuditEntry::event(now, by.actor(), Source::Api, "plugin.reset").details(&details);
+    internal(&services.store, move |tx| Box::pin(async move { Ok(Decided::done(tx.audit(&entry).await?)) })).await?;
     if !services.drivers.reset_plugin(id) {
         let what = format!(
             "{id} could not be loaded ({}); replace it and restart the server",

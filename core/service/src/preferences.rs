@@ -8,14 +8,15 @@ mod document;
 use std::collections::BTreeMap;
 
 use hexa_crypto::{hex, token};
-use hexa_model::ErrorCode;
+use hexa_model::{ErrorCode, TimeMs, UserKey};
 use hexa_store::{PreferenceRow, Tx};
 use serde_json::{Map, Value};
 
 use crate::Services;
 use crate::auth::principal::Principal;
+use crate::change::Decided;
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 pub use document::{MAX_BYTES, MAX_DEPTH, Name};
 
 /// A representation and its tag.
@@ -127,49 +128,70 @@ pub async fn get(services: &Services, by: &Principal, name: Name) -> Result<Tagg
 pub async fn put(
     services: &Services,
     by: &Principal,
-    name: Name,
-    document: Map<String, Value>,
-    when: &Condition,
+    key: Key<(Tagged, bool)>,
+    (name, document): (Name, Map<String, Value>),
+    when: Condition,
 ) -> Result<(Tagged, bool)> {
     let text = document::checked(name, document)?;
-    let (mut tx, found) = begin(services, by).await?;
-    let current = found.get(&name).cloned().map(Tagged::new);
-    when.check(current.as_ref())?;
-    let new = Tagged::new(text);
-    store(services, by, &mut tx, name, &new.text).await?;
-    let stored = (new, current.is_none());
-    idempotency::commit(tx, &stored).await?;
-    Ok(stored)
+    let (user, now) = (by.account.key, services.clock.now());
+    crate::change::change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let found = documents(tx.preferences_to_change(user).await?);
+            let current = found.get(&name).cloned().map(Tagged::new);
+            when.check(current.as_ref())?;
+            let new = Tagged::new(text);
+            store(tx, user, name, &new.text, now).await?;
+            Ok(Decided::done((new, current.is_none())))
+        })
+    })
+    .await
 }
 
 /// Removes a document.
 ///
 /// # Errors
 /// `not_found` when there is none and no condition says otherwise, `precondition_failed`.
-pub async fn remove(services: &Services, by: &Principal, name: Name, when: &Condition) -> Result<()> {
-    let (mut tx, found) = begin(services, by).await?;
-    let current = found.get(&name).cloned().map(Tagged::new);
-    when.check(current.as_ref())?;
-    if !tx.delete_preference(by.account.key, name.as_str()).await? {
-        return Err(no_document(name));
-    }
-    idempotency::commit(tx, &()).await
+pub async fn remove(services: &Services, by: &Principal, key: Key<()>, name: Name, when: Condition) -> Result<()> {
+    let user = by.account.key;
+    crate::change::change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let found = documents(tx.preferences_to_change(user).await?);
+            when.check(found.get(&name).cloned().map(Tagged::new).as_ref())?;
+            if !tx.delete_preference(user, name.as_str()).await? {
+                return Err(no_document(name));
+            }
+            Ok(Decided::done(()))
+        })
+    })
+    .await
 }
 
 /// Stores or removes several documents at once, all or none; the ones that are not named stay as they are.
 ///
 /// # Errors
 /// As [`put`].
-pub async fn put_all(services: &Services, by: &Principal, changes: Changes, when: &Condition) -> Result<Tagged> {
-    change(services, by, when, |_| Ok(changes)).await
+pub async fn put_all(
+    services: &Services,
+    by: &Principal,
+    key: Key<Tagged>,
+    changes: Changes,
+    when: Condition,
+) -> Result<Tagged> {
+    change(services, by, key, when, |_| Ok(changes)).await
 }
 
 /// Merges into several documents at once, all or none (RFC 7396, the four documents being members of one object).
 ///
 /// # Errors
 /// As [`put`].
-pub async fn merge_all(services: &Services, by: &Principal, patch: Changes, when: &Condition) -> Result<Tagged> {
-    change(services, by, when, |found| {
+pub async fn merge_all(
+    services: &Services,
+    by: &Principal,
+    key: Key<Tagged>,
+    patch: Changes,
+    when: Condition,
+) -> Result<Tagged> {
+    change(services, by, key, when, |found| {
         let merged = |(name, change): (Name, Option<Map<String, Value>>)| -> Result<_> {
             let Some(change) = change else { return Ok((name, None)) };
             let before = found.get(&name).map(|text| serde_json::from_str(text)).transpose();
@@ -184,35 +206,34 @@ pub async fn merge_all(services: &Services, by: &Principal, patch: Changes, when
 async fn change(
     services: &Services,
     by: &Principal,
-    when: &Condition,
-    plan: impl FnOnce(&Documents) -> Result<Changes>,
+    key: Key<Tagged>,
+    when: Condition,
+    plan: impl FnOnce(&Documents) -> Result<Changes> + Send + 'static,
 ) -> Result<Tagged> {
-    let (mut tx, mut found) = begin(services, by).await?;
-    when.check(Some(&whole(&found)))?;
-    for (name, change) in plan(&found)? {
-        if let Some(document) = change {
-            let text = document::checked(name, document)?;
-            store(services, by, &mut tx, name, &text).await?;
-            found.insert(name, text);
-        } else {
-            tx.delete_preference(by.account.key, name.as_str()).await?;
-            found.remove(&name);
-        }
-    }
-    let whole = whole(&found);
-    idempotency::commit(tx, &whole).await?;
-    Ok(whole)
+    let (user, now) = (by.account.key, services.clock.now());
+    crate::change::change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let mut found = documents(tx.preferences_to_change(user).await?);
+            when.check(Some(&whole(&found)))?;
+            for (name, change) in plan(&found)? {
+                if let Some(document) = change {
+                    let text = document::checked(name, document)?;
+                    store(tx, user, name, &text, now).await?;
+                    found.insert(name, text);
+                } else {
+                    tx.delete_preference(user, name.as_str()).await?;
+                    found.remove(&name);
+                }
+            }
+            Ok(Decided::done(whole(&found)))
+        })
+    })
+    .await
 }
 
-async fn begin(services: &Services, by: &Principal) -> Result<(Tx, Documents)> {
-    let mut tx = services.store.begin().await?;
-    let found = documents(tx.preferences_to_change(by.account.key).await?);
-    Ok((tx, found))
-}
-
-async fn store(services: &Services, by: &Principal, tx: &mut Tx, name: Name, text: &str) -> Result<()> {
+async fn store(tx: &mut Tx, user: UserKey, name: Name, text: &str, now: TimeMs) -> Result<()> {
     let row = PreferenceRow { name: name.as_str().to_owned(), document: text.to_owned() };
-    Ok(tx.put_preference(by.account.key, &row, services.clock.now()).await?)
+    Ok(tx.put_preference(user, &row, now).await?)
 }
 
 fn no_document(name: Name) -> Error {

@@ -18,6 +18,7 @@ use crate::device::live::Live;
 use crate::device::provision::Provision;
 use crate::device::registry::Registry;
 use crate::idempotency::Idempotency;
+use crate::memory::Memory;
 use crate::ops::fleet::Recent;
 use crate::ops::metrics::Metrics;
 use crate::ports::Drivers;
@@ -49,7 +50,7 @@ pub struct Services {
     /// Rows that stand alone.
     pub audit: Audit,
     /// Accounts.
-    pub auth: Auth,
+    pub auth: Arc<Auth>,
     /// Devices come in and change hands.
     pub provision: Provision,
     /// Requests that may be sent twice.
@@ -78,9 +79,9 @@ impl Services {
             Arc::clone(&grants),
             &config.device,
         ));
-        Arc::new(Self {
+        let services = Arc::new(Self {
             audit: Audit::new(store.clone()),
-            auth: Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock)),
+            auth: Arc::new(Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock))),
             provision: Provision::new(config.provision.clone()),
             cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
             idempotency: Idempotency::new(&config.key_encryption_key),
@@ -95,7 +96,9 @@ impl Services {
             recent: Recent::default(),
             grants,
             registry,
-        })
+        });
+        services.store.observe(Memory::of(&services));
+        services
     }
 
     /// The relay path, for a door.

@@ -48,6 +48,12 @@ pub(crate) struct Gate {
     pub(crate) stale: bool,
 }
 
+/// Whether a conflict on this constraint says that the chain's head is another one than we thought.
+pub(crate) fn is_head(constraint: &str) -> bool {
+    ["audit_tail.seq", "audit.seq", "audit_tail_pkey", "audit_pkey", "audit_tail.chain, audit_tail.seq"]
+        .contains(&constraint)
+}
+
 /// The newest row of a chain, which is either in the tail or in the table.
 pub(crate) const NEWEST: &str = "select seq, hash from (select seq, hash from audit_tail where chain = $1 union all \
      select seq, hash from audit where chain = $1) as newest order by seq desc limit 1";

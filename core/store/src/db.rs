@@ -17,11 +17,11 @@ use crate::error::StoreError;
 /// The server's own `statement_timeout` is a little shorter, so that it usually speaks first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where cold reads and writes go.
+/// Where reads go.
 pub(crate) enum Db {
-    /// Many readers, one writer.
-    Sqlite { readers: SqlitePool, cold: SqlitePool },
-    /// One pool.
+    /// Readers of the file.
+    Sqlite(SqlitePool),
+    /// Readers; changes and hot writes have a connection each of their own.
     Postgres(PgPool),
 }
 

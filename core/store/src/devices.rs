@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey};
 
-use crate::db::{Row, query};
+use crate::change::DeviceAccess;
+use crate::db::{On, Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
 
@@ -45,6 +46,8 @@ pub struct DeviceRow {
     pub claim_expires_at: Option<TimeMs>,
     /// False: disabled.
     pub active: bool,
+    /// Raised with each change of who may do what with it.
+    pub access_version: i64,
     /// Latest stored.
     pub last_seen_at: Option<TimeMs>,
     /// Latest stored.
@@ -130,6 +133,7 @@ pub(crate) fn device(row: &Row) -> Result<DeviceRow, StoreError> {
         previous_token_until: row.time("previous_token_until")?,
         claim_expires_at: row.time("claim_expires_at")?,
         active: row.get("active")?,
+        access_version: row.get("access_version")?,
         last_seen_at: row.time("last_seen_at")?,
         last_ip: row.get("last_ip")?,
         driver_version: row.get("driver_version")?,
@@ -137,6 +141,18 @@ pub(crate) fn device(row: &Row) -> Result<DeviceRow, StoreError> {
         created_at: TimeMs(row.get("created_at")?),
         claimed_at: row.time("claimed_at")?,
     })
+}
+
+/// Who may do what with a device, without its grants; none when it is gone.
+pub(crate) async fn access(device: DeviceKey, on: On<'_>) -> Result<Option<DeviceAccess>, StoreError> {
+    let row = query("select owner_id, active, access_version from devices where id = $1").bind(device.0);
+    let Some(row) = row.fetch_optional(on).await? else { return Ok(None) };
+    Ok(Some(DeviceAccess {
+        version: row.get("access_version")?,
+        owner: row.get::<Option<i64>>("owner_id")?.map(UserKey),
+        active: row.flag("active")?.unwrap_or(false),
+        grants: Vec::new(),
+    }))
 }
 
 impl Store {
@@ -280,6 +296,17 @@ impl Tx {
         Ok(row.map(|r| r.get("id")).transpose()?.map(DeviceKey))
     }
 
+    /// Raises a device's access version, with each change of who may do what with it; gives the new one, or none when the
+    /// device is gone.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn raise_access(&mut self, key: DeviceKey) -> Result<Option<i64>, StoreError> {
+        let sql = "update devices set access_version = access_version + 1 where id = $1 returning access_version";
+        let row = query(sql).bind(key.0).fetch_optional(self.on()).await?;
+        row.map(|row| row.get("access_version")).transpose()
+    }
+
     /// Sets a new claim code; the old one is dead.
     pub async fn set_claim_code(
         &mut self,
@@ -315,6 +342,23 @@ impl Tx {
         Ok(delete.execute(self.on()).await? == 1)
     }
 
+    /// The same for a device that has no owner, if this is still its token; false when it is not.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn replace_token(
+        &mut self,
+        key: DeviceKey,
+        former: [u8; 32],
+        token_hash: [u8; 32],
+        now: TimeMs,
+    ) -> Result<bool, StoreError> {
+        let sql = "update devices set token_hash = $3, previous_token_hash = null, previous_token_until = null, \
+             updated_at = $4 where id = $1 and token_hash = $2 and owner_id is null";
+        let update = query(sql).bind(key.0).bind(former.to_vec()).bind(token_hash.to_vec()).bind(now.0);
+        Ok(update.execute(self.on()).await? == 1)
+    }
+
     /// A new token; with `previous_until` the old one stays good until then.
     pub async fn rotate_token(
         &mut self,
@@ -329,10 +373,11 @@ impl Tx {
         Ok(update.execute(self.on()).await? == 1)
     }
 
-    /// The new token was used: the old one ends.
-    pub async fn drop_previous_token(&mut self, key: DeviceKey) -> Result<bool, StoreError> {
-        let sql = "update devices set previous_token_hash = null, previous_token_until = null where id = $1";
-        Ok(query(sql).bind(key.0).execute(self.on()).await? == 1)
+    /// The new token was used: the old one ends. Nothing happens when the token is another one by now.
+    pub async fn drop_previous_token(&mut self, key: DeviceKey, used: [u8; 32]) -> Result<bool, StoreError> {
+        let sql = "update devices set previous_token_hash = null, previous_token_until = null \
+             where id = $1 and token_hash = $2";
+        Ok(query(sql).bind(key.0).bind(used.to_vec()).execute(self.on()).await? == 1)
     }
 
     /// Renames a device.

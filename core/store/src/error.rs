@@ -14,6 +14,15 @@ pub enum StoreError {
         /// What the database said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The database fell silent at the commit: it may have been stored or not.
+    #[error("the database fell silent at the commit; whether it was stored is not known")]
+    Unknown,
+    /// Another process writes in this one's place: nothing was changed, and nothing will be.
+    #[error("this process may not write any more: {0}")]
+    Fenced(String),
+    /// The work of a change failed unexpectedly; nothing of it was stored.
+    #[error("the work of a change failed unexpectedly")]
+    Panicked,
     /// A unique or foreign key stands against it; names `table.column`.
     #[error("conflict with {0}")]
     Conflict(String),
@@ -26,6 +35,18 @@ impl StoreError {
     /// The database does not answer, for this reason.
     pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable { source: reason.into() }
+    }
+    /// The same for one more caller.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Busy => Self::Busy,
+            Self::Unavailable { source } => Self::unavailable(source.to_string()),
+            Self::Unknown => Self::Unknown,
+            Self::Fenced(why) => Self::Fenced(why.clone()),
+            Self::Panicked => Self::Panicked,
+            Self::Conflict(what) => Self::Conflict(what.clone()),
+            Self::Corrupt(what) => Self::Corrupt(what.clone()),
+        }
     }
     /// The store was closed.
     pub fn closed() -> Self {
@@ -126,6 +147,26 @@ pub enum OpenError {
         /// Which session.
         holder: String,
     },
+    /// Another node's name is in the database; one node writes to it.
+    #[error(
+        "the database belongs to the node {other:?}, this process is {node:?}: set NODE_ID={other}, or use another \
+         database"
+    )]
+    OtherNode {
+        /// This process's name.
+        node: String,
+        /// The other's.
+        other: String,
+    },
+    /// Something between us and PostgreSQL gives each transaction another session.
+    #[error(
+        "DATABASE_URL leads to a pooler in transaction mode ({0}): connect to PostgreSQL itself, or use the pooler's \
+         session mode"
+    )]
+    Pooled(String),
+    /// The server takes no writes.
+    #[error("the database {0} takes no writes (it is a standby, or set to read only): connect to the primary server")]
+    ReadOnly(String),
     /// An address that this version does not serve.
     #[error(
         "DATABASE_URL {0:?} is not supported: use postgres://user:password@host:5432/database, or leave it empty for \

@@ -8,6 +8,7 @@
 mod access_tokens;
 mod audit;
 mod chain;
+pub mod change;
 mod config;
 mod db;
 mod device_list;
@@ -15,6 +16,7 @@ mod devices;
 mod dialect;
 mod error;
 mod grants;
+mod health;
 mod idempotency;
 mod open;
 mod plugins;
@@ -33,6 +35,7 @@ pub use access_tokens::{NewToken, TokenRow};
 pub use audit::{
     ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, CommandRow, ListedRow, Wrong,
 };
+pub use change::{Changed, DeviceAccess, Fact, Observer, Stage, Work};
 pub use config::{Durability, StoreConfig};
 pub use device_list::{DeviceFilter, DeviceOrder};
 pub use devices::{DeviceRow, NewDevice};
@@ -45,6 +48,9 @@ pub use sessions::{NewFamily, RefreshRow, SessionRow};
 pub use tx::Tx;
 pub use users::{NewUser, PersonRow, UserFilter, UserRow};
 pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, WriterStats};
+
+/// Without a write for so long, whether there could be one is found out by making one.
+const PROBE_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The open database. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]
@@ -59,18 +65,42 @@ impl Store {
     }
 
     /// Whether the database answers a read, and its writer is alive.
+    ///
+    /// # Errors
+    /// `Unavailable`, or `Fenced` when another process writes in this one's place.
     pub async fn health(&self) -> Result<(), StoreError> {
         if !self.writer_alive() {
             return Err(StoreError::closed());
         }
+        self.inner.health.check()?;
         db::query("select 1").fetch_all(self.reader()).await?;
         Ok(())
+    }
+
+    /// Whether the database takes writes: what the last one said, or one that is made now when there was none for a
+    /// minute.
+    ///
+    /// # Errors
+    /// As [`Store::health`], and the reason why the last write was not stored.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.health().await?;
+        let (failed, ago) = self.inner.health.last();
+        if failed.is_none() && ago < PROBE_AFTER {
+            return Ok(());
+        }
+        // A write that failed a moment ago may not fail now: the probe says what holds.
+        self.change(|tx| Box::pin(async move { Ok::<_, StoreError>(Changed::only(tx.probe().await?)) })).await
+    }
+
+    /// Why this process may never write again, if that is so.
+    pub fn lost(&self) -> Option<String> {
+        self.inner.health.lost()
     }
 
     /// Which database it is, for logs: `sqlite` or `postgres`.
     pub fn kind(&self) -> &'static str {
         match &self.inner.db {
-            Db::Sqlite { .. } => "sqlite",
+            Db::Sqlite(_) => "sqlite",
             Db::Postgres(_) => "postgres",
         }
     }
@@ -78,7 +108,7 @@ impl Store {
     /// Where to read.
     pub(crate) fn reader(&self) -> On<'_> {
         match &self.inner.db {
-            Db::Sqlite { readers, .. } => On::Sqlite(readers),
+            Db::Sqlite(readers) => On::Sqlite(readers),
             Db::Postgres(pool) => On::Postgres(pool),
         }
     }
@@ -86,7 +116,7 @@ impl Store {
     /// The form of a statement that this database understands.
     pub(crate) fn either(&self, both: dialect::Both) -> Query {
         db::query(match &self.inner.db {
-            Db::Sqlite { .. } => both.sqlite,
+            Db::Sqlite(_) => both.sqlite,
             Db::Postgres(_) => both.postgres,
         })
     }

@@ -1,26 +1,39 @@
 //! Opening and closing: the lock, the checks, the migrations, the connections.
 
+pub(crate) mod generation;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::chain::{ChainHead, Gate};
+use crate::change::{Changed, Changes, Link, Observer, Outfit, Worker};
 use crate::db::{Db, query};
 use crate::error::{OpenError, StoreError};
+use crate::health::WriteHealth;
 use crate::writer::{Backend, PostgresBackend, SqliteBackend, ThreadConfig, Writer};
 use crate::{Store, StoreConfig};
+
+/// How long a stop waits for changes under way: one whose commit has no answer may take as long as the database is away.
+const CHANGES_END: std::time::Duration = std::time::Duration::from_secs(5);
+
+const CLOSE: &str =
+    "update devices set disconnected_at = last_seen_at where connected_at > coalesce(disconnected_at, 0)";
 
 pub(crate) struct Inner {
     pub(crate) config: StoreConfig,
     pub(crate) db: Db,
-    pub(crate) gate: Arc<Mutex<Gate>>,
     pub(crate) writer: Writer,
+    pub(crate) changes: Changes,
+    pub(crate) health: Arc<WriteHealth>,
+    pub(crate) observer: Arc<OnceLock<Arc<dyn Observer>>>,
+    worker: parking_lot::Mutex<Option<JoinHandle<Link>>>,
     thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
     unclean: PathBuf,
     lock: parking_lot::Mutex<Option<File>>,
@@ -39,25 +52,40 @@ impl Store {
             move |source| OpenError::Io { path, source }
         };
         let mut until_writer = None;
-        let (db, backend): (Db, Box<dyn Backend>) = if let Some(url) = &config.database_url {
-            let postgres::Opened { pool, options, fence, first } = postgres::open(&config, url).await?;
+        let health = Arc::new(WriteHealth::default());
+        let (db, backend, link): (Db, Box<dyn Backend>, Link) = if let Some(url) = &config.database_url {
+            let postgres::Opened { pool, options, fence, generation, first } = postgres::open(&config, url).await?;
             until_writer = Some(first);
-            let backend = PostgresBackend::new(options, fence, config.node.clone()).map_err(io(&config.data_dir))?;
-            (Db::Postgres(pool), Box::new(backend))
+            let link = Link::Postgres { options: options.clone(), generation: generation.clone(), open: None };
+            let backend = PostgresBackend::new(options, fence, generation, config.node.clone());
+            (Db::Postgres(pool), Box::new(backend.map_err(io(&config.data_dir))?), link)
         } else {
             let path = config.data_dir.join("hexa.db");
             let was_unclean = unclean.exists();
-            let sqlite::Opened { readers, cold, hot } = sqlite::open(&path, was_unclean, &config).await?;
-            (Db::Sqlite { readers, cold }, Box::new(SqliteBackend::new(hot, &path)))
+            let sqlite::Opened { readers, options, hot } = sqlite::open(&path, was_unclean, &config).await?;
+            let link = Link::Sqlite { options, node: config.node.clone(), open: None };
+            (Db::Sqlite(readers), Box::new(SqliteBackend::new(hot, &path)), link)
         };
         File::create(&unclean).map_err(io(&unclean))?;
         let head = ChainHead::of(&config.node, &[])?;
         let gate = Arc::new(Mutex::new(Gate { head, stale: true }));
         let (writer, end) = Writer::channel();
+        let (changes, jobs) = Changes::channel();
+        let observer = Arc::default();
+        let outfit = Outfit {
+            gate: Arc::clone(&gate),
+            shared: writer.shared(),
+            health: Arc::clone(&health),
+            observer: Arc::clone(&observer),
+        };
+        let worker = tokio::spawn(Worker::new(jobs, link, outfit).run());
         let inner = Inner {
             db,
-            gate: Arc::clone(&gate),
             writer,
+            changes,
+            health: Arc::clone(&health),
+            observer,
+            worker: parking_lot::Mutex::new(Some(worker)),
             thread: parking_lot::Mutex::new(None),
             unclean,
             lock: parking_lot::Mutex::new(Some(lock)),
@@ -71,7 +99,7 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("hexa-writer".into())
             .spawn(move || {
-                crate::writer::run(end, backend, gate, thread_config, || {
+                crate::writer::run(end, backend, (gate, health), thread_config, || {
                     let _ = ready.send(());
                 });
             })
@@ -88,11 +116,9 @@ impl Store {
         let tail: i64 = tail.fetch_one(self.reader()).await?.get("n")?;
         self.inner.writer.tail_is(tail as u64);
         // Nobody is connected yet. Devices that never connected have no time of it.
-        let mut tx = self.begin().await?;
-        let close =
-            "update devices set disconnected_at = last_seen_at where connected_at > coalesce(disconnected_at, 0)";
-        query(close).execute(tx.on()).await?;
-        tx.commit().await
+        self.change(|tx| Box::pin(async { Ok(Changed::only(query(CLOSE).execute(tx.on()).await?)) }))
+            .await
+            .map(|_: u64| ())
     }
 
     /// Whether the writer's thread is there to take writes.
@@ -105,22 +131,25 @@ impl Store {
         let thread = self.inner.thread.lock().take();
         let Some(thread) = thread else { return };
         let inner = Arc::clone(&self.inner);
+        // Changes that wait are made; no more are taken.
+        inner.changes.close();
+        let worker = self.inner.worker.lock().take();
+        let link = match worker {
+            Some(worker) => tokio::time::timeout(CHANGES_END, worker).await.ok().and_then(Result::ok),
+            None => None,
+        };
         let stopped = tokio::task::spawn_blocking(move || {
             inner.writer.stop();
             thread.join()
         })
         .await;
-        let folded = match &self.inner.db {
-            Db::Sqlite { readers, cold } => {
-                readers.close().await;
-                let folded = sqlx::query("pragma wal_checkpoint(truncate)").execute(cold).await;
-                cold.close().await;
-                folded.map(drop)
-            }
-            Db::Postgres(pool) => {
-                pool.close().await;
-                Ok(())
-            }
+        match &self.inner.db {
+            Db::Sqlite(readers) => readers.close().await,
+            Db::Postgres(pool) => pool.close().await,
+        }
+        let folded = match link {
+            Some(link) => link.close().await,
+            None => Err(StoreError::unavailable("the last change did not end in time")),
         };
         match (stopped, folded) {
             (Ok(Ok(())), Ok(())) => {

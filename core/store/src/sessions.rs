@@ -2,7 +2,7 @@
 
 use hexa_model::{SessionId, TimeMs, UserKey};
 
-use crate::db::query;
+use crate::db::{On, query};
 use crate::error::StoreError;
 use crate::{Store, Tx};
 
@@ -106,6 +106,41 @@ impl Store {
     }
 }
 
+/// Finds a token by its hash.
+async fn refresh_by_hash(hash: &[u8; 32], on: On<'_>) -> Result<Option<RefreshRow>, StoreError> {
+    let sql = "select t.id, t.family_id, f.user_id, f.uid, t.issued_at, t.expires_at, t.spent_at, t.successor_id, \
+         s.spent_at is not null as successor_spent, f.expires_at as family_expires_at, f.revoked_at \
+         from refresh_tokens t join refresh_families f on f.id = t.family_id \
+         left join refresh_tokens s on s.id = t.successor_id where t.hash = $1";
+    let Some(row) = query(sql).bind(hash.to_vec()).fetch_optional(on).await? else {
+        return Ok(None);
+    };
+    let uid: String = row.get("uid")?;
+    Ok(Some(RefreshRow {
+        id: row.get("id")?,
+        family: row.get("family_id")?,
+        user: UserKey(row.get("user_id")?),
+        family_id: SessionId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("session id {uid:?}")))?,
+        issued_at: TimeMs(row.get("issued_at")?),
+        expires_at: TimeMs(row.get("expires_at")?),
+        spent_at: row.time("spent_at")?,
+        successor: row.get("successor_id")?,
+        successor_spent: row.get("successor_spent")?,
+        family_expires_at: TimeMs(row.get("family_expires_at")?),
+        family_revoked_at: row.time("revoked_at")?,
+    }))
+}
+
+impl Store {
+    /// Finds a refresh token by its hash, before anything is written because of it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn refresh_by_hash(&self, hash: &[u8; 32]) -> Result<Option<RefreshRow>, StoreError> {
+        refresh_by_hash(hash, self.reader()).await
+    }
+}
+
 impl Tx {
     /// Begins a family; gives its row.
     pub async fn insert_family(&mut self, new: &NewFamily) -> Result<i64, StoreError> {
@@ -140,27 +175,18 @@ impl Tx {
 
     /// Finds a token by its hash.
     pub async fn refresh_by_hash(&mut self, hash: &[u8; 32]) -> Result<Option<RefreshRow>, StoreError> {
-        let sql = "select t.id, t.family_id, f.user_id, f.uid, t.issued_at, t.expires_at, t.spent_at, t.successor_id, \
-             s.spent_at is not null as successor_spent, f.expires_at as family_expires_at, f.revoked_at \
-             from refresh_tokens t join refresh_families f on f.id = t.family_id \
-             left join refresh_tokens s on s.id = t.successor_id where t.hash = $1";
-        let Some(row) = query(sql).bind(hash.to_vec()).fetch_optional(self.on()).await? else {
-            return Ok(None);
-        };
-        let uid: String = row.get("uid")?;
-        Ok(Some(RefreshRow {
-            id: row.get("id")?,
-            family: row.get("family_id")?,
-            user: UserKey(row.get("user_id")?),
-            family_id: SessionId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("session id {uid:?}")))?,
-            issued_at: TimeMs(row.get("issued_at")?),
-            expires_at: TimeMs(row.get("expires_at")?),
-            spent_at: row.time("spent_at")?,
-            successor: row.get("successor_id")?,
-            successor_spent: row.get("successor_spent")?,
-            family_expires_at: TimeMs(row.get("family_expires_at")?),
-            family_revoked_at: row.time("revoked_at")?,
-        }))
+        refresh_by_hash(hash, self.on()).await
+    }
+
+    /// Removes a session's spent tokens but the newest so many, which end at `newest`.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub async fn forget_spent(&mut self, family: i64, newest: i64, keep: u32) -> Result<u64, StoreError> {
+        let sql = "delete from refresh_tokens where family_id = $1 and spent_at is not null and id <= \
+             (select id from refresh_tokens where family_id = $1 and spent_at is not null and id <= $2 \
+             order by id desc limit 1 offset $3)";
+        query(sql).bind(family).bind(newest).bind(keep).execute(self.on()).await
     }
 
     /// Spends a token for its successor, if it is not spent yet.

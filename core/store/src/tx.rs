@@ -1,78 +1,100 @@
-//! Cold write transactions. Short by contract: while one is open, the hot writer waits.
+//! An open write transaction, as the work of a change sees it. Short by contract: while one is open, every other writer
+//! waits.
 
 use hexa_model::audit::{AuditEntry, RelayStates};
-use sqlx::{Postgres, Sqlite, SqlitePool, Transaction};
-use tokio::sync::OwnedMutexGuard;
+use sqlx::{Executor as _, PgConnection, SqliteConnection};
 
-use crate::chain::{ChainHead, ChainedRow, Gate};
-use crate::db::{Db, On, query, within};
+use crate::chain::{ChainHead, ChainedRow};
+use crate::db::{On, query, within};
 use crate::error::StoreError;
-use crate::{Store, writer};
+use crate::open::generation::Transaction;
+use crate::writer;
 
-/// An open write transaction (SQLite: `BEGIN IMMEDIATE`; PostgreSQL: READ COMMITTED, so every claim and count is one
-/// conditional statement). Dropping it without [`Tx::commit`] rolls everything back.
-///
-/// It holds the gate that the hot writer also takes, so the two never meet in the database and the audit chain has
-/// one head: await nothing but the store while it is open.
+/// A write transaction that the store has begun (SQLite: `BEGIN IMMEDIATE`; PostgreSQL: READ COMMITTED, so every claim
+/// and count is one conditional statement). Only [`Store::change`](crate::Store::change) makes one, and only it commits.
 pub struct Tx {
-    // Declared first: the rollback of a dropped transaction is queued before the gate opens.
-    inner: Inner,
+    connection: Connection,
     head: ChainHead,
-    gate: OwnedMutexGuard<Gate>,
+    /// What finds out, on PostgreSQL, what became of it.
+    transaction: Option<Transaction>,
     rows: u64,
-    store: Store,
+    left_tail: u64,
 }
 
-enum Inner {
-    Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+/// The connection it is open on.
+pub(crate) enum Connection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
 }
 
-impl Store {
-    /// Begins a cold write.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is closed or broken.
-    pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let mut gate = std::sync::Arc::clone(&self.inner.gate).lock_owned().await;
-        if gate.stale {
-            gate.head = self.chain_head().await?;
-            gate.stale = false;
+/// A place in a transaction to go back to.
+pub(crate) struct Mark {
+    head: ChainHead,
+    rows: u64,
+    left_tail: u64,
+}
+
+impl Connection {
+    pub(crate) fn on(&mut self) -> On<'_> {
+        match self {
+            Self::Sqlite(connection) => On::SqliteTx(connection),
+            Self::Postgres(connection) => On::PostgresTx(connection),
         }
-        let inner = match &self.inner.db {
-            Db::Sqlite { cold, .. } => Inner::Sqlite(begin_immediate(cold).await?),
-            Db::Postgres(pool) => Inner::Postgres(within(pool.begin()).await?),
-        };
-        Ok(Tx { inner, head: gate.head.clone(), gate, rows: 0, store: self.clone() })
     }
 
-    /// Where the chain stands in the database: behind the newest row, wherever that is.
-    pub(crate) async fn chain_head(&self) -> Result<ChainHead, StoreError> {
-        ChainHead::of(
-            &self.inner.config.node,
-            &query(crate::chain::NEWEST).bind(self.inner.config.node.as_str()).fetch_all(self.reader()).await?,
-        )
-    }
-}
-
-async fn begin_immediate(cold: &SqlitePool) -> sqlx::Result<Transaction<'static, Sqlite>> {
-    match cold.begin_with("begin immediate").await {
-        // SQLite rolls back by itself when the disk is full or fails; sqlx goes on counting the transaction, so the
-        // connection would refuse every later one.
-        Err(sqlx::Error::InvalidSavePointStatement) => {
-            cold.acquire().await?.close().await?;
-            cold.begin_with("begin immediate").await
+    /// A statement without binds.
+    pub(crate) async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => drop(connection.execute(sql).await?),
+            Self::Postgres(connection) => drop(within(sqlx::raw_sql(sql).execute(connection)).await?),
         }
-        begun => begun,
+        Ok(())
     }
 }
 
 impl Tx {
+    pub(crate) fn new(connection: Connection, head: ChainHead, transaction: Option<Transaction>) -> Self {
+        Self { connection, head, transaction, rows: 0, left_tail: 0 }
+    }
+
+    pub(crate) fn into_parts(self) -> (Connection, ChainHead, Option<Transaction>) {
+        (self.connection, self.head, self.transaction)
+    }
+
     pub(crate) fn on(&mut self) -> On<'_> {
-        match &mut self.inner {
-            Inner::Sqlite(tx) => On::SqliteTx(tx),
-            Inner::Postgres(tx) => On::PostgresTx(tx),
-        }
+        self.connection.on()
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { head: self.head.clone(), rows: self.rows, left_tail: self.left_tail }
+    }
+
+    /// From here on it can be undone alone.
+    pub(crate) async fn savepoint(&mut self) -> Result<(), StoreError> {
+        self.connection.run("savepoint one_change").await
+    }
+
+    /// What came after the savepoint stays.
+    pub(crate) async fn release(&mut self) -> Result<(), StoreError> {
+        self.connection.run("release savepoint one_change").await
+    }
+
+    /// What came after the savepoint is undone.
+    pub(crate) async fn back_to(&mut self, mark: Mark) -> Result<(), StoreError> {
+        self.connection.run("rollback to savepoint one_change").await?;
+        self.connection.run("release savepoint one_change").await?;
+        Mark { head: self.head, rows: self.rows, left_tail: self.left_tail } = mark;
+        Ok(())
+    }
+
+    /// Rows that came into the audit's tail, and rows that left it.
+    pub(crate) fn tail_changes(&self) -> (u64, u64) {
+        (self.rows, self.left_tail)
+    }
+
+    /// Notes that rows left the audit's tail.
+    pub(crate) fn left_tail(&mut self, rows: u64) {
+        self.left_tail += rows;
     }
 
     /// Appends to the audit, in this transaction.
@@ -101,24 +123,6 @@ impl Tx {
             .execute(self.on())
             .await?;
         self.rows += 1;
-        Ok(())
-    }
-
-    /// Makes it durable.
-    ///
-    /// # Errors
-    /// `Unavailable`: nothing was stored, or (PostgreSQL, when the connection broke at this very moment) it is not
-    /// known whether it was.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        // Until the commit is known to have been done, the chain's head is whatever the database will say.
-        self.gate.stale = true;
-        match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => within(tx.commit()).await?,
-        }
-        self.gate.head = self.head;
-        self.gate.stale = false;
-        self.store.writer().cold_committed(self.rows);
         Ok(())
     }
 }

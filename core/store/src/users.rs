@@ -125,6 +125,14 @@ impl Store {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} id = $1"));
         query(sql).bind(key.0).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
     }
+    /// Whether an active admin exists.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has_admin(&self) -> Result<bool, StoreError> {
+        let row = query("select exists (select 1 from users where role = 'admin' and active) as found");
+        row.fetch_one(self.reader()).await?.get("found")
+    }
     /// By public id.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} uid = $1"));
@@ -246,16 +254,18 @@ impl Tx {
         let update = query("update users set password_hash = $2 where id = $1").bind(key.0).bind(hash);
         Ok(update.execute(self.on()).await? == 1)
     }
-    /// Whether an active admin exists.
-    pub async fn has_admin(&mut self) -> Result<bool, StoreError> {
-        let row = query("select exists (select 1 from users where role = 'admin' and active) as found");
-        row.fetch_one(self.on()).await?.get("found")
-    }
     /// Sets a setting.
     pub async fn put_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError> {
         let sql = "insert into settings (name, value) values ($1, $2) \
              on conflict (name) do update set value = excluded.value";
         query(sql).bind(name).bind(value).execute(self.on()).await?;
+        Ok(())
+    }
+    /// Writes something that means nothing, to see whether writing works.
+    pub(crate) async fn probe(&mut self) -> Result<(), StoreError> {
+        let sql = "insert into settings (name, value) values ('write_probe', '1') \
+             on conflict (name) do update set value = case settings.value when '1' then '2' else '1' end";
+        query(sql).execute(self.on()).await?;
         Ok(())
     }
     /// Takes a setting away and gives what it was.

@@ -134,6 +134,23 @@ pub(crate) struct Shared {
     notes: Mutex<HashMap<DeviceKey, Seen>>,
 }
 
+impl Shared {
+    /// A group of changes was stored, with so many rows for the audit; so many left its tail.
+    pub(crate) fn cold_committed(&self, audit_rows: u64, left_tail: u64) {
+        self.counters.cold.fetch_add(1, Ordering::Relaxed);
+        self.counters.tail.fetch_add(audit_rows, Ordering::Relaxed);
+        self.counters.leave_tail(left_tail);
+    }
+}
+
+impl Counters {
+    /// Rows left the audit's tail; a count that was wrong is not made absurd.
+    pub(crate) fn leave_tail(&self, rows: u64) {
+        let less = |tail: u64| Some(tail.saturating_sub(rows));
+        let _ = self.tail.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
 impl Writer {
     /// The queue's two ends; [`thread::run`] takes the receiver.
     pub(crate) fn channel() -> (Self, WriterEnd) {
@@ -213,14 +230,8 @@ impl Writer {
         self.shared.counters.tail.store(rows, Ordering::Relaxed);
     }
 
-    pub(crate) fn cold_committed(&self, audit_rows: u64) {
-        self.shared.counters.cold.fetch_add(1, Ordering::Relaxed);
-        self.shared.counters.tail.fetch_add(audit_rows, Ordering::Relaxed);
-    }
-
-    /// Rows that left the tail by another way than the writer's own.
-    pub(crate) fn left_tail(&self, rows: u64) {
-        self.shared.counters.tail.fetch_sub(rows, Ordering::Relaxed);
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// What it has done so far.

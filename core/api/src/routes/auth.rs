@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::cookie;
 use crate::error::ApiResult;
 use crate::extract::{Json, LoginOrigin, User};
-use crate::idempotency::{answer, done};
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::{SignedInBody, UserBody};
 
@@ -63,6 +63,7 @@ impl RefreshRequest {
 pub(super) async fn register(
     State(state): State<ApiState>,
     LoginOrigin(origin): LoginOrigin,
+    once: Once,
     Json(request): Json<RegisterRequest>,
 ) -> ApiResult<Response> {
     let new = Registration {
@@ -71,34 +72,38 @@ pub(super) async fn register(
         name: request.name,
         bootstrap_secret: request.bootstrap_secret,
     };
-    answer(StatusCode::CREATED, SignedInBody::new, state.services.auth.register(new, origin)).await
+    let auth = &state.services.auth;
+    once.answer(StatusCode::CREATED, SignedInBody::new, |key| auth.register(key, new, origin)).await
 }
 
 pub(super) async fn login(
     State(state): State<ApiState>,
     LoginOrigin(origin): LoginOrigin,
+    once: Once,
     Json(request): Json<LoginRequest>,
 ) -> ApiResult<Response> {
-    let work = state.services.auth.login(&request.email, request.password, origin);
-    answer(StatusCode::OK, SignedInBody::new, work).await
+    let work = |key| state.services.auth.login(key, &request.email, request.password, origin);
+    once.answer(StatusCode::OK, SignedInBody::new, work).await
 }
 
 pub(super) async fn refresh(
     State(state): State<ApiState>,
     headers: HeaderMap,
+    once: Once,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<Response> {
     let token = request.token(&headers)?;
-    answer(StatusCode::OK, SignedInBody::new, state.services.auth.refresh(&token)).await
+    once.answer(StatusCode::OK, SignedInBody::new, |key| state.services.auth.refresh(key, &token)).await
 }
 
 pub(super) async fn logout(
     State(state): State<ApiState>,
     headers: HeaderMap,
+    once: Once,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<StatusCode> {
     let token = request.token(&headers)?;
-    done(sessions::logout(&state.services, &token)).await
+    once.done(|key| sessions::logout(&state.services, key, &token)).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -114,11 +119,12 @@ pub(super) async fn change_password(
     State(state): State<ApiState>,
     User(user): User,
     LoginOrigin(origin): LoginOrigin,
+    once: Once,
     Json(request): Json<PasswordRequest>,
 ) -> ApiResult<Response> {
-    let (current, fresh) = (request.current_password, request.new_password);
-    let work = sessions::change_password(&state.services, &user, current, fresh, origin);
-    answer(StatusCode::OK, SignedInBody::new, work).await
+    let passwords = (request.current_password, request.new_password);
+    let work = |key| sessions::change_password(&state.services, &user, key, passwords, origin);
+    once.answer(StatusCode::OK, SignedInBody::new, work).await
 }
 
 pub(super) async fn get_me(State(state): State<ApiState>, User(user): User) -> ApiResult<axum::Json<UserBody>> {

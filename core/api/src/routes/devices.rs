@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User, device_credentials};
-use crate::idempotency::{answer, done};
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::{ClaimCodeBody, DeviceBody, PageBody, RelayBody, relays, rfc3339};
 
@@ -168,24 +168,27 @@ pub(super) async fn patch_device(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    once: Once,
     Json(request): Json<PatchRequest>,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     let live = view::find_own(&state.services, &user, &uid).await?;
     let relays = request.relays.into_iter().map(|r| (r.index, r.name)).collect();
     let names = view::Names { device: request.name, relays };
-    answer(StatusCode::OK, DeviceBody::of, view::rename(&state.services, &user, &live, names)).await
+    let work = |key| view::rename(&state.services, &user, key, &live, names);
+    once.answer(StatusCode::OK, DeviceBody::of, work).await
 }
 
 pub(super) async fn delete_device(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    once: Once,
 ) -> ApiResult<StatusCode> {
     user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
     let live = view::find_own(&state.services, &user, &uid).await?;
-    done(claim::delete(&state.services, &user, &live)).await
+    once.done(|key| claim::delete(&state.services, &user, key, &live)).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -197,20 +200,23 @@ pub(super) struct ClaimRequest {
 pub(super) async fn claim_device(
     State(state): State<ApiState>,
     User(user): User,
+    once: Once,
     Json(request): Json<ClaimRequest>,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
-    answer(StatusCode::OK, DeviceBody::of, claim::claim(&state.services, &user, &request.code)).await
+    let work = |key| claim::claim(&state.services, &user, key, &request.code);
+    once.answer(StatusCode::OK, DeviceBody::of, work).await
 }
 
 pub(super) async fn release_device(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    once: Once,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     let live = view::find_own(&state.services, &user, &uid).await?;
-    answer(StatusCode::OK, ClaimCodeBody::new, claim::release(&state.services, &user, &live)).await
+    once.answer(StatusCode::OK, ClaimCodeBody::new, |key| claim::release(&state.services, &user, key, &live)).await
 }
 
 #[derive(Serialize, ToSchema)]
@@ -232,10 +238,12 @@ pub(super) async fn rotate_token(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    once: Once,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     let live = view::find_own(&state.services, &user, &uid).await?;
-    answer(StatusCode::OK, RotatedResponse::new, claim::rotate_token(&state.services, &user, &live)).await
+    let work = |key| claim::rotate_token(&state.services, &user, key, &live);
+    once.answer(StatusCode::OK, RotatedResponse::new, work).await
 }
 
 /// By an admin.
@@ -243,19 +251,26 @@ pub(super) async fn renew_claim_code(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    once: Once,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
     let live = view::find_own(&state.services, &user, &uid).await?;
-    answer(StatusCode::OK, ClaimCodeBody::new, claim::renew_claim_code(&state.services, user.actor(), &live)).await
+    let work = |key| claim::renew_claim_code(&state.services, user.actor(), key, &live);
+    once.answer(StatusCode::OK, ClaimCodeBody::new, work).await
 }
 
 /// By the device itself.
-pub(super) async fn renew_own_claim_code(State(state): State<ApiState>, headers: HeaderMap) -> ApiResult<Response> {
+pub(super) async fn renew_own_claim_code(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    once: Once,
+) -> ApiResult<Response> {
     let (uid, token) = device_credentials(&headers)
         .ok_or_else(|| Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>"))?;
-    let live = provision::authenticate(&state.services, uid.as_str(), &token).await?;
-    answer(StatusCode::OK, ClaimCodeBody::new, claim::renew_claim_code(&state.services, Actor::Device, &live)).await
+    let live = provision::authenticate(&state.services, uid.as_str(), &token).await?.live;
+    let work = |key| claim::renew_claim_code(&state.services, Actor::Device, key, &live);
+    once.answer(StatusCode::OK, ClaimCodeBody::new, work).await
 }
 
 #[cfg(test)]

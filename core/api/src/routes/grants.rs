@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
-use crate::idempotency::{answer, done};
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339, time};
 
@@ -96,22 +96,25 @@ pub(super) async fn create_grant(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    once: Once,
     Json(request): Json<CreateGrantRequest>,
 ) -> ApiResult<Response> {
     user.require(Scope::DevicesWrite)?;
     let live = view::find_own(&state.services, &user, &uid).await?;
     let request = request.read()?;
-    answer(StatusCode::CREATED, GrantBody::new, grant::create(&state.services, &user, &live, request)).await
+    let work = |key| grant::create(&state.services, &user, key, &live, request);
+    once.answer(StatusCode::CREATED, GrantBody::new, work).await
 }
 
 pub(super) async fn revoke_grant(
     State(state): State<ApiState>,
     User(user): User,
     Path((uid, id)): Path<(String, String)>,
+    once: Once,
 ) -> ApiResult<StatusCode> {
     user.require(Scope::DevicesWrite)?;
     let (live, _) = view::find(&state.services, &user, &uid).await?;
     let none = || Error::new(ErrorCode::NotFound, "there is no such grant, or it has ended");
     let id = GrantId::parse(&id).ok_or_else(none)?;
-    done(grant::revoke(&state.services, &user, &live, id)).await
+    once.done(|key| grant::revoke(&state.services, &user, key, &live, id)).await
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, User};
-use crate::idempotency::answer;
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::rfc3339;
 
@@ -55,7 +55,9 @@ pub(super) struct RotateKeysRequest {
 pub(super) async fn rotate_keys(
     State(state): State<ApiState>,
     User(user): User,
+    once: Once,
     Json(request): Json<RotateKeysRequest>,
 ) -> ApiResult<Response> {
-    answer(StatusCode::OK, KeysBody::new, keys::rotate(&state.services, &user, request.at_once)).await
+    let work = |key| keys::rotate(&state.services, &user, key, request.at_once);
+    once.answer(StatusCode::OK, KeysBody::new, work).await
 }

@@ -38,12 +38,12 @@ pub(super) async fn get_health(State(state): State<ApiState>) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-/// Takes work: 503 from the moment the server begins to stop, and while the database does not answer.
+/// Takes work: 503 from the moment the server begins to stop, and while the database takes no writes.
 pub(super) async fn get_ready(State(state): State<ApiState>) -> ApiResult<Response> {
     if state.services.stopping() {
         return Err(Error::new(ErrorCode::ShuttingDown, "the server is stopping").retry_after(5).into());
     }
-    state.services.store.health().await.map_err(Error::from)?;
+    state.services.store.ready().await.map_err(Error::from)?;
     Ok(axum::Json(ReadyBody { status: "ready" }).into_response())
 }
 

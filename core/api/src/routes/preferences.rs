@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hexa_model::{ErrorCode, Scope};
 use hexa_service::Error;
-use hexa_service::idempotency;
 use hexa_service::preferences::{self, Changes, Name, Tagged};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Deserializer};
@@ -14,7 +13,7 @@ use utoipa::ToSchema;
 use crate::conditional::{condition, if_none_match};
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
-use crate::idempotency::{done, encode_tagged};
+use crate::idempotency::{Once, encode_tagged};
 use crate::state::ApiState;
 
 type Document = Map<String, Value>;
@@ -93,12 +92,9 @@ fn tagged(status: StatusCode, tagged: Tagged) -> Response {
     response
 }
 
-/// The answer to a request with a key, for those that give back all documents.
-fn kept_whole() {
-    idempotency::answered_by(|stored| {
-        let stored = stored.downcast_ref::<Tagged>()?;
-        Some(encode_tagged(StatusCode::OK, &stored.etag, stored.text.as_bytes()))
-    });
+/// How an answer that gives back all documents is kept.
+fn kept_whole(stored: &Tagged) -> Result<Vec<u8>, Error> {
+    Ok(encode_tagged(StatusCode::OK, &stored.etag, stored.text.as_bytes()))
 }
 
 fn put_status(created: bool) -> StatusCode {
@@ -127,12 +123,13 @@ pub(super) async fn put_preferences(
     State(state): State<ApiState>,
     User(user): User,
     headers: HeaderMap,
+    once: Once,
     Json(request): Json<ChangesRequest>,
 ) -> ApiResult<Response> {
     user.require(Scope::Preferences)?;
     let when = condition(&headers)?;
-    kept_whole();
-    let stored = Box::pin(preferences::put_all(&state.services, &user, request.into(), &when)).await?;
+    let key = once.key(kept_whole);
+    let stored = preferences::put_all(&state.services, &user, key, request.into(), when).await?;
     Ok(tagged(StatusCode::OK, stored))
 }
 
@@ -140,12 +137,13 @@ pub(super) async fn patch_preferences(
     State(state): State<ApiState>,
     User(user): User,
     headers: HeaderMap,
+    once: Once,
     Json(request): Json<ChangesRequest>,
 ) -> ApiResult<Response> {
     user.require(Scope::Preferences)?;
     let when = condition(&headers)?;
-    kept_whole();
-    let stored = Box::pin(preferences::merge_all(&state.services, &user, request.into(), &when)).await?;
+    let key = once.key(kept_whole);
+    let stored = preferences::merge_all(&state.services, &user, key, request.into(), when).await?;
     Ok(tagged(StatusCode::OK, stored))
 }
 
@@ -164,15 +162,15 @@ pub(super) async fn put_preference(
     User(user): User,
     Path(name): Path<String>,
     headers: HeaderMap,
+    once: Once,
     Json(document): Json<Document>,
 ) -> ApiResult<Response> {
     user.require(Scope::Preferences)?;
     let (name, when) = (parse_name(&name)?, condition(&headers)?);
-    idempotency::answered_by(|stored| {
-        let (stored, created) = stored.downcast_ref::<(Tagged, bool)>()?;
-        Some(encode_tagged(put_status(*created), &stored.etag, stored.text.as_bytes()))
+    let key = once.key(|(stored, created): &(Tagged, bool)| {
+        Ok(encode_tagged(put_status(*created), &stored.etag, stored.text.as_bytes()))
     });
-    let (stored, created) = Box::pin(preferences::put(&state.services, &user, name, document, &when)).await?;
+    let (stored, created) = preferences::put(&state.services, &user, key, (name, document), when).await?;
     Ok(tagged(put_status(created), stored))
 }
 
@@ -181,8 +179,9 @@ pub(super) async fn delete_preference(
     User(user): User,
     Path(name): Path<String>,
     headers: HeaderMap,
+    once: Once,
 ) -> ApiResult<StatusCode> {
     user.require(Scope::Preferences)?;
     let (name, when) = (parse_name(&name)?, condition(&headers)?);
-    done(preferences::remove(&state.services, &user, name, &when)).await
+    once.done(|key| preferences::remove(&state.services, &user, key, name, when)).await
 }

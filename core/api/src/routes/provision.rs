@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, PeerIp, device_credentials};
-use crate::idempotency::answer;
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::ClaimCodeBody;
 
@@ -46,6 +46,7 @@ pub(super) async fn register_device(
     State(state): State<ApiState>,
     PeerIp(ip): PeerIp,
     headers: HeaderMap,
+    once: Once,
     Json(request): Json<ProvisionRequest>,
 ) -> ApiResult<Response> {
     let key = headers.get("x-provision-key").and_then(|v| v.to_str().ok()).map(Into::into);
@@ -68,5 +69,5 @@ pub(super) async fn register_device(
         device_token: done.token.expose_secret().to_owned(),
         claim: ClaimCodeBody::new(&done.claim),
     };
-    answer(StatusCode::CREATED, body, provision::register(&state.services, caller, new)).await
+    once.answer(StatusCode::CREATED, body, |key| provision::register(&state.services, caller, key, new)).await
 }

@@ -1,10 +1,12 @@
 //! `/api/v1/devices/{uid}/relays`: the REST door of the relay path.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use hexa_model::{CommandId, DeviceUid, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
-use hexa_service::idempotency::{self, Keyed};
+use hexa_service::idempotency::Keyed;
 use hexa_service::relay::lookup;
 use hexa_service::relay::path::{Command, Done};
 use serde::Deserialize;
@@ -12,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
-use crate::idempotency::kept;
+use crate::idempotency::{Once, kept};
 use crate::state::ApiState;
 use crate::wire::CommandBody;
 
@@ -36,20 +38,22 @@ pub(super) async fn set_relay(
     State(state): State<ApiState>,
     User(user): User,
     Path((uid, index)): Path<(String, String)>,
+    once: Once,
     Json(request): Json<SetRelayRequest>,
 ) -> ApiResult<axum::Json<CommandBody>> {
     let index = parse_index(&index)?;
     let action = set_action(index, request.state, request.for_ms)?;
-    run(&state, &user, &uid, action).await
+    run(&state, &user, once.request(), &uid, action).await
 }
 
 pub(super) async fn set_all_relays(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    once: Once,
     Json(request): Json<SetAllRelaysRequest>,
 ) -> ApiResult<axum::Json<CommandBody>> {
-    run(&state, &user, &uid, RelayAction::SetAll { on: request.state }).await
+    run(&state, &user, once.request(), &uid, RelayAction::SetAll { on: request.state }).await
 }
 
 /// Only plain decimal digits: `+1`, `01` and `0.5` are not an index.
@@ -68,10 +72,15 @@ pub(crate) fn set_action(index: u16, on: bool, for_ms: Option<u32>) -> Result<Re
     Ok(RelayAction::Set { index, on, for_ms })
 }
 
-async fn run(state: &ApiState, user: &Principal, uid: &str, action: RelayAction) -> ApiResult<axum::Json<CommandBody>> {
+async fn run(
+    state: &ApiState,
+    user: &Principal,
+    key: Option<Arc<Keyed>>,
+    uid: &str,
+    action: RelayAction,
+) -> ApiResult<axum::Json<CommandBody>> {
     user.require(Scope::RelaysWrite)?;
     let device = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
-    let key = idempotency::current();
     let command = Command { source: Source::Api, actor: user.actor(), device, action, key: key.clone() };
     let done = state.services.relay().execute(command).await;
     let done = match key {

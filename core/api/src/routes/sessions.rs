@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
-use crate::idempotency::{answer, done};
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339};
 
@@ -68,19 +68,24 @@ impl EndedResponse {
     }
 }
 
-pub(super) async fn end_other_sessions(State(state): State<ApiState>, User(user): User) -> ApiResult<Response> {
-    answer(StatusCode::OK, |ended: &usize| EndedResponse::new(*ended), sessions::end_others(&state.services, &user))
-        .await
+pub(super) async fn end_other_sessions(
+    State(state): State<ApiState>,
+    User(user): User,
+    once: Once,
+) -> ApiResult<Response> {
+    let work = |key| sessions::end_others(&state.services, &user, key);
+    once.answer(StatusCode::OK, |ended: &usize| EndedResponse::new(*ended), work).await
 }
 
 pub(super) async fn end_session(
     State(state): State<ApiState>,
     User(user): User,
+    once: Once,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
     let id = SessionId::parse(&id)
         .ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours"))?;
-    done(sessions::end(&state.services, &user, id)).await
+    once.done(|key| sessions::end(&state.services, &user, key, id)).await
 }
 
 #[derive(Serialize, ToSchema)]
@@ -142,25 +147,32 @@ impl NewTokenBody {
 pub(super) async fn create_token(
     State(state): State<ApiState>,
     User(user): User,
+    once: Once,
     Json(request): Json<CreateTokenRequest>,
 ) -> ApiResult<Response> {
     let CreateTokenRequest { name, scopes, expires_in_days } = request;
-    let work = state.services.auth.create_token(&user, TokenRequest { name, scopes, expires_in_days });
-    answer(StatusCode::CREATED, NewTokenBody::new, work).await
+    let request = TokenRequest { name, scopes, expires_in_days };
+    let work = |key| state.services.auth.create_token(&user, key, request);
+    once.answer(StatusCode::CREATED, NewTokenBody::new, work).await
 }
 
-pub(super) async fn revoke_own_token(State(state): State<ApiState>, User(user): User) -> ApiResult<StatusCode> {
-    done(pats::revoke_own(&state.services, &user)).await
+pub(super) async fn revoke_own_token(
+    State(state): State<ApiState>,
+    User(user): User,
+    once: Once,
+) -> ApiResult<StatusCode> {
+    once.done(|key| pats::revoke_own(&state.services, &user, key)).await
 }
 
 pub(super) async fn revoke_token(
     State(state): State<ApiState>,
     User(user): User,
+    once: Once,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
     let id = TokenId::parse(&id)
         .ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such token, or it is not yours"))?;
-    done(pats::revoke(&state.services, &user, id)).await
+    once.done(|key| pats::revoke(&state.services, &user, key, id)).await
 }
 
 #[derive(Serialize, ToSchema)]

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::sessions::{EndedResponse, SessionBody, TokenBody};
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User};
-use crate::idempotency::{answer, done};
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339};
 
@@ -112,12 +112,13 @@ pub(super) async fn patch_user(
     State(state): State<ApiState>,
     User(user): User,
     Path(id): Path<String>,
+    once: Once,
     Json(request): Json<PatchUserRequest>,
 ) -> ApiResult<Response> {
     user.require_admin()?;
     let change = UserChange { role: request.role, active: request.active, name: request.name };
-    let work = users::change(&state.services, &user, user_id(&id)?, change);
-    answer(StatusCode::OK, AccountBody::of, work).await
+    let id = user_id(&id)?;
+    once.answer(StatusCode::OK, AccountBody::of, |key| users::change(&state.services, &user, key, id, change)).await
 }
 
 pub(super) async fn list_user_sessions(
@@ -134,20 +135,23 @@ pub(super) async fn end_user_sessions(
     State(state): State<ApiState>,
     User(user): User,
     Path(id): Path<String>,
+    once: Once,
 ) -> ApiResult<Response> {
     user.require_admin()?;
-    let work = users::end_sessions(&state.services, &user, user_id(&id)?);
-    answer(StatusCode::OK, |ended: &usize| EndedResponse::new(*ended), work).await
+    let id = user_id(&id)?;
+    let work = |key| users::end_sessions(&state.services, &user, key, id);
+    once.answer(StatusCode::OK, |ended: &usize| EndedResponse::new(*ended), work).await
 }
 
 pub(super) async fn end_user_session(
     State(state): State<ApiState>,
     User(user): User,
     Path((id, session)): Path<(String, String)>,
+    once: Once,
 ) -> ApiResult<StatusCode> {
     user.require_admin()?;
     let (id, session) = (user_id(&id)?, SessionId::parse(&session).ok_or_else(users::no_session)?);
-    done(users::end_session(&state.services, &user, id, session)).await
+    once.done(|key| users::end_session(&state.services, &user, key, id, session)).await
 }
 
 pub(super) async fn list_user_tokens(
@@ -163,8 +167,9 @@ pub(super) async fn revoke_user_token(
     State(state): State<ApiState>,
     User(user): User,
     Path((id, token)): Path<(String, String)>,
+    once: Once,
 ) -> ApiResult<StatusCode> {
     user.require_admin()?;
     let (id, token) = (user_id(&id)?, TokenId::parse(&token).ok_or_else(users::no_token)?);
-    done(users::revoke_token(&state.services, &user, id, token)).await
+    once.done(|key| users::revoke_token(&state.services, &user, key, id, token)).await
 }

@@ -12,8 +12,7 @@ use axum::response::Response;
 use futures_util::SinkExt;
 use hexa_model::driver::Frame;
 use hexa_service::device::actor::DeviceActor;
-use hexa_service::device::live::Live;
-use hexa_service::device::provision;
+use hexa_service::device::provision::{self, Proven};
 use hexa_service::device::session::CloseReason;
 use hexa_service::{Error, Services};
 use http::HeaderMap;
@@ -48,7 +47,7 @@ pub(crate) async fn connect(
     // command and its answer.
     let turn = Arc::clone(&state.connects).acquire_owned().await.map_err(Error::internal)?;
     let token = bearer(&headers).map(SecretString::from).or(query.token).unwrap_or_default();
-    let live = provision::authenticate(&state.services, &query.uid, &token).await?;
+    let proven = provision::authenticate(&state.services, &query.uid, &token).await?;
     if let Some(Extension(guest)) = guest {
         guest.known();
     }
@@ -57,22 +56,22 @@ pub(crate) async fn connect(
         return Err(error.retry_after(5).into());
     }
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
-    state.services.registry.admit(&live)?;
+    state.services.registry.admit(&proven.live)?;
     let services = Arc::clone(&state.services);
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES, DEVICE_READ_BYTES)
-        .on_upgrade(move |socket| serve(services, live, ip, socket, turn)))
+        .on_upgrade(move |socket| serve(services, proven, ip, socket, turn)))
 }
 
 /// One poll opens a device whose configuration its driver has seen. A driver that has yet to look at it must not hold up
 /// the turns of other devices.
 async fn open(
     services: Arc<Services>,
-    live: &Arc<Live>,
+    proven: &Proven,
     ip: Option<IpAddr>,
     out: &mut Vec<Frame>,
     turn: OwnedSemaphorePermit,
 ) -> Result<DeviceActor, Error> {
-    let mut opening = pin!(DeviceActor::open(services, Arc::clone(live), ip, out));
+    let mut opening = pin!(DeviceActor::open(services, proven.clone(), ip, out));
     let first = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx))).await;
     drop(turn);
     match first {
@@ -86,19 +85,19 @@ async fn open(
 #[expect(clippy::manual_async_fn, reason = "an async fn has room for `mut socket` twice")]
 fn serve(
     services: Arc<Services>,
-    live: Arc<Live>,
+    proven: Proven,
     ip: Option<IpAddr>,
     mut socket: WebSocket,
     turn: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> + Send {
     async move {
         let mut out = Vec::new();
-        let mut actor = match Box::pin(open(Arc::clone(&services), &live, ip, &mut out, turn)).await {
+        let mut actor = match Box::pin(open(Arc::clone(&services), &proven, ip, &mut out, turn)).await {
             Ok(actor) => actor,
             Err(error) => {
-                tracing::warn!(device.uid = %live.uid, %error, "device cannot be served");
+                tracing::warn!(device.uid = %proven.live.uid, %error, "device cannot be served");
                 if error.code == hexa_model::ErrorCode::DriverUnavailable {
-                    services.registry.forgive(&live);
+                    services.registry.forgive(&proven.live);
                 }
                 // 1013: try again later (IANA registry).
                 return Box::pin(close(&mut socket, 1013, error.code.name().to_owned())).await;
@@ -107,7 +106,7 @@ fn serve(
         let reason = converse(&mut actor, &mut socket, &mut out).await;
         // Unregister first: what was not written must fail at once, and closing may wait for a dead peer.
         actor.closed();
-        tracing::debug!(device.uid = %live.uid, ?reason, "device session over");
+        tracing::debug!(device.uid = %proven.live.uid, ?reason, "device session over");
         if let Some(reason) = reason {
             Box::pin(close(&mut socket, reason.code(), reason.text())).await;
         }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Services;
 use crate::auth::principal::Principal;
+use crate::change::{Decided, internal};
 use crate::error::{Error, Result};
 
 /// Rows of an export that are in memory at once.
@@ -105,9 +106,7 @@ pub async fn export(services: &Services, by: &Principal, wanted: &Wanted, format
         "until_ms": wanted.until.map(|t| t.0),
     });
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "audit.exported").details(&details);
-    let mut tx = services.store.begin().await?;
-    tx.audit(&entry).await?;
-    tx.commit().await?;
+    internal(&services.store, move |tx| Box::pin(async move { Ok(Decided::done(tx.audit(&entry).await?)) })).await?;
     let mut export = Export::new(services.store.audit_reader(), filter.clone().unwrap_or_default());
     export.ended = filter.is_none();
     export.stop = services.stop.clone();

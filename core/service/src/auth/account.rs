@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use hexa_crypto::{hex, password, random_bytes, token};
 use hexa_model::audit::AuditEntry;
-use hexa_model::{Actor, ErrorCode, Outcome, Role, SessionId, Source, UserId};
+use hexa_model::{Actor, ErrorCode, Outcome, Role, SessionId, Source, UserId, UserKey};
 use hexa_store::{NewUser, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::principal::Account;
 use super::{Auth, Origin};
+use crate::change::{Decided, change, internal};
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 
 /// Name of the setting that holds the hash of the bootstrap secret until it is used.
 pub const BOOTSTRAP_SETTING: &str = "bootstrap_secret_sha256";
@@ -89,7 +90,7 @@ impl Auth {
     ///
     /// # Errors
     /// `validation_error`, `email_taken`, `invalid_token` for a wrong or spent bootstrap secret, `busy`.
-    pub async fn register(&self, new: Registration, origin: Origin) -> Result<SignedIn> {
+    pub async fn register(self: &Arc<Self>, key: Key<SignedIn>, new: Registration, origin: Origin) -> Result<SignedIn> {
         let email = normalize_email(&new.email)?;
         check_password(&new.password)?;
         let name = check_name(new.name)?;
@@ -104,40 +105,49 @@ impl Auth {
                 password::hash(plain.expose_secret()).map_err(Error::internal)
             })
             .await??;
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let role = match &new.bootstrap_secret {
-            None => Role::User,
-            Some(secret) => {
-                let offered = hex(&token::sha256(secret.expose_secret().as_bytes()));
-                // Taking and comparing happen in one transaction: two at once cannot both become admin.
-                match tx.take_setting(BOOTSTRAP_SETTING).await? {
-                    Some(kept) if token::same_text(&kept, &offered) => Role::Admin,
-                    _ => return Err(Error::new(ErrorCode::InvalidToken, "the bootstrap secret is wrong or was used")),
-                }
-            }
-        };
-        let id = UserId::at(now, random_bytes());
-        let user = NewUser { id, email: email.clone(), name: name.clone(), role, password_hash, created_at: now };
-        let key = tx.insert_user(&user).await.map_err(|e| match e {
-            StoreError::Conflict(_) => email_taken(),
-            other => other.into(),
-        })?;
-        let actor = Actor::User { key, id, role };
-        let entry = AuditEntry::event(now, actor, Source::Api, "account.registered");
-        tx.audit(&entry.details(&json!({ "role": role.as_str() }))).await?;
-        let account = Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
-        let signed_in = self.sign_in(&mut tx, account, origin).await?;
-        idempotency::commit(tx, &signed_in).await?;
-        Ok(signed_in)
+        let (auth, now) = (Arc::clone(self), self.clock.now());
+        let offered = new.bootstrap_secret.map(|s| hex(&token::sha256(s.expose_secret().as_bytes())));
+        change(&self.store, key, move |tx| {
+            Box::pin(async move {
+                let role = match &offered {
+                    None => Role::User,
+                    // Taking and comparing happen in one transaction: two at once cannot both become admin.
+                    Some(offered) => match tx.take_setting(BOOTSTRAP_SETTING).await? {
+                        Some(kept) if token::same_text(&kept, offered) => Role::Admin,
+                        _ => {
+                            let what = "the bootstrap secret is wrong or was used";
+                            return Err(Error::new(ErrorCode::InvalidToken, what));
+                        }
+                    },
+                };
+                let id = UserId::at(now, random_bytes());
+                let user =
+                    NewUser { id, email: email.clone(), name: name.clone(), role, password_hash, created_at: now };
+                let key = tx.insert_user(&user).await.map_err(|e| match e {
+                    StoreError::Conflict(_) => email_taken(),
+                    other => other.into(),
+                })?;
+                let actor = Actor::User { key, id, role };
+                let entry = AuditEntry::event(now, actor, Source::Api, "account.registered");
+                tx.audit(&entry.details(&json!({ "role": role.as_str() }))).await?;
+                let account = Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
+                Ok(Decided::done(auth.sign_in(tx, account, origin).await?))
+            })
+        })
+        .await
     }
 
     /// Checks e-mail and password. An unknown e-mail costs and answers the same as a wrong password (AU-3).
     ///
     /// # Errors
     /// `invalid_credentials`, `account_disabled` (only with the right password), `rate_limited` (AU-4), `busy`.
-    pub async fn login(&self, email: &str, given: SecretString, origin: Origin) -> Result<SignedIn> {
-        let wrong = || Error::new(ErrorCode::InvalidCredentials, "e-mail or password is wrong");
+    pub async fn login(
+        self: &Arc<Self>,
+        key: Key<SignedIn>,
+        email: &str,
+        given: SecretString,
+        origin: Origin,
+    ) -> Result<SignedIn> {
         // Nothing longer was ever stored; it is refused before it is hashed (row 4).
         if given.expose_secret().chars().count() > 128 {
             return Err(Error::validation("password", "a password has at most 128 characters"));
@@ -159,34 +169,53 @@ impl Auth {
                 }
             })
             .await?;
-        let now = self.clock.now();
-        let Some(row) = row.as_ref().filter(|_| fits) else {
+        let Some(verified) = row.as_ref().filter(|_| fits) else {
             self.throttle.failed(&email, origin.ip, self.clock.monotonic());
-            let mut tx = self.store.begin().await?;
-            if let Some(row) = &row {
-                tx.login_failed(row.key, now).await?;
-            }
-            let entry = AuditEntry::event(now, Actor::System, Source::Api, "security.login_failed");
-            let ip = origin.ip.map(|ip| ip.to_string());
-            tx.audit(&entry.outcome(Outcome::Rejected).details(&json!({ "ip": ip }))).await?;
-            tx.commit().await?;
-            return Err(wrong());
+            return Err(self.login_failed(row.map(|r| r.key), &origin).await?);
         };
-        if !row.active {
-            return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
+        if !verified.active {
+            return Err(super::principal::disabled());
         }
         self.throttle.succeeded(&email, origin.ip);
-        let account = Arc::new(Account::new(row));
-        let mut tx = self.store.begin().await?;
-        tx.login_succeeded(row.key).await?;
-        if let Some(hash) = rehashed {
-            tx.set_password_hash(row.key, &hash).await?;
-        }
-        let actor = Actor::User { key: row.key, id: row.id, role: row.role };
-        tx.audit(&AuditEntry::event(now, actor, Source::Api, "account.signed_in")).await?;
-        let signed_in = self.sign_in(&mut tx, account, origin).await?;
-        idempotency::commit(tx, &signed_in).await?;
-        Ok(signed_in)
+        let (auth, now, verified) = (Arc::clone(self), self.clock.now(), verified.clone());
+        change(&self.store, key, move |tx| {
+            Box::pin(async move {
+                // The password that was verified may be another one by now, or the account deactivated: what a change of
+                // the password ends must not begin after it.
+                let row = tx.user_by_key(verified.key).await?.ok_or_else(wrong)?;
+                if row.password_hash != verified.password_hash || row.epoch != verified.epoch {
+                    return Err(wrong());
+                }
+                if !row.active {
+                    return Err(super::principal::disabled());
+                }
+                tx.login_succeeded(row.key).await?;
+                if let Some(hash) = rehashed {
+                    tx.set_password_hash(row.key, &hash).await?;
+                }
+                let actor = Actor::User { key: row.key, id: row.id, role: row.role };
+                tx.audit(&AuditEntry::event(now, actor, Source::Api, "account.signed_in")).await?;
+                Ok(Decided::done(auth.sign_in(tx, Arc::new(Account::new(&row)), origin).await?))
+            })
+        })
+        .await
+    }
+
+    /// Writes a wrong password down; gives what its caller is told.
+    async fn login_failed(&self, user: Option<UserKey>, origin: &Origin) -> Result<Error> {
+        let (now, ip) = (self.clock.now(), origin.ip.map(|ip| ip.to_string()));
+        internal(&self.store, move |tx| {
+            Box::pin(async move {
+                if let Some(user) = user {
+                    tx.login_failed(user, now).await?;
+                }
+                let entry = AuditEntry::event(now, Actor::System, Source::Api, "security.login_failed");
+                tx.audit(&entry.outcome(Outcome::Rejected).details(&json!({ "ip": ip }))).await?;
+                Ok(Decided::done(()))
+            })
+        })
+        .await?;
+        Ok(wrong())
     }
 
     /// Begins a session: a refresh family with its first token, and an access token.
@@ -219,6 +248,10 @@ impl Auth {
         let issued = self.keys.load().issue(account.id, session, account.role, account.epoch, now);
         issued.map(Into::into).map_err(Error::internal)
     }
+}
+
+fn wrong() -> Error {
+    Error::new(ErrorCode::InvalidCredentials, "e-mail or password is wrong")
 }
 
 fn email_taken() -> Error {

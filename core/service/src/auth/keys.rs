@@ -8,15 +8,18 @@ use arc_swap::ArcSwap;
 use hexa_crypto::jwt::{KEY_LEEWAY_S, Keys, LIFETIME_S, SigningKey};
 use hexa_crypto::{hex, random_bytes};
 use hexa_model::audit::AuditEntry;
-use hexa_model::{Actor, ErrorCode, Source, TimeMs};
+use hexa_model::{Actor, Change, ErrorCode, Source, TimeMs};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::Services;
+use crate::auth::Auth;
 use crate::auth::principal::Principal;
+use crate::change::{Decided, change};
+use crate::detached::Detached;
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +182,8 @@ pub(crate) struct KeyRoom {
     source: Mutex<KeySource>,
     issuer: String,
     keys: ArcSwap<Keys>,
+    /// Those of a rotation that is being committed.
+    staged: parking_lot::Mutex<Option<Arc<Keys>>>,
 }
 
 impl KeyRoom {
@@ -193,7 +198,12 @@ impl KeyRoom {
             }
             KeySource::Kept { ring, .. } => ring.keys(issuer),
         };
-        Self { source: Mutex::new(source), issuer: issuer.to_owned(), keys: ArcSwap::from_pointee(keys) }
+        Self {
+            source: Mutex::new(source),
+            issuer: issuer.to_owned(),
+            keys: ArcSwap::from_pointee(keys),
+            staged: parking_lot::Mutex::default(),
+        }
     }
 
     pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Keys>> {
@@ -238,12 +248,14 @@ pub async fn list(services: &Services, by: &Principal) -> Result<KeysView> {
 ///
 /// # Errors
 /// `set_by_configuration` when the keys come from there; `storage_unavailable` when the new keys cannot be kept.
-pub async fn rotate(services: &Services, by: &Principal, at_once: bool) -> Result<KeysView> {
+pub async fn rotate(services: &Arc<Services>, by: &Principal, key: Key<KeysView>, at_once: bool) -> Result<KeysView> {
     by.require_admin()?;
-    turn(services, by.actor(), at_once).await
+    let (house, actor) = (Arc::clone(services), by.actor());
+    // The file of the keys is no part of a transaction: all of it goes on when the caller is gone.
+    Detached::new(&services.tasks, async move { turn(&house, actor, key, at_once).await }).await
 }
 
-async fn turn(services: &Services, actor: Actor, at_once: bool) -> Result<KeysView> {
+async fn turn(services: &Services, actor: Actor, key: Key<KeysView>, at_once: bool) -> Result<KeysView> {
     let room = &services.auth.keys;
     let mut source = room.source.lock().await;
     let KeySource::Kept { ring, keep, .. } = &mut *source else {
@@ -255,33 +267,46 @@ async fn turn(services: &Services, actor: Actor, at_once: bool) -> Result<KeysVi
     let fresh = ring.rotated(now, !at_once);
     // On the disk before it signs: a crash must not leave tokens behind that nobody can verify.
     store(keep, &fresh).await?;
+    *room.staged.lock() = Some(Arc::new(fresh.keys(&room.issuer)));
     let former = std::mem::replace(ring, fresh);
     let keep = Arc::clone(keep);
     let shown = view(&source);
-    let kept = async {
-        let mut tx = services.store.begin().await?;
-        let entry = AuditEntry::event(now, actor, Source::Api, "keys.rotated");
-        let kid = shown.keys.first().map(|k| k.kid.clone());
-        tx.audit(&entry.details(&json!({ "active": kid, "at_once": at_once }))).await?;
-        idempotency::commit(tx, &shown).await
-    };
-    if let Err(error) = kept.await {
-        // As before, also on the disk; should that fail as well, the next start finds the new keys and the former one
-        // among the retired.
-        store(&keep, &former).await.inspect_err(|e| tracing::error!(error = %e, "former keys not restored")).ok();
-        if let KeySource::Kept { ring, .. } = &mut *source {
-            *ring = former;
+    let kept = change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let entry = AuditEntry::event(now, actor, Source::Api, "keys.rotated");
+            let kid = shown.keys.first().map(|k| k.kid.clone());
+            tx.audit(&entry.details(&json!({ "active": kid, "at_once": at_once }))).await?;
+            Ok(Decided::done(shown).telling(Change::SigningKeys { ends_access: at_once }))
+        })
+    });
+    match kept.await {
+        Ok(shown) => {
+            tracing::info!(at_once, "the keys of access tokens were rotated");
+            Ok(shown)
         }
-        return Err(error);
+        Err(error) => {
+            // As before, also on the disk; should that fail as well, the next start finds the new keys and the former
+            // one among the retired.
+            room.staged.lock().take();
+            store(&keep, &former).await.inspect_err(|e| tracing::error!(error = %e, "former keys not restored")).ok();
+            if let KeySource::Kept { ring, .. } = &mut *source {
+                *ring = former;
+            }
+            Err(error)
+        }
     }
-    if let KeySource::Kept { ring, .. } = &*source {
-        room.keys.store(Arc::new(ring.keys(&room.issuer)));
+}
+
+impl Auth {
+    /// After the commit of a rotation: the new keys sign, and tokens of keys that are gone are dead.
+    pub(crate) fn keys_changed(&self, ends_access: bool) {
+        if let Some(keys) = self.keys.staged.lock().take() {
+            self.keys.keys.store(keys);
+        }
+        if ends_access {
+            self.tokens.forget();
+        }
     }
-    if at_once {
-        services.auth.tokens.forget();
-    }
-    tracing::info!(at_once, "the keys of access tokens were rotated");
-    Ok(shown)
 }
 
 async fn store(keep: &Arc<dyn KeepRing>, ring: &Ring) -> Result<()> {
@@ -308,7 +333,7 @@ pub async fn tend(services: &Services) -> Result<()> {
         ring.of(KeyState::Active).zip(*rotate_after).is_some_and(|(active, after)| age(active) >= after)
     };
     if due {
-        turn(services, Actor::System, false).await?;
+        turn(services, Actor::System, Key::none(), false).await?;
     }
     Ok(())
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use hexa_crypto::{random_bytes, token};
 use hexa_model::audit::AuditEntry;
-use hexa_model::event::AccessEnded;
-use hexa_model::{ErrorCode, Role, Scope, Scopes, Source, TimeMs, TokenId, UserId, UserKey};
+use hexa_model::{Change, ErrorCode, Role, Scope, Scopes, Source, TimeMs, TokenId, UserId, UserKey};
 use hexa_store::{NewToken, TokenRow};
 use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,8 +16,9 @@ use serde_json::json;
 use super::Auth;
 use super::principal::{Principal, Via};
 use crate::Services;
+use crate::change::{Decided, change, internal};
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 
 /// What they begin with, so that secret scanners find them.
 pub(super) const PREFIX: &str = "hxp_";
@@ -141,9 +141,10 @@ impl Auth {
         {
             return Ok(());
         }
-        let mut tx = self.store.begin().await?;
-        tx.touch_token(pat.key, now).await?;
-        Ok(tx.commit().await?)
+        let key = pat.key;
+        internal(&self.store, move |tx| Box::pin(async move { Ok(Decided::done(tx.touch_token(key, now).await?)) }))
+            .await
+            .map(drop)
     }
 
     /// The caller's tokens, the newest first.
@@ -159,7 +160,7 @@ impl Auth {
     ///
     /// # Errors
     /// `validation_error`, `forbidden` for a scope beyond the account's role, `insufficient_scope`.
-    pub async fn create_token(&self, by: &Principal, request: TokenRequest) -> Result<NewPat> {
+    pub async fn create_token(&self, by: &Principal, key: Key<NewPat>, request: TokenRequest) -> Result<NewPat> {
         by.require_session()?;
         let scopes = check(&request, by)?;
         let now = self.clock.now();
@@ -174,32 +175,46 @@ impl Auth {
             created_at: now,
             expires_at: lasts.map(|d| now.plus(d)),
         };
-        let mut tx = self.store.begin().await?;
-        if tx.count_tokens(by.account.key).await? >= MAX_TOKENS {
-            return Err(Error::validation(
-                "name",
-                format!("an account has at most {MAX_TOKENS} tokens; revoke one first"),
-            ));
-        }
-        tx.insert_token(&new).await?;
-        let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.token_created");
-        tx.audit(&entry.details(&json!({ "token": new.id.to_string(), "scopes": scopes.to_text() }))).await?;
-        let row = TokenRow {
-            key: 0,
-            id: new.id,
-            user: by.account.id,
-            name: new.name,
-            scopes,
-            created_at: now,
-            expires_at: new.expires_at,
-            last_used_at: None,
-        };
-        let made = NewPat { row, token: secret };
-        idempotency::commit(tx, &made).await?;
-        Ok(made)
+        let by = by.clone();
+        change(&self.store, key, move |tx| {
+            Box::pin(async move {
+                // Asked again where nothing can come in between: the account may have been deactivated or demoted.
+                let owner = tx.user_by_key(by.account.key).await?.ok_or_else(super::principal::invalid)?;
+                if !owner.active || owner.epoch != by.account.epoch {
+                    return Err(super::principal::invalid());
+                }
+                if tx.count_tokens(by.account.key).await? >= MAX_TOKENS {
+                    let what = format!("an account has at most {MAX_TOKENS} tokens; revoke one first");
+                    return Err(Error::validation("name", what));
+                }
+                tx.insert_token(&new).await?;
+                let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.token_created");
+                let details = json!({ "token": new.id.to_string(), "scopes": scopes.to_text() });
+                tx.audit(&entry.details(&details)).await?;
+                let row = TokenRow {
+                    key: 0,
+                    id: new.id,
+                    user: by.account.id,
+                    name: new.name,
+                    scopes,
+                    created_at: now,
+                    expires_at: new.expires_at,
+                    last_used_at: None,
+                };
+                Ok(Decided::done(NewPat { row, token: secret }))
+            })
+        })
+        .await
     }
 
-    fn forget_token(&self, id: TokenId) {
+    /// Everything that was read is read again.
+    pub(super) fn forget_tokens(&self) {
+        let mut known = self.pats.known.write();
+        self.pats.revocations.fetch_add(1, Ordering::Release);
+        known.clear();
+    }
+
+    pub(crate) fn forget_token(&self, id: TokenId) {
         let mut known = self.pats.known.write();
         self.pats.revocations.fetch_add(1, Ordering::Release);
         known.retain(|_, pat| pat.id != id);
@@ -210,40 +225,45 @@ impl Auth {
 ///
 /// # Errors
 /// `not_found`, `insufficient_scope`.
-pub async fn revoke(services: &Services, by: &Principal, id: TokenId) -> Result<()> {
+pub async fn revoke(services: &Services, by: &Principal, key: Key<()>, id: TokenId) -> Result<()> {
     by.require_session()?;
-    end(services, by, id).await
+    end(services, by, key, id).await
 }
 
 /// Revokes the token that the request was made with: what leaves a place takes its access along.
 ///
 /// # Errors
 /// `not_found` for a session, which is ended by signing out.
-pub async fn revoke_own(services: &Services, by: &Principal) -> Result<()> {
+pub async fn revoke_own(services: &Services, by: &Principal, key: Key<()>) -> Result<()> {
     let Via::Token { id, .. } = by.via else {
         return Err(Error::new(ErrorCode::NotFound, "this is a session; end it with POST /api/v1/auth/logout"));
     };
-    end(services, by, id).await
+    end(services, by, key, id).await
 }
 
-async fn end(services: &Services, by: &Principal, id: TokenId) -> Result<()> {
+async fn end(services: &Services, by: &Principal, key: Key<()>, id: TokenId) -> Result<()> {
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "account.token_revoked");
     let entry = entry.details(&json!({ "token": id.to_string() }));
-    if !end_one(services, by.account.key, id, &entry).await? {
-        return Err(Error::new(ErrorCode::NotFound, "there is no such token, or it is not yours"));
-    }
-    Ok(())
+    let none = || Error::new(ErrorCode::NotFound, "there is no such token, or it is not yours");
+    end_one(services, key, (by.account.key, id), entry, none).await
 }
 
-/// Revokes one token of an account, with this audit row; false when it is not there or was revoked before.
-pub(super) async fn end_one(services: &Services, user: UserKey, id: TokenId, entry: &AuditEntry) -> Result<bool> {
-    let mut tx = services.store.begin().await?;
-    if !tx.revoke_token(user, id, entry.at).await? {
-        return Ok(false);
-    }
-    tx.audit(entry).await?;
-    idempotency::commit(tx, &()).await?;
-    services.auth.forget_token(id);
-    services.bus.access_ended(AccessEnded::Token(user, id));
-    Ok(true)
+/// Revokes one token of an account, with this audit row; `none` when it is not there or was revoked before.
+pub(super) async fn end_one(
+    services: &Services,
+    key: Key<()>,
+    (user, id): (UserKey, TokenId),
+    entry: AuditEntry,
+    none: fn() -> Error,
+) -> Result<()> {
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            if !tx.revoke_token(user, id, entry.at).await? {
+                return Err(none());
+            }
+            tx.audit(&entry).await?;
+            Ok(Decided::done(()).telling(Change::Token { user, id }))
+        })
+    })
+    .await
 }

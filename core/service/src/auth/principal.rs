@@ -1,6 +1,7 @@
 //! The bearer of a request: token checked, account alive, rate within limits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_model::{Actor, ErrorCode, Role, Scope, Scopes, SessionId, TimeMs, TokenId, UserId, UserKey};
 use hexa_store::UserRow;
@@ -129,11 +130,11 @@ impl Auth {
     }
 
     async fn by_session(&self, token: &str) -> Result<Principal> {
-        let now = self.clock.now();
+        let now = (self.clock.now(), self.clock.monotonic());
         let claims = match self.tokens.known(token, now) {
-            Some(claims) => claims,
+            Ok(claims) => claims.ok_or_else(invalid)?,
             // Boxed: what happens once for each token is not carried by every request.
-            None => Box::pin(self.first_use(token, now)).await?,
+            Err(seen) => Box::pin(self.first_use(token, now, seen)).await?,
         };
         let account = self.living(claims.user).await?;
         if claims.epoch != account.epoch || self.is_session_ended(claims.session) {
@@ -143,12 +144,15 @@ impl Auth {
     }
 
     /// A session that ended before a restart is in no memory: it is looked up once for each of its tokens.
-    async fn first_use(&self, token: &str, now: TimeMs) -> Result<tokens::Verified> {
+    async fn first_use(&self, token: &str, now: (TimeMs, Duration), seen: u64) -> Result<tokens::Verified> {
         let claims = tokens::Tokens::verify(&self.keys.load(), token, now).ok_or_else(invalid)?;
         if !self.store.family_active(claims.session).await? {
             return Err(invalid());
         }
-        self.tokens.keep(token, claims, now);
+        if !self.tokens.keep(token, claims, now.1, seen) {
+            // The keys changed meanwhile: it may have been signed with one that is gone.
+            return tokens::Tokens::verify(&self.keys.load(), token, now).ok_or_else(invalid);
+        }
         Ok(claims)
     }
 

@@ -8,14 +8,20 @@ use std::sync::Arc;
 
 use hexa_crypto::token;
 use hexa_model::audit::AuditEntry;
-use hexa_model::{Actor, ErrorCode, Outcome, Source};
+use hexa_model::{Actor, Change, ErrorCode, Outcome, Source, TimeMs};
+use hexa_store::Tx;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Auth;
 use super::account::SignedIn;
 use super::principal::{Account, Principal};
+use crate::change::{Decided, change};
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
+
+/// Spent tokens of a session that are kept, the newest: one of them that comes again tells that two parties hold it, and an
+/// older one is as good as made up.
+const KEPT_SPENT: u32 = 16;
 
 fn invalid() -> Error {
     Error::new(ErrorCode::InvalidToken, "the refresh token is wrong, expired or revoked; log in again")
@@ -26,56 +32,61 @@ impl Auth {
     ///
     /// # Errors
     /// `invalid_token`, `refresh_token_reused` (the family is revoked then), `account_disabled`.
-    pub async fn refresh(&self, given: &SecretString) -> Result<SignedIn> {
+    pub async fn refresh(self: &Arc<Self>, key: Key<SignedIn>, given: &SecretString) -> Result<SignedIn> {
         let now = self.clock.now();
         let hash = token::sha256(given.expose_secret().as_bytes());
-        let mut tx = self.store.begin().await?;
-        let row = tx.refresh_by_hash(&hash).await?.ok_or_else(invalid)?;
+        // Looked up first: whoever makes tokens up stands in nobody's way.
+        self.store.refresh_by_hash(&hash).await?.ok_or_else(invalid)?;
+        let auth = Arc::clone(self);
+        change(&self.store, key, move |tx| Box::pin(async move { auth.rotate(tx, &hash, now).await })).await
+    }
+
+    async fn rotate(&self, tx: &mut Tx, hash: &token::Hash, now: TimeMs) -> Result<Decided<SignedIn>> {
+        let row = tx.refresh_by_hash(hash).await?.ok_or_else(invalid)?;
         if row.family_revoked_at.is_some() || row.expires_at <= now || row.family_expires_at <= now {
             return Err(invalid());
         }
-        let user = self.store.user_by_key(row.user).await?.ok_or_else(invalid)?;
+        let user = tx.user_by_key(row.user).await?.ok_or_else(invalid)?;
         if !user.active {
-            return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
+            return Err(super::principal::disabled());
         }
         let fresh = token::generate("hxr_");
         let fresh_hash = token::sha256(fresh.expose_secret().as_bytes());
         // A successor never outlives its family.
         let expires_at = now.plus(self.config.refresh_idle).min(row.family_expires_at);
-        let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;
         match row.spent_at {
             None => {
+                let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;
                 if !tx.spend_refresh(row.id, successor, now).await? {
                     return Err(invalid());
                 }
+                tx.forget_spent(row.family, row.id, KEPT_SPENT).await?;
             }
             Some(spent) if now <= spent.plus(self.config.refresh_grace) && !row.successor_spent => {
+                let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;
                 if let Some(lost) = row.successor {
                     tx.replace_successor(row.id, successor).await?;
                     tx.delete_refresh(lost).await?;
                 }
             }
             Some(_) => {
-                // The new token of this call goes with its family.
                 tx.revoke_family(row.family, now).await?;
                 let actor = Actor::User { key: user.key, id: user.id, role: user.role };
                 let entry = AuditEntry::event(now, actor, Source::Api, "security.refresh_reuse");
                 tx.audit(&entry.outcome(Outcome::Rejected)).await?;
-                tx.commit().await?;
-                self.session_ended(row.family_id);
-                return Err(Error::new(
+                let reused = Error::new(
                     ErrorCode::RefreshTokenReused,
                     "this refresh token was used before; the session is revoked for safety, log in again",
-                ));
+                );
+                let ended = Change::Sessions { user: row.user, ended: vec![row.family_id] };
+                return Ok(Decided::refused(reused).telling(ended));
             }
         }
         let account = Arc::new(Account::new(&user));
         let access_token = self.access_token(&account, row.family_id)?;
         hexa_model::crash_point!("refresh.in_tx");
-        let signed_in =
-            SignedIn { account, access_token, refresh_token: fresh, expires_in_s: hexa_crypto::jwt::LIFETIME_S };
-        idempotency::commit(tx, &signed_in).await?;
-        Ok(signed_in)
+        let expires_in_s = hexa_crypto::jwt::LIFETIME_S;
+        Ok(Decided::done(SignedIn { account, access_token, refresh_token: fresh, expires_in_s }))
     }
 
     /// The account behind a principal, read afresh.

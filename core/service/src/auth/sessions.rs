@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use hexa_crypto::password;
 use hexa_model::audit::AuditEntry;
-use hexa_model::event::AccessEnded;
-use hexa_model::{ErrorCode, Outcome, SessionId, Source, TimeMs, UserKey};
+use hexa_model::{Change, ErrorCode, Outcome, SessionId, Source, TimeMs, UserKey};
 use hexa_store::SessionRow;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -14,8 +13,9 @@ use super::account::{SignedIn, check_password};
 use super::principal::{Account, Principal, Via};
 use super::{Auth, Origin};
 use crate::Services;
+use crate::change::{Decided, change, internal};
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 
 /// Rows of ended sessions that are removed at once.
 const FORGET: u32 = 500;
@@ -33,62 +33,71 @@ pub async fn list(services: &Services, by: &Principal) -> Result<Vec<SessionRow>
 ///
 /// # Errors
 /// `not_found`, `insufficient_scope`.
-pub async fn end(services: &Services, by: &Principal, id: SessionId) -> Result<()> {
+pub async fn end(services: &Services, by: &Principal, key: Key<()>, id: SessionId) -> Result<()> {
     by.require_session()?;
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "account.session_ended");
     let entry = entry.details(&json!({ "session": id.to_string() }));
-    if !end_one(services, by.account.key, id, &entry).await? {
-        return Err(Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours"));
-    }
-    Ok(())
+    let none = || Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours");
+    end_one(services, key, (by.account.key, id), entry, none).await
 }
 
-/// Ends one session of an account, with this audit row; false when it is not there or ended before.
-pub(super) async fn end_one(services: &Services, user: UserKey, id: SessionId, entry: &AuditEntry) -> Result<bool> {
-    let mut tx = services.store.begin().await?;
-    if !tx.revoke_session(user, id, entry.at).await? {
-        return Ok(false);
-    }
-    tx.audit(entry).await?;
-    idempotency::commit(tx, &()).await?;
-    ended(services, user, &[id]);
-    Ok(true)
+/// Ends one session of an account, with this audit row; `none` when it is not there or ended before.
+pub(super) async fn end_one(
+    services: &Services,
+    key: Key<()>,
+    (user, id): (UserKey, SessionId),
+    entry: AuditEntry,
+    none: fn() -> Error,
+) -> Result<()> {
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            if !tx.revoke_session(user, id, entry.at).await? {
+                return Err(none());
+            }
+            tx.audit(&entry).await?;
+            Ok(Decided::done(()).telling(Change::Sessions { user, ended: vec![id] }))
+        })
+    })
+    .await
 }
 
 /// Ends every session of the caller but the one that asks; gives how many.
 ///
 /// # Errors
 /// `insufficient_scope`.
-pub async fn end_others(services: &Services, by: &Principal) -> Result<usize> {
+pub async fn end_others(services: &Services, by: &Principal, key: Key<usize>) -> Result<usize> {
     let own = by.require_session()?;
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    let gone = tx.revoke_sessions_of(by.account.key, Some(own), now).await?;
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "account.sessions_ended");
-    tx.audit(&entry.details(&json!({ "sessions": gone.len() }))).await?;
-    idempotency::commit(tx, &gone.len()).await?;
-    ended(services, by.account.key, &gone);
-    Ok(gone.len())
+    let (now, user, actor) = (services.clock.now(), by.account.key, by.actor());
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let ended = tx.revoke_sessions_of(user, Some(own), now).await?;
+            let entry = AuditEntry::event(now, actor, Source::Api, "account.sessions_ended");
+            tx.audit(&entry.details(&json!({ "sessions": ended.len() }))).await?;
+            Ok(Decided::done(ended.len()).telling(Change::Sessions { user, ended }))
+        })
+    })
+    .await
 }
 
 /// Ends the session of a refresh token; an unknown one is as good as ended.
-pub async fn logout(services: &Services, given: &SecretString) -> Result<()> {
+///
+/// # Errors
+/// `storage_unavailable`, `busy`.
+pub async fn logout(services: &Services, key: Key<()>, given: &SecretString) -> Result<()> {
     let now = services.clock.now();
     let hash = hexa_crypto::token::sha256(given.expose_secret().as_bytes());
-    let mut tx = services.store.begin().await?;
-    let Some(row) = tx.refresh_by_hash(&hash).await? else { return Ok(()) };
-    tx.revoke_family(row.family, now).await?;
-    idempotency::commit(tx, &()).await?;
-    ended(services, row.user, &[row.family_id]);
-    Ok(())
-}
-
-/// After the commit: their access tokens are dead, their sockets close.
-pub(crate) fn ended(services: &Services, user: UserKey, sessions: &[SessionId]) {
-    for session in sessions {
-        services.auth.session_ended(*session);
-        services.bus.access_ended(AccessEnded::Session(user, *session));
+    // Looked up first: whoever makes tokens up stands in nobody's way.
+    if services.store.refresh_by_hash(&hash).await?.is_none() {
+        return Ok(());
     }
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let Some(row) = tx.refresh_by_hash(&hash).await? else { return Ok(Decided::done(())) };
+            tx.revoke_family(row.family, now).await?;
+            Ok(Decided::done(()).telling(Change::Sessions { user: row.user, ended: vec![row.family_id] }))
+        })
+    })
+    .await
 }
 
 /// Changes the caller's password. Every session ends, and a new one begins for the caller; personal access tokens stay,
@@ -99,17 +108,17 @@ pub(crate) fn ended(services: &Services, user: UserKey, sessions: &[SessionId]) 
 pub async fn change_password(
     services: &Services,
     by: &Principal,
-    current: SecretString,
-    fresh: SecretString,
+    key: Key<SignedIn>,
+    (current, fresh): (SecretString, SecretString),
     origin: Origin,
 ) -> Result<SignedIn> {
     by.require_session()?;
-    let auth = &services.auth;
+    let auth = Arc::clone(&services.auth);
     let email = by.account.email.as_str();
     check_password(&fresh)?;
     auth.throttle.check(email, origin.ip, services.clock.monotonic())?;
-    let row = services.store.user_by_key(by.account.key).await?.ok_or_else(super::principal::invalid)?;
-    let (stored, own) = (row.password_hash.clone(), [email.to_owned(), row.name.clone().unwrap_or_default()]);
+    let verified = services.store.user_by_key(by.account.key).await?.ok_or_else(super::principal::invalid)?;
+    let (stored, own) = (verified.password_hash.clone(), [email.to_owned(), verified.name.clone().unwrap_or_default()]);
     let hashed = auth
         .hash(move || {
             if !password::verify(current.expose_secret(), &stored) {
@@ -120,24 +129,37 @@ pub async fn change_password(
             password::hash(fresh.expose_secret()).map(Some).map_err(Error::internal)
         })
         .await??;
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    let Some(hash) = hashed else {
-        auth.throttle.failed(email, origin.ip, services.clock.monotonic());
-        let entry = AuditEntry::event(now, by.actor(), Source::Api, "security.password_change_refused");
-        tx.audit(&entry.outcome(Outcome::Rejected)).await?;
-        tx.commit().await?;
-        return Err(Error::new(ErrorCode::InvalidCredentials, "the current password is wrong"));
-    };
-    tx.set_password(row.key, &hash, now).await?;
-    let gone = tx.revoke_sessions_of(row.key, None, now).await?;
-    tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "account.password_changed")).await?;
-    let changed = tx.user_by_key(row.key).await?.ok_or_else(super::principal::invalid)?;
-    let signed_in = auth.sign_in(&mut tx, Arc::new(Account::new(&changed)), origin).await?;
-    idempotency::commit(tx, &signed_in).await?;
-    auth.account_changed(row.id);
-    ended(services, row.key, &gone);
-    Ok(signed_in)
+    let (now, by) = (services.clock.now(), by.clone());
+    if hashed.is_none() {
+        auth.throttle.failed(&by.account.email, origin.ip, services.clock.monotonic());
+    }
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let refused = || Error::new(ErrorCode::InvalidCredentials, "the current password is wrong");
+            let row = tx.user_by_key(verified.key).await?.ok_or_else(super::principal::invalid)?;
+            // Whoever asked may have been signed out, deactivated or given another password since it was verified.
+            if !row.active || row.epoch != by.account.epoch {
+                return Err(super::principal::invalid());
+            }
+            let hash = hashed.filter(|_| row.password_hash == verified.password_hash);
+            let Some(hash) = hash else {
+                let entry = AuditEntry::event(now, by.actor(), Source::Api, "security.password_change_refused");
+                tx.audit(&entry.outcome(Outcome::Rejected)).await?;
+                return Ok(Decided::refused(refused()));
+            };
+            tx.set_password(row.key, &hash, now).await?;
+            let ended = tx.revoke_sessions_of(row.key, None, now).await?;
+            tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "account.password_changed")).await?;
+            let changed = tx.user_by_key(row.key).await?.ok_or_else(super::principal::invalid)?;
+            let (user, id, epoch) = (row.key, row.id, changed.epoch);
+            let signed_in = auth.sign_in(tx, Arc::new(Account::new(&changed)), origin).await?;
+            // Personal access tokens go on, with their sockets.
+            Ok(Decided::done(signed_in)
+                .telling(Change::Account { user, id, epoch, ends_access: false })
+                .telling(Change::Sessions { user, ended }))
+        })
+    })
+    .await
 }
 
 impl Auth {
@@ -155,10 +177,13 @@ impl Auth {
     }
 
     /// Removes what ended long ago, a piece at a time; says how much.
+    ///
+    /// # Errors
+    /// `storage_unavailable`, `busy`.
     pub async fn forget_ended(&self, before: TimeMs) -> Result<u64> {
-        let mut tx = self.store.begin().await?;
-        let gone = tx.forget_sessions(before, FORGET).await?;
-        tx.commit().await?;
-        Ok(gone)
+        internal(&self.store, move |tx| {
+            Box::pin(async move { Ok(Decided::done(tx.forget_sessions(before, FORGET).await?)) })
+        })
+        .await
     }
 }

@@ -2,6 +2,7 @@
 //! checking it again costs as much as everything else about its request.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use hexa_crypto::jwt::{Claims, Keys};
 use hexa_crypto::token::sha256;
@@ -20,24 +21,42 @@ pub(super) struct Verified {
     /// Of the token, in seconds since 1970.
     issued: i64,
     expires: i64,
+    /// It is dead at this monotonic time, whatever the wall clock says by then.
+    dies: Duration,
 }
 
 /// By the SHA-256 of the token, so that looking one up tells nothing of those that are there.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(RwLock<HashMap<[u8; 32], Verified>>);
+pub(super) struct Tokens(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    tokens: HashMap<[u8; 32], Verified>,
+    /// Raised whenever every token is to be checked anew: what was verified before is not remembered after it.
+    changes: u64,
+}
 
 impl Tokens {
     /// What a token says that was found good before and is in time. What changes meanwhile (the account, the session) is
     /// the caller's to check, every time.
-    pub(super) fn known(&self, token: &str, now: TimeMs) -> Option<Verified> {
-        let known = self.0.read().get(&sha256(token.as_bytes())).copied()?;
-        Claims::in_time(known.issued, known.expires, now).then_some(known)
+    ///
+    /// None when its time is over: a wall clock that was set back since then revives none.
+    ///
+    /// # Errors
+    /// What is to be handed to [`Tokens::keep`], when it is not known.
+    pub(super) fn known(&self, token: &str, (now, monotonic): (TimeMs, Duration)) -> Result<Option<Verified>, u64> {
+        let known = self.0.read();
+        let Some(verified) = known.tokens.get(&sha256(token.as_bytes())) else { return Err(known.changes) };
+        let in_time = Claims::in_time(verified.issued, verified.expires, now) && monotonic < verified.dies;
+        Ok(in_time.then_some(*verified))
     }
 
     /// What a token says that is good now; `None` for any other.
-    pub(super) fn verify(keys: &Keys, token: &str, now: TimeMs) -> Option<Verified> {
+    pub(super) fn verify(keys: &Keys, token: &str, (now, monotonic): (TimeMs, Duration)) -> Option<Verified> {
         let claims = keys.verify(token, now).ok()?;
+        let left = Duration::from_millis((claims.exp * 1000).saturating_sub(now.0).max(0) as u64);
         Some(Verified {
+            dies: monotonic + left.min(Duration::from_secs(hexa_crypto::jwt::LIFETIME_S as u64)),
             user: claims.user(),
             session: claims.session(),
             epoch: claims.epoch,
@@ -48,19 +67,25 @@ impl Tokens {
 
     /// Every token is checked anew.
     pub(super) fn forget(&self) {
-        self.0.write().clear();
+        let mut known = self.0.write();
+        known.changes += 1;
+        known.tokens.clear();
     }
 
-    /// Remembers a good token.
-    pub(super) fn keep(&self, token: &str, good: Verified, now: TimeMs) {
-        let mut tokens = self.0.write();
-        if tokens.len() >= MAX_TOKENS {
-            tokens.retain(|_, t| Claims::in_time(t.issued, t.expires, now));
-            if tokens.len() >= MAX_TOKENS {
-                tokens.clear();
+    /// Remembers a good token, unless every token was to be checked anew since `seen`.
+    pub(super) fn keep(&self, token: &str, good: Verified, monotonic: Duration, seen: u64) -> bool {
+        let mut known = self.0.write();
+        if known.changes != seen {
+            return false;
+        }
+        if known.tokens.len() >= MAX_TOKENS {
+            known.tokens.retain(|_, t| monotonic < t.dies);
+            if known.tokens.len() >= MAX_TOKENS {
+                known.tokens.clear();
             }
         }
-        tokens.insert(sha256(token.as_bytes()), good);
+        known.tokens.insert(sha256(token.as_bytes()), good);
+        true
     }
 }
 
@@ -78,16 +103,25 @@ mod tests {
         let at = |seconds: i64| TimeMs(seconds * 1000);
         let token = keys.issue(user, session, Role::User, 3, at(1000)).unwrap();
         let tokens = Tokens::default();
-        assert!(tokens.known(&token, at(1000)).is_none());
-        tokens.keep(&token, Tokens::verify(&keys, &token, at(1000)).unwrap(), at(1000));
-        for now in [at(1000), at(1001), at(1899)] {
-            let good = tokens.known(&token, now).unwrap();
+        let after = |wall: i64, steady: u64| (at(wall), Duration::from_secs(steady));
+        let seen = tokens.known(&token, after(1000, 0)).unwrap_err();
+        let good = Tokens::verify(&keys, &token, after(1000, 0)).unwrap();
+        assert!(tokens.keep(&token, good, Duration::ZERO, seen));
+        for (wall, steady) in [(1000, 0), (1001, 1), (1899, 899)] {
+            let good = tokens.known(&token, after(wall, steady)).unwrap().unwrap();
             assert_eq!((good.user, good.session, good.epoch), (user, session, 3));
         }
-        assert_eq!(tokens.0.read().len(), 1);
-        assert!(tokens.known(&token, at(1000 + 15 * 60 + 5)).is_none(), "expired");
-        assert!(tokens.known(&token, at(900)).is_none(), "from the future");
+        assert!(tokens.known(&token, after(1000 + 15 * 60 + 5, 0)).unwrap().is_none(), "expired");
+        assert!(tokens.known(&token, after(900, 0)).unwrap().is_none(), "from the future");
+        assert!(
+            tokens.known(&token, after(1001, 15 * 60)).unwrap().is_none(),
+            "a wall clock that was set back revives none"
+        );
         let altered = format!("{}{}", &token[..token.len() - 2], if token.ends_with("AA") { "BB" } else { "AA" });
-        assert!(tokens.known(&altered, at(1000)).is_none() && Tokens::verify(&keys, &altered, at(1000)).is_none());
+        assert!(tokens.known(&altered, after(1000, 0)).is_err());
+        assert!(Tokens::verify(&keys, &altered, after(1000, 0)).is_none());
+        tokens.forget();
+        assert!(!tokens.keep(&token, good, Duration::ZERO, seen), "verified with keys that may be gone");
+        assert!(tokens.known(&token, after(1000, 0)).is_err());
     }
 }

@@ -1,8 +1,7 @@
 //! Accounts as an admin manages them.
 
 use hexa_model::audit::AuditEntry;
-use hexa_model::event::AccessEnded;
-use hexa_model::{ErrorCode, Role, SessionId, Source, TokenId, UserId, UserKey};
+use hexa_model::{Change, ErrorCode, Role, SessionId, Source, TokenId, UserId, UserKey};
 use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
 use serde_json::json;
 
@@ -10,8 +9,9 @@ use super::account::check_name;
 use super::principal::Principal;
 use super::{pats, sessions};
 use crate::Services;
+use crate::change::Decided;
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 
 /// What is to change; `None` leaves.
 #[derive(Debug, Default)]
@@ -71,59 +71,71 @@ pub async fn get(services: &Services, by: &Principal, id: UserId) -> Result<User
 ///
 /// # Errors
 /// `not_found`, `last_admin`, `validation_error`, `forbidden`, `insufficient_scope`.
-pub async fn change(services: &Services, by: &Principal, id: UserId, change: UserChange) -> Result<UserRow> {
+pub async fn change(
+    services: &Services,
+    by: &Principal,
+    key: Key<UserRow>,
+    id: UserId,
+    change: UserChange,
+) -> Result<UserRow> {
     by.require_admin()?;
     let named = change.name.is_some();
     let name = check_name(change.name)?;
-    let key = get(services, by, id).await?.key;
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    let before = tx.user_by_key(key).await?.ok_or_else(none)?;
-    let role = change.role.unwrap_or(before.role);
-    let active = change.active.unwrap_or(before.active);
-    let was_admin = before.role == Role::Admin && before.active;
-    if was_admin && !(role == Role::Admin && active) && !tx.has_other_admin(key).await? {
-        return Err(Error::new(ErrorCode::LastAdmin, "this is the last active admin; make another one first"));
-    }
-    if named {
-        tx.set_user_name(key, name.as_deref(), now).await?;
-    }
-    let standing = role != before.role || active != before.active;
-    let mut gone = Vec::new();
-    if standing {
-        tx.set_standing(key, role, active, now).await?;
-        if !active {
-            gone = tx.revoke_sessions_of(key, None, now).await?;
-        }
-    }
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "user.changed");
-    let details = json!({ "user": id.to_string(), "role": role.as_str(), "active": active, "renamed": named });
-    tx.audit(&entry.details(&details)).await?;
-    let after = tx.user_by_key(key).await?.ok_or_else(none)?;
-    idempotency::commit(tx, &after).await?;
-    services.auth.account_changed(id);
-    sessions::ended(services, key, &gone);
-    if standing {
-        services.bus.access_ended(AccessEnded::Account(key));
-    }
-    Ok(after)
+    let user = get(services, by, id).await?.key;
+    let (now, actor) = (services.clock.now(), by.actor());
+    crate::change::change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let before = tx.user_by_key(user).await?.ok_or_else(none)?;
+            let role = change.role.unwrap_or(before.role);
+            let active = change.active.unwrap_or(before.active);
+            let was_admin = before.role == Role::Admin && before.active;
+            if was_admin && !(role == Role::Admin && active) && !tx.has_other_admin(user).await? {
+                let what = "this is the last active admin; make another one first";
+                return Err(Error::new(ErrorCode::LastAdmin, what));
+            }
+            if named {
+                tx.set_user_name(user, name.as_deref(), now).await?;
+            }
+            let standing = role != before.role || active != before.active;
+            let mut ended = Vec::new();
+            if standing {
+                tx.set_standing(user, role, active, now).await?;
+                if !active {
+                    ended = tx.revoke_sessions_of(user, None, now).await?;
+                }
+            }
+            let entry = AuditEntry::event(now, actor, Source::Api, "user.changed");
+            let details = json!({ "user": id.to_string(), "role": role.as_str(), "active": active, "renamed": named });
+            tx.audit(&entry.details(&details)).await?;
+            let after = tx.user_by_key(user).await?.ok_or_else(none)?;
+            let changed = Change::Account { user, id, epoch: after.epoch, ends_access: standing };
+            let mut decided = Decided::done(after).telling(changed);
+            if !ended.is_empty() {
+                decided = decided.telling(Change::Sessions { user, ended });
+            }
+            Ok(decided)
+        })
+    })
+    .await
 }
 
 /// Ends every session of an account, and the guard that wrong passwords put up; gives how many sessions.
 ///
 /// # Errors
 /// `not_found`, `forbidden`, `insufficient_scope`.
-pub async fn end_sessions(services: &Services, by: &Principal, id: UserId) -> Result<usize> {
-    let row = get(services, by, id).await?;
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    let gone = tx.revoke_sessions_of(row.key, None, now).await?;
-    tx.login_succeeded(row.key).await?;
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "user.sessions_ended");
-    tx.audit(&entry.details(&json!({ "user": id.to_string(), "sessions": gone.len() }))).await?;
-    idempotency::commit(tx, &gone.len()).await?;
-    sessions::ended(services, row.key, &gone);
-    Ok(gone.len())
+pub async fn end_sessions(services: &Services, by: &Principal, key: Key<usize>, id: UserId) -> Result<usize> {
+    let user = get(services, by, id).await?.key;
+    let (now, actor) = (services.clock.now(), by.actor());
+    crate::change::change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let ended = tx.revoke_sessions_of(user, None, now).await?;
+            tx.login_succeeded(user).await?;
+            let entry = AuditEntry::event(now, actor, Source::Api, "user.sessions_ended");
+            tx.audit(&entry.details(&json!({ "user": id.to_string(), "sessions": ended.len() }))).await?;
+            Ok(Decided::done(ended.len()).telling(Change::Sessions { user, ended }))
+        })
+    })
+    .await
 }
 
 /// An account's living sessions, the last used first.
@@ -139,14 +151,17 @@ pub async fn sessions_of(services: &Services, by: &Principal, id: UserId) -> Res
 ///
 /// # Errors
 /// `not_found`, `forbidden`, `insufficient_scope`.
-pub async fn end_session(services: &Services, by: &Principal, id: UserId, session: SessionId) -> Result<()> {
+pub async fn end_session(
+    services: &Services,
+    by: &Principal,
+    key: Key<()>,
+    id: UserId,
+    session: SessionId,
+) -> Result<()> {
     let row = get(services, by, id).await?;
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "user.session_ended");
     let entry = entry.details(&json!({ "user": id.to_string(), "session": session.to_string() }));
-    if !sessions::end_one(services, row.key, session, &entry).await? {
-        return Err(no_session());
-    }
-    Ok(())
+    sessions::end_one(services, key, (row.key, session), entry, no_session).await
 }
 
 /// An account's tokens, without themselves, the newest first.
@@ -162,12 +177,9 @@ pub async fn tokens_of(services: &Services, by: &Principal, id: UserId) -> Resul
 ///
 /// # Errors
 /// `not_found`, `forbidden`, `insufficient_scope`.
-pub async fn revoke_token(services: &Services, by: &Principal, id: UserId, token: TokenId) -> Result<()> {
+pub async fn revoke_token(services: &Services, by: &Principal, key: Key<()>, id: UserId, token: TokenId) -> Result<()> {
     let row = get(services, by, id).await?;
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "user.token_revoked");
     let entry = entry.details(&json!({ "user": id.to_string(), "token": token.to_string() }));
-    if !pats::end_one(services, row.key, token, &entry).await? {
-        return Err(no_token());
-    }
-    Ok(())
+    pats::end_one(services, key, (row.key, token), entry, no_token).await
 }

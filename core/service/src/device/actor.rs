@@ -16,6 +16,7 @@ use hexa_model::{ErrorCode, TimeMs};
 use crate::Services;
 use crate::device::inbound;
 use crate::device::live::Live;
+use crate::device::provision::Proven;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
 use crate::limit::Bucket;
@@ -51,12 +52,12 @@ impl DeviceActor {
     /// `driver_unavailable` or `driver_fault` when no driver can serve the device; the session is unregistered then.
     pub async fn open(
         services: Arc<Services>,
-        live: Arc<Live>,
+        Proven { live, access_version }: Proven,
         ip: Option<IpAddr>,
         out: &mut Vec<Frame>,
     ) -> Result<Self> {
         let prepared = prepared(&services, &live).await?;
-        let session = services.registry.connect(&live, ip)?;
+        let session = services.registry.connect(&live, access_version, ip)?;
         let durable = live.more.lock().durable.as_deref().map(<[u8]>::to_vec).unwrap_or_default();
         let info = SessionInfo {
             id: session.id.to_string(),

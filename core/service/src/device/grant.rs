@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use hexa_crypto::random_bytes;
 use hexa_model::audit::AuditEntry;
-use hexa_model::event::{Event, ShareChange};
+use hexa_model::event::{Event, EventDevice, ShareChange};
 use hexa_model::{
-    Actor, DeviceKey, DeviceUid, ErrorCode, Grant, GrantAccess, GrantId, RelayMask, Source, TimeMs, UserKey, Viewer,
+    Actor, Change, DeviceChange, DeviceKey, DeviceUid, ErrorCode, Grant, GrantAccess, GrantId, RelayMask, Source,
+    TimeMs, UserKey, Viewer,
 };
 pub use hexa_store::GrantRow;
 use hexa_store::Store;
@@ -19,9 +20,11 @@ use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
+use crate::change::{Decided, change, internal};
+use crate::device::claim::changed;
 use crate::device::live::{Live, Shares};
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 use crate::limit::{FailureLimiter, Rate};
 
 /// Grants of one device that have not ended.
@@ -107,21 +110,26 @@ impl Grants {
         devices.iter().copied().filter(seen).collect()
     }
 
-    /// Changes the grants of a device after the commit, and tells the guests what became of their view.
-    pub(crate) fn change(&self, services: &Services, live: &Live, edit: impl FnOnce(&mut Vec<Grant>)) {
+    /// Sets the grants of a device to what is stored, and tells the guests what became of their view. `live` is its entry,
+    /// if it is loaded.
+    pub(crate) fn set(
+        &self,
+        services: &Services,
+        (key, uid, owner): (DeviceKey, &DeviceUid, Option<UserKey>),
+        live: Option<&Live>,
+        grants: Vec<Grant>,
+    ) {
         let now = services.clock.now();
         let mut table = self.table.write();
-        let former = table.by_device.remove(&live.key);
-        let mut grants = former.as_ref().map_or_else(Vec::new, |s| s.grants.clone());
-        let mut users: BTreeSet<_> = grants.iter().map(|g| g.user).collect();
-        edit(&mut grants);
+        let former = table.by_device.remove(&key);
+        let mut users: BTreeSet<_> = former.iter().flat_map(|s| &s.grants).map(|g| g.user).collect();
         users.extend(grants.iter().map(|g| g.user));
         for user in users {
             let devices = table.by_user.entry(user).or_default();
             if grants.iter().any(|g| g.user == user) {
-                devices.insert(live.key);
+                devices.insert(key);
             } else {
-                devices.remove(&live.key);
+                devices.remove(&key);
             }
             if devices.is_empty() {
                 table.by_user.remove(&user);
@@ -129,19 +137,27 @@ impl Grants {
         }
         let fresh = (!grants.is_empty()).then(|| shares(grants, now));
         if let Some(fresh) = &fresh {
-            table.by_device.insert(live.key, Arc::clone(fresh));
+            table.by_device.insert(key, Arc::clone(fresh));
         }
         // Under the table's lock: two changes reach the device and its watchers in the order in which they were made.
-        live.set_shares(fresh.clone());
+        if let Some(live) = live {
+            live.set_shares(fresh.clone());
+        }
         let viewers = |shares: &Option<Arc<Shares>>| shares.as_ref().map_or_else(Vec::new, |s| s.viewers.to_vec());
-        tell(services, live, &viewers(&former), &viewers(&fresh));
+        let device = || match live {
+            Some(live) => live.event_device(),
+            None => {
+                let viewers = fresh.as_ref().map(|s| Arc::clone(&s.viewers));
+                EventDevice { key, uid: uid.clone(), owner, viewers }
+            }
+        };
+        tell(services, device, &viewers(&former), &viewers(&fresh));
     }
 
-    /// What is stored counts, whatever was under way.
-    pub(crate) async fn reload(&self, services: &Services, live: &Live) -> Result<()> {
-        let stored = services.store.grants_of(live.key).await?;
-        self.change(services, live, |grants| *grants = stored.into_iter().map(|row| row.grant).collect());
-        Ok(())
+    /// Shows a device to those whose time has come.
+    fn look_again(&self, services: &Services, live: &Live) {
+        let grants = self.shares_of(live.key).map_or_else(Vec::new, |s| s.grants.clone());
+        self.set(services, (live.key, &live.uid, live.owner()), Some(live), grants);
     }
 
     /// The device is gone.
@@ -178,7 +194,7 @@ fn shares(grants: Vec<Grant>, now: TimeMs) -> Arc<Shares> {
     Arc::new(Shares { grants, viewers: viewers.into() })
 }
 
-fn tell(services: &Services, live: &Live, before: &[Viewer], after: &[Viewer]) {
+fn tell(services: &Services, device: impl Fn() -> EventDevice, before: &[Viewer], after: &[Viewer]) {
     let of = |viewers: &[Viewer], user| viewers.iter().find(|v| v.user == user).map(|v| v.relays);
     let users: BTreeSet<UserKey> = before.iter().chain(after).map(|v| v.user).collect();
     for user in users {
@@ -188,7 +204,7 @@ fn tell(services: &Services, live: &Live, before: &[Viewer], after: &[Viewer]) {
             (Some(old), Some(new)) if old != new => ShareChange::Changed,
             _ => continue,
         };
-        services.bus.publish(&Event::ShareChanged { device: live.event_device(), user, change });
+        services.bus.publish(&Event::ShareChanged { device: device(), user, change });
     }
 }
 
@@ -237,7 +253,13 @@ fn check(request: &ShareRequest, live: &Live, now: TimeMs) -> Result<RelayMask> 
 /// # Errors
 /// `not_found` when no active account has this e-mail, `rate_limited` after too many of those; `validation_error`;
 /// `forbidden` for a guest.
-pub async fn create(services: &Services, by: &Principal, live: &Arc<Live>, request: ShareRequest) -> Result<GrantRow> {
+pub async fn create(
+    services: &Services,
+    by: &Principal,
+    key: Key<GrantRow>,
+    live: &Arc<Live>,
+    request: ShareRequest,
+) -> Result<GrantRow> {
     services.may_manage(by.actor(), live)?;
     let now = services.clock.now();
     let relays = check(&request, live, now)?;
@@ -250,10 +272,7 @@ pub async fn create(services: &Services, by: &Principal, live: &Arc<Live>, reque
     let guest = services.store.user_by_email(&email).await?.filter(|user| user.active);
     let Some(guest) = guest else {
         services.grants.wrong_emails.failed(&asker, monotonic);
-        return Err(Error::new(
-            ErrorCode::NotFound,
-            "no account here has this e-mail; who shares it must register first",
-        ));
+        return Err(no_account());
     };
     if guest.key == owner {
         return Err(Error::validation("email", "this is the device's owner, who may do everything already"));
@@ -278,26 +297,33 @@ pub async fn create(services: &Services, by: &Principal, live: &Arc<Live>, reque
         uses_left: request.max_uses,
         created_at: now,
     };
-    let mut tx = services.store.begin().await?;
-    // It may have been released meanwhile: what a former owner shares would bind the next one.
-    if !tx.device_has_owner(live.key, owner).await? {
-        return Err(Error::no_device());
-    }
-    if tx.count_grants(live.key).await? >= MAX_GRANTS {
-        let what = format!("a device is shared at most {MAX_GRANTS} times; revoke a grant first");
-        return Err(Error::validation("email", what));
-    }
-    row.grant.key = tx.insert_grant(&row).await?;
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "device.shared").device(live.key);
-    tx.audit(&entry.details(&facts(&row))).await?;
-    idempotency::commit(tx, &row).await?;
-    services.grants.change(services, live, |grants| {
-        // A release that ended this grant already has taken the owner away before it came here.
-        if live.owner() == Some(owner) {
-            grants.push(row.grant.clone());
-        }
-    });
-    Ok(row)
+    let (actor, live) = (by.actor(), Arc::clone(live));
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            // It may have been released meanwhile: what a former owner shares would bind the next one.
+            if !tx.device_has_owner(live.key, owner).await? {
+                return Err(Error::no_device());
+            }
+            // And the guest may have been deactivated.
+            if !tx.user_by_key(row.grant.user).await?.is_some_and(|user| user.active) {
+                return Err(no_account());
+            }
+            if tx.count_grants(live.key).await? >= MAX_GRANTS {
+                let what = format!("a device is shared at most {MAX_GRANTS} times; revoke a grant first");
+                return Err(Error::validation("email", what));
+            }
+            row.grant.key = tx.insert_grant(&row).await?;
+            let entry = AuditEntry::event(now, actor, Source::Api, "device.shared").device(live.key);
+            tx.audit(&entry.details(&facts(&row))).await?;
+            let shared = changed(tx, &live, DeviceChange::Shared).await?;
+            Ok(Decided::done(row).telling(shared))
+        })
+    })
+    .await
+}
+
+fn no_account() -> Error {
+    Error::new(ErrorCode::NotFound, "no account here has this e-mail; who shares it must register first")
 }
 
 fn facts(row: &GrantRow) -> serde_json::Value {
@@ -316,59 +342,64 @@ fn facts(row: &GrantRow) -> serde_json::Value {
 ///
 /// # Errors
 /// `not_found`.
-pub async fn revoke(services: &Services, by: &Principal, live: &Arc<Live>, id: GrantId) -> Result<()> {
+pub async fn revoke(services: &Services, by: &Principal, key: Key<()>, live: &Arc<Live>, id: GrantId) -> Result<()> {
     let none = || Error::new(ErrorCode::NotFound, "there is no such grant, or it has ended");
     let row = list(services, by, live).await?.into_iter().find(|row| row.grant.id == id).ok_or_else(none)?;
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    if !tx.end_grant(row.grant.key, now, "revoked").await? {
-        return Err(none());
-    }
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "device.grant_revoked").device(live.key);
-    let who = json!({ "grant": id.to_string(), "user": row.user.to_string() });
-    tx.audit(&entry.details(&who)).await?;
-    idempotency::commit(tx, &()).await?;
-    services.grants.change(services, live, |grants| grants.retain(|g| g.id != id));
-    live.count_revocation();
-    Ok(())
+    let (now, actor, live) = (services.clock.now(), by.actor(), Arc::clone(live));
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            if !tx.end_grant(row.grant.key, now, "revoked").await? {
+                return Err(none());
+            }
+            let entry = AuditEntry::event(now, actor, Source::Api, "device.grant_revoked").device(live.key);
+            let who = json!({ "grant": id.to_string(), "user": row.user.to_string() });
+            tx.audit(&entry.details(&who)).await?;
+            let unshared = changed(tx, &live, DeviceChange::Unshared).await?;
+            Ok(Decided::done(()).telling(unshared))
+        })
+    })
+    .await
 }
 
 /// Takes one use before a command is sent, durably; the last one ends the grant.
 ///
 /// # Errors
 /// `forbidden` when there is none left.
-pub(crate) async fn spend(services: &Services, live: &Live, grant: &Grant) -> Result<()> {
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    let Some(left) = tx.spend_grant(grant.key).await? else {
-        return Err(Error::new(ErrorCode::Forbidden, "what was shared with you has no uses left, or was revoked"));
-    };
-    if left == 0 {
-        tx.end_grant(grant.key, now, "used_up").await?;
-        let entry = AuditEntry::event(now, Actor::System, Source::System, "device.grant_used_up").device(live.key);
-        tx.audit(&entry.details(&json!({ "grant": grant.id.to_string() }))).await?;
-    }
-    tx.commit().await?;
-    if left == 0 {
-        services.grants.change(services, live, |grants| grants.retain(|g| g.key != grant.key));
-    }
-    Ok(())
+pub(crate) async fn spend(services: &Services, live: &Arc<Live>, grant: &Grant) -> Result<()> {
+    let (now, live, key, id) = (services.clock.now(), Arc::clone(live), grant.key, grant.id);
+    internal(&services.store, move |tx| {
+        Box::pin(async move {
+            let Some(left) = tx.spend_grant(key).await? else {
+                let what = "what was shared with you has no uses left, or was revoked";
+                return Err(Error::new(ErrorCode::Forbidden, what));
+            };
+            if left > 0 {
+                return Ok(Decided::done(()));
+            }
+            tx.end_grant(key, now, "used_up").await?;
+            let entry = AuditEntry::event(now, Actor::System, Source::System, "device.grant_used_up").device(live.key);
+            tx.audit(&entry.details(&json!({ "grant": id.to_string() }))).await?;
+            // Its last command is yet to be sent, and ends no other one: nothing is taken from anybody.
+            let used_up = changed(tx, &live, DeviceChange::Shared).await?;
+            Ok(Decided::done(()).telling(used_up))
+        })
+    })
+    .await
 }
 
 /// Gives a use back: the command was not sent.
-pub(crate) async fn give_back(services: &Services, live: &Live, grant: &Grant) -> Result<()> {
-    let mut tx = services.store.begin().await?;
-    let restored = tx.restore_use(grant.key).await?;
-    tx.commit().await?;
-    if restored {
-        let back = |grants: &mut Vec<Grant>| {
-            if !grants.iter().any(|g| g.key == grant.key) {
-                grants.push(grant.clone());
+pub(crate) async fn give_back(services: &Services, live: &Arc<Live>, grant: &Grant) -> Result<()> {
+    let (live, key) = (Arc::clone(live), grant.key);
+    internal(&services.store, move |tx| {
+        Box::pin(async move {
+            if !tx.restore_use(key).await? {
+                return Ok(Decided::done(()));
             }
-        };
-        services.grants.change(services, live, back);
-    }
-    Ok(())
+            let back = changed(tx, &live, DeviceChange::Shared).await?;
+            Ok(Decided::done(()).telling(back))
+        })
+    })
+    .await
 }
 
 /// Ends grants whose time has passed, with an audit row, and shows devices to those whose time has come.
@@ -390,24 +421,31 @@ pub async fn keep(services: Arc<Services>) {
         }
         for uid in begun {
             if let Ok(Some(live)) = services.registry.find(&uid).await {
-                services.grants.change(&services, &live, |_| {});
+                services.grants.look_again(&services, &live);
             }
         }
     }
 }
 
 async fn expire(services: &Services, grant: &Grant) -> Result<()> {
-    let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    if tx.end_grant(grant.key, now, "expired").await? {
-        let entry = AuditEntry::event(now, Actor::System, Source::System, "device.grant_expired").device(grant.device);
-        tx.audit(&entry.details(&json!({ "grant": grant.id.to_string() }))).await?;
-        tx.commit().await?;
-    }
-    match services.registry.find(&grant.uid).await? {
-        Some(live) => services.grants.change(services, &live, |grants| grants.retain(|g| g.key != grant.key)),
-        // Deleted meanwhile.
-        None => services.grants.forget(grant.device),
+    let (now, grant) = (services.clock.now(), grant.clone());
+    let device = grant.device;
+    let known = internal(&services.store, move |tx| {
+        Box::pin(async move {
+            if tx.end_grant(grant.key, now, "expired").await? {
+                let entry = AuditEntry::event(now, Actor::System, Source::System, "device.grant_expired");
+                let entry = entry.device(grant.device).details(&json!({ "grant": grant.id.to_string() }));
+                tx.audit(&entry).await?;
+            }
+            // Deleted meanwhile, when there is no version.
+            let Some(version) = tx.raise_access(grant.device).await? else { return Ok(Decided::done(false)) };
+            let (device, uid) = (grant.device, grant.uid);
+            let expired = Change::Device { device, uid, version, what: DeviceChange::Unshared };
+            Ok(Decided::done(true).telling(expired))
+        })
+    });
+    if !known.await? {
+        services.grants.forget(device);
     }
     Ok(())
 }

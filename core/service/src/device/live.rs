@@ -47,6 +47,10 @@ pub struct Live {
     /// What it is shared by, and who hears of it because of that; none for most devices.
     shares: Mutex<Option<Arc<Shares>>>,
     revocations: AtomicU32,
+    /// Raised with each change of who may do what with it; what is older is not applied.
+    access_version: AtomicI64,
+    /// A session whose token was checked at an older access version is not let in.
+    sessions_since: AtomicI64,
     owner: AtomicI64,
     active: AtomicBool,
     last_seen_ms: AtomicI64,
@@ -150,6 +154,8 @@ impl Live {
             }),
             shares: Mutex::default(),
             revocations: AtomicU32::new(0),
+            access_version: AtomicI64::new(row.access_version),
+            sessions_since: AtomicI64::new(0),
             owner: AtomicI64::new(row.owner.map_or(NOBODY, |k| k.0)),
             active: AtomicBool::new(row.active),
             last_seen_ms: AtomicI64::new(row.last_seen_at.map_or(NEVER, |t| t.0)),
@@ -163,8 +169,24 @@ impl Live {
             key => Some(UserKey(key)),
         }
     }
-    pub(crate) fn set_owner(&self, owner: Option<UserKey>) {
+    /// The version of what is known of who may do what with it.
+    pub fn access_version(&self) -> i64 {
+        self.access_version.load(Ordering::Acquire)
+    }
+    /// As the database says; called by one place only, in the order of the commits.
+    pub(crate) fn set_access(&self, version: i64, owner: Option<UserKey>, active: bool) {
+        self.active.store(active, Ordering::Release);
         self.owner.store(owner.map_or(NOBODY, |k| k.0), Ordering::Release);
+        self.access_version.store(version, Ordering::Release);
+    }
+    /// The device must prove its token again.
+    pub(crate) fn end_sessions_before(&self, version: i64) {
+        // Under the session's lock: one that connects now is either let in before, and closed, or refused.
+        let _session = self.session.lock();
+        self.sessions_since.store(version, Ordering::Release);
+    }
+    pub(crate) fn lets_in(&self, access_version: i64) -> bool {
+        self.active() && access_version >= self.sessions_since.load(Ordering::Acquire)
     }
     pub(crate) fn shares(&self) -> Option<Arc<Shares>> {
         self.shares.lock().clone()
@@ -188,9 +210,6 @@ impl Live {
     /// False once it is deleted or disabled.
     pub fn active(&self) -> bool {
         self.active.load(Ordering::Acquire)
-    }
-    pub(crate) fn set_active(&self, active: bool) {
-        self.active.store(active, Ordering::Release);
     }
     /// Last frame or pong from it.
     pub fn last_seen(&self) -> Option<TimeMs> {

@@ -7,17 +7,18 @@ use std::time::Duration;
 use hexa_crypto::{random_bytes, token};
 use hexa_model::audit::AuditEntry;
 use hexa_model::device::{MAX_INPUTS, MAX_RELAYS};
-use hexa_model::{Actor, DeviceClass, DeviceUid, ErrorCode, Outcome, Source, TimeMs};
+use hexa_model::{Actor, Change, DeviceChange, DeviceClass, DeviceUid, ErrorCode, Outcome, Source, TimeMs};
 use hexa_store::{DeviceRow, NewDevice, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::Services;
+use crate::change::{Decided, change, internal};
 use crate::config::ProvisionConfig;
 use crate::device::live::Live;
-use crate::device::session::CloseReason;
+use crate::device::registry::READ_AGAIN;
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 use crate::limit::{FailureLimiter, Limiter};
 
 /// Claim codes on factory labels live this long.
@@ -110,7 +111,12 @@ pub struct Caller {
 ///
 /// # Errors
 /// `invalid_provision_key`, `rate_limited`, `validation_error`, `already_provisioned`.
-pub async fn register(services: &Services, caller: Caller, new: Registration) -> Result<Provisioned> {
+pub async fn register(
+    services: &Services,
+    caller: Caller,
+    key: Key<Provisioned>,
+    new: Registration,
+) -> Result<Provisioned> {
     check_key(services, &caller).await?;
     check(&new)?;
     services.provision.right_keys.take(&())?;
@@ -119,8 +125,8 @@ pub async fn register(services: &Services, caller: Caller, new: Registration) ->
         None => None,
     };
     match known {
-        Some(row) => reissue(services, &caller, row, &new).await,
-        None => create(services, new).await,
+        Some(row) => reissue(services, &caller, key, row, &new).await,
+        None => create(services, key, new).await,
     }
 }
 
@@ -172,7 +178,7 @@ fn check(new: &Registration) -> Result<()> {
     Ok(())
 }
 
-async fn create(services: &Services, new: Registration) -> Result<Provisioned> {
+async fn create(services: &Services, key: Key<Provisioned>, new: Registration) -> Result<Provisioned> {
     let class = new.class.ok_or_else(|| Error::validation("device_class", "device_class is required"))?;
     let most = u64::from(services.provision.config.max_unclaimed);
     if services.store.unclaimed_count().await? >= most {
@@ -200,24 +206,30 @@ async fn create(services: &Services, new: Registration) -> Result<Provisioned> {
         claim_expires_at: claim.expires_at,
         created_at: now,
     };
-    let mut tx = services.store.begin().await?;
-    let key = tx.insert_device(&device).await.map_err(|e| match e {
-        StoreError::Conflict(_) => already_provisioned(),
-        other => other.into(),
-    })?;
-    let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.provisioned").device(key);
-    tx.audit(&entry.details(&json!({ "uid": device.uid.as_str(), "class": class.as_str() }))).await?;
-    let provisioned = Provisioned { uid: device.uid, token, claim };
-    idempotency::commit(tx, &provisioned).await?;
-    if let Some(row) = services.store.device_by_key(key).await? {
-        services.registry.insert(Live::new(row, &smallvec::SmallVec::new()));
-    }
-    Ok(provisioned)
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let key = tx.insert_device(&device).await.map_err(|e| match e {
+                StoreError::Conflict(_) => already_provisioned(),
+                other => other.into(),
+            })?;
+            let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.provisioned").device(key);
+            tx.audit(&entry.details(&json!({ "uid": device.uid.as_str(), "class": class.as_str() }))).await?;
+            let added = Change::Device { device: key, uid: device.uid.clone(), version: 0, what: DeviceChange::Added };
+            Ok(Decided::done(Provisioned { uid: device.uid, token, claim }).telling(added))
+        })
+    })
+    .await
 }
 
 /// A known serial comes again (DV-2): an unclaimed device that proves its old token gets a new one; anything else
 /// changes nothing.
-async fn reissue(services: &Services, caller: &Caller, row: DeviceRow, new: &Registration) -> Result<Provisioned> {
+async fn reissue(
+    services: &Services,
+    caller: &Caller,
+    key: Key<Provisioned>,
+    row: DeviceRow,
+    new: &Registration,
+) -> Result<Provisioned> {
     let proven = caller.proof.as_ref().is_some_and(|(uid, token)| {
         *uid == row.uid && token::same(&row.token_hash, &token::sha256(token.expose_secret().as_bytes()))
     });
@@ -230,19 +242,24 @@ async fn reissue(services: &Services, caller: &Caller, row: DeviceRow, new: &Reg
     let now = services.clock.now();
     let token = token::generate("hxd_");
     let (claim, claim_hash) = new_claim_code(services, new.label);
-    let mut tx = services.store.begin().await?;
-    let hash = token::sha256(token.expose_secret().as_bytes());
-    if !tx.rotate_token(row.key, hash, None, now).await? {
-        return Err(already_provisioned());
-    }
-    tx.set_claim_code(row.key, &claim_hash, claim.expires_at).await?;
-    tx.audit(&AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned").device(row.key)).await?;
-    let provisioned = Provisioned { uid: row.uid.clone(), token, claim };
-    idempotency::commit(tx, &provisioned).await?;
-    if let Some(session) = services.registry.peek(&row.uid).and_then(|live| live.session()) {
-        session.close(CloseReason::Revoked);
-    }
-    Ok(provisioned)
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let hash = token::sha256(token.expose_secret().as_bytes());
+            // Compared where nothing can come in between: it may have been claimed, or given a token, since it was read.
+            if !tx.replace_token(row.key, row.token_hash, hash, now).await?
+                || !tx.set_claim_code(row.key, &claim_hash, claim.expires_at).await?
+            {
+                return Err(already_provisioned());
+            }
+            let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned");
+            tx.audit(&entry.device(row.key)).await?;
+            let version = tx.raise_access(row.key).await?.ok_or_else(already_provisioned)?;
+            let (device, uid) = (row.key, row.uid.clone());
+            let rotated = Change::Device { device, uid, version, what: DeviceChange::TokenRotated };
+            Ok(Decided::done(Provisioned { uid: row.uid, token, claim }).telling(rotated))
+        })
+    })
+    .await
 }
 
 fn already_provisioned() -> Error {
@@ -268,34 +285,57 @@ async fn audit(
 ) -> Result<()> {
     let mut entry = AuditEntry::event(services.clock.now(), Actor::System, Source::Device, action);
     entry.device = device;
-    let mut tx = services.store.begin().await?;
-    tx.audit(&entry.outcome(outcome).details(details)).await?;
-    Ok(tx.commit().await?)
+    let entry = entry.outcome(outcome).details(details);
+    internal(&services.store, move |tx| Box::pin(async move { Ok(Decided::done(tx.audit(&entry).await?)) })).await
+}
+
+/// A device that has proved its token.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// Which.
+    pub live: Arc<Live>,
+    /// Its access version when the token was good.
+    pub access_version: i64,
+}
+
+impl Proven {
+    /// For a device whose token was looked at by other means.
+    pub fn now(live: &Arc<Live>) -> Self {
+        Self { live: Arc::clone(live), access_version: live.access_version() }
+    }
 }
 
 /// Checks a device's uid and token. Unknown uid and wrong token answer alike (WS-7).
 ///
 /// # Errors
 /// `invalid_token`; `account_disabled` never: a disabled device looks like a wrong token.
-pub async fn authenticate(services: &Services, uid: &str, given: &SecretString) -> Result<Arc<Live>> {
+pub async fn authenticate(services: &Services, uid: &str, given: &SecretString) -> Result<Proven> {
     let wrong = || Error::new(ErrorCode::InvalidToken, "the device's uid or token is wrong");
     let uid = DeviceUid::parse(uid).ok_or_else(wrong)?;
-    let stored = services.registry.stored(&uid).await?.ok_or_else(wrong)?;
-    let row = &stored.row;
     let hash = token::sha256(given.expose_secret().as_bytes());
-    let now = services.clock.now();
-    if token::same(&row.token_hash, &hash) {
-        if row.previous_token_hash.is_some() {
-            // The new token is in use: the old one ends here (DV-4).
-            let mut tx = services.store.begin().await?;
-            tx.drop_previous_token(row.key).await?;
-            tx.commit().await?;
+    for _ in 0..READ_AGAIN {
+        let seen = services.registry.seen(&uid);
+        let stored = services.registry.stored(&uid).await?.ok_or_else(wrong)?;
+        let row = &stored.row;
+        let (key, access_version) = (row.key, row.access_version);
+        if token::same(&row.token_hash, &hash) {
+            if row.previous_token_hash.is_some() {
+                // The new token is in use: the old one ends here (DV-4).
+                let drop_it = internal(&services.store, move |tx| {
+                    Box::pin(async move { Ok(Decided::done(tx.drop_previous_token(key, hash).await?)) })
+                });
+                drop_it.await?;
+            }
+        } else {
+            let now = services.clock.now();
+            let old = row.previous_token_hash.is_some_and(|h| token::same(&h, &hash));
+            if !old || row.previous_token_until.is_none_or(|until| until <= now) {
+                return Err(wrong());
+            }
         }
-    } else {
-        let old = row.previous_token_hash.is_some_and(|h| token::same(&h, &hash));
-        if !old || row.previous_token_until.is_none_or(|until| until <= now) {
-            return Err(wrong());
+        if let Some(live) = services.registry.enter(stored, seen).await? {
+            return if live.active() { Ok(Proven { live, access_version }) } else { Err(wrong()) };
         }
     }
-    Some(services.registry.enter(stored).await?).filter(|l| l.active()).ok_or_else(wrong)
+    Err(Error::new(ErrorCode::Busy, "this device changes all the time; try again").retry_after(1))
 }

@@ -1,10 +1,11 @@
 //! Every device that this process has touched, and which of them are connected.
 
 use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hexa_crypto::random_bytes;
@@ -28,9 +29,29 @@ const SHARDS: usize = 16;
 /// Offline entries per shard that are kept before the sweep drops idle ones.
 const KEEP_OFFLINE: usize = 1024;
 
+/// A part of the devices.
+#[derive(Default)]
+struct Shard {
+    devices: RwLock<HashMap<DeviceUid, Arc<Live>>>,
+    /// Raised with every change of one of its devices: what was read before one is not remembered after it.
+    changes: AtomicU64,
+}
+
+impl Shard {
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, HashMap<DeviceUid, Arc<Live>>> {
+        self.devices.read()
+    }
+    fn write(&self) -> parking_lot::RwLockWriteGuard<'_, HashMap<DeviceUid, Arc<Live>>> {
+        self.devices.write()
+    }
+}
+
+/// How often a device is read again because it changed while it was being read.
+pub(super) const READ_AGAIN: u32 = 50;
+
 /// The devices of this process.
 pub struct Registry {
-    shards: Vec<RwLock<HashMap<DeviceUid, Arc<Live>>>>,
+    shards: Vec<Shard>,
     store: Store,
     crowd: Crowd,
     grants: Arc<Grants>,
@@ -53,7 +74,7 @@ impl Registry {
     ) -> Self {
         Self {
             crowd: Crowd::new(store.clone(), Arc::clone(&metrics)),
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             store,
             grants,
             clock,
@@ -64,7 +85,7 @@ impl Registry {
         }
     }
 
-    fn shard(&self, uid: &DeviceUid) -> &RwLock<HashMap<DeviceUid, Arc<Live>>> {
+    fn shard(&self, uid: &DeviceUid) -> &Shard {
         let mut hasher = DefaultHasher::new();
         uid.hash(&mut hasher);
         &self.shards[hasher.finish() as usize % SHARDS]
@@ -76,14 +97,33 @@ impl Registry {
     }
 
     /// A device, loaded if need be; `None` when there is none of this uid.
+    ///
+    /// # Errors
+    /// When the database does not answer; `busy` when the device changes faster than it can be read.
     pub async fn find(&self, uid: &DeviceUid) -> Result<Option<Arc<Live>>> {
-        if let Some(live) = self.peek(uid) {
-            return Ok(Some(live));
+        for _ in 0..READ_AGAIN {
+            if let Some(live) = self.peek(uid) {
+                return Ok(Some(live));
+            }
+            let seen = self.seen(uid);
+            let Some(stored) = self.stored(uid).await? else { return Ok(None) };
+            if let Some(live) = self.enter(stored, seen).await? {
+                return Ok(Some(live));
+            }
         }
-        match self.stored(uid).await? {
-            Some(stored) => Ok(Some(self.enter(stored).await?)),
-            None => Ok(None),
-        }
+        Err(Error::new(ErrorCode::Busy, "this device changes all the time; try again").retry_after(1))
+    }
+
+    /// What is to be handed to [`Registry::enter`] with what is read after it.
+    pub(crate) fn seen(&self, uid: &DeviceUid) -> u64 {
+        self.shard(uid).changes.load(Ordering::Acquire)
+    }
+
+    /// A device's access changed: what is being read of it now is not entered.
+    pub(crate) fn changed(&self, uid: &DeviceUid) {
+        let shard = self.shard(uid);
+        let _entries = shard.write();
+        shard.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A device as it is stored now, for what only the database knows for sure.
@@ -91,24 +131,29 @@ impl Registry {
         self.crowd.read(uid, self.peek(uid).is_none()).await
     }
 
-    /// The entry of a device that was just read.
-    pub(crate) async fn enter(&self, stored: Stored) -> Result<Arc<Live>> {
+    /// The entry of a device that was just read; none when it changed since `seen`, so that it must be read again.
+    pub(crate) async fn enter(&self, stored: Stored, seen: u64) -> Result<Option<Arc<Live>>> {
         let Stored { row, states } = stored;
         if let Some(live) = self.peek(&row.uid) {
-            return Ok(live);
+            return Ok(Some(live));
         }
         let states = match states {
             Some(states) => states,
             None => self.store.relay_states(row.key).await?,
         };
         let uid = row.uid.clone();
+        let shard = self.shard(&uid);
+        let mut entries = shard.write();
         // Two loads may race; the first one in the map is the one everybody gets.
-        let shared = || {
-            let live = Live::new(row, &states);
-            live.set_shares(self.grants.shares_of(live.key));
-            Arc::new(live)
-        };
-        Ok(self.shard(&uid).write().entry(uid).or_insert_with(shared).clone())
+        if let Some(live) = entries.get(&uid) {
+            return Ok(Some(Arc::clone(live)));
+        }
+        if shard.changes.load(Ordering::Acquire) != seen {
+            return Ok(None);
+        }
+        let live = Live::new(row, &states);
+        live.set_shares(self.grants.shares_of(live.key));
+        Ok(Some(Arc::clone(entries.entry(uid).or_insert(Arc::new(live)))))
     }
 
     /// Forgets a deleted device.
@@ -136,13 +181,14 @@ impl Registry {
     /// A new session. The newest wins: an older one is closed with 4001, without an offline event (WS-2).
     ///
     /// # Errors
-    /// `invalid_token` when the device was deleted or disabled meanwhile.
-    pub fn connect(&self, live: &Arc<Live>, ip: Option<IpAddr>) -> Result<Arc<Session>> {
+    /// `invalid_token` when the device was deleted, disabled or given another token since its token was checked.
+    pub fn connect(&self, live: &Arc<Live>, access_version: i64, ip: Option<IpAddr>) -> Result<Arc<Session>> {
         let now = self.clock.now();
-        let session = Arc::new(Session::new(SessionId::at(now, random_bytes()), self.clock.monotonic()));
+        let session =
+            Arc::new(Session::new(SessionId::at(now, random_bytes()), access_version, self.clock.monotonic()));
         // Held until the event is out: an offline event of an older session must not overtake this online event.
         let mut current = live.session.lock();
-        if !live.active() {
+        if !live.lets_in(access_version) {
             return Err(Error::new(ErrorCode::InvalidToken, "the device's uid or token is wrong"));
         }
         let former = current.replace(Arc::clone(&session));
@@ -265,15 +311,6 @@ impl Registry {
     /// Whether no device was touched yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Puts a freshly provisioned device in, so that its first connect needs no read.
-    pub(crate) fn insert(&self, live: Live) -> Arc<Live> {
-        let live = Arc::new(live);
-        match self.shard(&live.uid).write().entry(live.uid.clone()) {
-            Entry::Occupied(e) => Arc::clone(e.get()),
-            Entry::Vacant(e) => Arc::clone(e.insert(live)),
-        }
     }
 }
 

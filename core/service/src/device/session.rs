@@ -86,6 +86,8 @@ pub struct Session {
     pub id: SessionId,
     /// Wakes its task: there is something to send, or it is to close.
     pub wake: Notify,
+    /// The device's access version at which its token was checked.
+    pub(crate) access_version: i64,
     close: Mutex<Option<CloseReason>>,
     ping_due: AtomicBool,
     last_rx_ms: AtomicU64,
@@ -93,10 +95,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// As of monotonic `now`.
-    pub(crate) fn new(id: SessionId, now: Duration) -> Self {
+    /// As of monotonic `now`, with a token that was good at this access version.
+    pub(crate) fn new(id: SessionId, access_version: i64, now: Duration) -> Self {
         Self {
             id,
+            access_version,
             wake: Notify::new(),
             close: Mutex::new(None),
             ping_due: AtomicBool::new(false),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use hexa_model::audit::{AuditEntry, RelayStates};
-use hexa_model::event::Event;
-use hexa_model::{Actor, DeviceKey, DeviceUid, Source, UserKey};
+use hexa_model::{Change, DeviceChange, DeviceKey, DeviceUid, Source, UserKey};
 pub use hexa_store::PersonRow;
 use hexa_store::{DeviceFilter, DeviceOrder, DeviceRow, Tx};
 use serde_json::json;
@@ -12,9 +11,10 @@ use serde_json::json;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
+use crate::change::{Decided, change};
 use crate::device::live::Live;
 use crate::error::{Error, Result};
-use crate::idempotency;
+use crate::idempotency::Key;
 
 /// A device with everything that its page shows.
 #[derive(Clone, Debug)]
@@ -147,7 +147,13 @@ fn check_name(field: &str, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// `validation_error` for a name that is too long or a relay that is not there; nothing is changed then.
-pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names: Names) -> Result<DeviceView> {
+pub async fn rename(
+    services: &Arc<Services>,
+    by: &Principal,
+    key: Key<DeviceView>,
+    live: &Arc<Live>,
+    names: Names,
+) -> Result<DeviceView> {
     if let Some(name) = &names.device {
         check_name("name", name)?;
     }
@@ -158,19 +164,25 @@ pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names
         }
     }
     let now = services.clock.now();
-    let mut tx = services.store.begin().await?;
-    if let Some(name) = &names.device {
-        let name = Some(name.trim()).filter(|n| !n.is_empty());
-        tx.rename_device(live.key, name, now).await?;
-    }
-    if !names.relays.is_empty() {
-        tx.set_relay_names(live.key, &names.relays).await?;
-    }
-    let actor: Actor = by.actor();
-    let entry = AuditEntry::event(now, actor, Source::Api, "device.renamed").device(live.key);
-    tx.audit(&entry.details(&json!({ "name": names.device, "relays": names.relays }))).await?;
-    let view = within(services, &mut tx, by, live.key, services.sight(by.actor(), live)?).await?;
-    idempotency::commit(tx, &view).await?;
-    services.bus.publish(&Event::DeviceUpdated { device: live.event_device() });
-    Ok(view)
+    let (house, by, live) = (Arc::clone(services), by.clone(), Arc::clone(live));
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            // Asked again where nothing can come in between: it may have been released since.
+            let sight = house.sight(by.actor(), &live)?;
+            if let Some(name) = &names.device {
+                let name = Some(name.trim()).filter(|n| !n.is_empty());
+                tx.rename_device(live.key, name, now).await?;
+            }
+            if !names.relays.is_empty() {
+                tx.set_relay_names(live.key, &names.relays).await?;
+            }
+            let entry = AuditEntry::event(now, by.actor(), Source::Api, "device.renamed").device(live.key);
+            tx.audit(&entry.details(&json!({ "name": names.device, "relays": names.relays }))).await?;
+            let view = within(&house, tx, &by, live.key, sight).await?;
+            let (uid, version) = (view.row.uid.clone(), view.row.access_version);
+            let renamed = Change::Device { device: live.key, uid, version, what: DeviceChange::Renamed };
+            Ok(Decided::done(view).telling(renamed))
+        })
+    })
+    .await
 }

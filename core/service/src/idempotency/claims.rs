@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hexa_model::CommandId;
-use hexa_store::{Claim, Store, StoreError};
+use hexa_store::{Changed, Claim, Store, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -89,16 +89,20 @@ impl Turn {
     }
 
     async fn write(&self, waiters: &[Waiter]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        let mut tx = self.store.begin().await?;
-        let mut ends = Vec::with_capacity(waiters.len());
-        for waiter in waiters {
-            ends.push(match tx.keep_answer(&waiter.claim, Some(waiter.command), None).await {
-                Err(other) if !matches!(other, StoreError::Conflict(_)) => return Err(other),
-                end => end,
-            });
-        }
-        tx.commit().await?;
-        Ok(ends)
+        let claims: Vec<_> = waiters.iter().map(|w| (w.claim.clone(), w.command)).collect();
+        let made = self.store.change(move |tx| {
+            Box::pin(async move {
+                let mut ends = Vec::with_capacity(claims.len());
+                for (claim, command) in &claims {
+                    ends.push(match tx.keep_answer(claim, Some(*command), None).await {
+                        Err(other) if !matches!(other, StoreError::Conflict(_)) => return Err(other),
+                        end => end,
+                    });
+                }
+                Ok(Changed::only(ends))
+            })
+        });
+        made.await
     }
 }
 

@@ -48,6 +48,18 @@ impl Collector for WriterCollector {
         transactions.with_label_values(&["hot"]).inc_by(stats.hot_transactions);
         transactions.with_label_values(&["cold"]).inc_by(stats.cold_transactions);
         let mut families = transactions.collect();
+        let abandoned = IntCounterVec::new(
+            Opts::new(
+                "hexa_changes_abandoned_total",
+                "Changes whose caller went away before their end, by how far they had come; they were made all the same.",
+            ),
+            &["stage"],
+        )
+        .expect("static metric options are valid");
+        for (stage, count) in self.store.abandoned() {
+            abandoned.with_label_values(&[stage.as_str()]).inc_by(count);
+        }
+        families.extend(abandoned.collect());
         families.extend(counter("hexa_writer_batches_total", "Group commits.", stats.batches));
         families.extend(counter("hexa_writer_rows_total", "Writes committed in groups.", stats.rows));
         families.extend(counter("hexa_writer_statements_total", "Statements run in group commits.", stats.statements));

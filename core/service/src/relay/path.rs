@@ -203,7 +203,7 @@ async fn send(
 }
 
 /// Takes a use of a guest's grant, durably, before the command can be sent; one that gets no place costs none.
-async fn spend_and_enqueue(services: &Services, live: &Live, grant: &Grant, new: NewCommand) -> Result<Placed> {
+async fn spend_and_enqueue(services: &Services, live: &Arc<Live>, grant: &Grant, new: NewCommand) -> Result<Placed> {
     if !live.online() {
         return Ok(Err(Offline));
     }

@@ -4,6 +4,7 @@ use hexa_model::ErrorCode;
 use hexa_model::event::Event;
 use hexa_service::device::session::CloseReason;
 use hexa_service::device::{claim, provision};
+use hexa_service::idempotency::Key;
 
 use crate::rig::{House, sign_up};
 
@@ -82,12 +83,14 @@ async fn a_release_ends_open_commands_closes_the_socket_and_needs_a_new_code() {
     let mut device = house.device(1).await;
     let asked = house.set(&device, 0, true);
     device.expect().await;
-    let code = claim::release(&house.services, &house.user, &device.live).await.unwrap();
+    let code = claim::release(&house.services, &house.user, Key::none(), &device.live).await.unwrap();
     assert_eq!(asked.await.unwrap().unwrap_err().code, ErrorCode::NotFound);
     assert_eq!(device.actor.session().closing(), Some(CloseReason::Revoked));
     assert_eq!(house.set(&device, 0, true).await.unwrap().unwrap_err().code, ErrorCode::NotFound);
     let bob = sign_up(&house.services, "bob@example.com").await;
-    let live = claim::claim(&house.services, &bob, secrecy::ExposeSecret::expose_secret(&code.code)).await.unwrap();
+    let live = claim::claim(&house.services, &bob, Key::none(), secrecy::ExposeSecret::expose_secret(&code.code))
+        .await
+        .unwrap();
     assert_eq!(live.live.as_ref().unwrap().owner(), Some(bob.account.key));
     house.check(&device.live).await;
 }
@@ -96,12 +99,12 @@ async fn a_release_ends_open_commands_closes_the_socket_and_needs_a_new_code() {
 async fn fifty_users_race_one_code_and_one_gets_the_device() {
     let house = House::new().await;
     let device = house.device(1).await;
-    let code = claim::release(&house.services, &house.user, &device.live).await.unwrap();
+    let code = claim::release(&house.services, &house.user, Key::none(), &device.live).await.unwrap();
     let code: Arc<str> = secrecy::ExposeSecret::expose_secret(&code.code).into();
     let racers: Vec<_> = (0..50)
         .map(|_| {
             let (services, user, code) = (Arc::clone(&house.services), house.user.clone(), Arc::clone(&code));
-            tokio::spawn(async move { claim::claim(&services, &user, &code).await.map(|l| l.row.key) })
+            tokio::spawn(async move { claim::claim(&services, &user, Key::none(), &code).await.map(|l| l.row.key) })
         })
         .collect();
     let mut won = 0;
@@ -122,7 +125,7 @@ async fn a_token_is_good_until_it_is_rotated_and_the_new_one_used() {
         async |token: &str| provision::authenticate(&house.services, live.uid.as_str(), &token.into()).await.is_ok();
     assert!(good(&old).await);
     assert!(!good("hxd_wrong").await);
-    let rotated = claim::rotate_token(&house.services, &house.user, &live).await.unwrap();
+    let rotated = claim::rotate_token(&house.services, &house.user, Key::none(), &live).await.unwrap();
     let new = secrecy::ExposeSecret::expose_secret(&rotated.token).to_owned();
     assert!(good(&old).await, "grace");
     assert!(good(&new).await);
@@ -135,7 +138,7 @@ async fn a_deleted_device_is_gone_and_its_audit_stays() {
     let house = House::new().await;
     let mut device = house.device(1).await;
     device.say("report 0=1").await;
-    claim::delete(&house.services, &house.user, &device.live).await.unwrap();
+    claim::delete(&house.services, &house.user, Key::none(), &device.live).await.unwrap();
     device.say("report 0=0").await;
     assert!(house.services.registry.find(&device.live.uid).await.unwrap().is_none());
     assert_eq!(house.rows(&device.live).await.len(), 1, "the report after the deletion left no row");
@@ -181,7 +184,7 @@ async fn a_fleet_that_connects_at_once_is_read_together_and_each_is_told_the_tru
     let answers = futures_util::future::join_all(asked).await;
     for (n, (answer, (live, _))) in answers.into_iter().zip(&fleet).enumerate() {
         match answer {
-            Ok(found) => assert!(n % 10 != 3 && Arc::ptr_eq(&found, live), "{n}: its own device and no other's"),
+            Ok(found) => assert!(n % 10 != 3 && Arc::ptr_eq(&found.live, live), "{n}: its own device and no other's"),
             Err(error) => assert!(n % 10 == 3 && error.code == ErrorCode::InvalidToken, "{n}: {error}"),
         }
     }

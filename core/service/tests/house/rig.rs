@@ -18,7 +18,9 @@ use hexa_service::auth::principal::Principal;
 use hexa_service::config::{AuthConfig, Config, DeviceConfig, ProvisionConfig, RelayConfig};
 use hexa_service::device::actor::DeviceActor;
 use hexa_service::device::live::Live;
+use hexa_service::device::provision::Proven;
 use hexa_service::device::{claim, provision};
+use hexa_service::idempotency::Key;
 use hexa_service::limit::Rate;
 use hexa_service::ports::Drivers;
 use hexa_service::relay::path::{Command, Done};
@@ -156,14 +158,15 @@ impl House {
         let caller = provision::Caller { ip: None, key: Some("a provisioning key".into()), proof: None };
         let class = Some(DeviceClass::RelayController);
         let new = provision::Registration { class, relay_count: relays, ..provision::Registration::default() };
-        let made = provision::register(&self.services, caller, new).await.unwrap();
-        let live = claim::claim(&self.services, &self.user, made.claim.code.expose_secret()).await.unwrap();
+        let made = provision::register(&self.services, caller, Key::none(), new).await.unwrap();
+        let live =
+            claim::claim(&self.services, &self.user, Key::none(), made.claim.code.expose_secret()).await.unwrap();
         (live.live.unwrap(), made.token.expose_secret().to_owned())
     }
 
     pub(crate) async fn connect(&self, live: &Arc<Live>) -> Device {
         let mut out = Vec::new();
-        let actor = DeviceActor::open(Arc::clone(&self.services), Arc::clone(live), None, &mut out).await.unwrap();
+        let actor = DeviceActor::open(Arc::clone(&self.services), Proven::now(live), None, &mut out).await.unwrap();
         Device { actor, live: Arc::clone(live) }
     }
 
@@ -220,7 +223,7 @@ impl House {
 pub(crate) async fn sign_up(services: &Services, email: &str) -> Principal {
     let new =
         Registration { email: email.into(), password: "a long password".into(), name: None, bootstrap_secret: None };
-    let signed_in = services.auth.register(new, Origin::default()).await.unwrap();
+    let signed_in = services.auth.register(Key::none(), new, Origin::default()).await.unwrap();
     services.auth.authenticate(signed_in.access_token.expose_secret()).await.unwrap()
 }
 

@@ -12,7 +12,7 @@ use super::{BOTH, chained};
 use crate::chain::{ChainedRow, GENESIS};
 use crate::db::{On, Row, query};
 use crate::error::StoreError;
-use crate::{Store, Tx};
+use crate::{Changed, Store, Tx};
 
 /// The action of the row that names a checkpoint.
 pub(super) const ACTION: &str = "audit.checkpoint";
@@ -91,34 +91,38 @@ impl Store {
     /// # Errors
     /// `Corrupt` when the rows do not fit together: what shows tampering is never removed.
     pub async fn prune_audit(&self, before: TimeMs, now: TimeMs, limit: u32) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
         let chain = self.inner.config.node.clone();
-        let last = newest(&chain, tx.on()).await?;
-        let old = oldest(&mut tx, &chain, &last, before, limit).await?;
-        let Some(end) = old.last() else { return Ok(0) };
-        let mut next = Checkpoint {
-            up_to_seq: end.seq,
-            up_to_hash: end.hash,
-            rows: old.len() as i64,
-            at: now.0,
-            prev: last.hash,
-            hash: GENESIS,
-        };
-        next.hash = next.computed_hash(&chain);
-        let moved = leave_tail(&mut tx, &chain, end.seq).await?;
-        insert(&mut tx, &chain, &next).await?;
-        let delete =
-            query("delete from audit where chain = $1 and seq <= $2").bind(chain.as_str()).bind(next.up_to_seq);
-        let gone = delete.execute(tx.on()).await?;
-        if gone != old.len() as u64 {
-            return Err(StoreError::Corrupt(format!("{gone} rows below {} instead of {}", end.seq, old.len())));
-        }
-        let details = json!({ "up_to_seq": next.up_to_seq, "rows": next.rows, "checkpoint": hex(&next.hash) });
-        tx.audit(&AuditEntry::event(now, Actor::System, Source::System, ACTION).details(&details)).await?;
-        tx.commit().await?;
-        self.writer().left_tail(moved);
-        Ok(gone)
+        self.change(move |tx| {
+            Box::pin(async move { Ok(Changed::only(prune(tx, &chain, (before, now), limit).await?)) })
+        })
+        .await
     }
+}
+
+async fn prune(tx: &mut Tx, chain: &str, (before, now): (TimeMs, TimeMs), limit: u32) -> Result<u64, StoreError> {
+    let last = newest(chain, tx.on()).await?;
+    let old = oldest(tx, chain, &last, before, limit).await?;
+    let Some(end) = old.last() else { return Ok(0) };
+    let mut next = Checkpoint {
+        up_to_seq: end.seq,
+        up_to_hash: end.hash,
+        rows: old.len() as i64,
+        at: now.0,
+        prev: last.hash,
+        hash: GENESIS,
+    };
+    next.hash = next.computed_hash(chain);
+    let moved = leave_tail(tx, chain, end.seq).await?;
+    tx.left_tail(moved);
+    insert(tx, chain, &next).await?;
+    let delete = query("delete from audit where chain = $1 and seq <= $2").bind(chain).bind(next.up_to_seq);
+    let gone = delete.execute(tx.on()).await?;
+    if gone != old.len() as u64 {
+        return Err(StoreError::Corrupt(format!("{gone} rows below {} instead of {}", end.seq, old.len())));
+    }
+    let details = json!({ "up_to_seq": next.up_to_seq, "rows": next.rows, "checkpoint": hex(&next.hash) });
+    tx.audit(&AuditEntry::event(now, Actor::System, Source::System, ACTION).details(&details)).await?;
+    Ok(gone)
 }
 
 /// The oldest rows that may go, recomputed.

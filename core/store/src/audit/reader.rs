@@ -49,7 +49,7 @@ impl Store {
     /// A reader over this store's own connections; it ends with the store.
     pub fn audit_reader(&self) -> AuditReader {
         let books = match &self.inner.db {
-            Db::Sqlite { readers, .. } => Books::Sqlite(readers.clone()),
+            Db::Sqlite(readers) => Books::Sqlite(readers.clone()),
             Db::Postgres(pool) => Books::Postgres(pool.clone()),
         };
         AuditReader { books }

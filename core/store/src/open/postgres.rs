@@ -13,10 +13,11 @@ use crate::Durability;
 use crate::StoreConfig;
 use crate::db::within;
 use crate::error::{OpenError, StoreError};
+use crate::open::generation::Generation;
 
 pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
 
-/// Connections for cold reads and writes; the writer has one more of its own.
+/// Connections for reads; changes and the writer have one more each.
 const POOL: u32 = 8;
 /// How long a start waits for a database that is starting too.
 const START: Duration = Duration::from_secs(10);
@@ -27,9 +28,10 @@ const LINGERING: Duration = Duration::from_secs(2);
 /// An open PostgreSQL.
 pub(super) struct Opened {
     pub(super) pool: PgPool,
-    /// For the writer's own connection.
+    /// For the writer's own connection, and that of changes.
     pub(super) options: PgConnectOptions,
     pub(super) fence: Fence,
+    pub(super) generation: Generation,
     /// Holds the fence until the writer has taken it over.
     pub(super) first: PgConnection,
 }
@@ -40,6 +42,11 @@ pub(super) async fn open(config: &StoreConfig, url: &SecretString) -> Result<Ope
     let options = options(url, config.durability, &fence)?;
     let place = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
     let mut first = connect(&options).await?;
+    if let Err(error) = writable(&mut first).await {
+        tracing::debug!(%error, "PostgreSQL takes no writes");
+        return Err(OpenError::ReadOnly(place));
+    }
+    own_session(&mut first, &options).await?;
     let started = Instant::now();
     loop {
         match fence.take(&mut first).await {
@@ -55,13 +62,14 @@ pub(super) async fn open(config: &StoreConfig, url: &SecretString) -> Result<Ope
     // A migration may take as long as it takes.
     sqlx::query("set statement_timeout = 0").execute(&mut first).await.map_err(StoreError::from)?;
     MIGRATIONS.run(&mut first).await.map_err(|e| super::migration_error(&PathBuf::from(&place), &MIGRATIONS, e))?;
+    let generation = Generation::take(&mut first, &config.node).await?;
     let pool = PgPoolOptions::new()
         .max_connections(POOL)
         .acquire_timeout(Duration::from_secs(2))
         .connect_with(options.clone())
         .await
         .map_err(StoreError::from)?;
-    Ok(Opened { pool, options, fence, first })
+    Ok(Opened { pool, options, fence, generation, first })
 }
 
 /// Opens it beside whoever else has it, for reading alone.
@@ -108,6 +116,45 @@ fn options(url: &SecretString, durability: Durability, fence: &Fence) -> Result<
         .disable_statement_logging())
 }
 
+/// Whether this server takes writes: a standby does not, and after a failover the address may lead to one.
+///
+/// # Errors
+/// `Unavailable` when it does not, or does not answer.
+pub(crate) async fn writable(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let look = "select pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as read_only";
+    let row = within(sqlx::query(look).fetch_one(connection)).await?;
+    if row.try_get("read_only")? {
+        return Err(StoreError::unavailable("this PostgreSQL takes no writes: it is a standby, or set to read only"));
+    }
+    Ok(())
+}
+
+/// A pooler in transaction mode gives each transaction another session: what a session has been told, and the lock it
+/// holds, would be somebody else's.
+async fn own_session(first: &mut PgConnection, options: &PgConnectOptions) -> Result<(), OpenError> {
+    let pid = "select pg_backend_pid() as pid, current_setting('application_name') as name, \
+         current_setting('statement_timeout') as patience";
+    let seen = async |connection: &mut PgConnection| -> Result<(i32, String, String), StoreError> {
+        let row = within(sqlx::query(pid).fetch_one(connection)).await?;
+        Ok((row.try_get("pid")?, row.try_get("name")?, row.try_get("patience")?))
+    };
+    let one = seen(first).await?;
+    let mut second = options.connect().await.map_err(StoreError::from)?;
+    // While the second one is inside of a transaction, a pooler cannot give its session to the first.
+    let begun = async {
+        within(sqlx::raw_sql("begin").execute(&mut second)).await?;
+        let two = seen(&mut second).await?;
+        let again = seen(first).await?;
+        Ok::<_, StoreError>((two, again))
+    };
+    let (two, again) = begun.await?;
+    drop(second.close().await);
+    if one.0 != again.0 || one.0 == two.0 {
+        return Err(OpenError::Pooled("two transactions of one connection ran in two sessions".into()));
+    }
+    Ok(())
+}
+
 /// Waits a little for a database that starts at the same time as we do.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let started = Instant::now();
@@ -117,6 +164,15 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
             Ok(Err(error)) => error,
             Err(_) => sqlx::Error::PoolTimedOut,
         };
+        if let sqlx::Error::Database(said) = &error
+            && said.message().contains("unsupported startup parameter")
+        {
+            return Err(StoreError::unavailable(format!(
+                "DATABASE_URL leads to a pooler that does not pass session settings on ({}): connect to PostgreSQL \
+                 itself, or use a pooler in session mode with ignore_startup_parameters unset",
+                said.message()
+            )));
+        }
         let starting = match &error {
             sqlx::Error::Io(_) => true,
             sqlx::Error::Database(said) => said.is_transient_in_connect_phase(),

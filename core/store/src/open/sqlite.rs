@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
 
 use crate::error::{OpenError, StoreError};
 use crate::{Durability, StoreConfig};
@@ -22,7 +22,8 @@ const READERS: u32 = 4;
 /// An open SQLite.
 pub(super) struct Opened {
     pub(super) readers: SqlitePool,
-    pub(super) cold: SqlitePool,
+    /// For changes.
+    pub(super) options: SqliteConnectOptions,
     /// For the writer.
     pub(super) hot: Connection,
 }
@@ -35,11 +36,13 @@ pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Re
     if path.exists() {
         check(path, unclean)?;
     }
-    let cold = pool(path, config, false).await?;
-    MIGRATIONS.run(&cold).await.map_err(|e| super::migration_error(path, &MIGRATIONS, e))?;
-    let readers = pool(path, config, true).await?;
+    let options = options(path, config, false);
+    let mut first: SqliteConnection = options.connect().await.map_err(StoreError::from)?;
+    MIGRATIONS.run(&mut first).await.map_err(|e| super::migration_error(path, &MIGRATIONS, e))?;
+    sqlx::Connection::close(first).await.map_err(StoreError::from)?;
+    let readers = readers(path, config).await?;
     let hot = hot_connection(path, config.durability).map_err(StoreError::from)?;
-    Ok(Opened { readers, cold, hot })
+    Ok(Opened { readers, options, hot })
 }
 
 /// Opens the file beside whoever else has it, for reading alone.
@@ -93,7 +96,7 @@ fn check(path: &Path, unclean: bool) -> Result<i64, OpenError> {
     Ok(found)
 }
 
-async fn pool(path: &Path, config: &StoreConfig, readers: bool) -> Result<SqlitePool, StoreError> {
+fn options(path: &Path, config: &StoreConfig, readers: bool) -> SqliteConnectOptions {
     let synchronous = match config.durability {
         Durability::Full => SqliteSynchronous::Full,
         Durability::Normal => SqliteSynchronous::Normal,
@@ -101,7 +104,7 @@ async fn pool(path: &Path, config: &StoreConfig, readers: bool) -> Result<Sqlite
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(!readers);
     // Setting it writes to the file, which a reader that is opened later must not need: the disk may be full.
     let options = if readers { options } else { options.auto_vacuum(SqliteAutoVacuum::Incremental) };
-    let options = options
+    options
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .foreign_keys(true)
@@ -111,14 +114,12 @@ async fn pool(path: &Path, config: &StoreConfig, readers: bool) -> Result<Sqlite
         // The writer's thread folds the log, when nobody waits for it.
         .pragma("wal_autocheckpoint", "0")
         .pragma("journal_size_limit", "67108864")
-        .pragma("query_only", if readers { "on" } else { "off" });
-    let pool = SqlitePoolOptions::new()
-        .max_connections(if readers { READERS } else { 1 })
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options)
-        .await?;
-    Ok(pool)
+        .pragma("query_only", if readers { "on" } else { "off" })
+}
+
+async fn readers(path: &Path, config: &StoreConfig) -> Result<SqlitePool, StoreError> {
+    let pool = SqlitePoolOptions::new().max_connections(READERS).idle_timeout(None).max_lifetime(None);
+    Ok(pool.connect_with(options(path, config, true)).await?)
 }
 
 fn hot_connection(path: &Path, durability: Durability) -> rusqlite::Result<Connection> {

@@ -21,12 +21,12 @@ pub(crate) trait Backend: Send {
     fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError>;
 
     /// Writes what sessions noted, in one transaction.
-    fn save_notes(&mut self, notes: &[&Seen]) -> Result<(), StoreError>;
+    fn save_notes(&mut self, gate: &mut Gate, notes: &[&Seen]) -> Result<(), StoreError>;
 
     /// After a batch whose writers have their answers, or (`idle`) when there is nothing to write: what keeps the next
     /// batches quick. `gate` keeps other writers away while it is locked.
     fn tidy(&mut self, _gate: &tokio::sync::Mutex<Gate>, _idle: bool) {}
 
     /// Moves up to one chunk of the tail's oldest rows to the indexed table; gives how many.
-    fn move_tail(&mut self) -> Result<u64, StoreError>;
+    fn move_tail(&mut self, gate: &mut Gate) -> Result<u64, StoreError>;
 }

@@ -56,12 +56,8 @@ impl SqliteBackend {
 
 impl Backend for SqliteBackend {
     fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError> {
-        if gate.stale {
-            gate.head = head(&self.connection, &gate.head.node)?;
-            gate.stale = false;
-        }
-        match attempt(&self.connection, &mut gate.head, writes, false, cost) {
-            Err(StoreError::Conflict(_)) => attempt(&self.connection, &mut gate.head, writes, true, cost),
+        match attempt(&self.connection, gate, writes, false, cost) {
+            Err(StoreError::Conflict(_)) => attempt(&self.connection, gate, writes, true, cost),
             done => done,
         }
     }
@@ -86,38 +82,45 @@ impl Backend for SqliteBackend {
         }
     }
 
-    fn save_notes(&mut self, notes: &[&Seen]) -> Result<(), StoreError> {
+    fn save_notes(&mut self, _: &mut Gate, notes: &[&Seen]) -> Result<(), StoreError> {
         save_notes(&self.connection, notes)
     }
 
-    fn move_tail(&mut self) -> Result<u64, StoreError> {
+    fn move_tail(&mut self, _: &mut Gate) -> Result<u64, StoreError> {
         mover::move_chunk(&self.connection)
     }
 }
 
-fn head(connection: &Connection, node: &str) -> Result<ChainHead, StoreError> {
+fn newest(connection: &Connection, node: &str) -> Result<ChainHead, StoreError> {
     use rusqlite::OptionalExtension;
-    let newest = connection.query_row(crate::chain::NEWEST, [node], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let (seq, hash) = newest.unwrap_or((0, crate::chain::GENESIS));
+    let row = connection.query_row(crate::chain::NEWEST, [node], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (seq, hash) = row.unwrap_or((0, crate::chain::GENESIS));
     Ok(ChainHead { node: node.to_owned(), seq, hash })
 }
 
 fn attempt(
     connection: &Connection,
-    head: &mut ChainHead,
+    gate: &mut Gate,
     writes: &[&HotWrite],
     savepoints: bool,
     cost: &mut Cost,
 ) -> Result<Vec<Outcome>, StoreError> {
-    let mut next = head.clone();
+    let mut next = gate.head.clone();
     let mut spent = Cost { statements: 2, audit_rows: 0 };
-    let done = run(connection, &mut next, writes, savepoints, &mut spent);
+    let done = run(connection, (&mut next, gate.stale), writes, savepoints, &mut spent);
     if done.is_err() && !connection.is_autocommit() {
         // A failed rollback leaves nothing to roll back: SQLite has done it by itself (disk full, I/O error).
         let _ = connection.execute_batch("rollback");
     }
+    // What stands against a row may be the head that it was chained to: the next transaction reads it.
+    gate.stale = match &done {
+        Ok(outcomes) => {
+            outcomes.iter().any(|o| matches!(o, Err(StoreError::Conflict(on)) if crate::chain::is_head(on)))
+        }
+        Err(_) => true,
+    };
     if done.is_ok() {
-        *head = next;
+        gate.head = next;
         cost.statements += spent.statements;
         cost.audit_rows += spent.audit_rows;
     }
@@ -126,13 +129,17 @@ fn attempt(
 
 fn run(
     connection: &Connection,
-    head: &mut ChainHead,
+    (head, stale): (&mut ChainHead, bool),
     writes: &[&HotWrite],
     savepoints: bool,
     cost: &mut Cost,
 ) -> Result<Vec<Outcome>, StoreError> {
     let mut outcomes = Vec::with_capacity(writes.len());
     connection.prepare_cached("begin immediate")?.execute([])?;
+    if stale {
+        // Inside of the transaction: before it, another writer's commit could be on its way.
+        *head = newest(connection, &head.node)?;
+    }
     for write in writes {
         if !savepoints {
             outcomes.push(Ok(one(connection, head, write, cost)?));

@@ -16,13 +16,17 @@ use tokio::runtime::Runtime;
 use super::backend::Backend;
 use super::batch::{Cost, Outcome};
 use super::{Committed, HotWrite, Seen, mover};
-use crate::chain::{ChainHead, ChainedRow, Gate, NEWEST};
-use crate::db::{PATIENCE, Row};
+use crate::chain::{ChainHead, ChainedRow, Gate};
+use crate::db::PATIENCE;
 use crate::error::StoreError;
+use crate::open::generation::{Generation, Transaction};
 use crate::open::postgres::{Fence, Refused};
 
 /// How long a new connection may take. Writes wait meanwhile.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How often it is asked what became of a commit, and the pause between.
+const ASK: u32 = 10;
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A relay that is set n times in a batch is written once with its version raised by n.
 const UPSERT: &str = "insert into relay_states (device_id, relay, state, version, updated_at) \
@@ -59,6 +63,7 @@ pub(crate) struct PostgresBackend {
 struct Link {
     options: PgConnectOptions,
     fence: Fence,
+    generation: Generation,
     node: String,
     connection: Option<PgConnection>,
 }
@@ -68,16 +73,22 @@ impl PostgresBackend {
     ///
     /// # Errors
     /// When the small runtime cannot be made.
-    pub(crate) fn new(options: PgConnectOptions, fence: Fence, node: String) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        options: PgConnectOptions,
+        fence: Fence,
+        generation: Generation,
+        node: String,
+    ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, link: Link { options, fence, node, connection: None } })
+        Ok(Self { runtime, link: Link { options, fence, generation, node, connection: None } })
     }
 }
 
 impl Backend for PostgresBackend {
     fn start(&mut self) {
-        if let Err(error) = self.runtime.block_on(self.link.connect()) {
-            tracing::warn!(%error, "the writer has no connection yet");
+        match self.runtime.block_on(self.link.connect()) {
+            Ok(connection) => self.link.connection = Some(connection),
+            Err(error) => tracing::warn!(%error, "the writer has no connection yet"),
         }
     }
 
@@ -95,77 +106,106 @@ impl Backend for PostgresBackend {
         self.runtime.block_on(self.link.commit(gate, writes, cost))
     }
 
-    fn save_notes(&mut self, notes: &[&Seen]) -> Result<(), StoreError> {
-        self.runtime.block_on(self.link.guarded(async |connection| save_notes(connection, notes).await))
+    fn save_notes(&mut self, gate: &mut Gate, notes: &[&Seen]) -> Result<(), StoreError> {
+        let work = async |connection: &mut PgConnection, _: &mut ChainHead| save_notes(connection, notes).await;
+        self.runtime.block_on(self.link.transaction(gate, work))
     }
 
-    fn move_tail(&mut self) -> Result<u64, StoreError> {
+    fn move_tail(&mut self, gate: &mut Gate) -> Result<u64, StoreError> {
         let node = self.link.node.clone();
-        self.runtime.block_on(self.link.guarded(async |connection| move_chunk(connection, &node).await))
-    }
-}
-
-/// How an attempt failed.
-struct Failed {
-    error: StoreError,
-    /// Set when it was at the commit itself: then the rows are there, with this head, or they are not.
-    at_commit: Option<(ChainHead, Vec<Outcome>)>,
-}
-
-impl<E: Into<StoreError>> From<E> for Failed {
-    fn from(error: E) -> Self {
-        Self { error: error.into(), at_commit: None }
+        let work = async |connection: &mut PgConnection, _: &mut ChainHead| move_chunk(connection, &node).await;
+        self.runtime.block_on(self.link.transaction(gate, work))
     }
 }
 
 impl Link {
-    /// The connection; true when it is a new one, so that nothing is known of what the old one left behind.
-    async fn connect(&mut self) -> Result<bool, StoreError> {
-        if self.connection.is_some() {
-            return Ok(false);
+    async fn connect(&mut self) -> Result<PgConnection, StoreError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
-        let slow = || StoreError::Unavailable { source: "PostgreSQL does not answer".into() };
+        let slow = || StoreError::unavailable("PostgreSQL does not answer");
         let opened = tokio::time::timeout(CONNECT, async {
             let mut connection = PgConnection::connect_with(&self.options).await.map_err(StoreError::from)?;
+            crate::open::postgres::writable(&mut connection).await?;
             self.fence.take(&mut connection).await.map_err(|refused| match refused {
                 Refused::Store(error) => error,
-                Refused::Held(by) => StoreError::Unavailable {
-                    source: format!("another hexa process ({by}) writes to this database").into(),
-                },
+                Refused::Held(by) => {
+                    StoreError::unavailable(format!("another hexa process ({by}) writes to this database"))
+                }
             })?;
             Ok::<_, StoreError>(connection)
         });
-        self.connection = Some(opened.await.map_err(|_| slow())??);
-        Ok(true)
+        opened.await.map_err(|_| slow())?
     }
 
-    async fn head(&mut self) -> Result<ChainHead, StoreError> {
-        let node = self.node.clone();
-        let newest = self
-            .guarded(async |connection| {
-                let rows = sqlx::query(NEWEST).bind(node.as_str()).fetch_all(connection).await?;
-                Ok(rows.into_iter().map(Row::Postgres).collect::<Vec<_>>())
-            })
-            .await?;
-        ChainHead::of(&self.node, &newest)
-    }
-
-    /// Runs something on the connection within [`PATIENCE`]; a connection that failed is given up.
-    async fn guarded<T>(
+    /// Runs one transaction; a connection that failed is given up. A commit without an answer is looked up before
+    /// anything is said of it.
+    async fn transaction<T>(
         &mut self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+        gate: &mut Gate,
+        work: impl AsyncFnOnce(&mut PgConnection, &mut ChainHead) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.connect().await?;
-        // Taken out meanwhile: when the time is up in the middle of an answer, the connection is useless.
-        let Some(mut connection) = self.connection.take() else { return Err(StoreError::closed()) };
-        match tokio::time::timeout(PATIENCE, work(&mut connection)).await {
-            Ok(Ok(done)) => {
+        let timeout = || StoreError::unavailable("PostgreSQL did not answer in time");
+        let mut connection = self.connect().await?;
+        let prepared = tokio::time::timeout(PATIENCE, async {
+            let (mut head, transaction) = self.generation.begin(&mut connection, gate).await?;
+            let done = work(&mut connection, &mut head).await;
+            Ok::<_, StoreError>((head, transaction, done))
+        });
+        let (head, transaction, done) = prepared.await.map_err(|_| timeout())??;
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                if matches!(error, StoreError::Conflict(_))
+                    && crate::db::within(sqlx::raw_sql("rollback").execute(&mut connection)).await.is_ok()
+                {
+                    self.connection = Some(connection);
+                }
+                gate.stale = true;
+                return Err(error);
+            }
+        };
+        gate.stale = true;
+        let error = match tokio::time::timeout(PATIENCE, sqlx::raw_sql("commit").execute(&mut connection)).await {
+            Ok(Ok(_)) => {
+                gate.head = head;
+                gate.stale = false;
                 self.connection = Some(connection);
+                return Ok(done);
+            }
+            Ok(Err(error)) => StoreError::from(error),
+            Err(_) => timeout(),
+        };
+        drop(connection);
+        // The answer to the commit was lost. Whoever waits deserves to know what became of it.
+        match self.find_out(&transaction).await {
+            Some(true) => {
+                gate.head = head;
+                gate.stale = false;
                 Ok(done)
             }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(StoreError::Unavailable { source: "PostgreSQL did not answer in time".into() }),
+            Some(false) => Err(error),
+            None => Err(StoreError::Unknown),
         }
+    }
+
+    async fn find_out(&mut self, transaction: &Transaction) -> Option<bool> {
+        for _ in 0..ASK {
+            let asked = async {
+                let mut connection = self.connect().await?;
+                let end = transaction.end(&mut connection).await?;
+                self.connection = Some(connection);
+                Ok::<_, StoreError>(end)
+            };
+            match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(Ok(Some(stored))) => return Some(stored),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "what became of a group commit is not known yet"),
+                Err(_) => tracing::warn!("PostgreSQL does not say what became of a group commit"),
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        None
     }
 
     async fn commit(
@@ -174,94 +214,59 @@ impl Link {
         writes: &[&HotWrite],
         cost: &mut Cost,
     ) -> Result<Vec<Outcome>, StoreError> {
-        if self.connect().await? || gate.stale {
-            gate.head = self.head().await?;
-            gate.stale = false;
-        }
-        let failed = match self.attempt(gate, writes, false, cost).await {
-            Ok(outcomes) => return Ok(outcomes),
-            Err(Failed { error: StoreError::Conflict(_), at_commit: None }) => {
-                match self.attempt(gate, writes, true, cost).await {
-                    Ok(outcomes) => return Ok(outcomes),
-                    Err(failed) => failed,
-                }
-            }
-            Err(failed) => failed,
-        };
-        self.connection = None;
-        gate.stale = true;
-        let Some((head, outcomes)) = failed.at_commit else { return Err(failed.error) };
-        // The answer to the commit was lost. Whoever waits deserves to know what became of it.
-        match self.head().await {
-            Ok(found) if found.hash == head.hash => {
-                gate.head = head;
-                gate.stale = false;
-                Ok(outcomes)
-            }
-            Ok(_) => Err(failed.error),
-            Err(_) => Err(StoreError::Unavailable {
-                source: "the connection to PostgreSQL broke at the commit; whether it was stored is not known".into(),
-            }),
-        }
-    }
-
-    async fn attempt(
-        &mut self,
-        gate: &mut Gate,
-        writes: &[&HotWrite],
-        savepoints: bool,
-        cost: &mut Cost,
-    ) -> Result<Vec<Outcome>, Failed> {
-        let Some(connection) = self.connection.as_mut() else { return Err(StoreError::closed().into()) };
-        let timeout = || StoreError::Unavailable { source: "PostgreSQL did not answer in time".into() };
-        let mut next = gate.head.clone();
         let mut spent = Cost { statements: 2, audit_rows: 0 };
-        let prepared = tokio::time::timeout(PATIENCE, async {
-            let mut tx = connection.begin().await?;
-            let outcomes = if savepoints {
-                one_by_one(&mut tx, &mut next, writes, &mut spent).await?
-            } else {
-                let done = bulk(&mut tx, &mut next, writes, &mut spent).await?;
-                done.into_iter().map(Ok).collect()
-            };
-            Ok::<_, StoreError>((tx, outcomes))
-        });
-        let (tx, outcomes) = prepared.await.map_err(|_| timeout())??;
-        let committed = tokio::time::timeout(PATIENCE, tx.commit()).await;
-        let error = match committed {
-            Ok(Ok(())) => {
-                gate.head = next;
-                cost.statements += spent.statements;
-                cost.audit_rows += spent.audit_rows;
-                return Ok(outcomes);
-            }
-            Ok(Err(error)) => StoreError::from(error),
-            Err(_) => timeout(),
+        let all = async |connection: &mut PgConnection, head: &mut ChainHead| {
+            let done = bulk(connection, head, writes, &mut spent).await?;
+            Ok(done.into_iter().map(Ok).collect())
         };
-        Err(Failed { error, at_commit: Some((next, outcomes)) })
+        let done = match self.transaction(gate, all).await {
+            Err(StoreError::Conflict(_)) => {
+                spent = Cost { statements: 2, audit_rows: 0 };
+                let each = async |connection: &mut PgConnection, head: &mut ChainHead| {
+                    halves(connection, head, writes, &mut spent).await
+                };
+                self.transaction(gate, each).await
+            }
+            done => done,
+        };
+        if done.is_ok() {
+            cost.statements += spent.statements;
+            cost.audit_rows += spent.audit_rows;
+        }
+        done
     }
 }
 
-/// Each write behind a savepoint, so that one that conflicts fails alone.
-async fn one_by_one(
+/// The writes in halves behind savepoints, and those of a half that conflicts in halves again, so that one that
+/// conflicts fails alone and costs the others few round trips.
+async fn halves(
     tx: &mut PgConnection,
     head: &mut ChainHead,
     writes: &[&HotWrite],
     cost: &mut Cost,
 ) -> Result<Vec<Outcome>, StoreError> {
     let mut outcomes = Vec::with_capacity(writes.len());
-    for write in writes {
+    // From the left to the right, so that the chain's order is that of the writes.
+    let mut open = vec![writes];
+    while let Some(some) = open.pop() {
         let before = head.clone();
-        let mut savepoint = tx.begin().await?;
-        match bulk(&mut savepoint, head, std::slice::from_ref(write), cost).await {
+        let spent = *cost;
+        sqlx::raw_sql("savepoint half").execute(&mut *tx).await?;
+        match bulk(tx, head, some, cost).await {
             Ok(done) => {
-                savepoint.commit().await?;
+                sqlx::raw_sql("release savepoint half").execute(&mut *tx).await?;
                 outcomes.extend(done.into_iter().map(Ok));
             }
             Err(conflict @ StoreError::Conflict(_)) => {
-                savepoint.rollback().await?;
+                sqlx::raw_sql("rollback to savepoint half; release savepoint half").execute(&mut *tx).await?;
                 *head = before;
-                outcomes.push(Err(conflict));
+                *cost = spent;
+                if some.len() == 1 {
+                    outcomes.push(Err(conflict));
+                } else {
+                    let (left, right) = some.split_at(some.len() / 2);
+                    open.extend([right, left]);
+                }
             }
             Err(other) => return Err(other),
         }
@@ -396,18 +401,15 @@ async fn save_notes(connection: &mut PgConnection, notes: &[&Seen]) -> Result<()
 }
 
 async fn move_chunk(connection: &mut PgConnection, node: &str) -> Result<u64, StoreError> {
-    let mut tx = connection.begin().await?;
     let oldest: Option<i64> = sqlx::query("select min(seq) as oldest from audit_tail where chain = $1")
         .bind(node)
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut *connection)
         .await?
         .try_get("oldest")?;
     let Some(oldest) = oldest else { return Ok(0) };
     let until = oldest + mover::CHUNK;
     let copy = "insert into audit select * from audit_tail where chain = $1 and seq < $2 order by device_id, at, seq";
-    sqlx::query(copy).bind(node).bind(until).execute(&mut *tx).await?;
+    sqlx::query(copy).bind(node).bind(until).execute(&mut *connection).await?;
     let delete = sqlx::query("delete from audit_tail where chain = $1 and seq < $2").bind(node).bind(until);
-    let moved = delete.execute(&mut *tx).await?.rows_affected();
-    tx.commit().await?;
-    Ok(moved)
+    Ok(delete.execute(connection).await?.rows_affected())
 }

@@ -1,22 +1,28 @@
 //! The writer's thread: drain, commit, complete; between batches the notes and the tail.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::RecvTimeoutError;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use super::backend::Backend;
 use super::batch::Cost;
 use super::{Completion, HotWrite, Job, MAX_BATCH, Seen, WriterEnd, mover};
 use crate::chain::Gate;
+use crate::db::PATIENCE;
 use crate::error::StoreError;
+use crate::health::WriteHealth;
 
 /// A batch of at least so many makes the next one worth waiting for.
 const BUSY_BATCH: usize = 4;
 /// So many make a batch that is worth its sync: nothing is gained by waiting for more.
 const ENOUGH: usize = 32;
+/// Devices whose notes are written in one transaction.
+const NOTES: usize = 1_000;
 /// Without a write for so long, housekeeping may run.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -29,8 +35,13 @@ struct Thread {
     end: WriterEnd,
     backend: Box<dyn Backend>,
     gate: Arc<Mutex<Gate>>,
+    health: Arc<WriteHealth>,
     config: ThreadConfig,
     noted: Instant,
+    /// Notes that are being written, a piece after each batch.
+    noting: Vec<Seen>,
+    /// When the audit's tail was last moved.
+    moved: Instant,
     batch: Vec<(HotWrite, Completion)>,
     flushes: Vec<oneshot::Sender<()>>,
     stopping: bool,
@@ -40,7 +51,7 @@ struct Thread {
 pub(crate) fn run(
     end: WriterEnd,
     mut backend: Box<dyn Backend>,
-    gate: Arc<Mutex<Gate>>,
+    (gate, health): (Arc<Mutex<Gate>>, Arc<WriteHealth>),
     config: ThreadConfig,
     started: impl FnOnce(),
 ) {
@@ -48,15 +59,60 @@ pub(crate) fn run(
     let noted = Instant::now();
     backend.start();
     started();
-    let mut thread = Thread { end, backend, gate, config, noted, batch, flushes: Vec::new(), stopping: false };
+    let mut thread = Thread {
+        end,
+        backend,
+        gate,
+        health,
+        config,
+        noted,
+        noting: Vec::new(),
+        moved: noted,
+        batch,
+        flushes: Vec::new(),
+        stopping: false,
+    };
     thread.run();
+}
+
+/// Another writer's transaction has no end: its database is away.
+fn held() -> StoreError {
+    StoreError::unavailable("another write waits for the database")
+}
+
+/// Takes the gate, or gives up after this time: a change whose commit has no answer holds it until there is one, and
+/// whoever waits behind it must hear something.
+fn lock_within(gate: &Mutex<Gate>, patience: Duration) -> Option<MutexGuard<'_, Gate>> {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    if let Ok(free) = gate.try_lock() {
+        return Some(free);
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut locking = pin!(gate.lock());
+    let until = Instant::now() + patience;
+    loop {
+        if let Poll::Ready(locked) = locking.as_mut().poll(&mut context) {
+            return Some(locked);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(left);
+    }
 }
 
 impl Thread {
     fn run(&mut self) {
         let mut last_batch = 0;
         while !self.stopping {
-            let wait = IDLE.min(self.config.note_flush);
+            let wait = if self.noting.is_empty() { IDLE.min(self.config.note_flush) } else { Duration::ZERO };
             match self.end.jobs.recv_timeout(wait) {
                 Ok(job) => self.take(job),
                 Err(RecvTimeoutError::Timeout) => {
@@ -74,17 +130,23 @@ impl Thread {
             last_batch = self.batch.len();
             self.commit();
             self.backend.tidy(&self.gate, false);
-            if self.end.shared.counters.tail.load(Relaxed) >= mover::FULL_TAIL {
+            let tail = self.end.shared.counters.tail.load(Relaxed);
+            let quiet = last_batch < BUSY_BATCH && self.moved.elapsed() >= IDLE;
+            if tail >= mover::FULL_TAIL || quiet && tail > mover::IDLE_TAIL {
                 self.move_tail();
             }
-            if self.noted.elapsed() >= self.config.note_flush || !self.flushes.is_empty() || self.stopping {
-                self.save_notes();
+            if !self.flushes.is_empty() || self.stopping {
+                self.save_all_notes();
+            } else if self.noting.is_empty() && self.noted.elapsed() >= self.config.note_flush {
+                self.collect_notes();
+            } else {
+                self.save_some_notes();
             }
             for flushed in self.flushes.drain(..) {
                 let _ = flushed.send(());
             }
         }
-        self.save_notes();
+        self.save_all_notes();
         self.backend.stop();
         // Nobody may queue behind the stop: what did is told so.
         while let Ok(job) = self.end.jobs.try_recv() {
@@ -118,10 +180,10 @@ impl Thread {
         counters.queued.fetch_sub(size as u64, Relaxed);
         let writes: Vec<&HotWrite> = self.batch.iter().map(|(write, _)| write).collect();
         let mut cost = Cost::default();
-        let done = {
-            let mut gate = self.gate.blocking_lock();
+        let done = self.health.check().and_then(|()| {
+            let mut gate = lock_within(&self.gate, PATIENCE).ok_or_else(held)?;
             self.backend.commit(&mut gate, &writes, &mut cost)
-        };
+        });
         drop(writes);
         counters.batches.fetch_add(1, Relaxed);
         counters.hot.fetch_add(1, Relaxed);
@@ -132,22 +194,26 @@ impl Thread {
         counters.sizes[bucket].fetch_add(1, Relaxed);
         match done {
             Ok(outcomes) => {
+                self.health.stored();
                 for ((_, complete), outcome) in self.batch.drain(..).zip(outcomes) {
                     complete(outcome);
                 }
             }
             Err(error) => {
                 tracing::error!(%error, writes = size, "group commit failed, nothing of it was stored");
-                let why = error.to_string();
+                self.health.failed(&error);
                 for (_, complete) in self.batch.drain(..) {
-                    complete(Err(StoreError::Unavailable { source: why.clone().into() }));
+                    complete(Err(error.again()));
                 }
             }
         }
     }
 
     fn idle(&mut self) {
-        self.save_notes();
+        if self.noting.is_empty() && self.noted.elapsed() >= self.config.note_flush {
+            self.collect_notes();
+        }
+        self.save_some_notes();
         if self.end.shared.counters.tail.load(Relaxed) > mover::IDLE_TAIL {
             self.move_tail();
         }
@@ -155,33 +221,49 @@ impl Thread {
     }
 
     fn move_tail(&mut self) {
+        self.moved = Instant::now();
         let counters = &self.end.shared.counters;
-        let _head = self.gate.blocking_lock();
+        let Some(mut head) = lock_within(&self.gate, PATIENCE) else { return };
         counters.hot.fetch_add(1, Relaxed);
-        match self.backend.move_tail() {
-            Ok(moved) => drop(counters.tail.fetch_sub(moved, Relaxed)),
+        match self.backend.move_tail(&mut head) {
+            Ok(moved) => counters.leave_tail(moved),
             Err(error) => tracing::error!(%error, "audit tail not moved"),
         }
     }
 
-    fn save_notes(&mut self) {
+    fn collect_notes(&mut self) {
         self.noted = Instant::now();
         let notes = std::mem::take(&mut *self.end.shared.notes.lock());
-        if notes.is_empty() {
+        self.noting.extend(notes.into_values());
+        // By key, the last one first: rows of one page are written together, and pieces are taken from the end.
+        self.noting.sort_unstable_by_key(|seen| std::cmp::Reverse(seen.device));
+    }
+
+    /// Writes a piece of what was collected: a fleet's notes in one transaction would hold up every command.
+    fn save_some_notes(&mut self) {
+        if self.noting.is_empty() {
             return;
         }
+        let piece = self.noting.split_off(self.noting.len().saturating_sub(NOTES));
         self.end.shared.counters.hot.fetch_add(1, Relaxed);
-        let saved = {
-            let _head = self.gate.blocking_lock();
-            let notes: Vec<&Seen> = notes.values().collect();
-            self.backend.save_notes(&notes)
-        };
+        let saved = self.health.check().and_then(|()| {
+            let mut gate = lock_within(&self.gate, PATIENCE).ok_or_else(held)?;
+            self.backend.save_notes(&mut gate, &piece.iter().collect::<Vec<_>>())
+        });
         if let Err(error) = saved {
-            tracing::warn!(%error, devices = notes.len(), "last seen times not stored, will retry");
+            tracing::warn!(%error, devices = piece.len(), "last seen times not stored, will retry");
+            self.health.failed(&error);
             let mut waiting = self.end.shared.notes.lock();
-            for (device, seen) in notes {
-                waiting.entry(device).or_insert(seen);
+            for seen in piece.into_iter().chain(self.noting.drain(..)) {
+                waiting.entry(seen.device).or_insert(seen);
             }
+        }
+    }
+
+    fn save_all_notes(&mut self) {
+        self.collect_notes();
+        while !self.noting.is_empty() {
+            self.save_some_notes();
         }
     }
 }

@@ -6,16 +6,16 @@ use hexa_store::{
     ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, OpenError, Store, StoreError, Wrong,
 };
 
-use crate::rig::{Home, Raw, command, device, store, user, write};
+use crate::rig::{Home, Raw, change, command, device, store, user, write};
 
 /// `n` rows of the time 1000, 1001, …
 async fn rows(store: &Store, n: u16) {
-    let mut tx = store.begin().await.unwrap();
-    for i in 0..i64::from(n) {
-        let action = if i % 2 == 0 { "test.even" } else { "test.odd" };
-        tx.audit(&AuditEntry::event(TimeMs(1_000 + i), Actor::System, Source::System, action)).await.unwrap();
-    }
-    tx.commit().await.unwrap();
+    change!(store, |tx| {
+        for i in 0..i64::from(n) {
+            let action = if i % 2 == 0 { "test.even" } else { "test.odd" };
+            tx.audit(&AuditEntry::event(TimeMs(1_000 + i), Actor::System, Source::System, action)).await.unwrap();
+        }
+    });
 }
 
 /// What is left of the protection when somebody has the database's own rights.
@@ -307,7 +307,7 @@ async fn pages_and_filters_find_exactly_their_rows() {
     let outcomes = [Outcome::Executed, Outcome::Done, Outcome::Rejected];
     let sources = [Source::Api, Source::Ws, Source::System];
     let mut told = Vec::new();
-    let mut tx = store.begin().await.unwrap();
+    let mut entries = Vec::new();
     for n in 0..240usize {
         // Three rows to a time, so that pages end between rows of one time; and the clock once goes back.
         let at = TimeMs(1_000 + n as i64 / 3 - if n > 200 { 40 } else { 0 });
@@ -315,10 +315,14 @@ async fn pages_and_filters_find_exactly_their_rows() {
         let entry = AuditEntry::event(at, by, sources[n % 3], actions[n % 4]).outcome(outcomes[(n / 2) % 3]);
         let of: Option<DeviceKey> = [None, Some(lamp), Some(fan)][n % 3];
         let entry = AuditEntry { device: of, ..entry };
-        tx.audit(&entry).await.unwrap();
+        entries.push(entry.clone());
         told.push((n as i64 + 1, entry, by == actor));
     }
-    tx.commit().await.unwrap();
+    change!(store, |tx| {
+        for entry in &entries {
+            tx.audit(entry).await.unwrap();
+        }
+    });
     let reader = store.audit_reader();
     let exact = |action: &str| Some(ActionFilter::Exact(action.into()));
     let prefix = |action: &str| Some(ActionFilter::Prefix(action.into()));

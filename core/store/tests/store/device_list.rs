@@ -3,12 +3,11 @@
 use hexa_model::{DeviceKey, TimeMs, UserKey};
 use hexa_store::{DeviceFilter, DeviceOrder, Store};
 
-use crate::rig::{Home, Raw, device, store, user};
+use crate::rig::{Home, Raw, change, device, store, user};
 
 async fn call(store: &Store, key: DeviceKey, name: &str) {
-    let mut tx = store.begin().await.unwrap();
-    assert!(tx.rename_device(key, Some(name), TimeMs(2)).await.unwrap());
-    tx.commit().await.unwrap();
+    let name = name.to_owned();
+    assert!(change!(store, |tx| { tx.rename_device(key, Some(&name), TimeMs(2)).await.unwrap() }));
 }
 
 /// What the devices of all pages are called.

@@ -8,6 +8,19 @@ use hexa_store::{HotWrite, NewDevice, NewUser, OpenError, Store, StoreConfig};
 use smallvec::smallvec;
 use sqlx::Connection;
 
+/// Makes a change of these statements, and gives what they give.
+macro_rules! change {
+    ($store:expr, |$tx:ident| $work:block) => {
+        $store
+            .change(move |$tx: &mut hexa_store::Tx| {
+                Box::pin(async move { Ok::<_, hexa_store::StoreError>(hexa_store::Changed::only($work)) })
+            })
+            .await
+            .unwrap()
+    };
+}
+pub(crate) use change;
+
 /// Where a store lives: its directory, and its database if that is elsewhere.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
@@ -77,7 +90,6 @@ pub(crate) async fn store() -> (Store, Home) {
 }
 
 pub(crate) async fn user(store: &Store, n: u8) -> UserKey {
-    let mut tx = store.begin().await.unwrap();
     let new = NewUser {
         id: UserId::at(TimeMs(1), [n; 10]),
         email: format!("u{n}@example.com"),
@@ -86,13 +98,10 @@ pub(crate) async fn user(store: &Store, n: u8) -> UserKey {
         password_hash: "x".into(),
         created_at: TimeMs(1),
     };
-    let key = tx.insert_user(&new).await.unwrap();
-    tx.commit().await.unwrap();
-    key
+    change!(store, |tx| { tx.insert_user(&new).await.unwrap() })
 }
 
 pub(crate) async fn device(store: &Store, n: u8) -> DeviceKey {
-    let mut tx = store.begin().await.unwrap();
     let new = NewDevice {
         uid: DeviceUid::generate([n; 10]),
         class: DeviceClass::RelayController,
@@ -108,9 +117,7 @@ pub(crate) async fn device(store: &Store, n: u8) -> DeviceKey {
         claim_expires_at: TimeMs(1_000),
         created_at: TimeMs(1),
     };
-    let key = tx.insert_device(&new).await.unwrap();
-    tx.commit().await.unwrap();
-    key
+    change!(store, |tx| { tx.insert_device(&new).await.unwrap() })
 }
 
 pub(crate) fn command(n: u16) -> CommandId {

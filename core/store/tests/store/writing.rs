@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hexa_model::TimeMs;
-use hexa_store::{DurableState, HotWrite, NewFamily, Seen, StoreError};
+use hexa_store::{Changed, DurableState, HotWrite, NewFamily, Seen, StoreError};
 
-use crate::rig::{command, device, store, user, write};
+use crate::rig::{change, command, device, store, user, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_commits_share_transactions_and_versions_have_no_gap() {
@@ -30,9 +30,7 @@ async fn many_commits_share_transactions_and_versions_have_no_gap() {
 async fn a_repeated_command_and_a_deleted_device_fail_alone() {
     let (store, _home) = store().await;
     let (kept, gone) = (device(&store, 1).await, device(&store, 2).await);
-    let mut tx = store.begin().await.unwrap();
-    assert!(tx.delete_device(gone).await.unwrap());
-    tx.commit().await.unwrap();
+    assert!(change!(store, |tx| { tx.delete_device(gone).await.unwrap() }));
     let sent: Vec<_> = [write(kept, 1, true), write(kept, 1, false), write(gone, 2, true), write(kept, 3, false)]
         .into_iter()
         .map(|w| store.writer().send(w))
@@ -159,17 +157,41 @@ async fn a_relay_set_many_times_in_one_batch_keeps_every_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_transaction_leaves_no_trace() {
+async fn a_change_that_refuses_leaves_no_trace_and_costs_others_nothing() {
     let (store, _home) = store().await;
     let device = device(&store, 1).await;
-    let mut tx = store.begin().await.unwrap();
-    tx.put_setting("a", "1").await.unwrap();
-    tx.audit(write(device, 1, true).audit.as_ref().unwrap()).await.unwrap();
-    drop(tx);
-    assert_eq!(store.setting("a").await.unwrap(), None);
-    store.writer().commit(write(device, 2, true)).await.unwrap();
+    // At once, so that they share transactions: every third one refuses after it has written, or panics.
+    let changes = (0..60u16).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let entry = write(device, n, true).audit.unwrap();
+            let made = store.change(move |tx| {
+                Box::pin(async move {
+                    tx.put_setting(&format!("s{n}"), "1").await?;
+                    tx.audit(&entry).await?;
+                    assert!(n % 6 != 1, "a change that panics");
+                    if n % 3 == 0 { Err(StoreError::Conflict("no".into())) } else { Ok(Changed::only(())) }
+                })
+            });
+            made.await
+        })
+    });
+    let changes: Vec<_> = changes.collect();
+    for (n, change) in changes.into_iter().enumerate() {
+        let made = change.await.unwrap();
+        let expected = match n {
+            n if n % 6 == 1 => matches!(made, Err(StoreError::Panicked)),
+            n if n % 3 == 0 => matches!(&made, Err(StoreError::Conflict(what)) if what == "no"),
+            _ => made.is_ok(),
+        };
+        assert!(expected, "{n}: {made:?}");
+        assert_eq!(store.setting(&format!("s{n}")).await.unwrap().is_some(), n % 3 != 0 && n % 6 != 1, "{n}");
+    }
+    store.writer().commit(write(device, 200, true)).await.unwrap();
     let check = store.verify_audit().await.unwrap();
-    assert_eq!((check.rows, check.first_bad), (1, None));
+    assert_eq!((check.rows, check.first_bad), (31, None));
+    let stats = store.writer().stats();
+    assert!(stats.cold_transactions < 50, "changes that wait together share transactions: {stats:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,10 +204,7 @@ async fn fifty_racers_claim_one_code_and_one_gets_it() {
         .map(|_| {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
-                let mut tx = store.begin().await.unwrap();
-                let won = tx.claim_device(&[7; 32], owner, TimeMs(500)).await.unwrap();
-                tx.commit().await.unwrap();
-                won.is_some()
+                change!(store, |tx| { tx.claim_device(&[7; 32], owner, TimeMs(500)).await.unwrap().is_some() })
             })
         })
         .collect();
@@ -195,27 +214,27 @@ async fn fifty_racers_claim_one_code_and_one_gets_it() {
     }
     assert_eq!(won, 1);
     device(&store, 8).await;
-    let mut tx = store.begin().await.unwrap();
-    assert_eq!(tx.claim_device(&[8; 32], owner, TimeMs(1_000)).await.unwrap(), None, "expired");
+    let late = change!(store, |tx| { tx.claim_device(&[8; 32], owner, TimeMs(1_000)).await.unwrap() });
+    assert_eq!(late, None, "expired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_is_spent_once() {
     let (store, _home) = store().await;
     let owner = user(&store, 1).await;
-    let mut tx = store.begin().await.unwrap();
     let id = hexa_model::SessionId::at(TimeMs(1), [3; 10]);
     let family =
         NewFamily { id, user: owner, created_at: TimeMs(1), expires_at: TimeMs(99), user_agent: None, ip: None };
-    let family = tx.insert_family(&family).await.unwrap();
-    let first = tx.insert_refresh(family, &[1; 32], TimeMs(1), TimeMs(50)).await.unwrap();
-    let second = tx.insert_refresh(family, &[2; 32], TimeMs(1), TimeMs(50)).await.unwrap();
-    assert!(tx.spend_refresh(first, second, TimeMs(2)).await.unwrap());
-    assert!(!tx.spend_refresh(first, second, TimeMs(3)).await.unwrap());
-    let row = tx.refresh_by_hash(&[1; 32]).await.unwrap().unwrap();
-    assert_eq!((row.spent_at, row.successor, row.successor_spent), (Some(TimeMs(2)), Some(second), false));
-    assert!(tx.revoke_family(family, TimeMs(4)).await.unwrap());
-    tx.commit().await.unwrap();
+    change!(store, |tx| {
+        let family = tx.insert_family(&family).await.unwrap();
+        let first = tx.insert_refresh(family, &[1; 32], TimeMs(1), TimeMs(50)).await.unwrap();
+        let second = tx.insert_refresh(family, &[2; 32], TimeMs(1), TimeMs(50)).await.unwrap();
+        assert!(tx.spend_refresh(first, second, TimeMs(2)).await.unwrap());
+        assert!(!tx.spend_refresh(first, second, TimeMs(3)).await.unwrap());
+        let row = tx.refresh_by_hash(&[1; 32]).await.unwrap().unwrap();
+        assert_eq!((row.spent_at, row.successor, row.successor_spent), (Some(TimeMs(2)), Some(second), false));
+        assert!(tx.revoke_family(family, TimeMs(4)).await.unwrap());
+    });
     assert!(!store.family_active(id).await.unwrap());
 }
 
@@ -230,21 +249,21 @@ async fn a_caller_has_ten_thousand_keys_a_day_and_others_are_not_concerned() {
         let (at, expires_at) = (TimeMs(1), TimeMs(1_000));
         hexa_store::Claim { scope, key: n.to_string(), fingerprint, request_id, at, expires_at }
     };
-    let mut tx = store.begin().await.unwrap();
-    let mut kept = 0;
-    let refused = loop {
-        match tx.keep_answer(&claim(1, kept), None, Some(b"x")).await {
-            Ok(()) => kept += 1,
-            Err(error) => break error,
-        }
-        assert!(kept < 10_200, "no end");
-    };
-    assert!(matches!(refused, StoreError::Conflict(what) if what == "idempotency.full"));
-    assert!(kept >= 10_000, "{kept}");
-    tx.keep_answer(&claim(2, 0), None, Some(b"x")).await.unwrap();
-    assert!(matches!(
-        tx.keep_answer(&claim(2, 0), None, Some(b"x")).await,
-        Err(StoreError::Conflict(what)) if what == "idempotency.key"
-    ));
-    tx.commit().await.unwrap();
+    change!(store, |tx| {
+        let mut kept = 0;
+        let refused = loop {
+            match tx.keep_answer(&claim(1, kept), None, Some(b"x")).await {
+                Ok(()) => kept += 1,
+                Err(error) => break error,
+            }
+            assert!(kept < 10_200, "no end");
+        };
+        assert!(matches!(refused, StoreError::Conflict(what) if what == "idempotency.full"));
+        assert!(kept >= 10_000, "{kept}");
+        tx.keep_answer(&claim(2, 0), None, Some(b"x")).await.unwrap();
+        assert!(matches!(
+            tx.keep_answer(&claim(2, 0), None, Some(b"x")).await,
+            Err(StoreError::Conflict(what)) if what == "idempotency.key"
+        ));
+    });
 }
