@@ -14,6 +14,7 @@ mod device_list;
 mod devices;
 mod dialect;
 mod error;
+mod folding;
 mod grants;
 mod idempotency;
 mod open;

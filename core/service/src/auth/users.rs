@@ -74,7 +74,7 @@ pub async fn get(services: &Services, by: &Principal, id: UserId) -> Result<User
 pub async fn change(services: &Services, by: &Principal, id: UserId, change: UserChange) -> Result<UserRow> {
     by.require_admin()?;
     let named = change.name.is_some();
-    let name = check_name(change.name)?;
+    let name = check_name(change.name.as_deref())?;
     let key = get(services, by, id).await?.key;
     let now = services.clock.now();
     let mut tx = services.store.begin().await?;

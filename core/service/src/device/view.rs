@@ -13,7 +13,7 @@ use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
 use crate::device::live::Live;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, named};
 use crate::idempotency;
 
 /// A device with everything that its page shows.
@@ -136,23 +136,16 @@ pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live
     Ok(found)
 }
 
-fn check_name(field: &str, name: &str) -> Result<()> {
-    if name.chars().count() > 64 || name.chars().any(char::is_control) {
-        return Err(Error::validation(field, "a name has at most 64 characters and no control characters"));
-    }
-    Ok(())
-}
-
 /// Renames a device and its relays in one transaction.
 ///
 /// # Errors
 /// `validation_error` for a name that is too long or a relay that is not there; nothing is changed then.
-pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names: Names) -> Result<DeviceView> {
-    if let Some(name) = &names.device {
-        check_name("name", name)?;
+pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, mut names: Names) -> Result<DeviceView> {
+    if let Some(name) = &mut names.device {
+        *name = named("name", name)?.unwrap_or_default();
     }
-    for (index, name) in &names.relays {
-        check_name("relays", name)?;
+    for (index, name) in &mut names.relays {
+        *name = named("relays", name)?.unwrap_or_default();
         if *index >= live.relay_count {
             return Err(Error::validation("relays", format!("this device has no relay {index}")));
         }
@@ -160,7 +153,7 @@ pub async fn rename(services: &Services, by: &Principal, live: &Arc<Live>, names
     let now = services.clock.now();
     let mut tx = services.store.begin().await?;
     if let Some(name) = &names.device {
-        let name = Some(name.trim()).filter(|n| !n.is_empty());
+        let name = Some(name.as_str()).filter(|n| !n.is_empty());
         tx.rename_device(live.key, name, now).await?;
     }
     if !names.relays.is_empty() {
