@@ -229,6 +229,11 @@ mod tests {
     #[test]
     fn addresses_are_taken_as_people_write_them() {
         assert_eq!(normalize_email("  Ann@Example.COM ").unwrap(), "ann@example.com");
+        assert_eq!(normalize_email("A\u{308}NNE@example.com").unwrap(), "\u{e4}nne@example.com");
+        for unseen in ["a\u{200b}nn@example.com", "\u{202e}ann@example.com", "ann@exam\u{ad}ple.com"] {
+            let refused = normalize_email(unseen).unwrap_err();
+            assert!(refused.message.contains("not seen as what it is") && refused.message.contains("U+"), "{refused}");
+        }
         assert!(normalize_email("demo@localhost").is_ok());
         for bad in ["", "ann", "@x.de", "a@", "a@b", "a b@c.de", "a@@b.de", "a@.de", "a@b.de.", &"a".repeat(300)] {
             assert!(normalize_email(bad).is_err(), "{bad}");

@@ -53,7 +53,7 @@ pub(super) struct Pats {
 /// What a new token is to be.
 #[derive(Debug)]
 pub struct TokenRequest {
-    /// 1 to 64 characters.
+    /// What it is for: a name ([`hexa_model::names`]), not empty.
     pub name: String,
     /// Names of scopes; at least one.
     pub scopes: Vec<String>,
