@@ -13,6 +13,7 @@ use hexa_tests::server::ScratchDir;
 use hexa_tests::{Body, Client, Identity, Options, TestServer, User};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// Both databases of one commit weigh less than this.
 const MAX_BYTES: usize = 300 << 10;
@@ -32,6 +33,11 @@ fn unpacked(file: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     GzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).unwrap();
     bytes
+}
+
+/// The newest of the files that are kept.
+pub(crate) fn sqlite_file() -> Vec<u8> {
+    unpacked(&folders().pop().unwrap().join("sqlite.db.gz"))
 }
 
 /// A house as it was left, ready to be started.
@@ -197,6 +203,24 @@ async fn audit_verifies(server: &TestServer) {
 fn copies(dir: &Path) -> Vec<PathBuf> {
     let names = std::fs::read_dir(dir).unwrap().flatten().map(|e| e.path());
     names.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with("hexa.db.before-")).collect()
+}
+
+#[test]
+fn used_databases_are_what_they_were() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/databases");
+    let sums = std::fs::read_to_string(corpus.join("SHA256SUMS")).unwrap();
+    let mut files = 0;
+    for folder in folders() {
+        for file in std::fs::read_dir(&folder).unwrap().flatten() {
+            let sum = Sha256::digest(std::fs::read(file.path()).unwrap());
+            let hex: String = sum.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
+            let name = format!("{}/{}", folder.file_name().unwrap().display(), file.file_name().display());
+            let line = format!("{hex}  {name}");
+            assert!(sums.lines().any(|l| l == line), "{name} was made anew or is new; see the README there: {line}");
+            files += 1;
+        }
+    }
+    assert_eq!(sums.lines().count(), files, "a file is gone that SHA256SUMS names");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

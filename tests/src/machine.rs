@@ -261,3 +261,21 @@ impl FakeClock {
         std::fs::rename(&next, &self.offset).expect("a scratch file");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::needed;
+
+    #[test]
+    #[should_panic(expected = "no clock: install one, or leave out the tests that need it with HEXA_SKIP_NOTHING=1")]
+    fn what_is_missing_fails_the_test_that_needs_it() {
+        let _ = needed::<()>("a test", Err("no clock".into()), "install one", "HEXA_SKIP_NOTHING");
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_out_only_where_it_is_missing() {
+        // A variable that is set everywhere.
+        assert_eq!(needed::<u8>("a test", Err("no clock".into()), "install one", "PATH"), None);
+        assert_eq!(needed("a test", Ok(7), "install one", "PATH"), Some(7));
+    }
+}

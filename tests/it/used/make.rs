@@ -135,9 +135,16 @@ impl Facts {
     }
 }
 
-async fn house(clock: &FakeClock, server: &mut TestServer) -> Value {
-    let mut facts = Facts::default();
-    clock.set(BEGAN);
+struct Devices {
+    kitchen: Identity,
+    boiler: Identity,
+    garage: Identity,
+    attic: Identity,
+    spare: Identity,
+}
+
+/// Who lives there, and what they brought.
+async fn house(server: &mut TestServer, facts: &mut Facts) -> Devices {
     let secret = std::fs::read_to_string(server.data_dir().join("secrets/bootstrap_secret")).unwrap();
     let ada = register(server, "ada@example.org", "Ada", Some(secret.trim())).await;
     let anne = register(server, "änne.öztürk@example.org", "Änne Öztürk", None).await;
@@ -160,8 +167,13 @@ async fn house(clock: &FakeClock, server: &mut TestServer) -> Value {
     let attic = facts.device(server, Some(&bert), "Ku\u{308}che oben", &["İstanbul", "100 % _ \\"]).await;
     let spare = facts.device(server, None, "", &["", "", ""]).await;
     server.stop().await;
+    Devices { kitchen, boiler, garage, attic, spare }
+}
 
-    // A year later: what is older than the retention goes, under a checkpoint.
+/// What happened there a year later.
+async fn today(clock: &FakeClock, server: &mut TestServer, devices: &Devices, mut facts: Facts) -> Value {
+    let Devices { kitchen, boiler, garage, attic, spare } = devices;
+    // What is older than the retention goes, under a checkpoint.
     clock.set("+0");
     server.set_env("AUDIT_RETENTION_DAYS", Some("365"));
     server.restart();
@@ -187,7 +199,7 @@ async fn house(clock: &FakeClock, server: &mut TestServer) -> Value {
     facts.token(&anne, "Skript für Öfen", &["devices:read", "relays:write"], false).await;
     facts.token(&anne, "verloren", &["devices:read"], true).await;
     facts.token(&ada, "monitoring", &["admin:*"], false).await;
-    facts.switch(server, (&anne, &anne), &boiler, &[true], false).await;
+    facts.switch(server, (&anne, &anne), boiler, &[true], false).await;
     let offline = anne.set_relay(&kitchen.uid, 0, false).await.expect(409);
     let id = offline["details"]["command_id"].as_str().unwrap();
     facts.commands.push(json!({ "id": id, "by": anne.email, "status": "offline" }));
@@ -200,7 +212,7 @@ async fn house(clock: &FakeClock, server: &mut TestServer) -> Value {
     anne.client.delete(&format!("/api/v1/devices/{}/grants/{ended}", kitchen.uid)).await.expect(204);
     let once = json!({ "email": "änne.öztürk@example.org", "access": "control", "relays": [0], "max_uses": 1 });
     facts.grant(&bert, &garage.uid, once, false).await;
-    facts.switch(server, (&anne, &bert), &garage, &[true], false).await;
+    facts.switch(server, (&anne, &bert), garage, &[true], false).await;
     for name in ["dashboard_layout", "notification_settings"] {
         let path = format!("/api/v1/preferences/{name}");
         let document = json!({ "karten": ["Küche 🍳", 7], "von": name });
@@ -215,10 +227,10 @@ async fn house(clock: &FakeClock, server: &mut TestServer) -> Value {
     facts.fact(&attic.uid)["rotated"] = json!(true);
     let renewed = ada.client.post_empty(&format!("/api/v1/devices/{}/claim-code", spare.uid)).await.expect(200);
     facts.fact(&spare.uid)["claim_code"] = renewed["claim_code"].clone();
-    let path = format!("/api/v1/admin/users/{}", clara.id);
+    let path = format!("/api/v1/admin/users/{}", facts.accounts[3]["id"].as_str().unwrap());
     ada.client.patch(&path, &json!({ "active": false })).await.expect(200);
     // The older rows move out of the tail when there are more than a thousand; younger ones stay in it.
-    let device = server.connect(&boiler).await.automatic(1);
+    let device = server.connect(boiler).await.automatic(1);
     for n in 0..1_000 {
         anne.set_relay(&boiler.uid, 0, n % 2 == 0).await.expect(200);
     }
@@ -227,7 +239,7 @@ async fn house(clock: &FakeClock, server: &mut TestServer) -> Value {
         (server.db().value::<i64>("select count(*) from audit") > 0).then_some(())
     })
     .await;
-    facts.switch(server, (&anne, &anne), &boiler, &[true], false).await;
+    facts.switch(server, (&anne, &anne), boiler, &[true], false).await;
     json!({
         "made_at_ms": made_at(), "accounts": facts.accounts, "devices": facts.devices, "tokens": facts.tokens,
         "grants": facts.grants, "commands": facts.commands, "replays": facts.replays, "refresh": facts.refresh,
@@ -259,7 +271,9 @@ async fn a_used_database() {
     let options = Options::new().env("COMMAND_TIMEOUT_MS", "500").env("AUDIT_RETENTION_DAYS", "0");
     clock.set(BEGAN);
     let mut server = TestServer::start(clock.options(options));
-    let mut facts = house(&clock, &mut server).await;
+    let mut facts = Facts::default();
+    let devices = house(&mut server, &mut facts).await;
+    let mut facts = today(&clock, &mut server, &devices, facts).await;
     let ada = sign_in(&server, "ada@example.org").await;
     facts["audit_rows"] = json!(counted(&ada.client).await);
     let sqlite = server.db().is_sqlite();
