@@ -1,6 +1,6 @@
 //! The wall clock jumps back and forth (abuse row 72).
 
-use hexa_tests::machine::FakeClock;
+use hexa_tests::machine;
 use hexa_tests::{Options, TestServer, User, WsClient};
 use serde_json::{Value, json};
 
@@ -30,9 +30,8 @@ async fn me(user: &User) -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
-    let clock = match FakeClock::new() {
-        Ok(clock) => clock,
-        Err(why) => return eprintln!("clock jumps: skipped, {why}"),
+    let Some(clock) = machine::clock("clock::two_hours_back_and_forth_stop_no_device_and_revive_no_token") else {
+        return;
     };
     let mut server = TestServer::start(clock.options(Options::new().env("HEXA_HEARTBEAT_SECONDS", "2")));
     let user = server.user().await;
@@ -93,10 +92,7 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_end_when_they_are_idle_or_old() {
-    let clock = match FakeClock::new() {
-        Ok(clock) => clock,
-        Err(why) => return eprintln!("clock jumps: skipped, {why}"),
-    };
+    let Some(clock) = machine::clock("clock::sessions_end_when_they_are_idle_or_old") else { return };
     let server = TestServer::start(clock.options(Options::new()));
     let user = server.user().await;
     let refresh = async |token: &str| {

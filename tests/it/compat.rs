@@ -28,7 +28,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn folders() -> Vec<PathBuf> {
-    let mut dirs: Vec<_> = fs::read_dir(corpus()).unwrap().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    let mut dirs: Vec<_> = fs::read_dir(corpus()).unwrap().flatten().map(|e| e.path()).collect();
+    dirs.retain(|path| path.join("plugin.toml").is_file());
     dirs.sort();
     assert!(!dirs.is_empty(), "there is no old plugin in {}", corpus().display());
     dirs

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hexa_tests::load::{Dice, Fleet};
-use hexa_tests::machine::{Disk, in_private_mounts, long};
+use hexa_tests::machine::{self, Disk, in_private_mounts, long};
 use hexa_tests::process::pause;
 use hexa_tests::{Options, TestServer};
 
@@ -11,8 +11,7 @@ const IMAGES: usize = 30;
 const DISK_MIB: u32 = 192;
 
 /// Cuts the power so often; gives how many answered commands were found and how many were lost.
-async fn cut_off(durability: &str, images: usize, dice: &mut Dice) -> Result<(usize, usize), String> {
-    let disk = Disk::new(DISK_MIB)?;
+async fn cut_off(disk: Disk, durability: &str, images: usize, dice: &mut Dice) -> (usize, usize) {
     let data = disk.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let server = TestServer::start(Options::new().data_dir(&data).env("HEXA_DURABILITY", durability));
@@ -42,7 +41,7 @@ async fn cut_off(durability: &str, images: usize, dice: &mut Dice) -> Result<(us
     }
     load.end().await;
     fleet.judge(&server.evidence());
-    Ok((found, lost))
+    (found, lost)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,14 +51,13 @@ async fn nothing_answered_is_lost_when_the_power_goes() {
         return;
     }
     let mut dice = Dice::seeded("power cut");
-    let (found, lost) = match cut_off("full", IMAGES, &mut dice).await {
-        Ok(counted) => counted,
-        Err(why) => return eprintln!("{name}: skipped, no loop device: {why}"),
-    };
+    let Some(disk) = machine::disk(name, DISK_MIB) else { return };
+    let (found, lost) = cut_off(disk, "full", IMAGES, &mut dice).await;
     eprintln!("power cut: {IMAGES} images, {found} commands answered before the last one, lost {lost}");
     assert_eq!(lost, 0, "HEXA_DURABILITY=full");
     // The same without waiting for the disk: if nothing were lost then, the images would prove nothing.
-    let (_, lost) = cut_off("normal", 3, &mut dice).await.expect("it went a moment ago");
+    let disk = Disk::new(DISK_MIB).expect("it went a moment ago");
+    let (_, lost) = cut_off(disk, "normal", 3, &mut dice).await;
     eprintln!("power cut: with HEXA_DURABILITY=normal, as documented, 3 images lack {lost} commands");
     assert!(lost > 0, "these images cannot show a loss");
 }

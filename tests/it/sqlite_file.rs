@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hexa_tests::machine::{SmallDisk, in_private_mounts};
 use hexa_tests::process::{Finished, finish};
 use hexa_tests::server::ScratchDir;
 use hexa_tests::{Options, TestServer};
@@ -57,4 +58,31 @@ async fn a_newer_database_is_refused_and_not_changed() {
     assert_eq!(ended.code, 78, "{}", ended.stderr);
     assert!(ended.stderr.contains("999999") && ended.stderr.contains("newer"), "{}", ended.stderr);
     assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+/// A database that is to be brought up to date, on a disk without room for the copy that is made first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_the_start_that_would_change_the_schema() {
+    let name = "sqlite_file::a_full_disk_refuses_the_start_that_would_change_the_schema";
+    if !in_private_mounts(name) {
+        return;
+    }
+    let disk = SmallDisk::new(4);
+    let before = crate::used::sqlite_file();
+    let file = disk.path().join("hexa.db");
+    std::fs::write(&file, &before).unwrap();
+    let full = disk.fill();
+    // What is written at every start anyway needs some room.
+    std::fs::remove_file(disk.path().join("filler")).unwrap();
+    let left = vec![0u8; (4 << 20) - before.len() - (400 << 10)];
+    std::fs::write(disk.path().join("filler"), left).unwrap();
+    let ended = refused(disk.path()).await;
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    for said in ["hexa.db.before-", "Nothing was changed", "Make room for"] {
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before, "not a byte is changed");
+    let left = std::fs::read_dir(disk.path()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
+    assert!(!left.into_iter().any(|name| name.contains("before") || name.contains("part")));
+    drop(full);
 }

@@ -15,9 +15,58 @@ pub fn is_long() -> bool {
 pub fn long(test: &str) -> bool {
     let asked = is_long();
     if !asked {
-        eprintln!("{test}: skipped, it runs with HEXA_LONG=1 (`cargo xtask test --long`)");
+        skip(test, "it runs with HEXA_LONG=1 (`cargo xtask test --long`)");
     }
     asked
+}
+
+/// Names the file to which tests append what they leave out; `cargo xtask test` prints it at the end.
+const SKIPPED: &str = "HEXA_SKIPPED";
+
+/// Says that a test proves nothing this time: a test that returns early looks like one that passed.
+///
+/// # Panics
+/// When the list of skipped tests cannot be written.
+pub fn skip(test: &str, why: &str) {
+    use std::io::Write;
+    eprintln!("{test}: skipped, {why}");
+    if let Some(list) = std::env::var_os(SKIPPED) {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&list);
+        let line = format!("{test}: {why}\n");
+        file.and_then(|mut f| f.write_all(line.as_bytes())).unwrap_or_else(|e| panic!("{}: {e}", list.display()));
+    }
+}
+
+/// What a test needs of the machine, if it is there. A machine without it fails the test, unless whoever runs the tests
+/// leaves out what needs it by this variable.
+///
+/// # Panics
+/// When it is missing and not left out.
+fn needed<T>(test: &str, found: Result<T, String>, remedy: &str, variable: &str) -> Option<T> {
+    match found {
+        Ok(found) => Some(found),
+        Err(why) if std::env::var_os(variable).is_some() => {
+            skip(test, &format!("{variable} is set, and {why}"));
+            None
+        }
+        Err(why) => panic!("{why}: {remedy}, or leave out the tests that need it with {variable}=1"),
+    }
+}
+
+/// A clock for the server of this test; none when the tests of clocks are left out (`HEXA_SKIP_CLOCK`).
+///
+/// # Panics
+/// When libfaketime is missing and they are not.
+pub fn clock(test: &str) -> Option<FakeClock> {
+    needed(test, FakeClock::new(), "run `cargo xtask setup --tests`", "HEXA_SKIP_CLOCK")
+}
+
+/// A disk on a loop device; none when the tests of disks are left out (`HEXA_SKIP_DISKS`).
+///
+/// # Panics
+/// When there are no loop devices and they are not.
+pub fn disk(test: &str, mib: u32) -> Option<Disk> {
+    needed(test, Disk::new(mib), "give this machine loop devices and ext4", "HEXA_SKIP_DISKS")
 }
 
 /// Runs a program to its end; its output is the error.
@@ -40,17 +89,18 @@ fn must(program: &str, args: &[&str]) -> String {
 /// Set in a process that may mount what it likes: nobody else sees it, and it is gone with the process.
 const PRIVATE: &str = "HEXA_TEST_PRIVATE_MOUNTS";
 
-/// Runs the test named `test` again in a mount namespace of its own; true in there, false when that is done (or, with
-/// its reason printed, cannot be done) and the caller has nothing left to do.
+/// Runs the test named `test` again in a mount namespace of its own; true in there, false when that is done (or is left
+/// out with `HEXA_SKIP_DISKS`) and the caller has nothing left to do.
 ///
 /// # Panics
-/// When the test failed in there.
+/// When the test failed in there, or this process may not mount.
 pub fn in_private_mounts(test: &str) -> bool {
     if std::env::var_os(PRIVATE).is_some() {
         return true;
     }
-    if let Err(why) = run("unshare", &["--mount", "--propagation", "private", "true"]) {
-        eprintln!("{test}: skipped, this process may not mount: {why}");
+    let allowed = run("unshare", &["--mount", "--propagation", "private", "true"]);
+    let allowed = allowed.map_err(|why| format!("this process may not mount ({why})"));
+    if needed(test, allowed, "run the tests as root", "HEXA_SKIP_DISKS").is_none() {
         return false;
     }
     let mut command = Command::new("unshare");
@@ -209,5 +259,23 @@ impl FakeClock {
         let next = self.offset.with_extension("next");
         std::fs::write(&next, format!("{offset}\n")).expect("a scratch file");
         std::fs::rename(&next, &self.offset).expect("a scratch file");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needed;
+
+    #[test]
+    #[should_panic(expected = "no clock: install one, or leave out the tests that need it with HEXA_SKIP_NOTHING=1")]
+    fn what_is_missing_fails_the_test_that_needs_it() {
+        let _ = needed::<()>("a test", Err("no clock".into()), "install one", "HEXA_SKIP_NOTHING");
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_out_only_where_it_is_missing() {
+        // A variable that is set everywhere.
+        assert_eq!(needed::<u8>("a test", Err("no clock".into()), "install one", "PATH"), None);
+        assert_eq!(needed("a test", Ok(7), "install one", "PATH"), Some(7));
     }
 }

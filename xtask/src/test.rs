@@ -35,12 +35,16 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         cargo(&["build", "--package", "hexa-server", "--features", "failpoints"])?;
         cargo(&["build", "--package", "hexa-testpg"])
     })?;
+    let skipped = target().join("tests-skipped.txt");
+    std::fs::write(&skipped, "").with_context(|| skipped.display().to_string())?;
     let nextest = output("cargo", &["nextest", "--version"]).is_some();
     let tests: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
     let prepared = |tests: &[&str]| {
         let mut command = cargo_command(tests);
         // The server's feature, so that one build of each crate serves the server and the tests.
         command.args(["--workspace", "--features", "hexa-server/failpoints"]);
+        // A test that leaves something out passes; what it left out is listed in the end.
+        command.env("HEXA_SKIPPED", &skipped);
         // Where they are, also when CARGO_TARGET_DIR moved them.
         command.args(&args.filter).env("HEXA_PLUGINS_DIR", &plugins_dir).env("HEXA_BIN", hexa("debug"));
         if args.long {
@@ -62,7 +66,19 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         stages.time("doc tests", || cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
     }
     stages.print();
+    print_skipped(&std::fs::read_to_string(&skipped).unwrap_or_default());
     Ok(())
+}
+
+/// What tests left out, each once.
+fn print_skipped(list: &str) {
+    let mut lines: Vec<_> = list.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    eprintln!("{} tests were skipped{}", lines.len(), if lines.is_empty() { "" } else { ":" });
+    for line in lines {
+        eprintln!("  {line}");
+    }
 }
 
 /// What runs again on PostgreSQL: the tests that use a database, but for those that name theirs.

@@ -1,6 +1,6 @@
 //! The JSON of the API: names here are the contract, so nothing inside is named after them.
 
-use hexa_model::{RelayState, TimeMs};
+use hexa_model::{RelayState, TimeMs, names};
 use hexa_service::Error;
 use hexa_service::auth::account::SignedIn;
 use hexa_service::auth::principal::Account;
@@ -15,6 +15,19 @@ pub(crate) fn time(field: &str, text: &str) -> Result<TimeMs, Error> {
     let parsed = text.parse::<jiff::Timestamp>();
     let what = "a time is RFC 3339 with its zone, such as 2026-01-31T12:00:00Z (a + is %2B in an address)";
     parsed.map(|t| TimeMs(t.as_millisecond())).map_err(|_| Error::validation(field, what))
+}
+
+/// A search has at most so many characters as a reader counts them.
+const MAX_SEARCH: usize = 128;
+
+/// Reads what is searched for; none when it is nothing.
+pub(crate) fn search(text: Option<String>) -> Result<Option<String>, Error> {
+    let Some(text) = text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    if text.len() > names::MAX_BYTES || names::characters(text) > MAX_SEARCH {
+        let most = format!("search has at most {MAX_SEARCH} characters and {} bytes", names::MAX_BYTES);
+        return Err(Error::validation("search", most));
+    }
+    Ok(Some(text.to_owned()))
 }
 
 /// RFC 3339 in UTC with milliseconds.

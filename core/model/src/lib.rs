@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod grant;
 pub mod id;
+pub mod names;
 pub mod plugin;
 pub mod scope;
 pub mod user;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use hexa_model::ErrorCode;
+use hexa_model::{ErrorCode, names};
 use hexa_store::StoreError;
 use serde_json::{Value, json};
 
@@ -69,6 +69,14 @@ impl Error {
         }
         self
     }
+}
+
+/// The name that somebody gave in this member, as it is kept; none when it is empty.
+///
+/// # Errors
+/// `validation_error`: too long, or with a character that is not seen as what it is.
+pub(crate) fn named(field: &str, name: &str) -> Result<Option<String>> {
+    names::take(name).map_err(|wrong| Error::validation(field, wrong.to_string()))
 }
 
 impl std::fmt::Display for Error {

@@ -98,6 +98,13 @@ pub(crate) enum On<'a> {
     PostgresTx(&'a mut sqlx::PgConnection),
 }
 
+impl On<'_> {
+    /// Which of the two it is.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite(_) | Self::SqliteTx(_))
+    }
+}
+
 impl Query {
     /// Binds the next value.
     pub(crate) fn bind(mut self, arg: impl Into<Arg>) -> Self {

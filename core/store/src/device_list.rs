@@ -1,6 +1,6 @@
 //! Lists of devices: pages by keyset in one of two orders, with a search and filters.
 
-use hexa_model::{DeviceClass, DeviceKey, UserKey};
+use hexa_model::{DeviceClass, DeviceKey, UserKey, names};
 
 use crate::Store;
 use crate::db::{Arg, Db, Query, plan_column, query};
@@ -35,7 +35,7 @@ pub struct DeviceFilter {
 pub enum DeviceOrder {
     /// As they came, behind this key.
     Added(Option<DeviceKey>),
-    /// By what they are called (`dialect::sorted`), and where that is the same by key; behind this name and key.
+    /// By what they are called, folded (`hexa_model::names::fold`), and where that is the same by key; behind this name and key.
     Name(Option<(String, DeviceKey)>),
 }
 
@@ -78,14 +78,12 @@ impl Conditions {
                 "id".to_owned()
             }
             DeviceOrder::Name(after) => {
-                let called = dialect::sorted(self.sqlite, "coalesce(name, uid)");
                 if let Some((name, key)) = after {
-                    let (name, key) = (self.bind(name), self.bind(key.0));
-                    let name = dialect::sorted(self.sqlite, &format!("${name}"));
+                    let (name, key) = (self.bind(names::fold(name)), self.bind(key.0));
                     // The second says it all; SQLite begins in the middle of an index for the first one only.
-                    self.terms.push(format!("{called} >= {name} and ({called}, id) > ({name}, ${key})"));
+                    self.terms.push(format!("name_folded >= ${name} and (name_folded, id) > (${name}, ${key})"));
                 }
-                format!("{called}, id")
+                "name_folded, id".to_owned()
             }
         }
     }
@@ -110,18 +108,24 @@ impl Conditions {
     }
 
     fn search(&mut self, text: &str, own: &str, owners: bool) {
-        let n = self.bind(contains(text));
-        let like = |text: &str| format!("lower(coalesce({text}, '')) like ${n} escape '!'");
+        let Some(pattern) = contains(text) else {
+            self.terms.push("false".to_owned());
+            return;
+        };
+        let (n, sqlite) = (self.bind(pattern), self.sqlite);
+        let like = |text: &str| format!("coalesce({text}, '') like ${n} escape '!'");
+        // What devices say of themselves is ASCII.
+        let ascii = |text: &str| like(&dialect::lowered(sqlite, text));
         // What a guest is not shown is not found by them either.
-        let names = format!(
-            "exists (select 1 from relay_names r where r.device_id = devices.id and lower(r.name) like ${n} escape '!')"
+        let relays = format!(
+            "exists (select 1 from relay_names r where r.device_id = devices.id and r.name_folded like ${n} escape '!')"
         );
-        let mut found = [like("uid"), like("name"), like("model")].join(" or ");
+        let mut found = [ascii("uid"), like("name_folded"), ascii("model")].join(" or ");
         if owners {
-            let (email, name) = (like("u.email"), like("u.name"));
+            let (email, name) = (like("u.email_folded"), like("u.name_folded"));
             found = format!("{found} or owner_id in (select u.id from users u where {email} or {name})");
         }
-        self.terms.push(format!("({found} or ({own} and ({} or {names})))", like("serial")));
+        self.terms.push(format!("({found} or ({own} and ({} or {relays})))", ascii("serial")));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey};
+use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey, names};
 
 use crate::change::DeviceAccess;
 use crate::db::{On, Row, query};
@@ -256,8 +256,8 @@ impl Tx {
     pub async fn insert_device(&mut self, new: &NewDevice) -> Result<DeviceKey, StoreError> {
         let row = query(
             "insert into devices (uid, device_class, model, hardware, firmware_version, serial, relay_count, \
-             input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12) returning id",
+             input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13) returning id",
         )
         .bind(new.uid.as_str())
         .bind(new.class.as_str())
@@ -271,6 +271,7 @@ impl Tx {
         .bind(new.claim_hash.to_vec())
         .bind(new.claim_expires_at.0)
         .bind(new.created_at.0)
+        .bind(names::fold(new.uid.as_str()))
         .fetch_one(self.on())
         .await?;
         let key = DeviceKey(row.get("id")?);
@@ -326,9 +327,12 @@ impl Tx {
         owner: Option<UserKey>,
         now: TimeMs,
     ) -> Result<bool, StoreError> {
-        let sql = "update devices set owner_id = null, claimed_at = null, name = null, previous_token_hash = null, \
-             previous_token_until = null, updated_at = $3 where id = $1 and owner_id = $2";
-        let update = query(sql).bind(key.0).bind(owner.map(|o| o.0)).bind(now.0);
+        let uid = dialect::lowered(self.on().is_sqlite(), "uid");
+        let sql = format!(
+            "update devices set owner_id = null, claimed_at = null, name = null, name_folded = {uid}, \
+             previous_token_hash = null, previous_token_until = null, updated_at = $3 where id = $1 and owner_id = $2"
+        );
+        let update = query(sqlx::AssertSqlSafe(sql)).bind(key.0).bind(owner.map(|o| o.0)).bind(now.0);
         if update.execute(self.on()).await? != 1 {
             return Ok(false);
         }
@@ -382,8 +386,10 @@ impl Tx {
 
     /// Renames a device.
     pub async fn rename_device(&mut self, key: DeviceKey, name: Option<&str>, now: TimeMs) -> Result<bool, StoreError> {
-        let update = query("update devices set name = $2, updated_at = $3 where id = $1");
-        let update = update.bind(key.0).bind(name).bind(now.0);
+        let uid = dialect::lowered(self.on().is_sqlite(), "uid");
+        let sql =
+            format!("update devices set name = $2, name_folded = coalesce($4, {uid}), updated_at = $3 where id = $1");
+        let update = query(sqlx::AssertSqlSafe(sql)).bind(key.0).bind(name).bind(now.0).bind(name.map(names::fold));
         Ok(update.execute(self.on()).await? == 1)
     }
 }

@@ -49,8 +49,31 @@ pub(crate) const PEOPLE: Both = Both {
     postgres: "select id, uid, email, name from users where id = any($1)",
 };
 
-/// A text as lists are sorted by it: ASCII letters in any case, everything else by its bytes. That is what SQLite does
-/// by itself; PostgreSQL would otherwise sort, and lower, as the database's locale says.
-pub(crate) fn sorted(sqlite: bool, text: &str) -> String {
+/// Folded names of devices: pairs of key and text in `$1`, as JSON.
+pub(crate) const FOLD_DEVICES: Both = Both {
+    sqlite: "update devices set name_folded = f.value ->> 1 from json_each($1) as f where devices.id = f.value ->> 0",
+    postgres: "update devices set name_folded = f.value ->> 1 from json_array_elements($1::text::json) as f(value) \
+               where id = (f.value ->> 0)::bigint",
+};
+
+/// Folded names of relays: device, relay and text, likewise.
+pub(crate) const FOLD_RELAYS: Both = Both {
+    sqlite: "update relay_names set name_folded = f.value ->> 2 from json_each($1) as f \
+             where device_id = f.value ->> 0 and relay = f.value ->> 1",
+    postgres: "update relay_names set name_folded = f.value ->> 2 from json_array_elements($1::text::json) as f(value) \
+               where device_id = (f.value ->> 0)::bigint and relay = (f.value ->> 1)::bigint",
+};
+
+/// Folded e-mails and names of accounts: key and both, likewise.
+pub(crate) const FOLD_USERS: Both = Both {
+    sqlite: "update users set email_folded = f.value ->> 1, name_folded = f.value ->> 2 from json_each($1) as f \
+             where users.id = f.value ->> 0",
+    postgres: "update users set email_folded = f.value ->> 1, name_folded = f.value ->> 2 \
+               from json_array_elements($1::text::json) as f(value) where id = (f.value ->> 0)::bigint",
+};
+
+/// An ASCII text in lower case, which is its fold. PostgreSQL would otherwise lower as the database's locale says: in a
+/// Turkish one `I` is not the capital of `i`.
+pub(crate) fn lowered(sqlite: bool, text: &str) -> String {
     if sqlite { format!("lower({text})") } else { format!("lower({text} collate \"C\")") }
 }

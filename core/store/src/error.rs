@@ -139,6 +139,21 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+    /// The schema of the file is to be changed, and no copy of it could be made first.
+    #[error(
+        "{path} is to be brought up to date, and the copy {copy} that is made first could not be written ({problem}). \
+         Nothing was changed. Make room for {bytes} bytes beside it, and start again"
+    )]
+    NoCopy {
+        /// The database.
+        path: PathBuf,
+        /// What was to be written.
+        copy: PathBuf,
+        /// Why it was not.
+        problem: String,
+        /// How large the database is.
+        bytes: u64,
+    },
     /// Another process has the fence of this node.
     #[error("the database {place} is in use by another hexa process ({holder}); stop it, or use another database")]
     InUse {

@@ -15,6 +15,7 @@ mod device_list;
 mod devices;
 mod dialect;
 mod error;
+mod folding;
 mod grants;
 mod health;
 mod idempotency;

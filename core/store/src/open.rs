@@ -93,6 +93,7 @@ impl Store {
         };
         let store = Self { inner: Arc::new(inner) };
         store.settle().await?;
+        store.fold_names().await?;
         let thread_config =
             ThreadConfig { linger: store.inner.config.linger, note_flush: store.inner.config.note_flush };
         let (ready, started) = tokio::sync::oneshot::channel();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hexa_model::audit::RelayStates;
-use hexa_model::{DeviceKey, RelayState, TimeMs};
+use hexa_model::{DeviceKey, RelayState, TimeMs, names};
 
 use crate::db::{Row, query};
 use crate::error::StoreError;
@@ -67,9 +67,10 @@ impl Tx {
                 let delete = query("delete from relay_names where device_id = $1 and relay = $2");
                 delete.bind(device.0).bind(*relay).execute(self.on()).await?;
             } else {
-                let sql = "insert into relay_names (device_id, relay, name) values ($1, $2, $3) \
-                     on conflict (device_id, relay) do update set name = excluded.name";
-                query(sql).bind(device.0).bind(*relay).bind(name).execute(self.on()).await?;
+                let sql = "insert into relay_names (device_id, relay, name, name_folded) values ($1, $2, $3, $4) \
+                     on conflict (device_id, relay) do update \
+                     set name = excluded.name, name_folded = excluded.name_folded";
+                query(sql).bind(device.0).bind(*relay).bind(name).bind(names::fold(name)).execute(self.on()).await?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hexa_model::{Role, TimeMs, UserId, UserKey};
+use hexa_model::{Role, TimeMs, UserId, UserKey, names};
 
 use crate::db::{Row, query};
 use crate::error::StoreError;
@@ -115,10 +115,17 @@ fn user(row: &Row) -> Result<UserRow, StoreError> {
 }
 
 impl Store {
-    /// By e-mail, which the caller has lower-cased.
+    /// By e-mail, which the caller has lower-cased; as it stands, or in the form in which new ones are kept.
     pub async fn user_by_email(&self, email: &str) -> Result<Option<UserRow>, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} email = $1"));
-        query(sql).bind(email).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
+        let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} email in ($1, $2) order by email = $1 desc limit 1"));
+        query(sql)
+            .bind(email)
+            .bind(names::composed(email))
+            .fetch_optional(self.reader())
+            .await?
+            .as_ref()
+            .map(user)
+            .transpose()
     }
     /// By key.
     pub async fn user_by_key(&self, key: UserKey) -> Result<Option<UserRow>, StoreError> {
@@ -142,10 +149,14 @@ impl Store {
     pub async fn list_users(&self, filter: &UserFilter) -> Result<Vec<UserRow>, StoreError> {
         // An absent filter is an always-true clause, so that there is one statement (and NULL has a type).
         let sql = sqlx::AssertSqlSafe(format!(
-            "{COLUMNS} id > $1 and ($2 = '' or lower(email) like $2 escape '!' or lower(coalesce(name, '')) like $2 \
-             escape '!') and ($3 = '' or role = $3) and ($4 = '' or active = ($4 = 'y')) order by id limit $5"
+            "{COLUMNS} id > $1 and ($2 = '' or email_folded like $2 escape '!' or name_folded like $2 escape '!') and \
+              ($3 = '' or role = $3) and ($4 = '' or active = ($4 = 'y')) order by id limit $5"
         ));
-        let like = filter.search.as_deref().map(contains).unwrap_or_default();
+        let like = match filter.search.as_deref().map(contains) {
+            None => String::new(),
+            Some(Some(like)) => like,
+            Some(None) => return Ok(Vec::new()),
+        };
         let active = filter.active.map_or("", |a| if a { "y" } else { "n" });
         let rows = query(sql)
             .bind(filter.after.map_or(0, |k| k.0))
@@ -192,8 +203,8 @@ impl Tx {
     /// `Conflict("users.email")`.
     pub async fn insert_user(&mut self, new: &NewUser) -> Result<UserKey, StoreError> {
         let row = query(
-            "insert into users (uid, email, name, role, password_hash, created_at, updated_at) \
-             values ($1, $2, $3, $4, $5, $6, $6) returning id",
+            "insert into users (uid, email, name, role, password_hash, created_at, updated_at, email_folded, name_folded) \
+             values ($1, $2, $3, $4, $5, $6, $6, $7, $8) returning id",
         )
         .bind(new.id.to_string())
         .bind(&new.email)
@@ -201,6 +212,8 @@ impl Tx {
         .bind(new.role.as_str())
         .bind(&new.password_hash)
         .bind(new.created_at.0)
+        .bind(names::fold(&new.email))
+        .bind(new.name.as_deref().map(names::fold))
         .fetch_one(self.on())
         .await?;
         Ok(UserKey(row.get("id")?))
@@ -224,8 +237,8 @@ impl Tx {
     }
     /// Renames an account; none takes the name away.
     pub async fn set_user_name(&mut self, key: UserKey, name: Option<&str>, at: TimeMs) -> Result<bool, StoreError> {
-        let update =
-            query("update users set name = $2, updated_at = $3 where id = $1").bind(key.0).bind(name).bind(at.0);
+        let update = query("update users set name = $2, name_folded = $4, updated_at = $3 where id = $1");
+        let update = update.bind(key.0).bind(name).bind(at.0).bind(name.map(names::fold));
         Ok(update.execute(self.on()).await? == 1)
     }
     /// Stores another password. Access tokens that were issued before are dead, wrong passwords forgotten.
@@ -275,15 +288,20 @@ impl Tx {
     }
 }
 
-/// A pattern for `like … escape '!'` that finds the text anywhere.
-pub(crate) fn contains(text: &str) -> String {
+/// A pattern for `like … escape '!'` that finds the text anywhere in a folded one; none for a text of which nothing is
+/// left, which is nowhere.
+pub(crate) fn contains(text: &str) -> Option<String> {
+    let folded = names::fold(text);
+    if folded.is_empty() {
+        return None;
+    }
     let mut pattern = String::from("%");
-    for c in text.to_lowercase().chars() {
+    for c in folded.chars() {
         if matches!(c, '%' | '_' | '!') {
             pattern.push('!');
         }
         pattern.push(c);
     }
     pattern.push('%');
-    pattern
+    Some(pattern)
 }

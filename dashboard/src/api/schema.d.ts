@@ -1297,6 +1297,7 @@ export interface components {
         CreateTokenRequest: {
             /** Format: int32 */
             expires_in_days?: number | null;
+            /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
             name: string;
             scopes: ("devices:read" | "devices:write" | "relays:write" | "preferences" | "admin:*")[];
         };
@@ -1781,6 +1782,7 @@ export interface components {
          *     }
          */
         PatchRequest: {
+            /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
             name?: string | null;
             relays?: components["schemas"]["RelayName"][];
         };
@@ -1791,6 +1793,7 @@ export interface components {
          */
         PatchUserRequest: {
             active?: boolean | null;
+            /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
             name?: string | null;
             /** @enum {string|null} */
             role?: "user" | "admin" | null;
@@ -1906,6 +1909,7 @@ export interface components {
             bootstrap_secret?: string | null;
             /** Format: email */
             email: string;
+            /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
             name?: string | null;
             /** Format: password */
             password: string;
@@ -1926,6 +1930,7 @@ export interface components {
         RelayName: {
             /** Format: int32 */
             index: number;
+            /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
             name: string;
         };
         /**

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hexa_model::device::{MAX_INPUTS, MAX_RELAYS};
-use hexa_model::{DeviceClass, Role, Scope, Source};
+use hexa_model::{DeviceClass, Role, Scope, Source, names};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, schema};
@@ -131,6 +131,12 @@ fn password() -> Value {
 fn given_password() -> Value {
     json!({ "maxLength": 1024, "format": "password" })
 }
+/// A schema counts code points, readers do not.
+const NAME: &str = "At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control \
+     character, invisible, or one that changes the direction of writing.";
+fn name() -> Value {
+    json!({ "maxLength": names::MAX_BYTES, "description": NAME })
+}
 fn limit() -> Value {
     json!({ "minimum": 1, "maximum": 500, "default": 50 })
 }
@@ -170,12 +176,12 @@ const RULES: &[(&str, Rule)] = &[
     ("password", given_password),
     ("current_password", given_password),
     ("RegisterRequest.email", || json!({ "format": "email", "maxLength": 254 })),
-    ("PatchRequest.name", || json!({ "maxLength": 64 })),
-    ("RelayName.name", || json!({ "maxLength": 64 })),
-    ("RegisterRequest.name", || json!({ "maxLength": 64 })),
-    ("PatchUserRequest.name", || json!({ "maxLength": 64 })),
-    ("search", || json!({ "maxLength": 128 })),
-    ("CreateTokenRequest.name", || json!({ "minLength": 1, "maxLength": 64 })),
+    ("PatchRequest.name", name),
+    ("RelayName.name", name),
+    ("RegisterRequest.name", name),
+    ("PatchUserRequest.name", name),
+    ("search", || json!({ "maxLength": names::MAX_BYTES })),
+    ("CreateTokenRequest.name", || json!({ "minLength": 1, "maxLength": names::MAX_BYTES, "description": NAME })),
     ("expires_in_days", || json!({ "minimum": 1, "maximum": 3650 })),
     ("role", || json!({ "enum": [Role::User.as_str(), Role::Admin.as_str()] })),
     ("scopes", || json!({ "enum": Scope::ALL.map(Scope::as_str) })),

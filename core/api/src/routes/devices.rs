@@ -18,7 +18,7 @@ use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User, device_credentials};
 use crate::idempotency::Once;
 use crate::state::ApiState;
-use crate::wire::{ClaimCodeBody, DeviceBody, PageBody, RelayBody, relays, rfc3339};
+use crate::wire::{ClaimCodeBody, DeviceBody, PageBody, RelayBody, relays, rfc3339, search};
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
@@ -40,9 +40,6 @@ pub(super) struct ListDevicesQuery {
 
 impl ListDevicesQuery {
     fn wanted(self) -> Result<Wanted, Error> {
-        if self.search.as_ref().is_some_and(|s| s.chars().count() > 128) {
-            return Err(Error::validation("search", "search has at most 128 characters"));
-        }
         let owner =
             |text: &String| UserId::parse(text).ok_or_else(|| Error::validation("owner", "owner is the id of a user"));
         let device_class = |text: &String| {
@@ -57,7 +54,7 @@ impl ListDevicesQuery {
             claimed: self.claimed,
             presence: Presence { online: self.online, stale: self.stale },
             order: order(self.sort.as_deref(), self.cursor.as_deref())?,
-            search: self.search.map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()),
+            search: search(self.search)?,
         })
     }
 }

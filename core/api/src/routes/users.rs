@@ -15,7 +15,7 @@ use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, User};
 use crate::idempotency::Once;
 use crate::state::ApiState;
-use crate::wire::{PageBody, rfc3339};
+use crate::wire::{PageBody, rfc3339, search};
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
@@ -70,11 +70,8 @@ pub(super) async fn list_users(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Error::validation("limit", format!("limit is 1 to {MAX_LIMIT}")).into());
     }
-    if query.search.as_ref().is_some_and(|s| s.chars().count() > 128) {
-        return Err(Error::validation("search", "search has at most 128 characters").into());
-    }
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-    let search = query.search.filter(|s| !s.is_empty());
+    let search = search(query.search)?;
     let filter = UserFilter { search, role: query.role, active: query.active, after, limit };
     let (rows, next) = users::list(&state.services, &user, filter).await?;
     let items = rows.into_iter().map(AccountBody::new).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hexa_crypto::{hex, password, random_bytes, token};
 use hexa_model::audit::AuditEntry;
-use hexa_model::{Actor, ErrorCode, Outcome, Role, SessionId, Source, UserId, UserKey};
+use hexa_model::{Actor, ErrorCode, Outcome, Role, SessionId, Source, UserId, UserKey, names};
 use hexa_store::{NewUser, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::principal::Account;
 use super::{Auth, Origin};
 use crate::change::{Decided, change, internal};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
 
 /// Name of the setting that holds the hash of the bootstrap secret until it is used.
@@ -47,7 +47,7 @@ pub struct SignedIn {
 /// The shape of an e-mail address that we take: something, `@`, a domain with a dot or `localhost`. Whether mail
 /// arrives there is for a confirmation mail to find out, not for a pattern.
 fn normalize_email(email: &str) -> Result<String> {
-    let email = email.trim().to_lowercase();
+    let email = names::composed(&email.trim().to_lowercase());
     let wrong = |why: &str| Err(Error::validation("email", format!("the e-mail address {why}")));
     if email.len() > 254 {
         return wrong("is longer than 254 characters");
@@ -56,6 +56,9 @@ fn normalize_email(email: &str) -> Result<String> {
     let clean = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_whitespace() || c.is_control());
     if !clean(local) || !clean(domain) || local.contains('@') || local.len() > 64 {
         return wrong("is not of the form name@domain");
+    }
+    if let Err(error) = names::clean(&email) {
+        return wrong(&format!("is not seen as what it is: {error}"));
     }
     if !(domain.contains('.') || domain == "localhost") || domain.starts_with('.') || domain.ends_with('.') {
         return wrong("has no valid domain");
@@ -75,14 +78,8 @@ pub(super) fn check_password(password: &SecretString) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn check_name(name: Option<String>) -> Result<Option<String>> {
-    let name = name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty());
-    if let Some(name) = &name
-        && (name.chars().count() > 64 || name.chars().any(char::is_control))
-    {
-        return Err(Error::validation("name", "a name has at most 64 characters and no control characters"));
-    }
-    Ok(name)
+pub(super) fn check_name(name: Option<&str>) -> Result<Option<String>> {
+    named("name", name.unwrap_or_default())
 }
 
 impl Auth {
@@ -93,7 +90,7 @@ impl Auth {
     pub async fn register(self: &Arc<Self>, key: Key<SignedIn>, new: Registration, origin: Origin) -> Result<SignedIn> {
         let email = normalize_email(&new.email)?;
         check_password(&new.password)?;
-        let name = check_name(new.name)?;
+        let name = check_name(new.name.as_deref())?;
         if self.store.user_by_email(&email).await?.is_some() {
             return Err(email_taken());
         }
@@ -265,6 +262,11 @@ mod tests {
     #[test]
     fn addresses_are_taken_as_people_write_them() {
         assert_eq!(normalize_email("  Ann@Example.COM ").unwrap(), "ann@example.com");
+        assert_eq!(normalize_email("A\u{308}NNE@example.com").unwrap(), "\u{e4}nne@example.com");
+        for unseen in ["a\u{200b}nn@example.com", "\u{202e}ann@example.com", "ann@exam\u{ad}ple.com"] {
+            let refused = normalize_email(unseen).unwrap_err();
+            assert!(refused.message.contains("not seen as what it is") && refused.message.contains("U+"), "{refused}");
+        }
         assert!(normalize_email("demo@localhost").is_ok());
         for bad in ["", "ann", "@x.de", "a@", "a@b", "a b@c.de", "a@@b.de", "a@.de", "a@b.de.", &"a".repeat(300)] {
             assert!(normalize_email(bad).is_err(), "{bad}");

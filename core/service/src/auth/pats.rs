@@ -17,7 +17,7 @@ use super::Auth;
 use super::principal::{Principal, Via};
 use crate::Services;
 use crate::change::{Decided, change, internal};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
 
 /// What they begin with, so that secret scanners find them.
@@ -53,7 +53,7 @@ pub(super) struct Pats {
 /// What a new token is to be.
 #[derive(Debug)]
 pub struct TokenRequest {
-    /// 1 to 64 characters.
+    /// What it is for: a name ([`hexa_model::names`]), not empty.
     pub name: String,
     /// Names of scopes; at least one.
     pub scopes: Vec<String>,
@@ -70,11 +70,9 @@ pub struct NewPat {
     pub token: SecretString,
 }
 
-fn check(request: &TokenRequest, by: &Principal) -> Result<Scopes> {
-    let name = request.name.trim();
-    if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
-        return Err(Error::validation("name", "a token's name has 1 to 64 characters and no control characters"));
-    }
+/// Its name as it is kept, and what it may do.
+fn check(request: &TokenRequest, by: &Principal) -> Result<(String, Scopes)> {
+    let name = named("name", &request.name)?.ok_or_else(|| Error::validation("name", "a token's name is not empty"))?;
     if request.expires_in_days.is_some_and(|d| d == 0 || d > MAX_DAYS) {
         return Err(Error::validation("expires_in_days", format!("expires_in_days is 1 to {MAX_DAYS}, or absent")));
     }
@@ -92,7 +90,7 @@ fn check(request: &TokenRequest, by: &Principal) -> Result<Scopes> {
     if scopes.contains(&Scope::Admin) && by.account.role != Role::Admin {
         return Err(Error::new(ErrorCode::Forbidden, "only an admin's token can have the scope admin:*"));
     }
-    Ok(Scopes::of(scopes))
+    Ok((name, Scopes::of(scopes)))
 }
 
 impl Auth {
@@ -162,14 +160,14 @@ impl Auth {
     /// `validation_error`, `forbidden` for a scope beyond the account's role, `insufficient_scope`.
     pub async fn create_token(&self, by: &Principal, key: Key<NewPat>, request: TokenRequest) -> Result<NewPat> {
         by.require_session()?;
-        let scopes = check(&request, by)?;
+        let (name, scopes) = check(&request, by)?;
         let now = self.clock.now();
         let secret = token::generate(PREFIX);
         let lasts = request.expires_in_days.map(|d| Duration::from_secs(u64::from(d) * 86_400));
         let new = NewToken {
             id: TokenId::at(now, random_bytes()),
             user: by.account.key,
-            name: request.name.trim().to_owned(),
+            name,
             hash: token::sha256(secret.expose_secret().as_bytes()),
             scopes,
             created_at: now,

@@ -80,7 +80,7 @@ pub async fn change(
 ) -> Result<UserRow> {
     by.require_admin()?;
     let named = change.name.is_some();
-    let name = check_name(change.name)?;
+    let name = check_name(change.name.as_deref())?;
     let user = get(services, by, id).await?.key;
     let (now, actor) = (services.clock.now(), by.actor());
     crate::change::change(&services.store, key, move |tx| {

@@ -13,7 +13,7 @@ use crate::auth::principal::Principal;
 use crate::authorize::Sight;
 use crate::change::{Decided, change};
 use crate::device::live::Live;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
 
 /// A device with everything that its page shows.
@@ -136,13 +136,6 @@ pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live
     Ok(found)
 }
 
-fn check_name(field: &str, name: &str) -> Result<()> {
-    if name.chars().count() > 64 || name.chars().any(char::is_control) {
-        return Err(Error::validation(field, "a name has at most 64 characters and no control characters"));
-    }
-    Ok(())
-}
-
 /// Renames a device and its relays in one transaction.
 ///
 /// # Errors
@@ -152,13 +145,13 @@ pub async fn rename(
     by: &Principal,
     key: Key<DeviceView>,
     live: &Arc<Live>,
-    names: Names,
+    mut names: Names,
 ) -> Result<DeviceView> {
-    if let Some(name) = &names.device {
-        check_name("name", name)?;
+    if let Some(name) = &mut names.device {
+        *name = named("name", name)?.unwrap_or_default();
     }
-    for (index, name) in &names.relays {
-        check_name("relays", name)?;
+    for (index, name) in &mut names.relays {
+        *name = named("relays", name)?.unwrap_or_default();
         if *index >= live.relay_count {
             return Err(Error::validation("relays", format!("this device has no relay {index}")));
         }
@@ -170,7 +163,7 @@ pub async fn rename(
             // Asked again where nothing can come in between: it may have been released since.
             let sight = house.sight(by.actor(), &live)?;
             if let Some(name) = &names.device {
-                let name = Some(name.trim()).filter(|n| !n.is_empty());
+                let name = Some(name.as_str()).filter(|n| !n.is_empty());
                 tx.rename_device(live.key, name, now).await?;
             }
             if !names.relays.is_empty() {

@@ -1,6 +1,7 @@
 //! Opening SQLite: the checks that come before the first write, the connections.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -18,6 +19,8 @@ const OLDEST_LIBRARY: i32 = 3_051_003;
 const ALWAYS_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// Behind the file's name in that of its copy, before the number of the first migration that was still to come.
+const BEFORE: &str = ".before-";
 
 /// An open SQLite.
 pub(super) struct Opened {
@@ -33,13 +36,14 @@ pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Re
     if rusqlite::version_number() < OLDEST_LIBRARY {
         return Err(OpenError::OldLibrary(rusqlite::version().to_owned()));
     }
-    if path.exists() {
-        check(path, unclean)?;
-    }
+    let copy = if path.exists() { keep_before(path, check(path, unclean)?)? } else { None };
     let options = options(path, config, false);
     let mut first: SqliteConnection = options.connect().await.map_err(StoreError::from)?;
     MIGRATIONS.run(&mut first).await.map_err(|e| super::migration_error(path, &MIGRATIONS, e))?;
     sqlx::Connection::close(first).await.map_err(StoreError::from)?;
+    if let Some(copy) = copy {
+        forget_others(&copy);
+    }
     let readers = readers(path, config).await?;
     let hot = hot_connection(path, config.durability).map_err(StoreError::from)?;
     Ok(Opened { readers, options, hot })
@@ -94,6 +98,61 @@ fn check(path: &Path, unclean: bool) -> Result<i64, OpenError> {
         }
     }
     Ok(found)
+}
+
+/// Copies a database that has a schema before that is changed, so that whoever goes back to the version before has
+/// what it knows; none when there is nothing to change. The name says which migration comes first.
+fn keep_before(path: &Path, found: i64) -> Result<Option<PathBuf>, OpenError> {
+    let Some(first) = MIGRATIONS.iter().map(|m| m.version).filter(|v| *v > found).min().filter(|_| found > 0) else {
+        return Ok(None);
+    };
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!("{BEFORE}{first:04}"));
+    let copy = PathBuf::from(name);
+    let part = copy.with_extension("part");
+    let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    if let Err(problem) = write_copy(path, &part, &copy) {
+        // Whatever is there of it would take room that the next try needs.
+        let _ = std::fs::remove_file(&part);
+        return Err(OpenError::NoCopy { path: path.to_owned(), copy, problem: problem.to_string(), bytes });
+    }
+    tracing::info!(copy = %copy.display(), schema = found, bytes, "the database was copied before its schema changes");
+    Ok(Some(copy))
+}
+
+/// The copy is there whole or not at all, also after a power cut.
+fn write_copy(path: &Path, part: &Path, copy: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    if part.exists() {
+        std::fs::remove_file(part)?;
+    }
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // With what is still in the log, and of one moment.
+    connection.execute("vacuum into ?1", [part.to_str().ok_or("its path is not UTF-8")?])?;
+    std::fs::set_permissions(part, std::fs::metadata(path)?.permissions())?;
+    File::open(part)?.sync_all()?;
+    std::fs::rename(part, copy)?;
+    if let Some(folder) = copy.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// One copy is kept: that of the newest change.
+fn forget_others(copy: &Path) {
+    let (Some(folder), Some(kept)) = (copy.parent(), copy.file_name()) else { return };
+    let name = kept.to_string_lossy();
+    let Some((family, _)) = name.rsplit_once('-') else { return };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let other = entry.file_name();
+        if other != *kept
+            && other.to_string_lossy().starts_with(family)
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(%error, copy = %entry.path().display(), "an older copy of the database was not removed");
+        }
+    }
 }
 
 fn options(path: &Path, config: &StoreConfig, readers: bool) -> SqliteConnectOptions {

@@ -1,12 +1,13 @@
 //! What concerns PostgreSQL: the fence, lost connections, and a schema equal to SQLite's.
 
-use std::collections::BTreeMap;
+mod schemas;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hexa_store::{OpenError, Store, StoreError};
 use hexa_testpg::Cluster;
-use sqlx::{Connection, Row};
+use sqlx::Connection;
 
 use crate::rig::{Home, command, device, write};
 
@@ -151,51 +152,4 @@ async fn whatever_is_said_of_a_write_is_true_when_connections_break() {
     assert_eq!(store.relay_states(device).await.unwrap()[0].version, check.rows);
     println!("{} stored, {} refused", stored.len(), lost.len());
     store.close().await;
-}
-
-/// Columns by table: name and whether it may be null.
-type Schema = BTreeMap<String, BTreeMap<String, bool>>;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn both_schemas_have_the_same_tables_columns_and_indexes() {
-    let (sqlite, postgres) = (Home::sqlite(), Home::postgres());
-    sqlite.open().await.unwrap().close().await;
-    postgres.open().await.unwrap().close().await;
-
-    let file = rusqlite::Connection::open(sqlite.path().join("hexa.db")).unwrap();
-    let mut left = Schema::new();
-    let sql = "select m.name, c.name, c.\"notnull\" or c.pk > 0 from sqlite_schema m, pragma_table_info(m.name) c \
-               where m.type = 'table' and m.name not like 'sqlite_%' and m.name not like '_sqlx%'";
-    let mut statement = file.prepare(sql).unwrap();
-    let rows = statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get::<_, bool>(2)?))).unwrap();
-    for (table, column, required) in rows.map(Result::unwrap) {
-        left.entry(table).or_default().insert(column, required);
-    }
-    let sql = "select name from sqlite_schema where type = 'index' and sql is not null order by name";
-    let mut statement = file.prepare(sql).unwrap();
-    let left_indexes: Vec<String> = statement.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
-
-    let url = postgres.config().database_url.unwrap();
-    let mut server = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(&url)).await.unwrap();
-    let mut right = Schema::new();
-    let sql = "select table_name::text, column_name::text, is_nullable = 'NO' from information_schema.columns \
-               where table_schema = 'public' and table_name not like '\\_sqlx%'";
-    for row in sqlx::query(sql).fetch_all(&mut server).await.unwrap() {
-        right.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
-    }
-    let sql = "select indexname::text from pg_indexes where schemaname = 'public' and indexname not like '%\\_pkey' \
-               and indexname not like '%\\_key' order by 1";
-    let rows = sqlx::query(sql).fetch_all(&mut server).await.unwrap();
-    let right_indexes: Vec<String> = rows.iter().map(|r| r.get(0)).collect();
-
-    assert!(left.len() >= 10, "{left:?}");
-    assert_eq!(left, right);
-    assert_eq!(left_indexes, right_indexes);
-    let numbers = |folder: &str| {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(folder);
-        let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(numbers("sqlite"), numbers("postgres"));
 }

@@ -92,3 +92,92 @@ async fn the_log_does_not_grow_without_end() {
     assert!(database > 1 << 20, "nothing was folded: {database} bytes of database, {length} of log");
     store.close().await;
 }
+
+/// A database as an earlier version left it: with the first migrations only, and a row.
+fn of_before(home: &Home, schema: i64) -> Vec<u8> {
+    let path = home.path().join("hexa.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
+    file.execute_batch(
+        "create table _sqlx_migrations (version bigint primary key, description text not null, \
+         installed_on timestamp not null default current_timestamp, success boolean not null, checksum blob not null, \
+         execution_time bigint not null)",
+    )
+    .unwrap();
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    for migration in files {
+        let name = migration.file_stem().unwrap().to_str().unwrap();
+        let (number, description) = name.split_once('_').unwrap();
+        let number: i64 = number.parse().unwrap();
+        if number > schema {
+            break;
+        }
+        let sql = fs::read_to_string(&migration).unwrap();
+        file.execute_batch(&sql).unwrap();
+        let sum = sha2_384(sql.as_bytes());
+        let done = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+                    values (?1, ?2, true, ?3, 0)";
+        file.execute(done, rusqlite::params![number, description.replace('_', " "), sum]).unwrap();
+    }
+    let row = "insert into users (uid, email, name, role, password_hash, created_at, updated_at) \
+               values ('01890000-0000-7000-8000-000000000000', 'a@example.org', 'Öfen', 'user', 'x', 1, 1)";
+    file.execute_batch(row).unwrap();
+    drop(file);
+    fs::read(path).unwrap()
+}
+
+fn sha2_384(bytes: &[u8]) -> Vec<u8> {
+    use sha2::Digest;
+    sha2::Sha384::digest(bytes).to_vec()
+}
+
+fn copies(home: &Home) -> Vec<String> {
+    let names = fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut copies: Vec<_> = names.filter(|n| n.contains("before") || n.contains("part")).collect();
+    copies.sort();
+    copies
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_copied_before_its_schema_changes_and_the_newest_copy_stays() {
+    let home = Home::sqlite();
+    of_before(&home, 9);
+    // What an earlier change and a start that was cut off left.
+    fs::write(home.path().join("hexa.db.before-0004"), "older").unwrap();
+    fs::write(home.path().join("hexa.db.part"), "half").unwrap();
+    let store = home.open().await.unwrap();
+    assert_eq!(copies(&home), ["hexa.db.before-0010"]);
+    let users = hexa_store::UserFilter { search: Some("ÖFEN".into()), limit: 10, ..Default::default() };
+    assert_eq!(store.list_users(&users).await.unwrap().len(), 1);
+    store.close().await;
+    drop(store);
+    let copy = rusqlite::Connection::open(home.path().join("hexa.db.before-0010")).unwrap();
+    let read = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(read("select cast(max(version) as text) from _sqlx_migrations"), "9");
+    assert_eq!((read("select name from users"), read("pragma integrity_check")), ("Öfen".into(), "ok".into()));
+    drop(copy);
+    // Nothing to change, nothing to copy; and a new database is none that was there before.
+    fs::remove_file(home.path().join("hexa.db.before-0010")).unwrap();
+    home.open().await.unwrap().close().await;
+    assert!(copies(&home).is_empty());
+    let fresh = Home::sqlite();
+    fresh.open().await.unwrap().close().await;
+    assert!(copies(&fresh).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_for_the_copy_nothing_is_changed() {
+    let home = Home::sqlite();
+    let before = of_before(&home, 9);
+    // Nothing can be written in its place: as with a full disk, the copy fails.
+    fs::create_dir(home.path().join("hexa.db.part")).unwrap();
+    let refused = home.open().await.unwrap_err();
+    let OpenError::NoCopy { copy, bytes, .. } = &refused else { panic!("{refused}") };
+    assert!(copy.ends_with("hexa.db.before-0010") && *bytes == before.len() as u64, "{refused}");
+    assert!(refused.to_string().contains("Nothing was changed") && refused.to_string().contains("Make room"));
+    assert_eq!(fs::read(home.path().join("hexa.db")).unwrap(), before, "not a byte is changed");
+    fs::remove_dir(home.path().join("hexa.db.part")).unwrap();
+    home.open().await.unwrap().close().await;
+    assert_eq!(copies(&home), ["hexa.db.before-0010"]);
+}
