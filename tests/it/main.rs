@@ -26,6 +26,7 @@ mod guarantees;
 mod hang_up;
 mod hostile;
 mod idempotency;
+mod identity;
 mod keys;
 mod kill_loop;
 mod lifecycle;

@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod claim;
+pub mod contest;
 mod crowd;
 pub mod grant;
 pub mod history;

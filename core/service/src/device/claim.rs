@@ -12,8 +12,9 @@ use serde_json::json;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
+use crate::device::contest;
 use crate::device::live::Live;
-use crate::device::provision::{ClaimCode, new_claim_code};
+use crate::device::provision::{ClaimCode, new_claim_code, reset_setting};
 use crate::device::session::CloseReason;
 use crate::device::view::{self, DeviceView};
 use crate::error::{Error, Result};
@@ -75,6 +76,7 @@ pub async fn release(services: &Services, by: &Principal, live: &Arc<Live>) -> R
             return Err(Error::no_device());
         }
         tx.set_claim_code(live.key, &hash, claim.expires_at).await?;
+        tx.take_setting(&reset_setting(live.key)).await?;
         let ended = tx.end_grants_of(live.key, now, "released").await?;
         let entry = AuditEntry::event(now, by.actor(), Source::Api, "device.released").device(live.key);
         tx.audit(&entry.details(&json!({ "grants_ended": ended }))).await?;
@@ -102,6 +104,7 @@ pub async fn delete(services: &Services, by: &Principal, live: &Arc<Live>) -> Re
         if !tx.delete_device(live.key).await? {
             return Err(Error::no_device());
         }
+        tx.take_setting(&reset_setting(live.key)).await?;
         let entry = AuditEntry::event(now, by.actor(), Source::Api, "device.deleted").device(live.key);
         tx.audit(&entry.details(&json!({ "uid": live.uid.as_str() }))).await?;
         idempotency::commit(tx, &()).await
@@ -126,6 +129,7 @@ fn leave(services: &Services, live: &Live, former: Option<hexa_model::UserKey>) 
     if let Some(session) = live.session() {
         session.close(CloseReason::Revoked);
     }
+    contest::over(live);
     services.grants.change(services, live, Vec::clear);
     let device = EventDevice { key: live.key, uid: live.uid.clone(), owner: former, viewers: None };
     services.bus.publish(&Event::DeviceReleased { device });
@@ -145,6 +149,7 @@ pub async fn rotate_token(services: &Services, by: &Principal, live: &Arc<Live>)
     tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.token_rotated").device(live.key)).await?;
     let rotated = Rotated { token: fresh, previous_until };
     idempotency::commit(tx, &rotated).await?;
+    contest::over(live);
     if let Some(session) = live.session() {
         session.close(CloseReason::Revoked);
     }

@@ -13,7 +13,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::Services;
+use crate::auth::principal::Principal;
 use crate::config::ProvisionConfig;
+use crate::device::contest;
 use crate::device::live::Live;
 use crate::device::session::CloseReason;
 use crate::error::{Error, Result};
@@ -93,6 +95,13 @@ pub struct ClaimCode {
     pub code: SecretString,
     /// Until then.
     pub expires_at: TimeMs,
+}
+
+/// The owner has allowed a device to come in anew.
+#[derive(Debug)]
+pub struct ResetAllowed {
+    /// Until then, once.
+    pub until: TimeMs,
 }
 
 /// Who calls the provisioning door.
@@ -221,34 +230,77 @@ async fn reissue(services: &Services, caller: &Caller, row: DeviceRow, new: &Reg
     let proven = caller.proof.as_ref().is_some_and(|(uid, token)| {
         *uid == row.uid && token::same(&row.token_hash, &token::sha256(token.expose_secret().as_bytes()))
     });
-    if row.owner.is_some() || !proven {
+    let now = services.clock.now();
+    let setting = reset_setting(row.key);
+    let allowed = services.store.setting(&setting).await?.is_some_and(|until| is_open(&until, now));
+    if !allowed && (row.owner.is_some() || !proven) {
         let ip = caller.ip.map(|ip| ip.to_string());
         let what = "security.provision_refused";
         audit(services, Some(row.key), what, Outcome::Rejected, &json!({ "ip": ip })).await?;
         return Err(already_provisioned());
     }
-    let now = services.clock.now();
     let token = token::generate("hxd_");
     let (claim, claim_hash) = new_claim_code(services, new.label);
     let mut tx = services.store.begin().await?;
     let hash = token::sha256(token.expose_secret().as_bytes());
+    // Once: of two that come at the same time the second one finds it taken.
+    if allowed && !tx.take_setting(&setting).await?.is_some_and(|until| is_open(&until, now)) {
+        return Err(already_provisioned());
+    }
     if !tx.rotate_token(row.key, hash, None, now).await? {
         return Err(already_provisioned());
     }
+    // It has an owner already, and this code claims nothing from them.
     tx.set_claim_code(row.key, &claim_hash, claim.expires_at).await?;
-    tx.audit(&AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned").device(row.key)).await?;
+    let ip = caller.ip.map(|ip| ip.to_string());
+    let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned").device(row.key);
+    tx.audit(&entry.details(&json!({ "ip": ip, "after_reset": allowed }))).await?;
     let provisioned = Provisioned { uid: row.uid.clone(), token, claim };
     idempotency::commit(tx, &provisioned).await?;
-    if let Some(session) = services.registry.peek(&row.uid).and_then(|live| live.session()) {
-        session.close(CloseReason::Revoked);
+    if let Some(live) = services.registry.peek(&row.uid) {
+        contest::over(&live);
+        if let Some(session) = live.session() {
+            session.close(CloseReason::Revoked);
+        }
     }
     Ok(provisioned)
+}
+
+/// The owner's word that a device of this serial may come in anew without its old token, until the time that it holds.
+pub(crate) fn reset_setting(device: hexa_model::DeviceKey) -> String {
+    format!("reset:{}", device.0)
+}
+
+fn is_open(until: &str, now: TimeMs) -> bool {
+    until.parse().is_ok_and(|until: i64| now.0 < until)
+}
+
+/// After a factory reset a device has lost its token, and the fleet key alone takes over no device that is known. Its
+/// owner may let it in once, within the lifetime of a claim code.
+///
+/// # Errors
+/// `unsupported_command` where the device has no serial to be known by.
+pub async fn allow_reset(services: &Services, by: &Principal, live: &Live) -> Result<ResetAllowed> {
+    let now = services.clock.now();
+    let until = now.plus(services.provision.config.claim_lifetime);
+    let mut tx = services.store.begin().await?;
+    let row = tx.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
+    if row.serial.is_none() {
+        let what = "the device has no serial: after a reset it comes in as a new one";
+        return Err(Error::new(ErrorCode::UnsupportedCommand, what));
+    }
+    tx.put_setting(&reset_setting(live.key), &until.0.to_string()).await?;
+    tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.reset_allowed").device(live.key)).await?;
+    let allowed = ResetAllowed { until };
+    idempotency::commit(tx, &allowed).await?;
+    Ok(allowed)
 }
 
 fn already_provisioned() -> Error {
     Error::new(
         ErrorCode::AlreadyProvisioned,
-        "a device with this serial exists; an unclaimed one proves its old token with Authorization: Device uid:token",
+        "a device with this serial exists; an unclaimed one proves its old token with Authorization: Device uid:token, and \
+         the owner of a claimed one may allow it to come in anew after a reset",
     )
 }
 

@@ -139,7 +139,7 @@ impl Registry {
     /// `invalid_token` when the device was deleted or disabled meanwhile.
     pub fn connect(&self, live: &Arc<Live>, ip: Option<IpAddr>) -> Result<Arc<Session>> {
         let now = self.clock.now();
-        let session = Arc::new(Session::new(SessionId::at(now, random_bytes()), self.clock.monotonic()));
+        let session = Arc::new(Session::new(SessionId::at(now, random_bytes()), self.clock.monotonic(), ip));
         // Held until the event is out: an offline event of an older session must not overtake this online event.
         let mut current = live.session.lock();
         if !live.active() {
@@ -151,6 +151,7 @@ impl Registry {
         if let Some(former) = former {
             self.metrics.takeovers.inc();
             former.close(CloseReason::Replaced);
+            live.contest.lock().replaced(former.party(), self.clock.monotonic());
             // What woke the former one and was not encoded by it is the new one's to send.
             session.wake.notify_one();
         } else {
