@@ -1,6 +1,6 @@
 //! `/api/v1/auth/*`.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use hexa_model::ErrorCode;
 use hexa_service::Error;
@@ -16,6 +16,7 @@ use crate::error::ApiResult;
 use crate::extract::{Json, LoginOrigin, User};
 use crate::idempotency::{answer, done};
 use crate::state::ApiState;
+use crate::transport::Way;
 use crate::wire::{SignedInBody, UserBody};
 
 #[derive(Deserialize, ToSchema)]
@@ -46,11 +47,11 @@ pub(super) struct RefreshRequest {
 }
 
 impl RefreshRequest {
-    fn token(self, headers: &HeaderMap) -> Result<SecretString, Error> {
+    fn token(self, state: &ApiState, way: Way, headers: &HeaderMap) -> Result<SecretString, Error> {
         if let Some(token) = self.refresh_token {
             return Ok(token);
         }
-        if let Some(token) = cookie::refresh_token(headers) {
+        if let Some(token) = state.cookies.refresh_token(way, headers) {
             return Ok(token);
         }
         if headers.contains_key(&cookie::HEADER) {
@@ -85,19 +86,21 @@ pub(super) async fn login(
 
 pub(super) async fn refresh(
     State(state): State<ApiState>,
+    Extension(way): Extension<Way>,
     headers: HeaderMap,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<Response> {
-    let token = request.token(&headers)?;
+    let token = request.token(&state, way, &headers)?;
     answer(StatusCode::OK, SignedInBody::new, state.services.auth.refresh(&token)).await
 }
 
 pub(super) async fn logout(
     State(state): State<ApiState>,
+    Extension(way): Extension<Way>,
     headers: HeaderMap,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<StatusCode> {
-    let token = request.token(&headers)?;
+    let token = request.token(&state, way, &headers)?;
     done(sessions::logout(&state.services, &token)).await
 }
 
