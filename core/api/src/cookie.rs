@@ -8,21 +8,62 @@ use axum::body::Body;
 use axum::response::Response;
 use hexa_model::ErrorCode;
 use hexa_service::Error;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::SecretString;
 
+use crate::public::{self, PublicUrl};
 use crate::state::ApiState;
 use crate::transport::Way;
 
 /// The header that asks for it.
 pub(crate) static HEADER: HeaderName = HeaderName::from_static("x-hexa-session");
-/// Bound to this host, to all its paths, and to TLS or the machine itself (RFC 6265bis section 4.1.3.2).
-const NAME: &str = "__Host-hexa_rt";
-/// Over plain HTTP from another machine a browser refuses the one above.
-const PLAIN_NAME: &str = "hexa_rt";
 const PREFIX: &str = "/api/v1/auth/";
 /// Answers of these routes are small.
 const MAX_BODY: usize = 64 * 1024;
+
+/// What this server's cookies are called. Browsers keep cookies by host name, for all its ports and schemes, so the name
+/// carries an id of the server: two servers on one machine do not overwrite each other's.
+#[derive(Clone, Debug)]
+pub(crate) struct Cookies {
+    /// Over TLS: bound to this host and to TLS (RFC 6265bis section 4.1.3).
+    secure: String,
+    /// Over plain HTTP. Not every browser takes a `Secure` cookie from this machine itself (WebKit drops it).
+    plain: String,
+    path: String,
+}
+
+impl Cookies {
+    /// Of the server with this id.
+    pub(crate) fn new(server_id: &str, public: Option<&PublicUrl>) -> Self {
+        let below = public.map_or("", PublicUrl::path);
+        // A browser takes the first prefix with `Path=/` only.
+        let prefix = if below.is_empty() { "__Host-" } else { "__Secure-" };
+        let path = if below.is_empty() { "/" } else { below };
+        let plain = format!("hexa_rt_{server_id}");
+        Self { secure: format!("{prefix}{plain}"), plain, path: path.to_owned() }
+    }
+
+    /// One name for each way: what was set over plain HTTP, by whomever, is not read over TLS.
+    fn name(&self, way: Way) -> &str {
+        if way.https { &self.secure } else { &self.plain }
+    }
+
+    /// The refresh token that the browser sent, when the page asked for it to be used.
+    pub(crate) fn refresh_token(&self, way: Way, headers: &HeaderMap) -> Option<SecretString> {
+        if headers.get(&HEADER).is_none_or(|v| v.as_bytes() != b"cookie") {
+            return None;
+        }
+        let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(name, value)| *name == self.name(way) && !value.is_empty()).map(|(_, value)| value.into())
+    }
+
+    fn set(&self, way: Way, token: &str, max_age: u64) -> String {
+        let (name, path) = (self.name(way), &self.path);
+        let secure = if way.https { "; Secure" } else { "" };
+        format!("{name}={token}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}")
+    }
+}
 
 /// Whether a request of this path asks for its session in a cookie.
 pub(crate) fn asked(path: &str, headers: &HeaderMap) -> bool {
@@ -33,47 +74,28 @@ pub(crate) fn asked(path: &str, headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// `origin_not_allowed`.
-pub(crate) fn check_origin(state: &ApiState, headers: &HeaderMap) -> Result<(), Error> {
-    if headers.get(header::ORIGIN).is_some() && own_origin(state, headers) {
+pub(crate) fn check_origin(state: &ApiState, way: Way, headers: &HeaderMap) -> Result<(), Error> {
+    if headers.get(header::ORIGIN).is_some() && public::own_origin(state, way, headers) {
         return Ok(());
     }
-    let what = "sessions in cookies are for pages of this server: the request's Origin must be its own (PUBLIC_URL)";
+    let why = public::foreign(state, way, headers);
+    let what = format!("sessions in cookies are for pages of this server: {why}");
     Err(Error::new(ErrorCode::OriginNotAllowed, what))
 }
 
-/// Whether the request's Origin, which it has, is this server.
-pub(crate) fn own_origin(state: &ApiState, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN).and_then(|o| o.to_str().ok()) else { return false };
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-    origin == state.config.public_url
-        || origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host)
-}
-
-/// The refresh token that the browser sent, when the page asked for it to be used.
-pub(crate) fn refresh_token(headers: &HeaderMap) -> Option<SecretString> {
-    if headers.get(&HEADER).is_none_or(|v| v.as_bytes() != b"cookie") {
-        return None;
-    }
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs: Vec<_> = lines.flat_map(|line| line.split(';')).filter_map(|p| p.trim().split_once('=')).collect();
-    // The bound one first, should both be there.
-    pairs.sort_by_key(|(name, _)| *name != NAME);
-    pairs.into_iter().find(|(name, value)| matches!(*name, NAME | PLAIN_NAME) && !value.is_empty()).map(|p| p.1.into())
-}
-
-/// Puts the refresh token of an answer into the cookie; takes the cookie back where the session has ended.
+/// Puts the refresh token of an answer into the cookie; takes the cookie back at a sign-out.
+///
+/// A refusal leaves the cookie alone: by the time it arrives the browser may hold another one, of a sign-in or a refresh
+/// in another tab, and a browser cannot be told which one is meant. A dead cookie does no harm.
 pub(crate) async fn settle(state: &ApiState, way: Way, path: &str, response: Response) -> Response {
-    if !response.status().is_success() {
-        let over = response.status() == StatusCode::UNAUTHORIZED && path.ends_with("/refresh");
-        return if over || path.ends_with("/logout") { ended(way, response) } else { response };
-    }
+    let cookies = &state.cookies;
     if path.ends_with("/logout") {
-        let mut response = ended(way, response);
-        let clear = HeaderValue::from_static("\"storage\"");
-        response.headers_mut().insert(HeaderName::from_static("clear-site-data"), clear);
+        return with(response, &cookies.set(way, "", 0));
+    }
+    if !response.status().is_success() {
         return response;
     }
-    let (mut parts, body) = response.into_parts();
+    let (parts, body) = response.into_parts();
     // A body of ours, whole in memory already.
     let bytes = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
     let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
@@ -84,46 +106,66 @@ pub(crate) async fn settle(state: &ApiState, way: Way, path: &str, response: Res
     };
     value["refresh_token"] = serde_json::Value::Null;
     let max_age = state.services.config.auth.refresh_absolute.as_secs();
-    if let Ok(cookie) = HeaderValue::from_str(&cookie(way, &token, max_age)) {
-        parts.headers.append(header::SET_COOKIE, cookie);
-    }
-    parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(value.to_string()))
+    let mut response = Response::from_parts(parts, Body::from(value.to_string()));
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    with(response, &cookies.set(way, &token, max_age))
 }
 
-fn ended(way: Way, mut response: Response) -> Response {
-    if let Ok(cookie) = HeaderValue::from_str(&cookie(way, "", 0)) {
+fn with(mut response: Response, cookie: &str) -> Response {
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
 }
 
-fn cookie(way: Way, token: &str, max_age: u64) -> String {
-    let rest = format!("={token}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict");
-    // Browsers take this machine for safe without TLS as well (W3C Secure Contexts).
-    if way.https || way.local { format!("{NAME}{rest}; Secure") } else { format!("{PLAIN_NAME}{rest}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Standing;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         pairs.iter().map(pair).collect()
     }
 
+    fn way(https: bool) -> Way {
+        Way { ip: None, https, standing: Standing::Client }
+    }
+
     #[test]
-    fn the_cookie_counts_only_where_the_page_says_so() {
+    fn the_cookie_counts_only_where_the_page_says_so_and_only_this_servers_own() {
         use secrecy::ExposeSecret;
-        let read = |pairs: &[(&str, &str)]| refresh_token(&headers(pairs)).map(|t| t.expose_secret().to_owned());
+        let cookies = Cookies::new("0a1b", None);
+        let read = |https: bool, pairs: &[(&str, &str)]| {
+            cookies.refresh_token(way(https), &headers(pairs)).map(|t| t.expose_secret().to_owned())
+        };
         let asks = ("x-hexa-session", "cookie");
-        assert_eq!(read(&[("cookie", "__Host-hexa_rt=abc")]), None);
-        assert_eq!(read(&[asks, ("cookie", "a=b; __Host-hexa_rt=abc; c=d")]).as_deref(), Some("abc"));
-        assert_eq!(read(&[asks, ("cookie", "hexa_rt=plain; __Host-hexa_rt=abc")]).as_deref(), Some("abc"));
-        assert_eq!(read(&[asks, ("cookie", "hexa_rt=plain")]).as_deref(), Some("plain"));
-        assert_eq!(read(&[asks, ("cookie", "__Host-hexa_rt=; x")]), None);
-        assert_eq!(read(&[asks, ("cookie", "xhexa_rt=1")]), None);
+        assert_eq!(read(true, &[("cookie", "__Host-hexa_rt_0a1b=abc")]), None);
+        assert_eq!(read(true, &[asks, ("cookie", "a=b; __Host-hexa_rt_0a1b=abc; c=d")]).as_deref(), Some("abc"));
+        assert_eq!(read(false, &[asks, ("cookie", "hexa_rt_0a1b=plain; x")]).as_deref(), Some("plain"));
+        for (https, foreign) in [
+            // Over TLS nothing that plain HTTP could have set.
+            (true, "hexa_rt_0a1b=plain"),
+            (false, "__Host-hexa_rt_0a1b=abc"),
+            // Another server of this machine.
+            (true, "__Host-hexa_rt_ffff=other"),
+            (false, "hexa_rt_ffff=other"),
+            (false, "xhexa_rt_0a1b=1"),
+            (true, "__Host-hexa_rt_0a1b=; x"),
+        ] {
+            assert_eq!(read(https, &[asks, ("cookie", foreign)]), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_bound_to_tls_where_there_is_tls_and_to_the_public_path() {
+        let root = Cookies::new("0a1b", None);
+        let rest = "; Max-Age=9; HttpOnly; SameSite=Strict";
+        assert_eq!(root.set(way(true), "t", 9), format!("__Host-hexa_rt_0a1b=t; Path=/{rest}; Secure"));
+        assert_eq!(root.set(way(false), "t", 9), format!("hexa_rt_0a1b=t; Path=/{rest}"));
+        let public = PublicUrl::parse("https://h.example/hexa").unwrap();
+        let below = Cookies::new("0a1b", Some(&public));
+        assert_eq!(below.set(way(true), "t", 9), format!("__Secure-hexa_rt_0a1b=t; Path=/hexa{rest}; Secure"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use hexa_service::Error;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::error::ApiResult;
+use crate::public::PublicUrl;
 use crate::state::ApiState;
 
 /// One file, compressed when it was built.
@@ -54,8 +55,13 @@ pub(crate) const NONCE: &str = "__HEXA_NONCE__";
 const MISSING: &str = include_str!("dashboard/missing.html");
 
 /// `/` is where people begin.
-pub(crate) async fn get_root() -> Response {
-    (StatusCode::SEE_OTHER, [(header::LOCATION, HeaderValue::from_static("/dashboard"))]).into_response()
+pub(crate) async fn get_root(State(state): State<ApiState>) -> Response {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, format!("{}/dashboard", below(&state)))]).into_response()
+}
+
+/// The path of `PUBLIC_URL`, below which everything of this server is for browsers.
+fn below(state: &ApiState) -> &str {
+    state.config.public_url.as_ref().map_or("", PublicUrl::path)
 }
 
 /// The page.
@@ -88,7 +94,12 @@ fn page(state: &ApiState) -> Response {
          font-src 'self'; connect-src 'self' {connect}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; \
          object-src 'none'"
     );
-    let body = state.config.dashboard.page.unwrap_or(MISSING).replace(NONCE, &nonce);
+    let mut body = state.config.dashboard.page.unwrap_or(MISSING).replace(NONCE, &nonce);
+    if !below(state).is_empty() {
+        // What the page asks for by itself; its scripts find out from their own address where they are.
+        body = body.replace("=\"/dashboard/", &format!("=\"{}/dashboard/", below(state)));
+        body = body.replace("=\"/api/", &format!("=\"{}/api/", below(state)));
+    }
     let mut response = ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

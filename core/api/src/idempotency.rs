@@ -20,12 +20,12 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::cookie;
 use crate::error::{ApiError, ApiResult, Carried, ErrorBody};
 use crate::extract::{bearer, device_credentials, read_body};
 use crate::middleware::RequestId;
 use crate::routes::{Access, routes};
 use crate::state::ApiState;
+use crate::transport::Way;
 use crate::wire::CommandBody;
 
 /// The request's header.
@@ -237,10 +237,12 @@ async fn scope(
         Access::Public => {
             // The key of the fleet, or what the body proves. Its answer is sealed, and asked for again only with all of it.
             let fleet = parts.headers.get("x-provision-key").map_or(&b""[..], HeaderValue::as_bytes);
-            let held = cookie::refresh_token(&parts.headers).map(|t| t.expose_secret().as_bytes().to_vec());
-            let (proof, held) = (credential(body), held.unwrap_or_default());
-            let parts = [&b"scope"[..], parts.uri.path().as_bytes(), fleet, &proof, &held];
-            return Ok((services.idempotency.hash(&parts), None));
+            let way = parts.extensions.get::<Way>();
+            let held = way.and_then(|way| state.cookies.refresh_token(*way, &parts.headers));
+            let held = held.as_ref().map_or("", ExposeSecret::expose_secret);
+            // Each by itself: the hash takes them with their lengths, so that no two pairs are alike.
+            let (path, named) = (parts.uri.path().as_bytes(), credential(body));
+            return Ok((services.idempotency.hash(&[b"scope", path, fleet, &named, held.as_bytes()]), None));
         }
         Access::Device => {
             let wrong = || Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>");

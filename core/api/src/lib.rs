@@ -16,6 +16,7 @@ mod idempotency;
 pub mod listen;
 mod middleware;
 pub mod openapi;
+mod public;
 mod routes;
 mod state;
 mod tls;
@@ -24,6 +25,7 @@ mod wire;
 pub mod ws;
 
 pub use dashboard::{Asset, Body as AssetBody, Dashboard};
+pub use public::PublicUrl;
 pub use routes::{Access, Route, router, routes};
 pub use state::{ApiConfig, ApiState};
 pub use tls::{Tls, TlsError};

@@ -7,6 +7,7 @@
 
 mod framing;
 mod guests;
+mod maintenance;
 mod refusal;
 
 use std::io::IoSlice;
@@ -33,8 +34,9 @@ use crate::tls::Tls;
 use crate::transport::Encrypted;
 use framing::Framing;
 use guests::Entry;
-pub(crate) use guests::Guest;
 pub use guests::Guests;
+pub(crate) use guests::{Guest, network};
+pub use maintenance::{Maintenance, MaintenanceListener};
 use refusal::Refusal;
 
 const BACKLOG: i32 = 4096;

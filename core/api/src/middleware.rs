@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use crate::error::{ApiError, Carried, Form, respond};
 use crate::state::ApiState;
-use crate::transport::{self, Way};
+use crate::transport::{self, Refused, Way};
 use crate::{cookie, idempotency};
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -73,6 +73,13 @@ fn insecure() -> Response {
     response
 }
 
+/// The trusted proxy has to be told first (ADR 0030).
+fn unnamed() -> Response {
+    let what = "a proxy that this server trusts (TRUST_PROXY) sent this without saying for whom: let it set X-Forwarded-For \
+        and X-Forwarded-Proto; from this machine itself use the maintenance listener (HEXA_MAINTENANCE_LISTEN)";
+    ApiError::from(Error::new(ErrorCode::ValidationError, what)).into_response()
+}
+
 /// A whole request takes at most so long; what streams its answer does that after it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -91,13 +98,19 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     request.extensions_mut().insert(way);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let in_cookie = cookie::asked(&path, request.headers());
-    let refused = if in_cookie { cookie::check_origin(&state, request.headers()).err() } else { None };
+    // How it came is decided first: of what may not come so nothing is looked at.
+    let refused = match way.check(&path, &state.config.transport) {
+        Err(Refused::Insecure) => Some(insecure()),
+        Err(Refused::Unnamed) => Some(unnamed()),
+        Ok(()) if request.extensions().get::<Ambiguous>().is_some() => Some(ambiguous()),
+        Ok(()) if in_cookie => {
+            cookie::check_origin(&state, way, request.headers()).err().map(|e| ApiError::from(e).into_response())
+        }
+        Ok(()) => None,
+    };
     let settled = in_cookie && refused.is_none();
-    let refused = refused.map(|error| ApiError::from(error).into_response());
-    let refused = request.extensions().get::<Ambiguous>().map(|_| ambiguous()).or(refused);
     let outcome = match refused {
         Some(refused) => Ok(refused),
-        None if !way.allowed(&state.config.transport) => Ok(insecure()),
         None if idempotency::concerns(&request) => {
             // Boxed: requests without a key do not carry its future.
             let work = Box::pin(idempotency::run(&state, request, next));

@@ -1,12 +1,17 @@
 //! What every handler can reach.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_service::Services;
+use hexa_service::limit::{FailureLimiter, Rate};
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
+use crate::cookie::Cookies;
 use crate::dashboard::Dashboard;
+use crate::public::PublicUrl;
 use crate::transport::TransportConfig;
 use crate::ws::hub::Hub;
 
@@ -16,8 +21,12 @@ const CONNECTS_AT_ONCE: usize = 32;
 /// Settings of the front door.
 #[derive(Clone, Debug, Default)]
 pub struct ApiConfig {
-    /// Base of every URL that is handed out (`PUBLIC_URL`), without a slash at the end.
-    pub public_url: String,
+    /// Base of every address that is handed out (`PUBLIC_URL`); none = what each request says of the way that it came.
+    pub public_url: Option<PublicUrl>,
+    /// What is handed out where a request does not say: the listener, by an address that can be dialled from here.
+    pub fallback_url: String,
+    /// Tells this server from others on the same host name; in the names of its cookies.
+    pub server_id: String,
     /// Lets a scraper that is not on this machine read `/metrics` (`METRICS_TOKEN`).
     pub metrics_token: Option<SecretString>,
     /// Other origins whose pages may call the API and open the client socket (`CORS_ALLOWED_ORIGINS`).
@@ -28,6 +37,8 @@ pub struct ApiConfig {
     pub dashboard: Dashboard,
     /// How requests may come here.
     pub transport: TransportConfig,
+    /// Wrong metrics tokens of one address.
+    pub metrics_failures: Option<Rate>,
 }
 
 /// Shared by all handlers; one pointer, because axum clones it several times per request.
@@ -41,6 +52,9 @@ pub struct Shared {
     /// Turns of devices that connect.
     pub(crate) connects: Arc<Semaphore>,
     pub(crate) config: ApiConfig,
+    pub(crate) cookies: Cookies,
+    /// Wrong metrics tokens, by address.
+    pub(crate) wrong_metrics: FailureLimiter<Option<IpAddr>>,
 }
 
 impl std::ops::Deref for ApiState {
@@ -57,11 +71,14 @@ impl ApiState {
         let hub = Arc::new(Hub::new(Arc::clone(&services.metrics)));
         services.bus.subscribe(Arc::clone(&hub) as Arc<dyn hexa_service::bus::Subscriber>);
         let connects = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
-        Self(Arc::new(Shared { services, hub, connects, config }))
+        let cookies = Cookies::new(&config.server_id, config.public_url.as_ref());
+        let rate = config.metrics_failures.unwrap_or_else(|| Rate::new(10, Duration::from_secs(60)));
+        let wrong_metrics = FailureLimiter::new("wrong tokens for /metrics", rate);
+        Self(Arc::new(Shared { services, hub, connects, config, cookies, wrong_metrics }))
     }
 
     /// Asks every client socket to close with 1012 and to come back at its own moment within `spread`.
-    pub fn close_clients(&self, spread: std::time::Duration) {
+    pub fn close_clients(&self, spread: Duration) {
         self.hub.close_all(spread);
     }
 

@@ -1,10 +1,10 @@
 //! TLS without a proxy: certificate and key from files, read again when they change (TR, ASVS 12.1).
 
 use std::fs;
-use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
@@ -64,6 +64,14 @@ fn load(certificate: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
+/// What is looked at to see whether a file was renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    place: (u64, u64),
+    changed: (i64, i64),
+    long: u64,
+}
+
 impl Tls {
     /// From PEM files: the certificate with its chain, and its key.
     ///
@@ -78,14 +86,18 @@ impl Tls {
         TlsAcceptor::from(self.config.load_full())
     }
 
-    fn changed_at(&self) -> [io::Result<SystemTime>; 2] {
-        [&self.certificate, &self.key].map(|path| fs::metadata(path).and_then(|m| m.modified()))
+    /// By which a file is told from the one before: a copy may keep the time of its content, but neither its own change
+    /// time nor its place.
+    fn marks(&self) -> [Option<Mark>; 2] {
+        let mark =
+            |m: fs::Metadata| Mark { place: (m.dev(), m.ino()), changed: (m.ctime(), m.ctime_nsec()), long: m.len() };
+        [&self.certificate, &self.key].map(|path| fs::metadata(path).ok().map(mark))
     }
 
     /// Takes up a renewed pair within seconds, for new connections, until `stop`. A pair that cannot be used is logged
     /// and the old one kept: certbot writes the two files one after the other.
     pub async fn watch(&self, stop: CancellationToken) {
-        let mut seen = self.changed_at().map(Result::ok);
+        let mut seen = self.marks();
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -93,7 +105,7 @@ impl Tls {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let now = self.changed_at().map(Result::ok);
+            let now = self.marks();
             if now == seen {
                 continue;
             }

@@ -14,13 +14,33 @@ use crate::extract::Peer;
 pub struct TransportConfig {
     /// Plain HTTP is refused (`ENFORCE_HTTPS`).
     pub enforce_https: bool,
-    /// Peers whose `X-Forwarded-*` headers are believed (`TRUST_PROXY`, `TRUSTED_PROXIES`); empty: nobody's.
+    /// Peers whose `X-Forwarded-*` or `Forwarded` headers are believed (`TRUST_PROXY`, `TRUSTED_PROXIES`); empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The connection itself is encrypted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encrypted;
+
+/// The connection came in by the maintenance listener; put there by it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Maintenance;
+
+/// For whom a request speaks (ADR 0030).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Whoever runs this server: by the maintenance listener, or from this machine while no proxy is trusted.
+    Maintenance,
+    /// A process of this machine while a proxy elsewhere is trusted: a client like any other that may ask how the
+    /// server is.
+    Neighbour,
+    /// A trusted proxy that does not say for whom it speaks.
+    Unnamed,
+    /// A client that a trusted proxy named.
+    Proxied,
+    /// A client that came by itself, or by a proxy that is not trusted.
+    Client,
+}
 
 /// What was found out about a request's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +49,17 @@ pub(crate) struct Way {
     pub(crate) ip: Option<IpAddr>,
     /// The client spoke TLS, with us or with a trusted proxy.
     pub(crate) https: bool,
-    /// A peer on this machine that speaks for nobody else.
-    pub(crate) direct: bool,
-    /// And that means this machine, by its `Host`.
-    pub(crate) local: bool,
+    /// For whom it speaks.
+    pub(crate) standing: Standing,
+}
+
+/// Why a request goes no further, before anything of it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Plain HTTP where HTTPS is enforced.
+    Insecure,
+    /// A trusted proxy speaks for somebody whom it does not name.
+    Unnamed,
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -55,29 +82,52 @@ impl Way {
     pub(crate) fn of<B>(request: &Request<B>, config: &TransportConfig) -> Self {
         let peer = request.extensions().get::<Peer>().map(|p| p.0.ip());
         let encrypted = request.extensions().get::<Encrypted>().is_some();
-        // A proxy that nobody configured speaks HTTP/1.0 and leaves no other trace (nginx): never this machine's own.
-        let old = request.version() < http::Version::HTTP_11;
+        if request.extensions().get::<Maintenance>().is_some() {
+            return Self { ip: peer, https: encrypted, standing: Standing::Maintenance };
+        }
         let way = Self::decide(peer, encrypted, request.headers(), config);
-        Self { direct: way.direct && !old, local: way.local && !old, ..way }
+        // Only a proxy that nobody configured still speaks HTTP/1.0: never this machine's own.
+        let old = request.version() < http::Version::HTTP_11;
+        match way.standing {
+            Standing::Maintenance if old => Self { standing: Standing::Client, ..way },
+            _ => way,
+        }
     }
 
     fn decide(peer: Option<IpAddr>, encrypted: bool, headers: &HeaderMap, config: &TransportConfig) -> Self {
         let Some(peer) = peer.map(|p| p.to_canonical()) else {
-            return Self { ip: None, https: encrypted, direct: false, local: false };
+            return Self { ip: None, https: encrypted, standing: Standing::Client };
         };
-        if !config.trusted_proxies.is_empty() && trusted(peer, config) && has_trace(headers) {
-            // What the proxy says of its client counts more than how it came to us.
-            let says = headers.contains_key(FORWARDED_PROTO) || headers.contains_key(header::FORWARDED);
-            let https = if says { forwarded_https(headers) } else { encrypted };
-            return Self { ip: Some(client(peer, headers, config)), https, direct: false, local: false };
+        if trusted(peer, config) {
+            let Some((ip, https)) = said(headers, encrypted, config) else {
+                return Self { ip: Some(peer), https: encrypted, standing: Standing::Unnamed };
+            };
+            return Self { ip: Some(ip), https, standing: Standing::Proxied };
         }
-        let direct = peer.is_loopback() && !has_trace(headers);
-        Self { ip: Some(peer), https: encrypted, direct, local: direct && host_is_local(headers) }
+        let standing = match peer.is_loopback() && !has_trace(headers) {
+            true if config.trusted_proxies.is_empty() => Standing::Maintenance,
+            true => Standing::Neighbour,
+            false => Standing::Client,
+        };
+        Self { ip: Some(peer), https: encrypted, standing }
     }
 
-    /// Whether the request may go on where HTTPS is enforced: maintenance on this machine needs none.
-    pub(crate) fn allowed(self, config: &TransportConfig) -> bool {
-        !config.enforce_https || self.https || self.local
+    /// Whether the request may go on. How the server is may be asked by every neighbour: the health checks of a proxy
+    /// name nobody, and those of a container come from within it.
+    pub(crate) fn check(self, path: &str, config: &TransportConfig) -> Result<(), Refused> {
+        let probe = matches!(path, "/health" | "/ready");
+        match self.standing {
+            Standing::Maintenance => Ok(()),
+            Standing::Unnamed | Standing::Neighbour if probe => Ok(()),
+            Standing::Unnamed => Err(Refused::Unnamed),
+            _ if config.enforce_https && !self.https => Err(Refused::Insecure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is whoever runs this server.
+    pub(crate) fn is_maintenance(self) -> bool {
+        self.standing == Standing::Maintenance
     }
 }
 
@@ -89,23 +139,49 @@ fn trusted(ip: IpAddr, config: &TransportConfig) -> bool {
     config.trusted_proxies.iter().any(|net| net.contains(&ip))
 }
 
+/// The client's address and whether it spoke TLS, as the nearest proxy says. The two families of headers are never
+/// mixed: a proxy that writes the one passes a client's own lines of the other on.
+fn said(headers: &HeaderMap, encrypted: bool, config: &TransportConfig) -> Option<(IpAddr, bool)> {
+    if headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED_PROTO) {
+        let ip = client(headers, &FORWARDED_FOR, address, config)?;
+        // What the proxy says of its client counts more than how it came to us.
+        let says = headers.contains_key(FORWARDED_PROTO) || headers.contains_key(header::FORWARDED);
+        return Some((ip, if says { forwarded_https(headers) } else { encrypted }));
+    }
+    let ip = client(headers, &header::FORWARDED, |element| address(&parameter(element, "for")?), config)?;
+    let nearest = headers.get_all(header::FORWARDED).iter().next_back()?.to_str().ok()?.rsplit(',').next()?;
+    Some((ip, parameter(nearest, "proto").map_or(encrypted, |proto| proto == "https")))
+}
+
 /// From the right, past the hops that are trusted: whatever stands further left was said by a stranger. With a hop that
-/// is no address the whole list is worth nothing.
-fn client(peer: IpAddr, headers: &HeaderMap, config: &TransportConfig) -> IpAddr {
-    let mut known = peer;
+/// is no address nothing is known.
+fn client(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    read: impl Fn(&str) -> Option<IpAddr>,
+    config: &TransportConfig,
+) -> Option<IpAddr> {
+    let mut known = None;
     // Several header lines are one list (RFC 9110 section 5.3).
-    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
+    let lines: Vec<_> = headers.get_all(name).iter().collect();
     for line in lines.into_iter().rev() {
-        let Ok(line) = line.to_str() else { return peer };
-        for hop in line.rsplit(',') {
-            let Some(ip) = address(hop.trim()) else { return peer };
-            known = ip;
+        for hop in line.to_str().ok()?.rsplit(',') {
+            let ip = read(hop.trim())?;
+            known = Some(ip);
             if !trusted(ip, config) {
                 return known;
             }
         }
     }
     known
+}
+
+/// A parameter of an element of `Forwarded` (RFC 7239 section 4), without its quotes.
+fn parameter(element: &str, name: &str) -> Option<String> {
+    element.split(';').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    })
 }
 
 /// An address as proxies write it: bare, with a port, or an IPv6 address in brackets.
@@ -122,23 +198,10 @@ fn forwarded_https(headers: &HeaderMap) -> bool {
     let says = last.and_then(|v| v.rsplit(',').next()).is_some_and(|v| v.trim() == "https");
     let objects = headers.get_all(header::FORWARDED).iter().next_back().is_some_and(|v| {
         let Ok(text) = v.to_str() else { return true };
-        let element = text.rsplit(',').next().unwrap_or_default();
-        let proto = element
-            .split(';')
-            .find_map(|pair| pair.trim().to_ascii_lowercase().strip_prefix("proto=").map(str::to_owned));
-        proto.is_some_and(|p| p.trim_matches('"') != "https")
+        let nearest = text.rsplit(',').next().unwrap_or_default();
+        parameter(nearest, "proto").is_some_and(|proto| proto != "https")
     });
     says && !objects
-}
-
-fn host_is_local(headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// On every answer (TR-4): what browsers must not make of it. A handler's own value stays.

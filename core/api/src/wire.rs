@@ -4,6 +4,7 @@ use hexa_model::{RelayState, TimeMs, names};
 use hexa_service::Error;
 use hexa_service::auth::account::SignedIn;
 use hexa_service::auth::principal::Account;
+use hexa_service::device::contest::Contested;
 use hexa_service::device::provision::ClaimCode;
 use hexa_service::device::view::{DeviceView, PersonRow};
 use secrecy::ExposeSecret;
@@ -146,6 +147,29 @@ impl OwnerBody {
     }
 }
 
+/// One identity on two devices.
+#[derive(Debug, Serialize, ToSchema)]
+struct ContestedBody {
+    since: String,
+    stays: PartyBody,
+    refused: PartyBody,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct PartyBody {
+    ip: Option<String>,
+    boot_id: Option<String>,
+}
+
+impl ContestedBody {
+    fn new(contested: Contested) -> Self {
+        let [stays, refused] = contested
+            .parties
+            .map(|party| PartyBody { ip: party.ip.map(|ip| ip.to_string()), boot_id: party.boot_id.map(Into::into) });
+        Self { since: rfc3339(contested.since), stays, refused }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceBody {
     uid: String,
@@ -171,6 +195,8 @@ pub(crate) struct DeviceBody {
     relays: Vec<DeviceRelayBody>,
     last_action: Option<LastActionBody>,
     last_input_event: Option<LastInputBody>,
+    /// Two devices have this one's identity: one of them stays connected, the other is refused. Null for guests.
+    contested: Option<ContestedBody>,
 }
 
 impl DeviceBody {
@@ -231,6 +257,7 @@ impl DeviceBody {
                 .filter(|_| sight.relays.is_all())
                 .and_then(hexa_service::device::live::Live::last_input)
                 .map(|(i, at)| LastInputBody { input: i.input, event: i.kind.clone(), at: rfc3339(at) }),
+            contested: view.contested.filter(|_| !guest).map(ContestedBody::new),
         }
     }
 }

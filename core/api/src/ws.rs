@@ -35,7 +35,10 @@ fn tuned(upgrade: WebSocketUpgrade, max_message_bytes: usize, read_bytes: usize)
 
 /// A request on a socket route that is no WebSocket upgrade.
 fn not_an_upgrade() -> Error {
-    Error::new(ErrorCode::ValidationError, "this route is a WebSocket: send Connection: Upgrade, Upgrade: websocket")
+    Error::new(
+        ErrorCode::ValidationError,
+        "this route is a WebSocket: send Connection: Upgrade and Upgrade: websocket; a proxy in between must pass both on",
+    )
 }
 
 /// The close code that a broken peer is told (row 24, 25).

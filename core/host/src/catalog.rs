@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
@@ -312,7 +313,14 @@ fn said(error: DriverError) -> String {
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let name = path.file_name().unwrap_or_default().display().to_string();
     let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|f| f.take(max + 1).read_to_end(&mut bytes));
+    // Not blocking: a pipe in its place would keep the start waiting.
+    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
+    let read = opened.and_then(|file| {
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        file.take(max + 1).read_to_end(&mut bytes)
+    });
     match read {
         Ok(_) if bytes.len() as u64 > max => Err(format!("{name} is larger than the {max} bytes that are allowed")),
         Ok(_) => Ok(bytes),

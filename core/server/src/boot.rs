@@ -1,9 +1,10 @@
 //! From settings to a running server: store, plugins, services, API, in this order; each failure names what to do.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use hexa_api::listen::{Guests, Limits, Listener};
+use hexa_api::listen::{Guests, Limits, Listener, MaintenanceListener};
 use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::{hex, token};
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
@@ -16,10 +17,13 @@ use hexa_service::idempotency;
 use hexa_service::plugins::Watch;
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::config::Settings;
-use crate::{lifecycle, plugin_metrics, ring, secrets};
+use crate::{lifecycle, plugin_metrics, ring, secrets, volume};
 
+const SERVER_ID_SETTING: &str = "server_id";
 /// Devices that may wait for an owner before provisioning is refused.
 const MAX_UNCLAIMED: u32 = 20_000;
 /// How long a start waits for plugins that are being compiled: as a rule it takes less, and devices that are turned away
@@ -38,12 +42,58 @@ const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
 /// Rows that are removed at once.
 const FORGET_PIECE: u32 = 500;
 
-/// Runs until a signal.
+/// Runs until a signal, also one that comes while it starts.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
+    let mut signals = lifecycle::Signals::new().context("cannot listen for signals")?;
+    // On a thread of its own: a start that stands still over a file keeps no signal from being heard.
+    let starting = tokio::task::spawn_blocking(move || Handle::current().block_on(start(settings)));
+    let running = tokio::select! {
+        started = starting => started.context("the start broke off")??,
+        () = signals.wait() => {
+            tracing::info!("stopped before it was ready");
+            return Ok(());
+        }
+    };
+    tokio::select! {
+        () = signals.wait() => {}
+        // Nothing that this process would say is of any worth: another one writes in its place.
+        () = lost(&running.services.store) => {}
+    }
+    lifecycle::stop(&running.services, &running.api, running.serving).await;
+    for task in running.tasks {
+        task.abort();
+    }
+    Ok(())
+}
+
+/// What runs until it is stopped.
+struct Running {
+    services: Arc<Services>,
+    api: ApiState,
+    serving: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 4],
+}
+
+/// Directories that are the server's own, and what there is to say about them.
+fn prepare(settings: &Settings) -> Result<()> {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    secrets::keep_private();
+    secrets::data_dir(&settings.data_dir)?;
+    if let Some(kind) = volume::doubtful(&settings.data_dir).filter(|_| settings.database_url.is_none()) {
+        let dir = settings.data_dir.display();
+        tracing::warn!(
+            "{dir} is on {kind}: SQLite needs locks and shared memory that it may not have, and the database \
+            may be damaged; use a local disk, or PostgreSQL (DATABASE_URL)"
+        );
+    }
+    secrets::private_dir(&settings.secrets_dir())
+}
+
+async fn start(settings: Settings) -> Result<Running> {
     let started = std::time::Instant::now();
-    let signals = lifecycle::Signals::new().context("cannot listen for signals")?;
-    secrets::private_dir(&settings.data_dir)?;
-    secrets::private_dir(&settings.secrets_dir())?;
+    prepare(&settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut store_config = StoreConfig::new(settings.data_dir.clone());
     store_config.database_url.clone_from(&settings.database_url);
@@ -53,21 +103,26 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let (watch, told) = hexa_service::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
+    let server_id = server_id(&store).await?;
     let listener = Listener::bind(settings.listen).with_context(|| {
         format!("cannot listen on {}; is another server running there? Set HEXA_LISTEN", settings.listen)
     })?;
     let address = listener.address();
     let tls = settings.tls.clone();
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let public_url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let config = rooms(&settings, &public_url, clock.now())?;
+    let maintenance = maintenance(&settings)?;
+    // A name of its own, which no port and no proxy changes: tokens outlive a restart on another port.
+    let issuer = settings.public_url.as_ref().map_or_else(|| format!("urn:hexa:{server_id}"), ToString::to_string);
+    let config = rooms(&settings, &issuer, clock.now())?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
     services.grants.load(&services.store, services.clock.now()).await.context("cannot read what is shared")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
         Arc::clone(&services),
         ApiConfig {
-            public_url: public_url.clone(),
+            public_url: settings.public_url.clone(),
+            fallback_url: fallback_url(address, tls.is_some()),
+            server_id,
+            metrics_failures: Some(settings.provision_failures),
             metrics_token: settings.metrics_token.clone(),
             allowed_origins: settings.allowed_origins.clone(),
             connect_src: settings.connect_src.clone(),
@@ -94,28 +149,67 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         let stop = services.stop.clone();
         services.tasks.spawn(async move { tls.watch(stop).await });
     }
-    let serving = tokio::spawn(listener.serve(router, limits, tls, services.stop.clone()));
+    let place = maintenance.as_ref().map(MaintenanceListener::shown);
+    let (inside, stop) = (router.clone(), services.stop.clone());
+    let serving = tokio::spawn(async move {
+        let outside = listener.serve(router, limits, tls, stop.clone());
+        match maintenance {
+            Some(maintenance) => drop(tokio::join!(outside, maintenance.serve(inside, stop))),
+            None => outside.await,
+        }
+    });
     let written = settings.data_dir.join("listen.addr");
     std::fs::write(&written, address.to_string()).with_context(|| format!("cannot write {}", written.display()))?;
     tracing::info!(
         %address,
-        public_url,
+        public_url = settings.public_url.as_ref().map(tracing::field::display),
+        maintenance = place,
         production = settings.production,
         database = services.store.kind(),
         startup_ms = started.elapsed().as_millis() as u64,
         "hexa is ready"
     );
-    tokio::select! {
-        () = signals.wait() => {}
-        // Nothing that this process would say is of any worth: another one writes in its place.
-        () = lost(&services.store) => {}
+    Ok(Running { services, api, serving, tasks: [sweep, watch, tidying, housekeeping] })
+}
+
+/// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.
+fn maintenance(settings: &Settings) -> Result<Option<MaintenanceListener>> {
+    let (place, given) = &settings.maintenance;
+    match MaintenanceListener::bind(place) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if *given || error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(error).with_context(|| format!("HEXA_MAINTENANCE_LISTEN: cannot listen at {place:?}"))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no maintenance listener at {place:?}: set HEXA_MAINTENANCE_LISTEN");
+            Ok(None)
+        }
     }
-    lifecycle::stop(&services, &api, serving).await;
-    sweep.abort();
-    watch.abort();
-    tidying.abort();
-    housekeeping.abort();
-    Ok(())
+}
+
+/// What is handed out where a request does not say how it came: never an address that means every address.
+fn fallback_url(address: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    format!("{scheme}://{}", SocketAddr::new(host, address.port()))
+}
+
+/// Tells this server from every other one; made once, kept with the data.
+async fn server_id(store: &Store) -> Result<String> {
+    if let Some(id) = store.setting(SERVER_ID_SETTING).await? {
+        return Ok(id);
+    }
+    let id = hex(&hexa_crypto::random_bytes::<4>());
+    let kept = id.clone();
+    let made = store.change(move |tx| {
+        Box::pin(async move { Ok::<_, StoreError>(Changed::only(tx.put_setting(SERVER_ID_SETTING, &kept).await?)) })
+    });
+    made.await?;
+    Ok(id)
 }
 
 /// Waits until this process has lost its place at the database.
@@ -193,7 +287,7 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
     Ok(Arc::new(host))
 }
 
-fn rooms(settings: &Settings, public_url: &str, now: TimeMs) -> Result<Config> {
+fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
     let dir = settings.secrets_dir();
     let keys_of_tokens = if settings.jwt_secrets.is_empty() {
         let (ring, keep) = ring::load(&dir, now)?;
@@ -226,7 +320,7 @@ fn rooms(settings: &Settings, public_url: &str, now: TimeMs) -> Result<Config> {
         auth: AuthConfig {
             user_rate: settings.user_rate,
             login_failures: settings.login_failures,
-            ..AuthConfig::new(keys_of_tokens, public_url.to_owned())
+            ..AuthConfig::new(keys_of_tokens, issuer.to_owned())
         },
     })
 }

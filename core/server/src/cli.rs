@@ -124,6 +124,9 @@ impl ConfigArgs {
     }
 }
 
+/// Blocking work that is under way at the end is left behind after this.
+const LEFTOVERS: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// `EX_CONFIG`.
 const EX_CONFIG: u8 = 78;
 
@@ -165,7 +168,13 @@ fn serve(args: ConfigArgs) -> ExitCode {
         }
     };
     telemetry::start(&settings.log);
-    match runtime().and_then(|rt| rt.block_on(boot::serve(settings))) {
+    let ended = runtime().and_then(|runtime| {
+        let ended = runtime.block_on(boot::serve(settings));
+        // What still waits for a file or a compiler holds up nobody's stop.
+        runtime.shutdown_timeout(LEFTOVERS);
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hexa: {error:#}");

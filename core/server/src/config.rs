@@ -3,6 +3,7 @@
 //!
 //! In the file a setting has its variable's name in lower case. An unknown name is an error.
 
+mod files;
 mod parse;
 mod table;
 
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hexa_api::{Tls, TransportConfig};
+use hexa_api::listen::Maintenance;
+use hexa_api::{PublicUrl, Tls, TransportConfig};
 use hexa_host::PerCall;
 use hexa_service::config as rooms;
 use hexa_service::limit::Rate;
@@ -34,6 +36,9 @@ impl std::fmt::Display for ConfigError {
 }
 impl std::error::Error for ConfigError {}
 
+/// The maintenance listener's file in the data directory.
+const SOCKET_FILE: &str = "maintenance.sock";
+
 /// What the command line says.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
@@ -50,7 +55,9 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) plugins_dir: PathBuf,
     pub(crate) listen: SocketAddr,
-    pub(crate) public_url: Option<String>,
+    /// Where maintenance comes in, and whether that was asked for: what is not there by default is no reason not to start.
+    pub(crate) maintenance: (Maintenance, bool),
+    pub(crate) public_url: Option<PublicUrl>,
     pub(crate) database_url: Option<SecretString>,
     pub(crate) durability: Durability,
     pub(crate) linger: Duration,
@@ -76,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) claim_failures: Rate,
     pub(crate) user_rate: Rate,
     pub(crate) login_failures: Rate,
+    /// What is allowed and hardly meant, for the log.
+    pub(crate) warnings: Vec<String>,
     effective: BTreeMap<&'static str, (String, &'static str)>,
 }
 
@@ -101,7 +110,7 @@ pub(crate) fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
 fn settings(v: &Values) -> Result<Settings, ConfigError> {
     let production = v.one_of("HEXA_ENV", &["development", "production"])? == "production";
     let public_url = v.url("PUBLIC_URL")?;
-    if production && public_url.as_deref().is_some_and(|u| !u.starts_with("https://")) {
+    if production && public_url.as_ref().is_some_and(|u| !u.is_secure()) {
         return Err(v.wrong("PUBLIC_URL", "an https:// address in production"));
     }
     let jwt_secrets = jwt_secrets(v)?;
@@ -121,6 +130,8 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     let burst = v.number("LIMIT_USER_BURST", 1..=1_000_000)?;
     let rps = v.number("LIMIT_USER_RPS", 1..=1_000_000)?;
     let provision_rps = v.number("LIMIT_PROVISION_RPS", 1..=100_000)?;
+    let tls = tls(v)?;
+    let transport = transport(v, public_url.as_ref(), production && tls.is_none())?;
     Ok(Settings {
         production,
         data_dir: PathBuf::from(v.text("HEXA_DATA_DIR")),
@@ -141,11 +152,12 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         max_connections: connections(v)?,
         allowed_origins: origins(v, "CORS_ALLOWED_ORIGINS")?,
         connect_src: connect_src(v)?,
-        transport: transport(v, public_url.as_deref())?,
+        maintenance: maintenance(v)?,
+        transport,
         public_url,
-        tls: tls(v)?,
+        tls,
         max_guests: v.number("LIMIT_ANONYMOUS_CONNECTIONS", 1..=1_000_000)?,
-        metrics_token: v.secret("METRICS_TOKEN")?,
+        metrics_token: metrics_token(v)?,
         jwt_secrets,
         jwt_rotation: match v.number("JWT_ROTATION_DAYS", 0..=3_650)? {
             0 => None,
@@ -166,14 +178,67 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         login_failures: Rate::new(v.number("LIMIT_LOGIN_FAILURES", 1..=100_000)?, minute),
         // A bucket of `burst` that refills at `rps`.
         user_rate: Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))),
+        warnings: warnings(v, production),
         effective: v.effective(),
     })
 }
 
-/// How requests may come here.
-fn transport(v: &Values, public_url: Option<&str>) -> Result<TransportConfig, ConfigError> {
+/// A socket file, or an address that only this machine reaches.
+fn maintenance(v: &Values) -> Result<(Maintenance, bool), ConfigError> {
+    const ALLOWED: &str =
+        "empty, the absolute path of a socket file, or a loopback address and port such as 127.0.0.1:8081";
+    match v.text("HEXA_MAINTENANCE_LISTEN") {
+        "" => Ok((Maintenance::File(Path::new(v.text("HEXA_DATA_DIR")).join(SOCKET_FILE)), false)),
+        path if path.starts_with('/') => Ok((Maintenance::File(path.into()), true)),
+        _ => {
+            let address: SocketAddr = v.parse("HEXA_MAINTENANCE_LISTEN", ALLOWED)?;
+            let here = address.ip().to_canonical().is_loopback();
+            if here {
+                Ok((Maintenance::Address(address), true))
+            } else {
+                Err(v.wrong("HEXA_MAINTENANCE_LISTEN", ALLOWED))
+            }
+        }
+    }
+}
+
+/// Where the command line finds the server of this machine when nobody names one. A file in a directory that nobody
+/// named either counts only if it is this user's own: a password goes there.
+pub(crate) fn maintenance_here() -> Option<Maintenance> {
+    let v = Values::collect(Overrides::default(), |name| std::env::var(name).ok()).ok()?;
+    let (place, given) = maintenance(&v).ok()?;
+    if let Maintenance::File(path) = &place
+        && !given
+        && !v.is_given("HEXA_DATA_DIR")
+        && !files::is_own(path)
+    {
+        return None;
+    }
+    Some(place)
+}
+
+fn metrics_token(v: &Values) -> Result<Option<SecretString>, ConfigError> {
+    let token = v.secret("METRICS_TOKEN")?;
+    if token.as_ref().is_some_and(|t| secrecy::ExposeSecret::expose_secret(t).len() < 16) {
+        return Err(v.wrong("METRICS_TOKEN", "at least 16 characters"));
+    }
+    Ok(token)
+}
+
+/// What is allowed and hardly meant.
+fn warnings(v: &Values, production: bool) -> Vec<String> {
+    let mut warnings = v.warnings().to_vec();
+    if production && !v.is_given("PUBLIC_URL") {
+        let what = "PUBLIC_URL is not set: the addresses that devices are given are those by which they ask";
+        warnings.push(what.to_owned());
+    }
+    warnings
+}
+
+/// How requests may come here; `bare` where nobody but a proxy could speak TLS in production.
+fn transport(v: &Values, public_url: Option<&PublicUrl>, bare: bool) -> Result<TransportConfig, ConfigError> {
     let enforce_https = v.flag("ENFORCE_HTTPS")?;
-    if enforce_https && public_url.is_some_and(|u| !u.starts_with("https://")) {
+    if enforce_https && public_url.is_some_and(|u| !u.is_secure()) {
         return Err(v.wrong("PUBLIC_URL", "an https:// address while ENFORCE_HTTPS is true"));
     }
     let list = v.list("TRUSTED_PROXIES");
@@ -181,6 +246,11 @@ fn transport(v: &Values, public_url: Option<&str>) -> Result<TransportConfig, Co
     if !trust {
         if !list.is_empty() {
             return Err(v.wrong("TRUSTED_PROXIES", "nothing, unless TRUST_PROXY is true"));
+        }
+        if enforce_https && bare {
+            let allowed = "true in production only with TLS_CERT_FILE, or with TRUST_PROXY for a proxy that ends TLS: with \
+                neither, a proxy on this machine would pass for maintenance and open everything to its clients";
+            return Err(v.wrong("ENFORCE_HTTPS", allowed));
         }
         return Ok(TransportConfig { enforce_https, trusted_proxies: Vec::new() });
     }

@@ -30,7 +30,7 @@ impl Signals {
     }
 
     /// Waits for one of them.
-    pub(crate) async fn wait(mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => tracing::info!("stopping on SIGTERM"),
             _ = self.interrupt.recv() => tracing::info!("stopping on SIGINT"),

@@ -14,6 +14,7 @@ mod ring;
 mod secrets;
 mod sim;
 mod telemetry;
+mod volume;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

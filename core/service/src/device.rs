@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub mod actor;
 pub mod claim;
+pub mod contest;
 mod crowd;
 pub mod grant;
 pub mod history;

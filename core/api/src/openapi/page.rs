@@ -44,7 +44,7 @@ fn render(document: &Value) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Hexa API</title>\n\
          <style>{STYLE}</style>\n</head>\n<body>\n<header><h1>Hexa API</h1><p>{}</p>\
-         <p>Version {} · <a href=\"/api/openapi.json\">openapi.json</a></p></header>\n",
+         <p>Version {} · <a href=\"openapi.json\">openapi.json</a></p></header>\n",
         prose(str_of(&document["info"], "description")),
         text(str_of(&document["info"], "version")),
     );

@@ -1,6 +1,6 @@
 //! `/api/v1/auth/*`.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use hexa_model::ErrorCode;
 use hexa_service::Error;
@@ -16,6 +16,7 @@ use crate::error::ApiResult;
 use crate::extract::{Json, LoginOrigin, User};
 use crate::idempotency::Once;
 use crate::state::ApiState;
+use crate::transport::Way;
 use crate::wire::{SignedInBody, UserBody};
 
 #[derive(Deserialize, ToSchema)]
@@ -46,11 +47,11 @@ pub(super) struct RefreshRequest {
 }
 
 impl RefreshRequest {
-    fn token(self, headers: &HeaderMap) -> Result<SecretString, Error> {
+    fn token(self, state: &ApiState, way: Way, headers: &HeaderMap) -> Result<SecretString, Error> {
         if let Some(token) = self.refresh_token {
             return Ok(token);
         }
-        if let Some(token) = cookie::refresh_token(headers) {
+        if let Some(token) = state.cookies.refresh_token(way, headers) {
             return Ok(token);
         }
         if headers.contains_key(&cookie::HEADER) {
@@ -88,21 +89,23 @@ pub(super) async fn login(
 
 pub(super) async fn refresh(
     State(state): State<ApiState>,
+    Extension(way): Extension<Way>,
     headers: HeaderMap,
     once: Once,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<Response> {
-    let token = request.token(&headers)?;
+    let token = request.token(&state, way, &headers)?;
     once.answer(StatusCode::OK, SignedInBody::new, |key| state.services.auth.refresh(key, &token)).await
 }
 
 pub(super) async fn logout(
     State(state): State<ApiState>,
+    Extension(way): Extension<Way>,
     headers: HeaderMap,
     once: Once,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<StatusCode> {
-    let token = request.token(&headers)?;
+    let token = request.token(&state, way, &headers)?;
     once.done(|key| sessions::logout(&state.services, key, &token)).await
 }
 

@@ -8,7 +8,8 @@ use hexa_model::{Actor, DeviceClass, DeviceKey, ErrorCode, Scope, UserId};
 use hexa_service::Error;
 use hexa_service::device::claim::{self, Rotated};
 use hexa_service::device::list::{self, DeviceOrder, Presence, Wanted};
-use hexa_service::device::{provision, view};
+use hexa_service::device::provision::{self, ResetAllowed};
+use hexa_service::device::view;
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -241,6 +242,25 @@ pub(super) async fn rotate_token(
     let live = view::find_own(&state.services, &user, &uid).await?;
     let work = |key| claim::rotate_token(&state.services, &user, key, &live);
     once.answer(StatusCode::OK, RotatedResponse::new, work).await
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct ResetAllowedResponse {
+    allowed_until: String,
+}
+
+/// By the owner, who has reset the device.
+pub(super) async fn allow_reset(
+    State(state): State<ApiState>,
+    User(user): User,
+    Path(uid): Path<String>,
+    once: Once,
+) -> ApiResult<Response> {
+    user.require(Scope::DevicesWrite)?;
+    let live = view::find_own(&state.services, &user, &uid).await?;
+    let body = |allowed: &ResetAllowed| ResetAllowedResponse { allowed_until: rfc3339(allowed.until) };
+    let work = |key| provision::allow_reset(&state.services, &user, key, &live);
+    once.answer(StatusCode::OK, body, work).await
 }
 
 /// By an admin.

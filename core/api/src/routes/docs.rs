@@ -10,7 +10,9 @@ use hexa_model::ErrorCode::{
 use super::audit::{AuditQuery, ExportQuery};
 use super::auth::{LoginRequest, PasswordRequest, RefreshRequest, RegisterRequest};
 use super::commands::CommandStatusResponse;
-use super::devices::{ClaimRequest, ListDevicesQuery, PatchRequest, RotatedResponse, StateResponse};
+use super::devices::{
+    ClaimRequest, ListDevicesQuery, PatchRequest, ResetAllowedResponse, RotatedResponse, StateResponse,
+};
 use super::fleet::FleetBody;
 use super::grants::{CreateGrantRequest, GrantBody};
 use super::history::{HistoryBody, HistoryQuery};
@@ -189,6 +191,13 @@ fn devices() -> Vec<Doc> {
         doc("POST /api/v1/devices/{uid}/token/rotate", "rotateDeviceToken", "A new device token, shown once")
             .json(200, one::<RotatedResponse>)
             .errors(OWNERS),
+        doc("POST /api/v1/devices/{uid}/reset", "allowReset", "Let a device in anew that has lost its token")
+            .more(
+                "After a factory reset: within the time in the answer the device may register once more with its serial \
+                 and the provisioning key, without its old token. It stays with its owner.",
+            )
+            .json(200, one::<ResetAllowedResponse>)
+            .errors(&[Forbidden, UnsupportedCommand]),
         doc("POST /api/v1/devices/{uid}/claim-code", "renewClaimCode", "A new claim code of an unclaimed device")
             .json(200, one::<ClaimCodeBody>)
             .errors(&[AlreadyClaimed]),

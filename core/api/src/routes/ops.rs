@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::bearer;
+use crate::listen::network;
+use crate::public;
 use crate::state::ApiState;
 use crate::transport::Way;
 
@@ -47,17 +49,26 @@ pub(super) async fn get_ready(State(state): State<ApiState>) -> ApiResult<Respon
     Ok(axum::Json(ReadyBody { status: "ready" }).into_response())
 }
 
-/// Prometheus text. For a peer on this machine that no proxy speaks for, else with the metrics token or as an admin.
+/// Prometheus text. For whoever runs this server (ADR 0030), else with the metrics token or as an admin.
 pub(super) async fn get_metrics(
     State(state): State<ApiState>,
     Extension(way): Extension<Way>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    if !way.direct {
+    if !way.is_maintenance() || public::rebound(&state, &headers) {
         let offered = bearer(&headers).unwrap_or_default();
         let token = state.config.metrics_token.as_ref();
+        let (ip, now) = (way.ip.map(network), state.services.clock.monotonic());
+        state.wrong_metrics.check(&ip, now)?;
         if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {
-            state.services.auth.authenticate(offered).await?.require_admin()?;
+            let admin = match state.services.auth.authenticate(offered).await {
+                Ok(user) => user.require_admin(),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = admin {
+                state.wrong_metrics.failed(&ip, now);
+                return Err(error.into());
+            }
         }
     }
     let text = state.services.metrics.render().map_err(Error::internal)?;

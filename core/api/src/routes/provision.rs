@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use hexa_model::DeviceClass;
 use hexa_service::device::provision::{self, Caller, Provisioned, Registration};
@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiResult;
-use crate::extract::{Json, PeerIp, device_credentials};
+use crate::extract::{Json, device_credentials};
 use crate::idempotency::Once;
+use crate::public;
 use crate::state::ApiState;
+use crate::transport::Way;
 use crate::wire::ClaimCodeBody;
 
 #[derive(Deserialize, ToSchema)]
@@ -44,13 +46,13 @@ pub(super) struct ProvisionResponse {
 
 pub(super) async fn register_device(
     State(state): State<ApiState>,
-    PeerIp(ip): PeerIp,
+    Extension(way): Extension<Way>,
     headers: HeaderMap,
     once: Once,
     Json(request): Json<ProvisionRequest>,
 ) -> ApiResult<Response> {
     let key = headers.get("x-provision-key").and_then(|v| v.to_str().ok()).map(Into::into);
-    let caller = Caller { ip, key, proof: device_credentials(&headers) };
+    let caller = Caller { ip: way.ip, key, proof: device_credentials(&headers) };
     let new = Registration {
         class: Some(request.device_class),
         model: request.model,
@@ -62,7 +64,7 @@ pub(super) async fn register_device(
         capabilities: request.capabilities,
         label: request.label,
     };
-    let ws_base: Arc<str> = state.config.public_url.replacen("http", "ws", 1).into();
+    let ws_base: Arc<str> = public::base(&state, way, &headers).replacen("http", "ws", 1).into();
     let body = move |done: &Provisioned| ProvisionResponse {
         ws_url: format!("{ws_base}/ws/device?uid={}", done.uid),
         device_uid: done.uid.to_string(),

@@ -99,6 +99,7 @@ pub fn routes() -> Vec<Route> {
         to("GET", "/api/v1/devices/{uid}/state", read, get(devices::get_state)),
         to("POST", "/api/v1/devices/{uid}/release", write, post(devices::release_device)),
         to("POST", "/api/v1/devices/{uid}/token/rotate", write, post(devices::rotate_token)),
+        to("POST", "/api/v1/devices/{uid}/reset", write, post(devices::allow_reset)),
         to("POST", "/api/v1/devices/{uid}/claim-code", AdminAnd(Scope::DevicesWrite), post(devices::renew_claim_code)),
         to("GET", "/api/v1/devices/{uid}/history", read, get(history::list_history)),
         to("GET", "/api/v1/devices/{uid}/grants", read, get(grants::list_grants)),

@@ -23,12 +23,13 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use crate::cookie;
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{Query, bearer};
 use crate::listen::Guest;
 use crate::middleware::RequestId;
+use crate::public;
 use crate::state::ApiState;
+use crate::transport::Way;
 use crate::wire::CommandBody;
 use crate::ws::frames::SnapshotDevice;
 use crate::ws::hub::{ClientSession, Frames, MAX_OPEN_COMMANDS};
@@ -61,12 +62,12 @@ pub(crate) struct ConnectQuery {
 pub(crate) async fn connect(
     State(state): State<ApiState>,
     Query(query): Query<ConnectQuery>,
-    Extension(request): Extension<RequestId>,
+    (Extension(request), Extension(way)): (Extension<RequestId>, Extension<Way>),
     guest: Option<Extension<Arc<Guest>>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
-    check_origin(&state, &headers)?;
+    check_origin(&state, way, &headers)?;
     let user = match query.ticket {
         Some(ticket) => state.services.auth.redeem_ticket(&ticket).await?,
         None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default()).await?,
@@ -85,12 +86,14 @@ pub(crate) async fn connect(
     }))
 }
 
-fn check_origin(state: &ApiState, headers: &HeaderMap) -> Result<(), Error> {
+fn check_origin(state: &ApiState, way: Way, headers: &HeaderMap) -> Result<(), Error> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    if cookie::own_origin(state, headers) || state.config.allowed_origins.iter().any(|o| o == origin) {
+    if public::own_origin(state, way, headers) || state.config.allowed_origins.iter().any(|o| o == origin) {
         return Ok(());
     }
-    Err(Error::new(ErrorCode::OriginNotAllowed, "this Origin may not open a socket here; see CORS_ALLOWED_ORIGINS"))
+    let why = public::foreign(state, way, headers);
+    let what = format!("this page may not open a socket here: {why}, or CORS_ALLOWED_ORIGINS for pages of others");
+    Err(Error::new(ErrorCode::OriginNotAllowed, what))
 }
 
 struct Client {

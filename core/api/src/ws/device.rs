@@ -12,6 +12,7 @@ use axum::response::Response;
 use futures_util::SinkExt;
 use hexa_model::driver::Frame;
 use hexa_service::device::actor::DeviceActor;
+use hexa_service::device::contest;
 use hexa_service::device::provision::{self, Proven};
 use hexa_service::device::session::CloseReason;
 use hexa_service::{Error, Services};
@@ -56,7 +57,7 @@ pub(crate) async fn connect(
         return Err(error.retry_after(5).into());
     }
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
-    state.services.registry.admit(&proven.live)?;
+    contest::admit(&state.services, &proven.live)?;
     let services = Arc::clone(&state.services);
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES, DEVICE_READ_BYTES)
         .on_upgrade(move |socket| serve(services, proven, ip, socket, turn)))

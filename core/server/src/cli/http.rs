@@ -1,7 +1,7 @@
 //! One request to a running server, over TLS where the address says so. A command makes a handful of them, so each has a
 //! connection of its own; the certificate is checked against the Mozilla roots and `--ca-file`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -37,6 +37,20 @@ impl From<anyhow::Error> for Failed {
     fn from(error: anyhow::Error) -> Self {
         Self::Unreachable(error)
     }
+}
+
+/// The file of a `unix:` address.
+pub(super) fn socket_file(url: &Url) -> Result<PathBuf> {
+    // As a `file:` address, whose escapes are read the same way.
+    let file = Url::parse(&format!("file://{}", url.path())).ok().and_then(|url| url.to_file_path().ok());
+    file.with_context(|| format!("{url} names no file"))
+}
+
+/// The address of a socket file.
+pub(super) fn socket_url(file: &Path) -> Result<Url> {
+    let file = std::path::absolute(file)?;
+    let url = Url::from_file_path(&file).map_err(|()| anyhow::anyhow!("{} is no usable path", file.display()))?;
+    Ok(Url::parse(&format!("unix://{}", url.path()))?)
 }
 
 /// A server.
@@ -74,6 +88,10 @@ impl Server {
     /// Asks; gives the body of a success, null without one.
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failed> {
         let work = async {
+            if self.url.scheme() == "unix" {
+                let stream = UnixStream::connect(socket_file(&self.url)?).await?;
+                return self.send(stream, method, path, body).await;
+            }
             let host = self.url.host_str().context("the address has no host")?;
             let port = self.url.port_or_known_default().context("the address has no port")?;
             let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -99,8 +117,13 @@ impl Server {
     {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driving = tokio::spawn(connection);
-        let authority = self.url.authority();
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, authority);
+        // Behind a proxy the server may have a path of its own; a socket file has neither path nor name to ask for.
+        let (authority, below) = match self.url.scheme() {
+            "unix" => ("localhost", ""),
+            _ => (self.url.authority(), self.url.path().trim_end_matches('/')),
+        };
+        let mut request =
+            Request::builder().method(method).uri(format!("{below}{path}")).header(header::HOST, authority);
         request = request.header(header::USER_AGENT, concat!("hexa/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {
             let mut value = http::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))

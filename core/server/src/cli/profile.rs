@@ -1,7 +1,7 @@
 //! Where `hexa login` keeps the server's address and its token: one file that only its owner may read.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -66,8 +66,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Profile>> {
 /// Keeps it, whole or not at all, in a folder that only its owner may enter.
 pub(super) fn write(path: &Path, profile: &Profile) -> Result<()> {
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists()) {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let stored = Stored {
         url: profile.url.to_string(),

@@ -9,13 +9,14 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::http::Method;
 use anyhow::{Context, Result, bail};
-use http::Method;
+use hexa_api::listen::Maintenance;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::{Host, Url};
 
-use super::http::{Failed, Server};
+use super::http::{self, Failed, Server};
 use super::profile::{self, Profile};
 use super::runtime;
 
@@ -26,7 +27,8 @@ const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// Which server, and as whom.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Where {
-    /// Address of the server (`HEXA_URL`) [default: that of the profile, else http://127.0.0.1:8080]
+    /// Address of the server (`HEXA_URL`) [default: that of the profile, else the maintenance listener of this machine,
+    /// else http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// File with an access token, instead of the profile's (`HEXA_TOKEN` holds the token itself)
@@ -195,10 +197,24 @@ impl Where {
         let Some(text) = given else { return Ok(None) };
         let url: Url =
             text.parse().with_context(|| format!("{text:?} is no address such as https://hexa.example.com"))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            bail!("{text:?} is no address such as https://hexa.example.com");
+        let file = url.scheme() == "unix" && http::socket_file(&url).is_ok();
+        if !file && (!matches!(url.scheme(), "http" | "https") || url.host().is_none()) {
+            bail!("{text:?} is no address such as https://hexa.example.com, or unix:///path/of/maintenance.sock");
         }
         Ok(Some(url))
+    }
+
+    /// The server of this machine: its maintenance listener where somebody listens there.
+    fn url_here() -> Result<Url> {
+        match crate::config::maintenance_here() {
+            Some(Maintenance::File(path)) if std::os::unix::net::UnixStream::connect(&path).is_ok() => {
+                http::socket_url(&path)
+            }
+            Some(Maintenance::Address(address)) if std::net::TcpStream::connect(address).is_ok() => {
+                Ok(Url::parse(&format!("http://{address}"))?)
+            }
+            _ => Ok(DEFAULT_URL.parse()?),
+        }
     }
 
     fn check(&self, url: &Url) -> Result<()> {
@@ -223,7 +239,7 @@ impl Where {
         let url = match (&given, &profile) {
             (Some(url), _) => url.clone(),
             (None, Some(profile)) => profile.url.clone(),
-            (None, None) => DEFAULT_URL.parse()?,
+            (None, None) => Self::url_here()?,
         };
         self.check(&url)?;
         let token = if let Some(file) = &self.token_file {
@@ -233,7 +249,7 @@ impl Where {
             Some(token.into())
         } else {
             // A token goes to the server that gave it, and to no other.
-            profile.as_ref().filter(|p| p.url.origin() == url.origin()).map(|p| p.token.clone())
+            profile.as_ref().filter(|p| same_server(&p.url, &url)).map(|p| p.token.clone())
         };
         let ca = self.ca_file().or_else(|| profile.and_then(|p| p.ca_file));
         Server::new(url, token, ca.as_deref())
@@ -246,6 +262,13 @@ impl Where {
             print!("{}", text(value));
         }
     }
+}
+
+/// Whether a token of the one is good for the other.
+fn same_server(a: &Url, b: &Url) -> bool {
+    let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
+    // The origin of a socket file equals nothing, not even itself.
+    (a.scheme() == "unix" || a.origin() == b.origin()) && a.scheme() == b.scheme() && path(a) == path(b)
 }
 
 fn ask(what: &str) -> Result<String> {
@@ -277,7 +300,7 @@ pub(super) fn login(args: LoginArgs) -> ExitCode {
         let path = profile::path(args.at.profile.clone())?;
         let url = match args.at.given_url()? {
             Some(url) => url,
-            None => DEFAULT_URL.parse().context("default address")?,
+            None => Where::url_here()?,
         };
         args.at.check(&url)?;
         let email = match args.email {
@@ -299,7 +322,7 @@ pub(super) fn login(args: LoginArgs) -> ExitCode {
         server.call(Method::POST, "/api/v1/auth/logout", Some(end)).await?;
         let made = made?;
         let token = made["token"].as_str().context("the answer is not a token")?.to_owned();
-        let former = profile::read(&path).ok().flatten().filter(|p| p.url.origin() == url.origin());
+        let former = profile::read(&path).ok().flatten().filter(|p| same_server(&p.url, &url));
         profile::write(&path, &Profile { url: url.clone(), token: token.into(), ca_file: ca_file.clone() })?;
         if let Some(former) = former {
             // Nobody has it any more. If it is dead already, that is as well.

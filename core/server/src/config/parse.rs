@@ -5,24 +5,28 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
+use hexa_api::PublicUrl;
 use secrecy::SecretString;
 
 use super::table::{SETTINGS, Setting};
-use super::{ConfigError, Overrides};
+use super::{ConfigError, Overrides, files};
 
 const DEFAULT_FILE: &str = "hexa.toml";
 
 /// Every setting's text and where it came from.
 pub(super) struct Values {
     map: BTreeMap<&'static str, (String, &'static str)>,
+    warnings: Vec<String>,
 }
 
 impl Values {
     /// Puts the sources over each other.
     pub(super) fn collect(overrides: Overrides, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut file = match &overrides.file {
-            Some(path) => read_file(path)?,
-            None if Path::new(DEFAULT_FILE).exists() => read_file(Path::new(DEFAULT_FILE))?,
+        let mut warnings = Vec::new();
+        let default = Path::new(DEFAULT_FILE);
+        let found = overrides.file.as_deref().or_else(|| default.exists().then_some(default));
+        let mut file = match found {
+            Some(path) => read_file(path, overrides.file.is_some(), &mut warnings)?,
             None => BTreeMap::new(),
         };
         let mut map = BTreeMap::new();
@@ -41,8 +45,8 @@ impl Values {
                         let message = format!("{0} and {0}_FILE are both given; give one", setting.name);
                         return Err(ConfigError(message));
                     }
-                    let text = std::fs::read_to_string(&path)
-                        .map_err(|e| ConfigError(format!("{}_FILE: {path}: {e}", setting.name)))?;
+                    let text = files::read_secret(Path::new(&path), &mut warnings)
+                        .map_err(|what| ConfigError(format!("{}_FILE: {path}: {what}", setting.name)))?;
                     value = (text.trim_end().to_owned(), "secret file");
                 }
             }
@@ -56,7 +60,7 @@ impl Values {
             let message = format!("unknown setting {unknown:?} in the file; known are: {}", known.join(", "));
             return Err(ConfigError(message));
         }
-        Ok(Self { map })
+        Ok(Self { map, warnings })
     }
 
     pub(super) fn text(&self, name: &'static str) -> &str {
@@ -94,18 +98,21 @@ impl Values {
         self.text(name).split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
     }
 
-    pub(super) fn url(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
-        const ALLOWED: &str = "an http:// or https:// address without user, query or fragment";
-        let text = self.text(name).trim_end_matches('/');
-        if text.is_empty() {
-            return Ok(None);
+    pub(super) fn url(&self, name: &'static str) -> Result<Option<PublicUrl>, ConfigError> {
+        match self.text(name) {
+            "" => Ok(None),
+            text => PublicUrl::parse(text).map(Some).map_err(|allowed| self.wrong(name, allowed)),
         }
-        let url = url::Url::parse(text).map_err(|_| self.wrong(name, ALLOWED))?;
-        let plain = url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-        if !plain || !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(self.wrong(name, ALLOWED));
-        }
-        Ok(Some(text.to_owned()))
+    }
+
+    /// Whether somebody gave it a value.
+    pub(super) fn is_given(&self, name: &'static str) -> bool {
+        self.map.get(name).is_some_and(|(_, from)| *from != "default")
+    }
+
+    /// What was found out about the files that were read.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     pub(super) fn secret(&self, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
@@ -132,10 +139,14 @@ impl Values {
     }
 }
 
-fn read_file(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
+fn read_file(path: &Path, given: bool, warnings: &mut Vec<String>) -> Result<BTreeMap<String, String>, ConfigError> {
     let named = |what: String| ConfigError(format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| named(e.to_string()))?;
+    let text = files::read_config(path, given).map_err(named)?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| named(e.to_string()))?;
+    let secret = |name: &String| SETTINGS.iter().any(|s| s.secret && s.name.to_lowercase() == *name);
+    if table.keys().any(secret) {
+        warnings.extend(files::readable_by_others(path));
+    }
     table
         .into_iter()
         .map(|(name, value)| match value {

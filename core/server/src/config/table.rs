@@ -24,7 +24,12 @@ const fn secret(name: &'static str, meaning: &'static str) -> Setting {
 /// Every setting of this version.
 pub(crate) const SETTINGS: &[Setting] = &[
     plain("HEXA_ENV", "development", "`production` turns the production rules on."),
-    plain("HEXA_DATA_DIR", "./hexa-data", "Mode 0700: database, secrets, plugin cache."),
+    plain(
+        "HEXA_DATA_DIR",
+        "./hexa-data",
+        "Database, secrets, plugin cache. Made with mode 0700; one that is there already is left as it is, and refused where \
+         everybody may write.",
+    ),
     plain("HEXA_PLUGINS_DIR", "./plugins", "One folder per plugin with `plugin.toml` and `plugin.wasm`."),
     plain(
         "HEXA_PLUGINS_PER_CALL",
@@ -37,7 +42,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "127.0.0.1:8080",
         "Port 0 takes a free one; the real address is in `listen.addr` of the data directory.",
     ),
-    plain("PUBLIC_URL", "", "Base of every URL that is handed out; from the listener if empty; https in production."),
+    plain(
+        "HEXA_MAINTENANCE_LISTEN",
+        "",
+        "Where whoever runs this server comes in, `/metrics` too: the path of a socket file (mode 0600), or a loopback \
+         address and port; `maintenance.sock` in the data directory if empty. `hexa` on this machine takes it by itself.",
+    ),
+    plain(
+        "PUBLIC_URL",
+        "",
+        "The address of this server for browsers and devices, with a path if it is not alone on its host; https in \
+         production. If empty, devices are given the address by which they ask.",
+    ),
     secret(
         "DATABASE_URL",
         "`postgres://user:password@host:5432/database`; empty: SQLite in the data directory. Treated as a secret.",
@@ -74,18 +90,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     secret(
         "METRICS_TOKEN",
-        "`/metrics` answers a loopback peer without forwarding headers, else this token or an admin.",
+        "At least 16 characters. `/metrics` answers on the maintenance listener, and on the main port this machine while no \
+         proxy is trusted; everybody else needs this token, or is an admin.",
     ),
     plain(
         "ENFORCE_HTTPS",
         "false",
-        "Plain HTTP and WebSockets are refused (426), but for maintenance: a loopback peer, a loopback Host, and no trace \
-         of a proxy. PUBLIC_URL must be https.",
+        "Plain HTTP and WebSockets are refused (426), but for maintenance. PUBLIC_URL must be https; in production it needs \
+         TLS_CERT_FILE or TRUST_PROXY.",
     ),
     plain(
         "TRUST_PROXY",
         "false",
-        "A reverse proxy ends TLS: `X-Forwarded-For` and `X-Forwarded-Proto` of TRUSTED_PROXIES are believed.",
+        "TRUSTED_PROXIES are believed for whom they speak, and must say it: `X-Forwarded-For` and `X-Forwarded-Proto`, or \
+         `Forwarded`. Without it they get `/health` and `/ready` alone; maintenance has its own listener.",
     ),
     plain("TRUSTED_PROXIES", "", "Addresses or networks, comma separated; loopback if empty. Needs TRUST_PROXY."),
     plain(
@@ -121,7 +139,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
          one address for all accounts.",
     ),
     plain("LIMIT_PROVISION_RPS", "10", "Provisioning requests with a right key per second; ten times as many at once."),
-    plain("LIMIT_PROVISION_FAILURES", "10", "Wrong provisioning keys per minute and address, loopback too."),
+    plain(
+        "LIMIT_PROVISION_FAILURES",
+        "10",
+        "Wrong provisioning keys per minute and address, loopback too; as many wrong tokens for `/metrics`.",
+    ),
     plain("LIMIT_CLAIM_FAILURES", "5", "Wrong claim codes per user in 10 minutes."),
     plain("LIMIT_FLAP", "15", "Connects per minute and device; one more, and it is refused for 5 minutes."),
     plain("HEXA_LOG", "info", "Log filter, for example `info,hexa_api=debug`."),

@@ -29,8 +29,36 @@ fn a_wrong_value_names_the_setting_the_value_and_what_is_allowed() {
 }
 
 #[test]
+fn what_production_needs_is_refused_or_said() {
+    let production = |more: &[(&str, &str)]| from(&[&[("HEXA_ENV", "production")], more].concat());
+    assert!(production(&[]).unwrap().warnings.iter().any(|w| w.contains("PUBLIC_URL")));
+    assert!(production(&[("PUBLIC_URL", "https://h.example")]).unwrap().warnings.is_empty());
+    let alone = production(&[("ENFORCE_HTTPS", "true")]).unwrap_err().to_string();
+    assert!(alone.contains("TLS_CERT_FILE") && alone.contains("TRUST_PROXY"), "{alone}");
+    assert!(production(&[("ENFORCE_HTTPS", "true"), ("TRUST_PROXY", "true")]).is_ok());
+    assert!(from(&[("ENFORCE_HTTPS", "true")]).is_ok(), "development may try it");
+}
+
+#[test]
+fn maintenance_comes_in_by_a_file_or_by_this_machine() {
+    let place =
+        |value: &str| from(&[("HEXA_DATA_DIR", "/data"), ("HEXA_MAINTENANCE_LISTEN", value)]).unwrap().maintenance;
+    assert_eq!(place(""), (Maintenance::File("/data/maintenance.sock".into()), false));
+    assert_eq!(place("/run/hexa.sock"), (Maintenance::File("/run/hexa.sock".into()), true));
+    for own in ["127.0.0.1:8081", "[::1]:8081", "127.3.2.1:0", "[::ffff:127.0.0.1]:1"] {
+        assert_eq!(place(own), (Maintenance::Address(own.parse().unwrap()), true));
+    }
+    for other in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "localhost:1", "8081", "maintenance.sock"] {
+        let said = from(&[("HEXA_MAINTENANCE_LISTEN", other)]).unwrap_err().to_string();
+        assert!(said.contains("HEXA_MAINTENANCE_LISTEN") && said.contains("127.0.0.1:8081"), "{said}");
+    }
+}
+
+#[test]
 fn a_wrong_secret_is_not_repeated() {
-    for (name, value) in [("JWT_SECRET", "too-short-canary"), ("DEVICE_PROVISION_KEY", "canary")] {
+    for (name, value) in
+        [("JWT_SECRET", "too-short-canary"), ("DEVICE_PROVISION_KEY", "canary"), ("METRICS_TOKEN", "short-canary")]
+    {
         let message = from(&[(name, value)]).unwrap_err().to_string();
         assert!(message.contains(name) && !message.contains("canary"), "{message}");
     }

@@ -105,7 +105,7 @@ pub(super) async fn run(plan: Plan) -> Result<i32> {
 }
 
 /// Until a signal, the given duration, the end of every device, or the end of patience.
-async fn watch(fleet: &Fleet, tasks: &mut JoinSet<()>, signals: lifecycle::Signals) {
+async fn watch(fleet: &Fleet, tasks: &mut JoinSet<()>, mut signals: lifecycle::Signals) {
     let start = Instant::now();
     let end = fleet.plan.duration.map(|d| start + d);
     let signal = signals.wait();

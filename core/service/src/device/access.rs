@@ -7,6 +7,7 @@ use hexa_model::{DeviceChange, DeviceKey, DeviceUid, ErrorCode, UserKey};
 use hexa_store::DeviceAccess;
 
 use crate::Services;
+use crate::device::contest;
 use crate::device::live::Live;
 use crate::device::session::CloseReason;
 use crate::error::Error;
@@ -59,6 +60,9 @@ fn leave(live: &Live, former: Option<UserKey>, owner: Option<UserKey>, what: Dev
             let what = "the device was released or deleted while the command was open; whether it acted is unknown";
             command.end(Ended::Failed(Error::new(ErrorCode::NotFound, what)));
         }
+    }
+    if what.ends_session() {
+        contest::over(live);
     }
     if what.ends_session()
         && let Some(session) = live.session()

@@ -14,7 +14,7 @@ use crate::auth::principal::Principal;
 use crate::authorize::Sight;
 use crate::change::{Decided, change};
 use crate::device::live::Live;
-use crate::device::provision::{ClaimCode, new_claim_code};
+use crate::device::provision::{ClaimCode, new_claim_code, reset_setting};
 use crate::device::view::{self, DeviceView};
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
@@ -86,6 +86,7 @@ pub async fn release(
                 return Err(Error::no_device());
             }
             tx.set_claim_code(live.key, &hash, claim.expires_at).await?;
+            tx.take_setting(&reset_setting(live.key)).await?;
             let ended = tx.end_grants_of(live.key, now, "released").await?;
             let entry = AuditEntry::event(now, actor, Source::Api, "device.released").device(live.key);
             tx.audit(&entry.details(&json!({ "grants_ended": ended }))).await?;
@@ -109,6 +110,7 @@ pub async fn delete(services: &Arc<Services>, by: &Principal, key: Key<()>, live
             if !tx.delete_device(live.key).await? {
                 return Err(Error::no_device());
             }
+            tx.take_setting(&reset_setting(live.key)).await?;
             let entry = AuditEntry::event(now, actor, Source::Api, "device.deleted").device(live.key);
             tx.audit(&entry.details(&json!({ "uid": live.uid.as_str() }))).await?;
             let (device, uid) = (live.key, live.uid.clone());

@@ -39,6 +39,7 @@ pub fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) ->
             if let Some(firmware) = &state.firmware {
                 set_firmware(services, live, firmware);
             }
+            booted(live, &state.meta);
             let (services, live) = (Arc::clone(services), Arc::clone(live));
             let rest = async move { report::reconcile(&services, &live, &state).await };
             return (Counted::Yes, Some(Box::pin(rest)));
@@ -111,7 +112,15 @@ fn greeting(services: &Arc<Services>, live: &Arc<Live>, hello: &Hello) {
     heartbeat(live, &hello.meta);
 }
 
+/// Tells two devices with one identity apart ([`contest`](crate::device::contest)).
+fn booted(live: &Live, meta: &EventMeta) {
+    if let (Some(boot_id), Some(session)) = (&meta.boot_id, live.session()) {
+        session.booted(boot_id);
+    }
+}
+
 fn heartbeat(live: &Live, meta: &EventMeta) {
+    booted(live, meta);
     tracing::trace!(device.uid = %live.uid, uptime_s = meta.uptime_s, rssi = meta.rssi, "heartbeat");
 }
 

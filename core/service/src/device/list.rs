@@ -7,6 +7,7 @@ use hexa_model::{DeviceClass, UserId};
 pub use hexa_store::DeviceOrder;
 use hexa_store::{DeviceFilter, DeviceRow};
 
+use super::contest;
 use super::live::Live;
 use super::view::{self, DeviceView};
 use crate::Services;
@@ -191,7 +192,8 @@ async fn views(services: &Services, by: &Principal, all: bool, rows: Vec<DeviceR
         let names = names.remove(&row.key).unwrap_or_default();
         let stale = view::is_stale(services, live.as_ref());
         let owner = view::shown_owner(by, &row).and_then(|key| owners.get(&key).cloned());
-        items.push(DeviceView { row, live, relays, names, sight, stale, owner });
+        let contested = contest::of(services, live.as_ref());
+        items.push(DeviceView { row, live, relays, names, sight, stale, owner, contested });
     }
     Ok(items)
 }

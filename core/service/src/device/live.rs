@@ -13,6 +13,7 @@ use hexa_model::{CommandId, DeviceClass, DeviceKey, DeviceUid, Grant, Source, Ti
 use hexa_store::DeviceRow;
 use parking_lot::Mutex;
 
+use crate::device::contest::Contest;
 use crate::device::session::Session;
 use crate::relay::cache::RelayCache;
 use crate::relay::machine::{Authority, Commands, Machine};
@@ -42,6 +43,8 @@ pub struct Live {
     pub(crate) session: Mutex<Option<Arc<Session>>>,
     /// Connects in the current minute (WS-3).
     pub(crate) flap: Mutex<Flap>,
+    /// Whether another device has its identity.
+    pub(crate) contest: Mutex<Contest>,
     /// What is rarely needed.
     pub(crate) more: Mutex<More>,
     /// What it is shared by, and who hears of it because of that; none for most devices.
@@ -143,6 +146,7 @@ impl Live {
             pending: Mutex::default(),
             session: Mutex::default(),
             flap: Mutex::default(),
+            contest: Mutex::default(),
             more: Mutex::new(More {
                 model: row.model.map(Into::into),
                 hardware: row.hardware.map(Into::into),

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::Services;
+use crate::auth::principal::Principal;
 use crate::change::{Decided, change, internal};
 use crate::config::ProvisionConfig;
 use crate::device::live::Live;
@@ -94,6 +95,13 @@ pub struct ClaimCode {
     pub code: SecretString,
     /// Until then.
     pub expires_at: TimeMs,
+}
+
+/// The owner has allowed a device to come in anew.
+#[derive(Debug)]
+pub struct ResetAllowed {
+    /// Until then, once.
+    pub until: TimeMs,
 }
 
 /// Who calls the provisioning door.
@@ -233,26 +241,36 @@ async fn reissue(
     let proven = caller.proof.as_ref().is_some_and(|(uid, token)| {
         *uid == row.uid && token::same(&row.token_hash, &token::sha256(token.expose_secret().as_bytes()))
     });
-    if row.owner.is_some() || !proven {
+    let now = services.clock.now();
+    let setting = reset_setting(row.key);
+    let allowed = services.store.setting(&setting).await?.is_some_and(|until| is_open(&until, now));
+    if !allowed && (row.owner.is_some() || !proven) {
         let ip = caller.ip.map(|ip| ip.to_string());
         let what = "security.provision_refused";
         audit(services, Some(row.key), what, Outcome::Rejected, &json!({ "ip": ip })).await?;
         return Err(already_provisioned());
     }
-    let now = services.clock.now();
     let token = token::generate("hxd_");
     let (claim, claim_hash) = new_claim_code(services, new.label);
+    let ip = caller.ip.map(|ip| ip.to_string());
     change(&services.store, key, move |tx| {
         Box::pin(async move {
             let hash = token::sha256(token.expose_secret().as_bytes());
-            // Compared where nothing can come in between: it may have been claimed, or given a token, since it was read.
-            if !tx.replace_token(row.key, row.token_hash, hash, now).await?
-                || !tx.set_claim_code(row.key, &claim_hash, claim.expires_at).await?
-            {
+            // Compared where nothing can come in between: it may have been claimed, or given a token, since it was read;
+            // and of two that come at the same time after a reset the second one finds the owner's word taken.
+            let replaced = if allowed {
+                let word = tx.take_setting(&setting).await?;
+                word.is_some_and(|until| is_open(&until, now)) && tx.rotate_token(row.key, hash, None, now).await?
+            } else {
+                tx.replace_token(row.key, row.token_hash, hash, now).await?
+            };
+            if !replaced {
                 return Err(already_provisioned());
             }
-            let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned");
-            tx.audit(&entry.device(row.key)).await?;
+            // One that has an owner already has no use for a code, and this one claims nothing from them.
+            tx.set_claim_code(row.key, &claim_hash, claim.expires_at).await?;
+            let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned").device(row.key);
+            tx.audit(&entry.details(&json!({ "ip": ip, "after_reset": allowed }))).await?;
             let version = tx.raise_access(row.key).await?.ok_or_else(already_provisioned)?;
             let (device, uid) = (row.key, row.uid.clone());
             let rotated = Change::Device { device, uid, version, what: DeviceChange::TokenRotated };
@@ -262,10 +280,48 @@ async fn reissue(
     .await
 }
 
+/// The owner's word that a device of this serial may come in anew without its old token, until the time that it holds.
+pub(crate) fn reset_setting(device: hexa_model::DeviceKey) -> String {
+    format!("reset:{}", device.0)
+}
+
+fn is_open(until: &str, now: TimeMs) -> bool {
+    until.parse().is_ok_and(|until: i64| now.0 < until)
+}
+
+/// After a factory reset a device has lost its token, and the fleet key alone takes over no device that is known. Its
+/// owner may let it in once, within the lifetime of a claim code.
+///
+/// # Errors
+/// `unsupported_command` where the device has no serial to be known by.
+pub async fn allow_reset(
+    services: &Services,
+    by: &Principal,
+    key: Key<ResetAllowed>,
+    live: &Live,
+) -> Result<ResetAllowed> {
+    let (now, actor, device, owner) = (services.clock.now(), by.actor(), live.key, live.owner());
+    let until = now.plus(services.provision.config.claim_lifetime);
+    change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let row = tx.device_by_key(device).await?.filter(|row| row.owner == owner).ok_or_else(Error::no_device)?;
+            if row.serial.is_none() {
+                let what = "the device has no serial: after a reset it comes in as a new one";
+                return Err(Error::new(ErrorCode::UnsupportedCommand, what));
+            }
+            tx.put_setting(&reset_setting(device), &until.0.to_string()).await?;
+            tx.audit(&AuditEntry::event(now, actor, Source::Api, "device.reset_allowed").device(device)).await?;
+            Ok(Decided::done(ResetAllowed { until }))
+        })
+    })
+    .await
+}
+
 fn already_provisioned() -> Error {
     Error::new(
         ErrorCode::AlreadyProvisioned,
-        "a device with this serial exists; an unclaimed one proves its old token with Authorization: Device uid:token",
+        "a device with this serial exists; an unclaimed one proves its old token with Authorization: Device uid:token, and \
+         the owner of a claimed one may allow it to come in anew after a reset",
     )
 }
 

@@ -184,8 +184,8 @@ impl Registry {
     /// `invalid_token` when the device was deleted, disabled or given another token since its token was checked.
     pub fn connect(&self, live: &Arc<Live>, access_version: i64, ip: Option<IpAddr>) -> Result<Arc<Session>> {
         let now = self.clock.now();
-        let session =
-            Arc::new(Session::new(SessionId::at(now, random_bytes()), access_version, self.clock.monotonic()));
+        let id = SessionId::at(now, random_bytes());
+        let session = Arc::new(Session::new(id, access_version, self.clock.monotonic(), ip));
         // Held until the event is out: an offline event of an older session must not overtake this online event.
         let mut current = live.session.lock();
         if !live.lets_in(access_version) {
@@ -197,6 +197,7 @@ impl Registry {
         if let Some(former) = former {
             self.metrics.takeovers.inc();
             former.close(CloseReason::Replaced);
+            live.contest.lock().replaced(former.party(), self.clock.monotonic());
             // What woke the former one and was not encoded by it is the new one's to send.
             session.wake.notify_one();
         } else {

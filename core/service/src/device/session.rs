@@ -3,12 +3,15 @@
 //! There is no channel: commands wait in the device's [`Pending`](crate::relay::pending::Pending), and waking is one
 //! `Notify`, so that an idle connection costs a few words (performance.md 6.4).
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hexa_model::{SessionId, TimeMs};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::device::contest::Party;
 
 /// Why the server ends a device's connection; the close codes of device-protocol.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +95,12 @@ pub struct Session {
     ping_due: AtomicBool,
     last_rx_ms: AtomicU64,
     last_noted_ms: AtomicI64,
+    party: Mutex<Party>,
 }
 
 impl Session {
     /// As of monotonic `now`, with a token that was good at this access version.
-    pub(crate) fn new(id: SessionId, access_version: i64, now: Duration) -> Self {
+    pub(crate) fn new(id: SessionId, access_version: i64, now: Duration, ip: Option<IpAddr>) -> Self {
         Self {
             id,
             access_version,
@@ -105,6 +109,18 @@ impl Session {
             ping_due: AtomicBool::new(false),
             last_rx_ms: AtomicU64::new(now.as_millis() as u64),
             last_noted_ms: AtomicI64::new(0),
+            party: Mutex::new(Party { ip, boot_id: None }),
+        }
+    }
+    /// Who it is, as far as it has told.
+    pub(crate) fn party(&self) -> Party {
+        self.party.lock().clone()
+    }
+    /// It has told which boot it is.
+    pub(crate) fn booted(&self, boot_id: &str) {
+        let mut party = self.party.lock();
+        if party.boot_id.as_deref() != Some(boot_id) {
+            party.boot_id = Some(boot_id.into());
         }
     }
     /// Asks the task to close. The first reason stays.

@@ -12,6 +12,7 @@ use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
 use crate::change::{Decided, change};
+use crate::device::contest::{self, Contested};
 use crate::device::live::Live;
 use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
@@ -33,6 +34,8 @@ pub struct DeviceView {
     pub stale: bool,
     /// Whose it is, as far as whoever looks may know ([`shown_owner`]).
     pub owner: Option<PersonRow>,
+    /// Another device has its identity.
+    pub contested: Option<Contested>,
 }
 
 /// Whose device it is, for admins alone: a guest must not learn names and e-mails of others here, and an owner knows.
@@ -84,7 +87,8 @@ pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<Devic
         Some(key) => services.store.people(&[key]).await?.remove(&key),
         None => None,
     };
-    Ok(DeviceView { row, relays, names, sight, stale, owner, live: Some(live) })
+    let contested = contest::of(services, Some(&live));
+    Ok(DeviceView { row, relays, names, sight, stale, owner, contested, live: Some(live) })
 }
 
 /// One device as it is in this transaction.
@@ -104,7 +108,8 @@ pub(crate) async fn within(
         Some(key) => tx.user_by_key(key).await?.map(PersonRow::from),
         None => None,
     };
-    Ok(DeviceView { row, live, relays, names, sight, stale, owner })
+    let contested = contest::of(services, live.as_ref());
+    Ok(DeviceView { row, live, relays, names, sight, stale, owner, contested })
 }
 
 /// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
