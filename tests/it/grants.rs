@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use hexa_tests::{Options, Shared, TestServer, User, WsClient};
+use hexa_tests::{Options, Shared, TestServer, User, WsClient, eventually};
 use serde_json::{Value, json};
 
 fn server() -> Shared {
@@ -244,25 +244,42 @@ async fn what_was_shared_is_there_after_a_crash_and_so_is_its_end() {
     assert_eq!(device.states(), [false, true]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queued_command_of_a_guest_is_not_sent_after_the_revocation() {
-    // With a wait for the frame's turn nothing is left to chance: the guest's requests race the revocation many times,
-    // and whatever the device saw was answered as seen.
-    let server = server();
+    // The task that writes to the device stands still behind the first frame, so that the next command waits for its
+    // turn; once more than both requests take.
+    let server = TestServer::start(Options::new().env("FAILPOINTS", "cmd.after_ws_write=1*sleep(3000)"));
     let (owner, guest) = (server.user().await, server.user().await);
     let device = server.device(&owner, 1).await.automatic(1);
     let uid = device.uid().to_owned();
-    for _ in 0..10 {
-        let grant = share(&owner, &uid, &guest, json!({})).await;
-        let before = device.seen().len();
-        let (first, second, gone) =
-            tokio::join!(guest.set_relay(&uid, 0, true), guest.set_relay(&uid, 0, false), revoke(&owner, &uid, &grant));
-        assert_eq!(gone, 204);
-        let done = [&first, &second].into_iter().filter(|r| r.status == 200).count();
-        assert!([&first, &second].into_iter().all(|r| [200, 404].contains(&r.status)), "{first:?} {second:?}");
-        assert_eq!(device.seen().len() - before, done, "what was refused was not sent");
-        guest.set_relay(&uid, 0, true).await.expect_error(404, "not_found");
-    }
+    let grant = share(&owner, &uid, &guest, json!({})).await;
+    let first = tokio::spawn({
+        let (owner, uid) = (owner.clone(), uid.clone());
+        async move { owner.set_relay(&uid, 0, true).await }
+    });
+    eventually("the first frame", || async { (device.seen().len() == 1).then_some(()) }).await;
+    let queued = tokio::spawn({
+        let request = guest.client.request(reqwest::Method::POST, &format!("/api/v1/devices/{uid}/relays/0"));
+        let request = request.header("idempotency-key", "queued").json(&json!({ "state": false }));
+        let client = guest.client.clone();
+        async move { client.send(request).await }
+    });
+    // Its key is stored with its id, and then it is queued.
+    let id = eventually("the guest's command", || async {
+        let rows = server.db().rows::<Value>("select command_id from idempotency where command_id is not null");
+        rows.first().map(|row| row["command_id"].as_str().unwrap().trim_start_matches("\\x").to_owned())
+    })
+    .await;
+    assert_eq!(revoke(&owner, &uid, &grant).await, 204);
+    assert!(!queued.is_finished() && !first.is_finished(), "both still waited when the grant was revoked");
+    first.await.unwrap().expect(200);
+    queued.await.unwrap().expect_error(404, "not_found");
+    assert_eq!((device.seen().len(), device.states()), (1, vec![true]), "the guest's command was not sent");
+    // It had come past the door: one that is refused there has another row.
+    let rows = server.db().command(&id);
+    let reason = rows[0].details.as_deref().unwrap_or_default();
+    assert_eq!((rows.len(), rows[0].outcome.as_str()), (1, "error"), "{rows:?}");
+    assert!(reason.contains("not_found"), "{rows:?}");
 }
 
 #[tokio::test]

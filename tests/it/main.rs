@@ -19,6 +19,7 @@ mod crash_points;
 mod device_abuse;
 mod device_list;
 mod device_socket;
+mod disconnects;
 mod disk_full;
 mod errors;
 mod faults;

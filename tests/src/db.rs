@@ -116,8 +116,11 @@ impl Db {
         rows.into_iter().map(|r| serde_json::from_value(r).unwrap_or_else(|e| panic!("{sql}: {e}"))).collect()
     }
 
-    /// Several reads at one moment.
-    fn snapshot(&self, statements: &[&str]) -> Vec<Vec<Value>> {
+    /// Several reads at one moment; rows as in [`rows`](Self::rows).
+    ///
+    /// # Panics
+    /// On a wrong statement.
+    pub fn snapshot(&self, statements: &[&str]) -> Vec<Vec<Value>> {
         match &self.0 {
             Kind::Sqlite(connection) => {
                 let _snapshot = connection.unchecked_transaction().expect("a read can begin");

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod contract;
+pub mod cut;
 pub mod db;
 pub mod device;
 pub mod evidence;
