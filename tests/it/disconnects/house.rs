@@ -11,7 +11,7 @@ use hexa_tests::{AutoDevice, Body, Identity, Options, TestServer, eventually};
 use serde_json::{Value, json};
 
 /// How long COMMIT takes while requests are cut.
-pub(super) const SLOW: Duration = Duration::from_millis(16);
+pub(super) const SLOW: Duration = Duration::from_millis(12);
 /// Accounts that many requests share: an account has a bounded number of tokens.
 const CROWD: usize = 8;
 /// What a personal access token may do.

@@ -18,18 +18,26 @@ pub(super) enum Trace {
     None,
 }
 
+/// When a request of a route is inside a COMMIT of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Commits {
+    Always,
+    /// Without one, what it makes lives in memory only.
+    WithKey,
+    /// Never: a relay command's COMMIT, and that of its key, is a group's, and no caller is in it.
+    Beside,
+}
+
 /// How to ask a route for a change.
 pub(super) struct Recipe {
     pub(super) route: &'static str,
-    /// Whether it commits a change without a key, too; a ticket lives in memory, and the group commit of a relay command
-    /// has no caller.
-    pub(super) commits: bool,
+    pub(super) commits: Commits,
     pub(super) trace: Trace,
     pub(super) prepare: for<'a> fn(&'a House) -> BoxFuture<'a, Case>,
 }
 
 fn recipe(route: &'static str, trace: Trace, prepare: for<'a> fn(&'a House) -> BoxFuture<'a, Case>) -> Recipe {
-    Recipe { route, commits: true, trace, prepare }
+    Recipe { route, commits: Commits::Always, trace, prepare }
 }
 
 /// What a password becomes.
@@ -38,7 +46,8 @@ const OTHER: &str = "another horse with a battery";
 /// Of every route that changes something.
 pub(super) fn recipes() -> Vec<Recipe> {
     use Trace::{None, Own, Shared};
-    let keyed_only = |r: Recipe| Recipe { commits: false, ..r };
+    let keyed_only = |r: Recipe| Recipe { commits: Commits::WithKey, ..r };
+    let beside = |r: Recipe| Recipe { commits: Commits::Beside, ..r };
     vec![
         recipe("POST /api/v1/auth/register", Shared("account.registered"), |h| {
             async {
@@ -205,8 +214,8 @@ pub(super) fn recipes() -> Vec<Recipe> {
             }
             .boxed()
         }),
-        keyed_only(recipe("POST /api/v1/devices/{uid}/relays", Shared("set_all_relays"), |h| switch(h, ""))),
-        keyed_only(recipe("POST /api/v1/devices/{uid}/relays/{index}", Shared("set_relay"), |h| switch(h, "/0"))),
+        beside(recipe("POST /api/v1/devices/{uid}/relays", Shared("set_all_relays"), |h| switch(h, ""))),
+        beside(recipe("POST /api/v1/devices/{uid}/relays/{index}", Shared("set_relay"), |h| switch(h, "/0"))),
         recipe("PUT /api/v1/preferences", None, |h| {
             settings(h, "PUT /api/v1/preferences", |n| json!({ "dashboard_layout": { "n": n } }))
         }),
