@@ -17,7 +17,7 @@ use hexa_tests::load::Dice;
 use hexa_tests::machine::{is_long, long};
 
 use self::facts::Tables;
-use self::house::{Case, House, SLOW};
+use self::house::{Case, House, SLOW, SLOW_BEHIND_A_HASH};
 use self::recipes::{Commits, Recipe, recipes};
 use self::walk::{
     INSIDE_COMMIT, Kept, PILOTS, Row, abandoned, against_restart, changing_routes, compare, keyed, prepare, read,
@@ -90,11 +90,18 @@ async fn a_caller_that_leaves_at_any_moment_leaves_memory_database_and_restart_a
         }
     }
     let prepared = begun.elapsed();
-    slow::commits(&mut house, true).await;
+    pools.sort_by_key(|(n, _, _)| recipes[*n].hashes);
+    slow::commits(&mut house, Some(SLOW));
     house.kill_and_restart().await;
     let mut load = loader.start(&house).await;
     let (mut rows, mut kept, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for (n, enough, pool) in pools {
+        if recipes[n].hashes && house.slow == SLOW {
+            wrong.extend(load.end().await);
+            slow::commits(&mut house, Some(SLOW_BEHIND_A_HASH));
+            house.kill_and_restart().await;
+            load = loader.start(&house).await;
+        }
         let done = walk::cut(&house, &recipes[n], pool, enough, &mut dice).await;
         let row = rows.len();
         rows.push(done.row);
@@ -109,7 +116,7 @@ async fn a_caller_that_leaves_at_any_moment_leaves_memory_database_and_restart_a
     }
     wrong.extend(load.end().await.into_iter().take(5).map(|w| format!("under load: {w}")));
     let cut = begun.elapsed();
-    slow::commits(&mut house, false).await;
+    slow::commits(&mut house, None);
     remember(&house, &mut kept).await;
     house.kill_and_restart().await;
     against_restart(&house, &mut rows, &kept, "a server after kill -9").await;
@@ -150,7 +157,7 @@ async fn a_server_killed_at_any_moment_has_done_each_change_as_a_whole_or_not_at
             let case = prepare(&house, recipe, 1).await.remove(0);
             cases.push(vec![if with_key { keyed(case) } else { case }]);
         }
-        slow::commits(&mut house, true).await;
+        slow::commits(&mut house, Some(SLOW));
         house.kill_and_restart().await;
         let load = loader.start(&house).await;
         walk::warm(&house, &cases.concat()).await;
@@ -166,7 +173,7 @@ async fn a_server_killed_at_any_moment_has_done_each_change_as_a_whole_or_not_at
         house.server.kill9();
         join_all(asks).await;
         drop(load.end().await);
-        slow::commits(&mut house, false).await;
+        slow::commits(&mut house, None);
         house.restart().await;
         for (n, recipe) in recipes.iter().enumerate() {
             let row = &mut rows[2 * n + usize::from(with_key)];

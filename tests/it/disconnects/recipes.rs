@@ -32,12 +32,14 @@ pub(super) enum Commits {
 pub(super) struct Recipe {
     pub(super) route: &'static str,
     pub(super) commits: Commits,
+    /// Whether it hashes a password before.
+    pub(super) hashes: bool,
     pub(super) trace: Trace,
     pub(super) prepare: for<'a> fn(&'a House) -> BoxFuture<'a, Case>,
 }
 
 fn recipe(route: &'static str, trace: Trace, prepare: for<'a> fn(&'a House) -> BoxFuture<'a, Case>) -> Recipe {
-    Recipe { route, commits: Commits::Always, trace, prepare }
+    Recipe { route, commits: Commits::Always, hashes: false, trace, prepare }
 }
 
 /// What a password becomes.
@@ -47,9 +49,10 @@ const OTHER: &str = "another horse with a battery";
 pub(super) fn recipes() -> Vec<Recipe> {
     use Trace::{None, Own, Shared};
     let keyed_only = |r: Recipe| Recipe { commits: Commits::WithKey, ..r };
+    let hashing = |r: Recipe| Recipe { hashes: true, ..r };
     let beside = |r: Recipe| Recipe { commits: Commits::Beside, ..r };
     vec![
-        recipe("POST /api/v1/auth/register", Shared("account.registered"), |h| {
+        hashing(recipe("POST /api/v1/auth/register", Shared("account.registered"), |h| {
             async {
                 let email = h.fresh_email();
                 let case =
@@ -57,15 +60,15 @@ pub(super) fn recipes() -> Vec<Recipe> {
                 Case { emails: vec![email], ..case }
             }
             .boxed()
-        }),
-        recipe("POST /api/v1/auth/login", Own("account.signed_in"), |h| {
+        })),
+        hashing(recipe("POST /api/v1/auth/login", Own("account.signed_in"), |h| {
             async {
                 let person = h.person().await;
                 let body = json!({ "email": person.email, "password": PASSWORD });
                 Case::new("POST /api/v1/auth/login").json(body).person(&person).named(&person.id)
             }
             .boxed()
-        }),
+        })),
         recipe("POST /api/v1/auth/refresh", None, |h| {
             async {
                 let person = h.person().await;
@@ -80,7 +83,7 @@ pub(super) fn recipes() -> Vec<Recipe> {
             }
             .boxed()
         }),
-        recipe("POST /api/v1/auth/password", Own("account.password_changed"), |h| {
+        hashing(recipe("POST /api/v1/auth/password", Own("account.password_changed"), |h| {
             async {
                 let person = h.person().await;
                 let body = json!({ "current_password": PASSWORD, "new_password": OTHER });
@@ -89,7 +92,7 @@ pub(super) fn recipes() -> Vec<Recipe> {
                 Case { passwords, ..case.named(&person.id) }
             }
             .boxed()
-        }),
+        })),
         recipe("DELETE /api/v1/auth/sessions", Own("account.sessions_ended"), |h| {
             async {
                 let (person, other) = twice(h).await;

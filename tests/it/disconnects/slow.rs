@@ -9,25 +9,27 @@ use hexa_tests::{AutoDevice, TestServer};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::house::{House, Person, SLOW};
+use super::house::{House, Person};
 
 /// Makes COMMIT of every change slow, or quick again. SQLite: a failpoint in its commit hook, read at the start.
 /// PostgreSQL: a deferred trigger, once in each transaction, whatever tables it writes; not for rows that the group
 /// commit of commands and reports writes.
-pub(super) async fn commits(house: &mut House, slow: bool) {
+pub(super) fn commits(house: &mut House, slow: Option<Duration>) {
+    house.slow = slow.unwrap_or_default();
     let db = house.server.db();
     if db.is_sqlite() {
-        let point = format!("change.inside_commit=sleep({})", SLOW.as_millis());
-        house.server.set_env("FAILPOINTS", slow.then_some(point.as_str()));
-    } else if slow {
-        db.tamper(&triggers());
+        let point = slow.map(|slow| format!("change.inside_commit=sleep({})", slow.as_millis()));
+        house.server.set_env("FAILPOINTS", point.as_deref());
     } else {
         db.tamper("drop function if exists test_slow_commit() cascade");
+        if let Some(slow) = slow {
+            db.tamper(&triggers(slow));
+        }
     }
 }
 
-fn triggers() -> String {
-    let seconds = SLOW.as_secs_f64();
+fn triggers(slow: Duration) -> String {
+    let seconds = slow.as_secs_f64();
     let mut sql = format!(
         "create or replace function test_slow_commit() returns trigger language plpgsql as $$ begin \
          if coalesce(current_setting('test.slept', true), '') <> txid_current()::text then \

@@ -11,7 +11,7 @@ use hexa_tests::load::Dice;
 use serde_json::json;
 
 use super::facts::{self, Facts, Tables, differences};
-use super::house::{Case, Credential, House, SLOW, Stands};
+use super::house::{Case, Credential, House, Stands};
 use super::recipes::{Recipe, Trace};
 
 /// Inside COMMIT, for each route.
@@ -96,23 +96,25 @@ struct Aim {
     /// From the sending of the request to the middle of COMMIT.
     middle: f64,
     whole: f64,
+    /// How long COMMIT takes.
+    slow: f64,
 }
 
 impl Aim {
-    fn of(took: Duration) -> Self {
-        let (whole, slow) = (took.as_secs_f64(), SLOW.as_secs_f64());
-        Self { middle: (whole - slow / 2.0).max(0.001), whole: whole.max(slow) }
+    fn of(took: Duration, slow: Duration) -> Self {
+        let (whole, slow) = (took.as_secs_f64(), slow.as_secs_f64());
+        Self { middle: (whole - slow / 2.0).max(0.001), whole: whole.max(slow), slow }
     }
     /// Every third one is at any moment, the others where COMMIT is thought to be.
     fn delay(&self, n: usize, dice: &mut Dice) -> Duration {
         let random = dice.below(1_000) as f64 / 1_000.0;
-        let slow = SLOW.as_secs_f64();
+        let slow = self.slow;
         let at = if n % 3 == 2 { random * self.whole * 1.3 } else { self.middle + (random - 0.5) * slow * 0.7 };
         Duration::from_secs_f64(at.max(0.0))
     }
     /// Most were too early, or too late.
     fn learn(&mut self, early: u64, late: u64) {
-        let step = SLOW.as_secs_f64() / 3.0;
+        let step = (self.slow / 3.0).max(self.middle / 6.0);
         self.middle = (self.middle + step * (early as f64 - late as f64) / PIECE as f64).max(0.001);
     }
 }
@@ -145,7 +147,7 @@ pub(super) async fn cut(house: &House, recipe: &Recipe, mut pool: Vec<Case>, eno
             fine = false;
         }
     }
-    let mut aim = Aim::of(took);
+    let mut aim = Aim::of(took, house.slow);
     let mut cases: Vec<Case> = Vec::new();
     let mut tally = abandoned(house).await;
     while fine && !pool.is_empty() && cases.len() < TRIES {
@@ -156,7 +158,7 @@ pub(super) async fn cut(house: &House, recipe: &Recipe, mut pool: Vec<Case>, eno
             answered += u64::from(case.request.cut(house.server.address, delay, reset).await);
             row.cuts += 1;
             // The next caller comes when this change is over, most likely.
-            tokio::time::sleep(SLOW).await;
+            tokio::time::sleep(house.slow).await;
         }
         // The server has noticed that they are gone.
         let now = abandoned(house).await;
