@@ -20,7 +20,7 @@ use self::facts::Tables;
 use self::house::{Case, House, SLOW, SLOW_BEHIND_A_HASH};
 use self::recipes::{Commits, Recipe, recipes};
 use self::walk::{
-    INSIDE_COMMIT, Kept, PILOTS, Row, abandoned, against_restart, changing_routes, compare, keyed, prepare, read,
+    INSIDE_COMMIT, Kept, PILOTS, Row, Since, abandoned, against_restart, changing_routes, compare, keyed, prepare, read,
 };
 
 /// The recipes of these routes of the table, in its order.
@@ -162,6 +162,7 @@ async fn a_server_killed_at_any_moment_has_done_each_change_as_a_whole_or_not_at
         let load = loader.start(&house).await;
         walk::warm(&house, &cases.concat()).await;
         let (before, seen) = (Tables::read(&house.server.db()), house.seen().len());
+        let commands = cases.concat().iter().filter(|case| !case.relays.is_empty()).count();
         // All at once: one is in COMMIT, the others are before it or behind it.
         let asks = cases.concat().into_iter().map(|case| {
             let (http, address) = (house.http.clone(), house.server.address);
@@ -175,10 +176,11 @@ async fn a_server_killed_at_any_moment_has_done_each_change_as_a_whole_or_not_at
         drop(load.end().await);
         slow::commits(&mut house, None);
         house.restart().await;
+        let since = Since { before: &before, seen_at_most: seen + commands, others: 0, killed: true };
         for (n, recipe) in recipes.iter().enumerate() {
             let row = &mut rows[2 * n + usize::from(with_key)];
             row.cuts += 1;
-            compare(&house, recipe, row, &mut cases[n], &before, seen, 0).await;
+            compare(&house, recipe, row, &mut cases[n], &since).await;
         }
     }
     house.server.stop().await;
@@ -220,10 +222,11 @@ async fn a_storm_of_cut_requests_leaves_memory_database_and_restart_alike() {
         }
         let now = abandoned(&house).await;
         eprintln!("by stage: {:?}", now.iter().zip(&tally).map(|(n, t)| n - t).collect::<Vec<_>>());
+        let since = Since { before: &before, seen_at_most: seen + order.len(), others: 0, killed: false };
         for (n, cases) in sets.iter_mut().enumerate() {
             let row = &mut rows[2 * n + usize::from(with_key)];
             row.cuts += cases.len();
-            compare(&house, &recipes[n], row, cases, &before, seen + order.len(), 0).await;
+            compare(&house, &recipes[n], row, cases, &since).await;
         }
         wrong.extend(load.end().await.into_iter().map(|w| format!("under load: {w}")));
         let row = |n: usize| 2 * n + usize::from(with_key);

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::facts::{self, Facts, Tables, differences};
 use super::house::{Case, Credential, House, Stands};
-use super::recipes::{Recipe, Trace};
+use super::recipes::{Commits, Recipe, Trace};
 
 /// Inside COMMIT, for each route.
 pub(super) const INSIDE_COMMIT: u64 = 20;
@@ -181,19 +181,31 @@ pub(super) async fn cut(house: &House, recipe: &Recipe, mut pool: Vec<Case>, eno
             warm(house, &pool).await;
         }
     }
-    let (dead, facts) = compare(house, recipe, &mut row, &mut cases, &before, seen, PILOTS).await;
+    let seen_at_most = seen + cases.len() + PILOTS;
+    let since = Since { before: &before, seen_at_most, others: PILOTS, killed: false };
+    let (dead, facts) = compare(house, recipe, &mut row, &mut cases, &since).await;
     Done { row, cases, facts, dead }
 }
 
-/// Everything that is to be said after requests of one route were left alone; `others` of them were not cut.
+/// What is known from before the requests, and what may have come of them.
+pub(super) struct Since<'a> {
+    pub(super) before: &'a Tables,
+    /// So many commands may have reached the device since its beginning.
+    pub(super) seen_at_most: usize,
+    /// Requests of this kind that were not cut.
+    pub(super) others: usize,
+    /// The server was killed: nobody knows what became of a command that was open.
+    pub(super) killed: bool,
+}
+
+/// Everything that is to be said after requests of one route were left alone. Gives whether the server takes no more
+/// writes, and the facts.
 pub(super) async fn compare(
     house: &House,
     recipe: &Recipe,
     row: &mut Row,
     cases: &mut [Case],
-    before: &Tables,
-    seen: usize,
-    others: usize,
+    since: &Since<'_>,
 ) -> (bool, Vec<Facts>) {
     // Whatever was on its way has had its turn when these have had theirs.
     let work = writes_work(house).await;
@@ -201,7 +213,7 @@ pub(super) async fn compare(
         row.differences.push(format!("later writes fail: {wrong}"));
     }
     if row.keyed && work.is_ok() {
-        let answers = join_all(cases.iter().map(|case| again(house, case))).await;
+        let answers = join_all(cases.iter().map(|case| again(house, case, since.killed))).await;
         for (case, answer) in cases.iter_mut().zip(answers) {
             match answer {
                 Ok(found) => case.credentials.extend(found),
@@ -221,10 +233,10 @@ pub(super) async fn compare(
         }
     }
     let (tables, facts) = settled(house, cases, row).await;
-    if work.is_ok() && house.seen().len() > seen + cases.len() + others {
-        row.differences.push(format!("{} requests, {} commands sent", cases.len(), house.seen().len() - seen));
+    if house.seen().len() > since.seen_at_most {
+        row.differences.push(format!("{} commands sent, of at most {}", house.seen().len(), since.seen_at_most));
     }
-    traces(recipe, row, cases, before, &tables, others);
+    traces(recipe, row, cases, since, &tables);
     (work.is_err(), facts)
 }
 
@@ -254,7 +266,7 @@ pub(super) async fn read(house: &House, cases: &[Case]) -> Vec<Facts> {
 }
 
 /// A request with a key is asked for twice more: its answer, and the same again. Gives the credentials in it.
-async fn again(house: &House, case: &Case) -> Result<Vec<Credential>, String> {
+async fn again(house: &House, case: &Case, killed: bool) -> Result<Vec<Credential>, String> {
     let wait = Instant::now();
     let first = loop {
         let answer = case.request.send(&house.http, house.server.address).await;
@@ -271,7 +283,8 @@ async fn again(house: &House, case: &Case) -> Result<Vec<Credential>, String> {
     if first.status == 401 && own {
         return Ok(Vec::new());
     }
-    if first.status >= 300 {
+    let unknown = killed && first.status == 504 && !case.relays.is_empty();
+    if first.status >= 300 && !unknown {
         return Err(format!("{what}: a retry with its key is answered {} {}", first.status, first.text));
     }
     let second = case.request.send(&house.http, house.server.address).await.ok_or("a second retry has no answer")?;
@@ -291,8 +304,11 @@ async fn again(house: &House, case: &Case) -> Result<Vec<Credential>, String> {
 }
 
 /// Each request left its trace once, or not at all; with a key and asked for again, exactly once.
-fn traces(recipe: &Recipe, row: &mut Row, cases: &[Case], before: &Tables, after: &Tables, others: usize) {
-    let wrong = |count: usize, most: usize| if row.keyed { count != most } else { count > most };
+fn traces(recipe: &Recipe, row: &mut Row, cases: &[Case], since: &Since<'_>, after: &Tables) {
+    // A command that was open when the server was killed has none.
+    let all = row.keyed && !(since.killed && recipe.commits == Commits::Beside);
+    let wrong = |count: usize, most: usize| if all { count != most } else { count > most };
+    let before = since.before;
     let mut found = Vec::new();
     match recipe.trace {
         Trace::None => {}
@@ -307,9 +323,8 @@ fn traces(recipe: &Recipe, row: &mut Row, cases: &[Case], before: &Tables, after
         Trace::Shared(action) => {
             let Some(case) = cases.first() else { return };
             let count = after.traces(action, &case.ids) - before.traces(action, &case.ids);
-            let most = cases.len() + others;
-            if wrong(count, most) && !(row.keyed && count < most && row.differences.iter().any(|d| d.contains("later")))
-            {
+            let most = cases.len() + since.others;
+            if wrong(count, most) {
                 found.push(format!("{most} requests, {count} rows of {action}"));
             }
         }
@@ -359,7 +374,7 @@ pub(super) async fn against_restart(house: &House, rows: &mut [Row], kept: &[Kep
     }
 }
 
-/// Whether the value is an array of routes, as `hexa docs routes` prints them.
+/// The routes that change something, as `hexa docs routes` prints them.
 pub(super) fn changing_routes() -> Vec<String> {
     let out = std::process::Command::new(hexa_tests::process::hexa()).args(["docs", "routes"]).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
