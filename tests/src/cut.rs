@@ -1,5 +1,6 @@
 //! A caller that leaves in the middle: one request as bytes, and a connection that is closed when the test says so.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -51,13 +52,13 @@ impl Request {
     fn bytes(&self) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\nhost: x\r\n", self.method, self.path);
         for (name, value) in &self.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(text, "{name}: {value}\r\n");
         }
         let body = if self.body.is_null() { String::new() } else { self.body.to_string() };
         if !body.is_empty() {
             text.push_str("content-type: application/json\r\n");
         }
-        text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+        let _ = write!(text, "content-length: {}\r\n\r\n{body}", body.len());
         text.into_bytes()
     }
     /// Sends it and closes the connection after `delay`, with a reset or in good order; true when an answer was there

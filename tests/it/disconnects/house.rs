@@ -252,11 +252,11 @@ impl House {
     pub(super) fn somebody(&self) -> &Person {
         &self.crowd[self.number() % self.crowd.len()]
     }
-    pub(super) fn fresh_email(&self) -> String {
+    pub(super) fn fresh_email() -> String {
         format!("walk-{}@example.org", uuid::Uuid::now_v7().simple())
     }
     pub(super) async fn person(&self) -> Person {
-        let body = json!({ "email": self.fresh_email(), "password": PASSWORD });
+        let body = json!({ "email": Self::fresh_email(), "password": PASSWORD });
         Person::of(&self.must(Request::new("POST /api/v1/auth/register").json(body)).await)
     }
     pub(super) async fn sign_in(&self, email: &str) -> Person {

@@ -1,5 +1,6 @@
 //! A COMMIT that takes its time, so that a caller can leave inside it; and what goes on beside.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,7 +47,8 @@ fn triggers(slow: Duration) -> String {
         ("grants", ""),
     ] {
         let events = if table == "audit_tail" { "insert" } else { "insert or update or delete" };
-        sql += &format!(
+        let _ = write!(
+            sql,
             "create constraint trigger test_slow_commit after {events} on {table} deferrable initially deferred \
              for each row {when} execute function test_slow_commit();"
         );
