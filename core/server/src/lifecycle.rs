@@ -64,6 +64,9 @@ pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandl
             "some connections did not close in time"
         );
     }
+    if tokio::time::timeout(GOODBYE, hexa_service::audit::waiting::flush(services)).await.is_err() {
+        tracing::warn!("the database did not take the audit rows that waited for it");
+    }
     services.store.close().await;
     tracing::info!("stopped");
 }

@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod lookup;
 pub mod machine;
+pub mod open;
 pub mod path;
 pub mod pending;
 pub mod report;

@@ -9,10 +9,12 @@
 mod check;
 mod devices;
 mod disk;
+mod hands;
 pub mod history;
 mod order;
 pub mod rng;
 mod server;
+mod words;
 mod world;
 
 use std::fmt;
@@ -47,11 +49,22 @@ pub enum Fault {
     TakeoverOffline,
     /// A command that timed out is still sent.
     SendAfterTimeout,
+    /// A report answers every open command whose target it shows, also behind an unanswered one of the same relay, and
+    /// the command's own acknowledgement then counts for nothing.
+    ReportAnswersAny,
+    /// A timed-out command is healed by whatever report shows its target, however late and whoever owns the device.
+    HealTooLate,
+    /// The row of a command is given up when its commit fails.
+    PrimaryRowLost,
+    /// What was asked for by a former owner is still sent.
+    FormerOwnerSends,
+    /// A key is free again when the result of its command could not be stored.
+    KeyFreedUnproven,
 }
 
 impl Fault {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::BroadcastBeforeCommit,
         Self::AnswerBeforeCommit,
         Self::ForeignAck,
@@ -59,7 +72,21 @@ impl Fault {
         Self::DirtyRead,
         Self::TakeoverOffline,
         Self::SendAfterTimeout,
+        Self::ReportAnswersAny,
+        Self::HealTooLate,
+        Self::PrimaryRowLost,
+        Self::FormerOwnerSends,
+        Self::KeyFreedUnproven,
     ];
+
+    /// The one of this name, as `Debug` writes it.
+    ///
+    /// # Errors
+    /// The names that there are.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|fault| format!("{fault:?}").eq_ignore_ascii_case(name));
+        found.ok_or_else(|| format!("there is no such fault; there are {:?}", Self::ALL))
+    }
 }
 
 /// An invariant that did not hold.
@@ -95,4 +122,15 @@ impl std::error::Error for Violation {}
 pub fn run(plan: Plan) -> Result<Tally, Box<Violation>> {
     let mut world = world::World::new(plan);
     world.run().map_err(|broken| Box::new(world.violation(broken)))
+}
+
+/// The same, with every event that was handled.
+///
+/// # Errors
+/// The first invariant that did not hold.
+pub fn run_logged(plan: Plan) -> (Vec<String>, Result<Tally, Box<Violation>>) {
+    let mut world = world::World::new(plan);
+    world.log = Some(Vec::new());
+    let end = world.run().map_err(|broken| Box::new(world.violation(broken)));
+    (world.log.unwrap_or_default(), end)
 }

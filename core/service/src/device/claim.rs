@@ -16,7 +16,7 @@ use crate::device::live::Live;
 use crate::device::provision::{ClaimCode, new_claim_code};
 use crate::device::session::CloseReason;
 use crate::device::view::{self, DeviceView};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sent};
 use crate::idempotency;
 use crate::relay::pending::Ended;
 
@@ -54,6 +54,8 @@ pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<De
     hexa_model::crash_point!("claim.in_tx");
     idempotency::commit(tx, &view).await?;
     let live = services.registry.find(&view.row.uid).await?.ok_or_else(Error::no_device)?;
+    // What an admin asked of it while nobody owned it is not this owner's.
+    live.pending.lock().forget_ended();
     live.set_owner(Some(user));
     services.bus.publish(&Event::DeviceClaimed { device: live.event_device() });
     Ok(view)
@@ -120,8 +122,15 @@ pub async fn delete(services: &Services, by: &Principal, live: &Arc<Live>) -> Re
 fn leave(services: &Services, live: &Live, former: Option<hexa_model::UserKey>) {
     let open = live.pending.lock().cancel(true);
     for command in open {
-        let what = "the device was released or deleted while the command was open; whether it acted is unknown";
-        command.end(Ended::Failed(Error::new(ErrorCode::NotFound, what)));
+        let error = if command.sent() {
+            let what = "the device was released or deleted while the command was open; whether it acted is unknown";
+            Error { sent: Sent::Yes, ..Error::new(ErrorCode::NotFound, what) }
+        } else {
+            let what = "the device was released or deleted before the command was sent";
+            Error::new(ErrorCode::NotFound, what).not_sent()
+        };
+        let sent = command.sent();
+        command.end(Ended::Failed(error.detail("sent", sent)));
     }
     if let Some(session) = live.session() {
         session.close(CloseReason::Revoked);

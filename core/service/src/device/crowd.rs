@@ -25,11 +25,14 @@ pub(crate) struct Stored {
     pub row: DeviceRow,
     /// Its relays, if they were asked for.
     pub states: Option<RelayStates>,
+    /// How many devices had been deleted before it was read.
+    pub deletions: u64,
 }
 
 struct Waiter {
     uid: DeviceUid,
     with_states: bool,
+    deletions: u64,
     answer: oneshot::Sender<Result<Option<Stored>>>,
 }
 
@@ -52,12 +55,13 @@ impl Crowd {
         Self { store, metrics, waiting: Arc::default() }
     }
 
-    /// The device of this uid, as it was stored when this was called or later; `None` when there is none.
-    pub(crate) async fn read(&self, uid: &DeviceUid, with_states: bool) -> Result<Option<Stored>> {
+    /// The device of this uid, as it was stored when this was called or later; `None` when there is none. `deletions` is
+    /// given back with it.
+    pub(crate) async fn read(&self, uid: &DeviceUid, with_states: bool, deletions: u64) -> Result<Option<Stored>> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut waiting = self.waiting.lock();
-            waiting.all.push(Waiter { uid: uid.clone(), with_states, answer });
+            waiting.all.push(Waiter { uid: uid.clone(), with_states, deletions, answer });
             !std::mem::replace(&mut waiting.reading, true)
         };
         if first {
@@ -113,7 +117,7 @@ impl Turn {
             let stored = row.map_err(Error::from).map(|row| {
                 row.map(|row| {
                     let states = waiter.with_states.then(|| states.remove(&row.key).unwrap_or_default());
-                    Stored { row, states }
+                    Stored { row, states, deletions: waiter.deletions }
                 })
             });
             // Whoever is gone needs no answer.

@@ -209,8 +209,10 @@ async fn create(services: &Services, new: Registration) -> Result<Provisioned> {
     tx.audit(&entry.details(&json!({ "uid": device.uid.as_str(), "class": class.as_str() }))).await?;
     let provisioned = Provisioned { uid: device.uid, token, claim };
     idempotency::commit(tx, &provisioned).await?;
+    // Its first connect needs no read.
+    let deletions = services.registry.deletions();
     if let Some(row) = services.store.device_by_key(key).await? {
-        services.registry.insert(Live::new(row, &smallvec::SmallVec::new()));
+        services.registry.insert(Live::new(row, &smallvec::SmallVec::new()), deletions);
     }
     Ok(provisioned)
 }
@@ -297,5 +299,5 @@ pub async fn authenticate(services: &Services, uid: &str, given: &SecretString) 
             return Err(wrong());
         }
     }
-    Some(services.registry.enter(stored).await?).filter(|l| l.active()).ok_or_else(wrong)
+    services.registry.enter(stored).await?.filter(|l| l.active()).ok_or_else(wrong)
 }

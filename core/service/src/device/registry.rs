@@ -1,10 +1,11 @@
 //! Every device that this process has touched, and which of them are connected.
 
 use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hexa_crypto::random_bytes;
@@ -39,6 +40,8 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     heartbeat: Duration,
     flap_per_minute: u32,
+    /// Devices deleted so far: a row that was read before the last deletion may be of a device that is gone.
+    deletions: AtomicU64,
 }
 
 impl Registry {
@@ -61,6 +64,7 @@ impl Registry {
             metrics,
             heartbeat: config.heartbeat,
             flap_per_minute: config.flap_per_minute,
+            deletions: AtomicU64::new(0),
         }
     }
 
@@ -81,39 +85,49 @@ impl Registry {
             return Ok(Some(live));
         }
         match self.stored(uid).await? {
-            Some(stored) => Ok(Some(self.enter(stored).await?)),
+            Some(stored) => self.enter(stored).await,
             None => Ok(None),
         }
     }
 
     /// A device as it is stored now, for what only the database knows for sure.
     pub(crate) async fn stored(&self, uid: &DeviceUid) -> Result<Option<Stored>> {
-        self.crowd.read(uid, self.peek(uid).is_none()).await
+        self.crowd.read(uid, self.peek(uid).is_none(), self.deletions()).await
     }
 
-    /// The entry of a device that was just read.
-    pub(crate) async fn enter(&self, stored: Stored) -> Result<Arc<Live>> {
-        let Stored { row, states } = stored;
-        if let Some(live) = self.peek(&row.uid) {
-            return Ok(live);
+    /// How many devices have been deleted so far. Read it before the row that is to be entered.
+    pub(crate) fn deletions(&self) -> u64 {
+        self.deletions.load(Ordering::Acquire)
+    }
+
+    /// The entry of a device that was just read; `None` when it was deleted meanwhile.
+    pub(crate) async fn enter(&self, mut stored: Stored) -> Result<Option<Arc<Live>>> {
+        let uid = stored.row.uid.clone();
+        loop {
+            let Stored { row, states, deletions } = stored;
+            if let Some(live) = self.peek(&uid) {
+                return Ok(Some(live));
+            }
+            let states = match states {
+                Some(states) => states,
+                None => self.store.relay_states(row.key).await?,
+            };
+            if let Some(live) = self.insert(Live::new(row, &states), deletions) {
+                return Ok(Some(live));
+            }
+            // Something was deleted, perhaps this.
+            match self.stored(&uid).await? {
+                Some(again) => stored = again,
+                None => return Ok(None),
+            }
         }
-        let states = match states {
-            Some(states) => states,
-            None => self.store.relay_states(row.key).await?,
-        };
-        let uid = row.uid.clone();
-        // Two loads may race; the first one in the map is the one everybody gets.
-        let shared = || {
-            let live = Live::new(row, &states);
-            live.set_shares(self.grants.shares_of(live.key));
-            Arc::new(live)
-        };
-        Ok(self.shard(&uid).write().entry(uid).or_insert_with(shared).clone())
     }
 
-    /// Forgets a deleted device.
+    /// Forgets a deleted device, after the commit: a row that was read before cannot be entered any more.
     pub(crate) fn forget(&self, uid: &DeviceUid) {
-        self.shard(uid).write().remove(uid);
+        let mut shard = self.shard(uid).write();
+        self.deletions.fetch_add(1, Ordering::AcqRel);
+        shard.remove(uid);
     }
 
     /// Counts a connect against the flap guard (WS-3): call it after the token was checked, so that a stranger
@@ -171,7 +185,7 @@ impl Registry {
         let unsent = live.pending.lock().cancel(false);
         for command in unsent {
             let error = Error::new(ErrorCode::DeviceOffline, "the device disconnected before the command was sent");
-            command.end(crate::relay::pending::Ended::Failed(error));
+            command.end(crate::relay::pending::Ended::Failed(error.not_sent()));
         }
         self.metrics.device_sessions.dec();
         self.note(live, Some(false));
@@ -267,13 +281,20 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Puts a freshly provisioned device in, so that its first connect needs no read.
-    pub(crate) fn insert(&self, live: Live) -> Arc<Live> {
-        let live = Arc::new(live);
-        match self.shard(&live.uid).write().entry(live.uid.clone()) {
-            Entry::Occupied(e) => Arc::clone(e.get()),
-            Entry::Vacant(e) => Arc::clone(e.insert(live)),
+    /// Puts a device in that was read after `deletions` were counted. Two reads may race: the first one in the map is the
+    /// one that everybody gets. `None` when a device was deleted meanwhile: this row may be of one that is gone.
+    pub(crate) fn insert(&self, live: Live, deletions: u64) -> Option<Arc<Live>> {
+        let mut shard = self.shard(&live.uid).write();
+        if let Some(known) = shard.get(&live.uid) {
+            return Some(Arc::clone(known));
         }
+        if self.deletions() != deletions {
+            return None;
+        }
+        live.set_shares(self.grants.shares_of(live.key));
+        let live = Arc::new(live);
+        shard.insert(live.uid.clone(), Arc::clone(&live));
+        Some(live)
     }
 }
 

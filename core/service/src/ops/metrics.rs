@@ -49,6 +49,10 @@ pub struct Metrics {
     pub broadcast_frames: IntCounter,
     /// Connections closed at once because their address had too many.
     pub connections_refused: IntCounter,
+    /// Audit rows that the database did not take yet.
+    pub audit_waiting: IntGauge,
+    /// Audit rows that were given up because too many waited.
+    pub audit_dropped: IntCounter,
     /// Errors answered by the API, by code.
     pub api_errors: IntCounterVec,
 }
@@ -153,6 +157,14 @@ impl Metrics {
             connections_refused: counter(
                 "hexa_connections_refused_total",
                 "Connections closed at once because their address had too many that did not say who they are.",
+            ),
+            audit_waiting: gauge(
+                "hexa_audit_rows_waiting",
+                "Audit rows of commands that the database did not take; they are written with a later commit.",
+            ),
+            audit_dropped: counter(
+                "hexa_audit_rows_dropped_total",
+                "Audit rows of commands that were given up because too many waited for the database.",
             ),
             api_errors: counter_vec(&registry, "hexa_api_errors_total", "Errors answered by the API.", &["code"]),
             fast,
