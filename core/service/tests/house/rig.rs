@@ -142,6 +142,7 @@ impl House {
         let services = Services::new(config, clock, store, Arc::new(driver));
         let ear = Arc::new(Ear::default());
         services.bus.subscribe(Arc::clone(&ear) as _);
+        services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(&services)));
         let user = sign_up(&services, "ann@example.com").await;
         Self { services, ear, user, _dir: dir }
     }
