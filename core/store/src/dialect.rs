@@ -14,7 +14,8 @@ pub(crate) struct Both {
 pub(crate) const INSERT_DEVICE: Both = Both {
     sqlite: "insert into devices (id, uid, device_class, model, hardware, firmware_version, serial, relay_count, \
              input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at) \
-             values ((select max(highest, (select coalesce(max(id), 0) from devices)) + 1 from device_keys), \
+             values ((select max(cast(value as integer), (select coalesce(max(id), 0) from devices)) + 1 \
+             from settings where name = 'devices.highest_key'), \
              $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12) returning id",
     postgres: "insert into devices (uid, device_class, model, hardware, firmware_version, serial, relay_count, \
                input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at) \

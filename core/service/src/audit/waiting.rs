@@ -242,3 +242,6 @@ pub async fn flush(services: &Services) {
         tracing::error!(rows = left, "audit rows of commands are lost: the database did not take them before the stop");
     }
 }
+
+#[cfg(test)]
+mod tests;

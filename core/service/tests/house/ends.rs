@@ -2,17 +2,51 @@
 
 use hexa_model::CommandId;
 use hexa_model::driver::Frame;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use hexa_model::{ErrorCode, Outcome, Source};
 use hexa_service::device::claim;
 use hexa_service::device::session::CloseReason;
 use hexa_service::error::Sent;
 use hexa_service::relay::lookup::{self, CommandView};
+use hexa_store::{HotWrite, StoreError, Tx};
 use secrecy::ExposeSecret;
 
-use crate::rig::{Device, House, sign_up};
+use crate::rig::{Device, House, PlainDriver, sign_up};
 
 fn row(action: &str, outcome: &str, follow_up: bool) -> (String, String, bool) {
     (action.into(), outcome.into(), follow_up)
+}
+
+/// Every place of the writer's queue is taken until this is dropped: a write is refused at once.
+async fn full_queue(house: &House, device: &Device) -> Tx {
+    let tx = house.services.store.begin().await.unwrap();
+    let refused = || {
+        let (device, relays) = (device.live.key, smallvec::SmallVec::new());
+        let mut end = house.services.store.writer().send(HotWrite { device, relays, audit: None, durable: None });
+        matches!(end.try_recv(), Ok(Err(StoreError::Busy)))
+    };
+    // The writer takes its batch out of the queue before it waits for this transaction.
+    let mut in_a_row = 0;
+    while in_a_row < 3 {
+        if refused() {
+            in_a_row += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        } else {
+            in_a_row = 0;
+        }
+    }
+    tx
+}
+
+async fn nothing_waits(house: &House) {
+    let limit = tokio::time::Instant::now() + Duration::from_secs(20);
+    while house.services.metrics.audit_waiting.get() > 0 {
+        assert!(tokio::time::Instant::now() < limit, "what waits is written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn state(device: &Device) -> Option<(bool, u64)> {
@@ -159,9 +193,7 @@ async fn the_row_of_a_deleted_devices_command_is_written() {
     device.say(&format!("ack {}", words[1])).await;
     let error = asked.await.unwrap().unwrap_err();
     assert_eq!((error.code, error.sent), (ErrorCode::NotFound, Sent::Yes));
-    while house.services.metrics.audit_waiting.get() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    nothing_waits(&house).await;
     let stored = house.services.store.command_result(id).await.unwrap().expect("its row is there");
     assert_eq!((stored.outcome, stored.source, stored.changes.len()), (Outcome::Executed, Source::Api, 0));
     assert!(house.services.open_command(id).is_none());
@@ -196,4 +228,97 @@ async fn a_frame_in_the_buffer_of_a_replaced_connection_counts_for_nothing() {
     let late = old.actor.message(Frame::Text("report 0=0".into()), &mut Vec::new()).await;
     assert_eq!(late, Err(CloseReason::Replaced));
     assert_eq!(state(&new), Some((true, 1)));
+}
+
+#[tokio::test]
+async fn what_a_full_queue_refused_is_written_with_its_state() {
+    let house = House::new().await;
+    let mut device = house.device(2).await;
+    let (first, second) = (house.set(&device, 0, true), house.set(&device, 1, true));
+    let mut ids = Vec::new();
+    while ids.len() < 2 {
+        let mut out = Vec::new();
+        device.actor.encode_queued(&mut out);
+        for frame in out {
+            let Frame::Text(text) = frame else { panic!("text") };
+            ids.push(text.split(' ').nth(1).unwrap().to_owned());
+        }
+        tokio::task::yield_now().await;
+    }
+    let full = full_queue(&house, &device).await;
+    for id in &ids {
+        device.say(&format!("ack {id}")).await;
+    }
+    for asked in [first, second] {
+        let error = asked.await.unwrap().unwrap_err();
+        assert_eq!((error.code, error.sent), (ErrorCode::Busy, Sent::Yes));
+    }
+    assert_eq!(house.services.metrics.audit_waiting.get(), 2);
+    let id = CommandId::parse(&ids[0]).unwrap();
+    match lookup::find(&house.services, &house.user, id).await.unwrap() {
+        CommandView::Ended { row, .. } => assert_eq!(row.outcome, Outcome::Executed, "and not pending"),
+        open @ CommandView::Open { .. } => panic!("{open:?}"),
+    }
+    let asked_again = lookup::outcome(&house.services, id).await.unwrap().unwrap_err();
+    assert_eq!(asked_again.code, ErrorCode::StorageUnavailable, "a success is said when it is on the disk");
+    drop(full);
+    nothing_waits(&house).await;
+    let rows = house.rows(&device.live).await;
+    assert_eq!(rows, [row("set_relay", "executed", false), row("set_relay", "executed", false)]);
+    assert_eq!(house.heard(), [(true, 1), (true, 1)], "clients hear of both relays");
+    assert!(lookup::outcome(&house.services, id).await.unwrap().is_ok());
+    house.check(&device.live).await;
+}
+
+#[tokio::test]
+async fn a_row_that_comes_late_does_not_undo_what_the_device_said_since() {
+    let house = House::new().await;
+    let mut device = house.device(1).await;
+    let asked = house.set(&device, 0, true);
+    let words = device.expect().await;
+    let full = full_queue(&house, &device).await;
+    device.say(&format!("ack {}", words[1])).await;
+    assert!(asked.await.unwrap().is_err());
+    // Whichever of the two comes first, the button was the last word.
+    let button = device.say("report 0=0");
+    drop(full);
+    button.await;
+    device.say("report 0=0").await;
+    nothing_waits(&house).await;
+    assert_eq!(state(&device).map(|s| s.0), Some(false));
+    let rows = house.rows(&device.live).await;
+    assert!(rows.contains(&row("set_relay", "executed", false)), "who did it is known all the same: {rows:?}");
+    house.check(&device.live).await;
+}
+
+#[tokio::test]
+async fn driver_state_that_was_not_saved_is_saved_by_the_next_session() {
+    let house = House::new().await;
+    let mut device = house.device(1).await;
+    let key = device.live.key;
+    let saved = async |house: &House| {
+        let row = house.services.store.device_by_key(key).await.unwrap().unwrap();
+        row.driver_durable.map(|blob| String::from_utf8(blob).unwrap())
+    };
+    let full = full_queue(&house, &device).await;
+    device.say("remember one").await;
+    device.actor.closed();
+    drop(full);
+    house.services.store.writer().flush().await;
+    assert_eq!(saved(&house).await, None);
+    let _next = house.connect(&device.live).await;
+    assert_eq!(saved(&house).await.as_deref(), Some("one"));
+}
+
+#[tokio::test]
+async fn driver_state_of_another_version_is_not_saved_under_this_ones_name() {
+    let driver = PlainDriver::default();
+    let swapped = Arc::clone(&driver.swapped);
+    let house = House::with(driver).await;
+    let mut device = house.device(1).await;
+    device.say("remember one").await;
+    swapped.store(true, Ordering::SeqCst);
+    device.say("remember two").await;
+    let row = house.services.store.device_by_key(device.live.key).await.unwrap().unwrap();
+    assert_eq!((row.driver_durable.as_deref(), row.driver_version.as_deref()), (Some(&b"one"[..]), Some("plain@1")));
 }

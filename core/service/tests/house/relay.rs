@@ -216,7 +216,7 @@ async fn an_unchanged_report_writes_nothing() {
 
 #[tokio::test]
 async fn a_driver_may_take_the_report_for_the_ack() {
-    let house = House::with(PlainDriver { by_report: true }).await;
+    let house = House::with(PlainDriver { by_report: true, ..PlainDriver::default() }).await;
     let mut device = house.device(1).await;
     let asked = house.set(&device, 0, true);
     device.expect().await;
