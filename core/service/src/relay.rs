@@ -1,6 +1,7 @@
 //! The relay room: one path for every command, one for every report.
 
 pub mod cache;
+pub mod ending;
 pub mod lookup;
 pub mod machine;
 pub mod open;

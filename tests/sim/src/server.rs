@@ -555,9 +555,9 @@ impl World {
     }
 
     /// What the disk did not take is given to it again, in its order.
-    pub(crate) fn again(&mut self, boot: u32) -> Step {
+    pub(crate) fn again(&mut self, boot: u32) {
         if boot != self.server.boot || !self.server.up {
-            return Ok(());
+            return;
         }
         for Queued { device, why, sets, place, .. } in std::mem::take(&mut self.server.kept) {
             let mut given = (RelaySets::new(), 0);
@@ -573,7 +573,6 @@ impl World {
             self.server.writes.insert(number, under_way);
         }
         self.schedule_commit();
-        Ok(())
     }
 
     /// A write failed.

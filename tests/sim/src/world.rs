@@ -363,7 +363,10 @@ impl World {
             Event::Deadline { boot, command } => self.deadline(boot, command),
             Event::Commit { boot } => self.commit(boot),
             Event::Wake { boot, write } => self.wake(boot, write),
-            Event::Again { boot } => self.again(boot),
+            Event::Again { boot } => {
+                self.again(boot);
+                Ok(())
+            }
             Event::Release { device } => {
                 self.release(device);
                 Ok(())

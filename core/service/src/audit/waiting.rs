@@ -39,7 +39,7 @@ pub(crate) struct States {
     pub(crate) number: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     place: u64,
     entry: AuditEntry,
@@ -126,16 +126,15 @@ impl Waiting {
     }
 
     /// The oldest ones.
-    fn oldest(&self) -> Vec<(u64, AuditEntry, Option<Arc<Mutex<States>>>)> {
-        let list = self.list.lock();
-        list.rows.iter().take(TOGETHER).map(|r| (r.place, r.entry.clone(), r.states.clone())).collect()
+    fn oldest(&self) -> Vec<Row> {
+        self.list.lock().rows.iter().take(TOGETHER).cloned().collect()
     }
 
     /// Tries the oldest ones; false when the database did not take them, or nothing waits.
     async fn pass(&self, services: &Services) -> bool {
         let _turn = self.turn.lock().await;
         let mut sent = Vec::new();
-        for (place, entry, states) in self.oldest() {
+        for Row { place, entry, states } in self.oldest() {
             match is_there(services, &entry).await {
                 Ok(true) => self.remove(place),
                 Ok(false) => {
@@ -195,7 +194,7 @@ fn submit(
     // A deleted device has no states any more.
     let sets = if live.active() { states.sets.clone() } else { RelaySets::new() };
     live.again((&sets, states.number), |sets, number| {
-        given = sets.clone();
+        given.clone_from(&sets);
         states.number = number;
         let (source, command) = (entry.source, entry.command);
         let device = Arc::clone(&live);

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::error::{Error, Result};
-use crate::relay::path::{self, Done, relays_json};
+use crate::relay::ending::{self, relays_json};
+use crate::relay::path::Done;
 
 /// How a command ended, as its door answered or would have: read from its audit row, so that it is the same whenever it
 /// is asked for. Without a row the server was cut off while it was open, and nobody knows.
@@ -24,7 +25,7 @@ pub async fn outcome(services: &Services, id: CommandId) -> Result<Result<Done>>
         Some(Known::Stored(row)) => row,
         // A success is said once it is on the disk, and not before.
         Some(Known::Waiting(row)) if matches!(row.outcome, Outcome::Executed | Outcome::Noop) => {
-            return Ok(Err(with_id(path::not_stored(row.outcome, StoreError::unavailable("not stored yet")))));
+            return Ok(Err(with_id(ending::not_stored(row.outcome, StoreError::unavailable("not stored yet")))));
         }
         Some(Known::Waiting(row)) => row,
         None => {
@@ -41,7 +42,7 @@ pub async fn outcome(services: &Services, id: CommandId) -> Result<Result<Done>>
             relays: relays_of(services, &row).await?,
             latency: Duration::from_millis(u64::from(row.latency_ms.unwrap_or(0))),
         }),
-        Outcome::Timeout => Err(with_id(path::timed_out(details["sent"] != false))),
+        Outcome::Timeout => Err(with_id(ending::timed_out(details["sent"] != false))),
         Outcome::Offline => of(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent".into()),
         Outcome::Mismatch => {
             let what = "the device acknowledged another state than asked for; the reported one is stored";

@@ -7,12 +7,9 @@ use std::time::Duration;
 use hexa_crypto::random_bytes;
 use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome};
-use hexa_model::{
-    Actor, CommandId, DeviceUid, ErrorCode, Grant, Outcome, RejectReason, RelayAction, RelayState, Source,
-};
+use hexa_model::{Actor, CommandId, DeviceUid, ErrorCode, Grant, Outcome, RelayAction, Source};
 use hexa_store::{Committed, HotWrite, StoreError};
 use serde_json::json;
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -25,6 +22,7 @@ use crate::device::live::{LastAction, Live};
 use crate::error::{Error, Result, Sent};
 use crate::idempotency::Keyed;
 use crate::relay::cache::Change;
+use crate::relay::ending::{Ending, timed_out};
 use crate::relay::machine::{AckTaken, Cause, Machine, Write};
 use crate::relay::open::Entered;
 use crate::relay::pending::{Authority, Ended, NewCommand, Waiter};
@@ -261,16 +259,6 @@ async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: o
     Ended::Failed(timed_out(command.sent()))
 }
 
-/// A deadline that passed: what that says depends on whether the frame had been written.
-pub(crate) fn timed_out(sent: bool) -> Error {
-    if sent {
-        let what = "no acknowledgement in time: whether the relay moved is unknown until the device reports";
-        return Error { sent: Sent::Yes, ..Error::new(ErrorCode::DeviceTimeout, what) };
-    }
-    let what = "the device's connection did not take the command in time: it was not sent, the relay did not move";
-    Error::new(ErrorCode::DeviceTimeout, what).detail("sent", false).not_sent()
-}
-
 /// Steps 5 to 7, after the commit: cache and bus under one lock, so that nobody hears versions go down.
 pub(crate) fn publish(services: &Services, live: &Live, write: (&RelaySets, u64), committed: bool) {
     live.settle(write, committed, |Change { source, command, relays, at }| {
@@ -412,104 +400,4 @@ fn primary_row(
         latency_ms: Some(took.as_millis().min(u128::from(u32::MAX)) as u32),
         ..AuditEntry::event(services.clock.now(), actor, source, action.name())
     }
-}
-
-/// Ends a command exactly once with one metric sample (invariant 5), also when its task is dropped half way.
-struct Ending<'a> {
-    services: &'a Services,
-    source: Source,
-    accepted: Duration,
-    open: bool,
-}
-
-impl<'a> Ending<'a> {
-    fn new(services: &'a Services, source: Source) -> Self {
-        Self { services, source, accepted: services.clock.monotonic(), open: true }
-    }
-    fn took(&self) -> Duration {
-        self.services.clock.monotonic().saturating_sub(self.accepted)
-    }
-    fn count(&mut self, outcome: Outcome, reason: Option<&'static str>) {
-        if std::mem::take(&mut self.open) {
-            self.services.metrics.command_ended(self.source, outcome, reason, self.took());
-        }
-    }
-    fn refused(&mut self, error: &Error) {
-        let outcome = if error.code == ErrorCode::DeviceOffline { Outcome::Offline } else { Outcome::Error };
-        self.count(outcome, Some(error.code.name()));
-    }
-
-    fn answer(&mut self, id: CommandId, live: &Live, command: &Command, ended: Ended) -> Result<Done> {
-        let with_id = |error: Error| error.detail("command_id", id.to_string());
-        let (outcome, reason, commit) = match ended {
-            Ended::Answered { outcome, reason, commit, .. } => (outcome, reason, commit),
-            Ended::Failed(error) => {
-                let timeout = error.code == ErrorCode::DeviceTimeout;
-                self.count(if timeout { Outcome::Timeout } else { Outcome::Error }, Some(error.code.name()));
-                return Err(with_id(error));
-            }
-        };
-        // Also of one that is not stored yet: its row is kept and will say so (I14).
-        self.count(outcome, reason.as_ref().map(|(r, _)| r.as_str()));
-        let committed = commit.map_err(|source| with_id(not_stored(outcome, source)))?;
-        let relays = shown(live, command.action, &committed.relays);
-        match outcome {
-            Outcome::Executed | Outcome::Noop => Ok(Done { command: id, outcome, relays, latency: self.took() }),
-            Outcome::Mismatch => {
-                let error = Error::new(
-                    ErrorCode::DeviceStateMismatch,
-                    "the device acknowledged another state than asked for; the reported one is stored",
-                );
-                Err(with_id(error).detail("relays", relays_json(&relays)))
-            }
-            _ => Err(with_id(rejection(reason))),
-        }
-    }
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.count(Outcome::Error, Some("cancelled"));
-    }
-}
-
-/// The device answered, and that is not on the disk.
-pub(crate) fn not_stored(outcome: Outcome, source: StoreError) -> Error {
-    let error = match source {
-        // Its states have no device any more.
-        StoreError::Conflict(_) => Error {
-            message: "the device answered the command, and was deleted before that could be stored".into(),
-            ..Error::no_device()
-        },
-        source => Error {
-            message: "the device answered the command, but that could not be stored yet. Do not send it again: it is \
-                stored as soon as the database takes it; ask for the command, or repeat the request with its key"
-                .into(),
-            ..Error::from(source)
-        },
-    };
-    Error { sent: Sent::Yes, ..error }.detail("sent", true).detail("outcome", outcome.as_str())
-}
-
-fn rejection(reason: Option<(RejectReason, Option<String>)>) -> Error {
-    let (reason, detail) = reason.unwrap_or((RejectReason::Other, None));
-    let words = detail.as_deref().map_or_else(String::new, |d| format!(" ({d})"));
-    Error::new(ErrorCode::DeviceRejected, format!("the device refused: {}{words}", reason.as_str()))
-        .details(json!({ "reason": reason.as_str(), "detail": detail }))
-}
-
-/// The relays that a command was about, with their latest versions: from its own commit, else (noop) from the cache.
-fn shown(live: &Live, action: RelayAction, committed: &RelayStates) -> RelayStates {
-    let cache = live.cache.lock();
-    let indexes: SmallVec<[u16; 4]> =
-        action.index().map_or_else(|| (0..live.relay_count).collect(), |i| smallvec::smallvec![i]);
-    indexes
-        .into_iter()
-        .filter_map(|i| committed.iter().find(|s| s.index == i).copied().or_else(|| cache.get(i)))
-        .collect()
-}
-
-/// `[{index, state, version}]`.
-pub fn relays_json(relays: &[RelayState]) -> serde_json::Value {
-    relays.iter().map(|r| json!({ "index": r.index, "state": r.on, "version": r.version })).collect()
 }

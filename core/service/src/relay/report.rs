@@ -32,7 +32,7 @@ pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &Stat
         }
         // Open commands that the report answers end by it, each with its own state and audit row.
         Cause::Answer(_) | Cause::Late(_) | Cause::Correction => {
-            drop(path::write_answer(services, live, write, &shown))
+            drop(path::write_answer(services, live, write, &shown));
         }
     });
     for older in &taken.older {
