@@ -230,14 +230,14 @@ async fn a_database_that_takes_no_write_is_named_and_what_the_device_did_is_stor
         (server.db().relay(&uid, 0), user.command(&command.id).await["status"].clone()),
         (None, "executed".into())
     );
-    assert_eq!(server.metrics().await.sum("hexa_audit_rows_waiting", &[]), 1.0);
+    assert_eq!(server.metrics().await.count("hexa_audit_rows_waiting", &[]), 1);
     drop(locked);
     eventually("it is stored", || async { server.db().relay(&uid, 0) }).await;
     assert_eq!((server.db().relay(&uid, 0), user.relay(&uid, 0).await), (Some((true, 1)), Some((true, 1))));
     let rows = server.db().command(&command.id);
     assert_eq!((rows.len(), rows[0].outcome.as_str(), rows[0].source.as_str()), (1, "executed", "api"));
-    assert_eq!(server.metrics().await.sum("hexa_audit_rows_waiting", &[]), 0.0);
-    assert_eq!(server.metrics().await.sum("hexa_audit_rows_dropped_total", &[]), 0.0);
+    assert_eq!(server.metrics().await.count("hexa_audit_rows_waiting", &[]), 0);
+    assert_eq!(server.metrics().await.count("hexa_audit_rows_dropped_total", &[]), 0);
     // The device agrees, and there is nothing to heal.
     device.report(&[(0, true)]).await;
     device.settled().await;
