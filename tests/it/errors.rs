@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use hexa_tests::raw::exchange;
-use hexa_tests::{Shared, TestServer};
+use hexa_tests::{Shared, TestServer, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -207,7 +207,7 @@ async fn a_body_that_never_arrives_is_408() {
 }
 
 #[tokio::test]
-async fn a_database_that_takes_no_write_is_named_and_the_next_report_heals() {
+async fn a_database_that_takes_no_write_is_named_and_what_the_device_did_is_stored_later() {
     let server = TestServer::start(hexa_tests::Options::new());
     let user = server.user().await;
     let mut device = server.device(&user, 1).await;
@@ -222,13 +222,27 @@ async fn a_database_that_takes_no_write_is_named_and_the_next_report_heals() {
     let command = device.expect_command().await;
     device.ack(&command).await;
     let error = answer.await.unwrap().expect_error(503, "storage_unavailable");
-    assert_eq!(error["details"]["command_id"], command.id);
+    let details = &error["details"];
+    assert_eq!((&details["command_id"], &details["sent"]), (&json!(command.id), &json!(true)));
+    assert_eq!(details["outcome"], "executed");
+    // Not on the disk, and not open either.
+    assert_eq!(
+        (server.db().relay(&uid, 0), user.command(&command.id).await["status"].clone()),
+        (None, "executed".into())
+    );
+    assert_eq!(server.metrics().await.count("hexa_audit_rows_waiting", &[]), 1);
     drop(locked);
-    assert_eq!(server.db().relay(&uid, 0), None);
+    eventually("it is stored", || async { server.db().relay(&uid, 0) }).await;
+    assert_eq!((server.db().relay(&uid, 0), user.relay(&uid, 0).await), (Some((true, 1)), Some((true, 1))));
+    let rows = server.db().command(&command.id);
+    assert_eq!((rows.len(), rows[0].outcome.as_str(), rows[0].source.as_str()), (1, "executed", "api"));
+    assert_eq!(server.metrics().await.count("hexa_audit_rows_waiting", &[]), 0);
+    assert_eq!(server.metrics().await.count("hexa_audit_rows_dropped_total", &[]), 0);
+    // The device agrees, and there is nothing to heal.
     device.report(&[(0, true)]).await;
     device.settled().await;
     assert_eq!(server.db().relay(&uid, 0), Some((true, 1)));
-    assert_eq!(user.relay(&uid, 0).await, Some((true, 1)));
+    server.db().assert_sound();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

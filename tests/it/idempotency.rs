@@ -184,6 +184,41 @@ async fn how_a_command_failed_is_told_again_and_what_never_began_can_be_mended()
 }
 
 #[tokio::test]
+async fn a_pulse_whose_result_could_not_be_stored_is_never_sent_again() {
+    let server = TestServer::start(Options::new());
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let path = format!("/api/v1/devices/{}/relays/0", device.uid());
+    let pulse = json!({ "state": true, "for_ms": 500 });
+    let first = tokio::spawn({
+        let (client, path, pulse) = (user.client.clone(), path.clone(), pulse.clone());
+        async move { post(&client, &path, "garage", &pulse).await }
+    });
+    let command = device.expect_command().await;
+    let db = server.db();
+    let locked = db.lock_out_writers();
+    device.ack(&command).await;
+    let answer = first.await.unwrap().expect_error(503, "storage_unavailable");
+    assert_eq!(answer["details"]["command_id"], command.id);
+    // As it is told to do by the documentation.
+    let again = post(&user.client, &path, "garage", &pulse).await;
+    let known = again.json();
+    assert_eq!((again.status, &known["code"], replayed(&again)), (503, &json!("storage_unavailable"), true));
+    assert_eq!((&known["details"]["command_id"], &known["details"]["sent"]), (&json!(command.id), &json!(true)));
+    device.assert_nothing_sent().await;
+    drop(locked);
+    let stored = eventually("it is stored", || async {
+        let reply = post(&user.client, &path, "garage", &pulse).await;
+        (reply.status == 200).then_some(reply)
+    });
+    let stored = stored.await;
+    assert_eq!((&stored.json()["command_id"], replayed(&stored)), (&json!(command.id), true));
+    device.assert_nothing_sent().await;
+    let rows = server.db().command(&command.id);
+    assert_eq!((rows.len(), rows[0].outcome.as_str()), (1, "executed"));
+}
+
+#[tokio::test]
 async fn fifty_at_once_are_one() {
     let server = server();
     let user = server.user().await;

@@ -136,6 +136,7 @@ async fn start(settings: Settings) -> Result<Running> {
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
     services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(&services)));
     services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(&services)));
+    services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(&services)));
     if let Some(keep) = settings.audit_retention {
         services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(&services), keep));
     }

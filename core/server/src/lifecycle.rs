@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// Time for sockets and requests to end once they were asked to.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// Time for audit rows that the database did not take before.
+const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// SIGTERM and SIGINT, heard from the moment this is made: one that comes while the server starts is not its death.
 #[derive(Debug)]
@@ -63,6 +65,9 @@ pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandl
             clients = services.metrics.client_sessions.get(),
             "some connections did not close in time"
         );
+    }
+    if tokio::time::timeout(LAST_TRY, hexa_service::audit::waiting::flush(services)).await.is_err() {
+        tracing::warn!("the database did not take the audit rows that waited for it");
     }
     services.store.close().await;
     tracing::info!("stopped");

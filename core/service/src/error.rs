@@ -6,6 +6,18 @@ use hexa_model::{ErrorCode, names};
 use hexa_store::StoreError;
 use serde_json::{Value, json};
 
+/// Whether a relay command's frame was written to its device's socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sent {
+    /// Proven: not a byte of it was written, and none will be. Asking again is harmless.
+    No,
+    /// It was handed to a socket: the device may have acted on it.
+    Yes,
+    /// Not proven, or the error is not a command's.
+    #[default]
+    Unknown,
+}
+
 /// What a caller is told. `source` goes to the log only.
 #[derive(Debug)]
 pub struct Error {
@@ -19,6 +31,8 @@ pub struct Error {
     pub retry_after_s: Option<u64>,
     /// For the log.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// For a command's error: what is known of its frame.
+    pub sent: Sent,
 }
 
 /// The result of every room.
@@ -27,7 +41,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// With this code and sentence.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), details: None, retry_after_s: None, source: None }
+        Self { code, message: message.into(), details: None, retry_after_s: None, source: None, sent: Sent::Unknown }
     }
     /// 400: `field` has a value that is not allowed.
     pub fn validation(field: &str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -58,6 +72,12 @@ impl Error {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
+        self
+    }
+    /// Nothing of the command was written to a socket.
+    #[must_use]
+    pub fn not_sent(mut self) -> Self {
+        self.sent = Sent::No;
         self
     }
     /// Adds one member to the details.

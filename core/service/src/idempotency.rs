@@ -282,10 +282,10 @@ impl Idempotency {
                     .ok_or_else(|| Error::internal("a kept answer cannot be opened: was KEY_ENCRYPTION_KEY changed?"))
             }
             (None, Some(id)) => {
+                // In this order: it leaves the list once its row is there. Its client is gone, and it goes on by itself.
+                let open = services.open_command(id).is_some();
                 let ended = services.store.command_result(id).await?.is_some();
-                // Its client is gone, and it goes on by itself.
-                let open = !ended && services.open_command(id).is_some();
-                if open { Err(in_progress()) } else { Ok(Decision::Command(id, kept.request_id)) }
+                if open && !ended { Err(in_progress()) } else { Ok(Decision::Command(id, kept.request_id)) }
             }
             (None, None) => Err(Error::internal("a key without an answer and without a command")),
         }

@@ -22,6 +22,7 @@ use crate::memory::Memory;
 use crate::ops::fleet::Recent;
 use crate::ops::metrics::Metrics;
 use crate::ports::Drivers;
+use crate::relay::open::Open;
 use crate::relay::path::RelayService;
 
 /// Cold driver calls of one class at the same time.
@@ -57,6 +58,8 @@ pub struct Services {
     pub idempotency: Idempotency,
     /// Commands under way; the stop waits for them.
     pub tasks: TaskTracker,
+    /// Those of relays, by id.
+    pub open: Open,
     /// Turns for calls into a driver that may take long, by class: a fleet that comes back, or a driver that is slow
     /// over its devices' configurations, takes no more threads than these, and none from other classes.
     pub(crate) cold_calls: HashMap<DeviceClass, Semaphore>,
@@ -80,12 +83,13 @@ impl Services {
             &config.device,
         ));
         let services = Arc::new(Self {
-            audit: Audit::new(store.clone()),
+            audit: Audit::new(store.clone(), Arc::clone(&metrics)),
             auth: Arc::new(Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock))),
             provision: Provision::new(config.provision.clone()),
             cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
             idempotency: Idempotency::new(&config.key_encryption_key),
             tasks: TaskTracker::new(),
+            open: Open::default(),
             stop: CancellationToken::new(),
             config,
             clock,
@@ -111,12 +115,10 @@ impl Services {
         self.stop.is_cancelled()
     }
 
-    /// A command that has no row yet: where and what, when this process has it.
+    /// A command that has no end yet: where and what, when this process has it. Ask here before the database: a command
+    /// leaves this list when its row is there.
     pub fn open_command(&self, id: CommandId) -> Option<(Arc<Live>, RelayAction)> {
-        self.registry.connected().into_iter().find_map(|live| {
-            let action = live.pending.lock().action_of(id)?;
-            Some((live, action))
-        })
+        self.open.get(id)
     }
 }
 

@@ -254,26 +254,23 @@ impl Tx {
     /// # Errors
     /// `Conflict("devices.serial")` and the like.
     pub async fn insert_device(&mut self, new: &NewDevice) -> Result<DeviceKey, StoreError> {
-        let row = query(
-            "insert into devices (uid, device_class, model, hardware, firmware_version, serial, relay_count, \
-             input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13) returning id",
-        )
-        .bind(new.uid.as_str())
-        .bind(new.class.as_str())
-        .bind(&new.model)
-        .bind(&new.hardware)
-        .bind(&new.firmware)
-        .bind(&new.serial)
-        .bind(new.relay_count)
-        .bind(new.input_count)
-        .bind(new.token_hash.to_vec())
-        .bind(new.claim_hash.to_vec())
-        .bind(new.claim_expires_at.0)
-        .bind(new.created_at.0)
-        .bind(names::fold(new.uid.as_str()))
-        .fetch_one(self.on())
-        .await?;
+        let sqlite = matches!(self.on(), On::SqliteTx(_));
+        let row = query(if sqlite { dialect::INSERT_DEVICE.sqlite } else { dialect::INSERT_DEVICE.postgres })
+            .bind(new.uid.as_str())
+            .bind(new.class.as_str())
+            .bind(&new.model)
+            .bind(&new.hardware)
+            .bind(&new.firmware)
+            .bind(&new.serial)
+            .bind(new.relay_count)
+            .bind(new.input_count)
+            .bind(new.token_hash.to_vec())
+            .bind(new.claim_hash.to_vec())
+            .bind(new.claim_expires_at.0)
+            .bind(new.created_at.0)
+            .bind(names::fold(new.uid.as_str()))
+            .fetch_one(self.on())
+            .await?;
         let key = DeviceKey(row.get("id")?);
         for capability in &new.capabilities {
             let sql = "insert into device_capabilities (device_id, capability) values ($1, $2)";

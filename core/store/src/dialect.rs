@@ -8,6 +8,20 @@ pub(crate) struct Both {
     pub(crate) postgres: &'static str,
 }
 
+/// A new device. No key is ever given twice, also not the one of the newest device after it was deleted: what is late of
+/// a deleted device must not land at another. PostgreSQL's sequence sees to that; SQLite would start from the highest
+/// key that is left, so the highest one that ever was is kept (migration 14).
+pub(crate) const INSERT_DEVICE: Both = Both {
+    sqlite: "insert into devices (id, uid, device_class, model, hardware, firmware_version, serial, relay_count, \
+             input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded) \
+             values ((select max(cast(value as integer), (select coalesce(max(id), 0) from devices)) + 1 \
+             from settings where name = 'devices.highest_key'), \
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13) returning id",
+    postgres: "insert into devices (uid, device_class, model, hardware, firmware_version, serial, relay_count, \
+               input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13) returning id",
+};
+
 /// Devices of these public ids.
 pub(crate) const DEVICES_BY_UID: Both = Both {
     sqlite: "select * from devices where uid in (select value from json_each($1))",

@@ -128,8 +128,15 @@ impl Tx {
         let sql = "update grants set ended_at = $2, ended_why = $3 where id = $1 and ended_at is null";
         Ok(query(sql).bind(key).bind(at).bind(why).execute(self.on()).await? == 1)
     }
+    /// Nothing that is given back revives a grant of this device from here on: one that was used up stays ended.
+    pub async fn close_used_up(&mut self, device: DeviceKey, grant: Option<GrantId>) -> Result<u64, StoreError> {
+        let sql = "update grants set ended_why = 'closed' where device_id = $1 and ended_why = 'used_up' \
+             and uid = coalesce($2, uid)";
+        query(sql).bind(device.0).bind(grant.map(|id| id.to_string())).execute(self.on()).await
+    }
     /// Ends all grants of a device; says how many.
     pub async fn end_grants_of(&mut self, device: DeviceKey, at: TimeMs, why: &str) -> Result<u64, StoreError> {
+        self.close_used_up(device, None).await?;
         let sql = "update grants set ended_at = $2, ended_why = $3 where device_id = $1 and ended_at is null";
         query(sql).bind(device.0).bind(at).bind(why).execute(self.on()).await
     }

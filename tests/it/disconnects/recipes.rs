@@ -186,6 +186,9 @@ pub(super) fn recipes() -> Vec<Recipe> {
         recipe("POST /api/v1/devices/{uid}/release", Own("device.released"), |h| {
             shared(h, "POST /api/v1/devices/{uid}/release", |_, case| case)
         }),
+        recipe("POST /api/v1/devices/{uid}/reset", Own("device.reset_allowed"), |h| {
+            shared(h, "POST /api/v1/devices/{uid}/reset", |_, case| case)
+        }),
         recipe("POST /api/v1/devices/{uid}/token/rotate", Own("device.token_rotated"), |h| {
             shared(h, "POST /api/v1/devices/{uid}/token/rotate", |_, case| case)
         }),

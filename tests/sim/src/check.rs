@@ -45,6 +45,9 @@ impl World {
         if self.server.is_writing(device) {
             return Ok(());
         }
+        if !self.server.keeps(device) {
+            self.check_last_words(device)?;
+        }
         let cached = self.server.slots[device].machine.states().all();
         let stored = self.disk.states(device);
         if cached != stored {
@@ -52,6 +55,21 @@ impl World {
         }
         if self.histories[device].iter().any(crate::history::History::is_long) {
             self.rest(device)?;
+        }
+        Ok(())
+    }
+
+    /// What the contacts were when the device spoke of them last is what is stored, in whatever order it was said.
+    fn check_last_words(&self, device: usize) -> Step {
+        for (index, said) in (0..).zip(&self.server.slots[device].said) {
+            let stored = self.disk.get(device, index).map(|(on, _)| on);
+            if said.is_some() && *said != stored {
+                let projected = self.server.slots[device].machine.states().projected(index);
+                let what = format!(
+                    "device {device} said that relay {index} is {said:?}, stored is {stored:?}, believed {projected:?}"
+                );
+                return Err(Broken::new("last word", what));
+            }
         }
         Ok(())
     }
@@ -111,6 +129,9 @@ impl World {
         for (n, asked) in self.asked.iter().enumerate().filter(|(_, a)| a.boot == self.server.boot) {
             if asked.answers != 1 {
                 return Err(Broken::new("I2", format!("command {n} was answered {} times", asked.answers)));
+            }
+            if !asked.rowless && self.disk.rows(n as u32).primary.is_none() {
+                return Err(Broken::new("I2", format!("command {n} has no row")));
             }
         }
         if self.server.metrics != self.server.rows {

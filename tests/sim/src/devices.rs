@@ -11,8 +11,8 @@ use crate::world::{Event, World};
 /// What a device says.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    /// To a command, by number.
-    Ack(u32, Ack),
+    /// To a command, by number, and what its contacts were when it said so.
+    Ack(u32, Ack, Vec<bool>),
     /// Of itself.
     Report(StateReport),
 }
@@ -168,7 +168,8 @@ impl World {
             self.say_report(device);
         } else {
             let ack = self.ack(device, command, action, outcome);
-            self.say(device, Message::Ack(command, ack));
+            let contacts = self.devices[device].relays.clone();
+            self.say(device, Message::Ack(command, ack, contacts));
         }
         self.meddle(device);
     }
@@ -224,6 +225,7 @@ impl World {
         let command = self.rng.pick(&foreign);
         let token = self.asked[command as usize].id.to_string();
         let ack = Ack { token, outcome: AckOutcome::Executed, relays: Vec::new() };
-        self.say(device, Message::Ack(command, ack));
+        let contacts = self.devices[device].relays.clone();
+        self.say(device, Message::Ack(command, ack, contacts));
     }
 }

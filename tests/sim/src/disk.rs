@@ -24,7 +24,7 @@ pub(crate) enum Why {
 
 impl Why {
     /// The audit row that is due: command, whether it is the follow-up, outcome.
-    fn row(self) -> (Option<u32>, bool, Outcome) {
+    pub(crate) fn row(self) -> (Option<u32>, bool, Outcome) {
         match self {
             Self::Answer(n, outcome) | Self::Ended(n, outcome) => (Some(n), false, outcome),
             Self::Late(n) => (Some(n), true, Outcome::LateAck),
@@ -41,6 +41,10 @@ pub(crate) struct Queued {
     pub(crate) device: usize,
     pub(crate) why: Why,
     pub(crate) sets: RelaySets,
+    /// Of the device's writes.
+    pub(crate) place: u64,
+    /// It failed before.
+    pub(crate) again: bool,
 }
 
 /// The primary row of a command, and its follow-up.
@@ -112,7 +116,7 @@ impl Disk {
             if let Some(former) = row.replace(outcome) {
                 return Err(Broken::new("I2", format!("command {n} has a second row: {former:?}, then {outcome:?}")));
             }
-            // The row of a timeout may have failed with the disk, but no other end has a follow-up.
+            // The row of a timeout may come after its follow-up when the disk did not take it, but no other end has one.
             if follow_up && !matches!(rows.primary, None | Some(Outcome::Timeout)) {
                 return Err(Broken::new("I8", format!("command {n} ended {:?} and then {outcome:?}", rows.primary)));
             }

@@ -9,14 +9,18 @@
 mod check;
 mod devices;
 mod disk;
+mod fault;
+mod hands;
 pub mod history;
 mod order;
 pub mod rng;
 mod server;
+mod words;
 mod world;
 
 use std::fmt;
 
+pub use fault::Fault;
 pub use world::Tally;
 
 /// What to run.
@@ -28,38 +32,6 @@ pub struct Plan {
     pub rounds: u32,
     /// A rule to break, to see that the checks find it.
     pub fault: Option<Fault>,
-}
-
-/// Rules that a simulation can break on purpose. Only tests do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Clients hear of a state before it is on the disk.
-    BroadcastBeforeCommit,
-    /// The caller has its answer before the commit.
-    AnswerBeforeCommit,
-    /// An ack is looked up among all devices' commands.
-    ForeignAck,
-    /// A second ack is stored like a first one.
-    DuplicateAck,
-    /// A reader sees what is only on its way to the disk.
-    DirtyRead,
-    /// The end of a former session unregisters the one that took over.
-    TakeoverOffline,
-    /// A command that timed out is still sent.
-    SendAfterTimeout,
-}
-
-impl Fault {
-    /// Every one.
-    pub const ALL: [Self; 7] = [
-        Self::BroadcastBeforeCommit,
-        Self::AnswerBeforeCommit,
-        Self::ForeignAck,
-        Self::DuplicateAck,
-        Self::DirtyRead,
-        Self::TakeoverOffline,
-        Self::SendAfterTimeout,
-    ];
 }
 
 /// An invariant that did not hold.
@@ -95,4 +67,15 @@ impl std::error::Error for Violation {}
 pub fn run(plan: Plan) -> Result<Tally, Box<Violation>> {
     let mut world = world::World::new(plan);
     world.run().map_err(|broken| Box::new(world.violation(broken)))
+}
+
+/// The same, with every event that was handled.
+///
+/// # Errors
+/// The first invariant that did not hold.
+pub fn run_logged(plan: Plan) -> (Vec<String>, Result<Tally, Box<Violation>>) {
+    let mut world = world::World::new(plan);
+    world.log = Some(Vec::new());
+    let end = world.run().map_err(|broken| Box::new(world.violation(broken)));
+    (world.log.unwrap_or_default(), end)
 }

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hexa_simulation::{Plan, run};
+use hexa_simulation::{Fault, Plan, run};
 
 /// Simulates devices, links, clients, a disk and crashes around the command machine.
 #[derive(Debug, Parser)]
@@ -16,6 +16,9 @@ struct Args {
     /// Times of trouble, each with a healing behind it.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// A rule to break, to see that it is found: one of those in `hexa_simulation::Fault`.
+    #[arg(long, value_parser = Fault::parse)]
+    fault: Option<Fault>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -23,7 +26,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = run(Plan { seed: args.seed, rounds: args.rounds, fault: None });
+    let done = run(Plan { seed: args.seed, rounds: args.rounds, fault: args.fault });
     match (&done, args.json) {
         (Ok(tally), true) => {
             let events = tally.events;

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use hexa_model::audit::{RelaySet, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, StateReport};
-use hexa_model::{Actor, CommandId, Outcome, RelayAction, Source, TimeMs};
+use hexa_model::{Actor, CommandId, Outcome, RelayAction, Source, TimeMs, UserKey};
 use hexa_service::relay::cache::Change;
-use hexa_service::relay::machine::{AckTaken, Authority, Cause, Machine, NewCommand, Token, Unlocked, Write};
+use hexa_service::relay::machine::{
+    AckTaken, Authority, Cause, Machine, NewCommand, QueuedCommand, Token, Unlocked, Write,
+};
 
 use crate::Fault;
 use crate::devices::{Message, Session};
@@ -39,6 +41,16 @@ pub(crate) struct Asked {
     pub(crate) answers: u32,
     /// Versions that a success promised.
     pub(crate) promised: Option<Vec<(u16, u64)>>,
+    /// Who owned the device.
+    pub(crate) owner: i64,
+    /// It was refused before it had a place: no row is due.
+    pub(crate) rowless: bool,
+    /// Its answer was given to the disk.
+    pub(crate) judged: bool,
+    /// The first acknowledgement has arrived.
+    pub(crate) acknowledged: bool,
+    /// Commands with the same key: the first of them.
+    pub(crate) key: Option<u32>,
 }
 
 /// What the process knows of one device.
@@ -49,6 +61,12 @@ pub(crate) struct Slot {
     pub(crate) online: bool,
     /// The version that a subscriber heard last, per relay.
     pub(crate) heard: Vec<u64>,
+    /// What its contacts were when it spoke of them last, per relay; none when a failed write may have lost it.
+    pub(crate) said: Vec<Option<bool>>,
+    /// Timed-out commands that the next report about their relays may heal.
+    pub(crate) questions: Vec<u32>,
+    /// All that timed out and had no follow-up, for [`Fault::HealTooLate`].
+    pub(crate) unhealed: Vec<u32>,
 }
 
 /// A write that has not ended for the one who waits.
@@ -62,10 +80,14 @@ pub(crate) struct UnderWay {
     session: Option<usize>,
     /// What was stored, once it has ended well.
     stored: Option<RelayStates>,
+    /// The number of the device's write.
+    place: u64,
+    /// It failed before: whoever waited has had its answer.
+    again: bool,
 }
 
-/// Ends by outcome; `None` is the answer "could not be stored".
-pub(crate) type Ends = BTreeMap<Option<&'static str>, u64>;
+/// Ends by outcome.
+pub(crate) type Ends = BTreeMap<&'static str, u64>;
 
 /// The process.
 pub(crate) struct Server {
@@ -75,10 +97,12 @@ pub(crate) struct Server {
     pub(crate) writes: BTreeMap<u64, UnderWay>,
     next_write: u64,
     committing: bool,
+    /// Rows of commands that the disk did not take.
+    pub(crate) kept: Vec<Queued>,
     numbers: HashMap<CommandId, u32>,
     /// Counted when the caller is answered.
     pub(crate) metrics: Ends,
-    /// Counted when the audit row is stored, or could not be.
+    /// Counted when the audit row is stored.
     pub(crate) rows: Ends,
 }
 
@@ -89,6 +113,9 @@ impl Server {
             current: None,
             online: false,
             heard: (0..*count).map(|i| disk.get(device, i).map_or(0, |(_, v)| v)).collect(),
+            said: vec![None; usize::from(*count)],
+            questions: Vec::new(),
+            unhealed: Vec::new(),
         };
         Self {
             boot,
@@ -97,6 +124,7 @@ impl Server {
             writes: BTreeMap::new(),
             next_write: 0,
             committing: false,
+            kept: Vec::new(),
             numbers: HashMap::new(),
             metrics: Ends::new(),
             rows: Ends::new(),
@@ -105,6 +133,9 @@ impl Server {
 
     pub(crate) fn is_writing(&self, device: usize) -> bool {
         self.writes.values().any(|w| w.device == device)
+    }
+    pub(crate) fn keeps(&self, device: usize) -> bool {
+        self.kept.iter().any(|w| w.device == device)
     }
 }
 
@@ -116,8 +147,8 @@ fn command_id(now: u64, n: u32) -> CommandId {
 
 /// The path of a command.
 impl World {
-    pub(crate) fn ask(&mut self, device: usize, action: RelayAction) {
-        if !self.server.up {
+    pub(crate) fn ask(&mut self, device: usize, action: RelayAction, key: Option<u32>) {
+        if !self.server.up || self.owners[device] == 0 {
             return;
         }
         let n = self.asked.len() as u32;
@@ -139,6 +170,11 @@ impl World {
             over: false,
             answers: 0,
             promised: None,
+            owner: self.owners[device],
+            rowless: false,
+            judged: false,
+            acknowledged: false,
+            key,
         };
         self.asked.push(asked);
         self.server.numbers.insert(id, n);
@@ -149,10 +185,13 @@ impl World {
         };
         let by = (Source::Api, Actor::System);
         let accepted = std::time::Duration::from_millis(self.now);
-        let new = NewCommand::new(id, action, by, Authority::default(), accepted, TimeMs(expires_at as i64));
+        let authority = Authority { owner: Some(UserKey(self.owners[device])), revocations: None };
+        let new = NewCommand::new(id, action, by, authority, accepted, TimeMs(expires_at as i64));
         if self.server.slots[device].machine.commands().accept(new, n).is_err() {
             // Refused before it had a place: no row, and it never happens.
             self.asked[n as usize].answers = 1;
+            self.asked[n as usize].rowless = true;
+            self.asked[n as usize].over = true;
             self.never(n);
             return;
         }
@@ -162,7 +201,7 @@ impl World {
     }
 
     /// The command's operations are known to have no effect of their own.
-    fn never(&mut self, n: u32) {
+    pub(crate) fn never(&mut self, n: u32) {
         let (device, ops) = (self.asked[n as usize].device, self.asked[n as usize].ops.clone());
         for (index, op) in ops {
             self.histories[device][usize::from(index)].nothing(op);
@@ -196,7 +235,10 @@ impl World {
         self.tally.timeouts += 1;
         self.asked[n as usize].over = true;
         self.row(Why::Ended(n, Outcome::Timeout));
-        if self.asked[n as usize].sent == 0 {
+        if self.asked[n as usize].sent > 0 {
+            self.server.slots[device].questions.push(n);
+            self.server.slots[device].unhealed.push(n);
+        } else {
             self.never(n);
             if self.is_broken(Fault::SendAfterTimeout)
                 && let Some(session) = self.server.slots[device].current
@@ -214,6 +256,13 @@ impl World {
             let what = format!("command {n} is sent: {} times, over: {}", asked.sent, asked.over);
             return Err(Broken::new("at most once", what));
         }
+        if asked.owner != self.owners[asked.device] {
+            return Err(Broken::new("I9", format!("command {n} of a former owner is sent")));
+        }
+        if let Some(first) = asked.key.filter(|first| self.asked[*first as usize].sent > 0) {
+            let what = format!("command {n} has the key of command {first}, which was sent, and is sent too");
+            return Err(Broken::new("at most once", what));
+        }
         self.carry(session, Event::ToDevice { session, command: n });
         Ok(())
     }
@@ -223,10 +272,16 @@ impl World {
         let success = matches!(outcome, Outcome::Executed | Outcome::Noop);
         let asked = &mut self.asked[n as usize];
         asked.answers += 1;
-        *self.server.metrics.entry(stored.map(|_| outcome.as_str())).or_default() += 1;
+        // By what it came to, stored or not: its row will say the same.
+        *self.server.metrics.entry(outcome.as_str()).or_default() += 1;
         if let Some(stored) = stored.filter(|_| success) {
             self.tally.successes += 1;
             asked.promised = Some(stored.iter().map(|s| (s.index, s.version)).collect());
+        }
+        if stored.is_none() && self.is_broken(Fault::KeyFreedUnproven) {
+            // The caller heard 503, and asks again with its key.
+            let (device, action) = (self.asked[n as usize].device, self.asked[n as usize].action);
+            self.ask(device, action, Some(n));
         }
     }
 }
@@ -273,9 +328,7 @@ impl World {
         self.server.slots[device].current = None;
         let unsent = self.server.slots[device].machine.commands().cancel(false);
         for command in unsent {
-            self.asked[command.waiter as usize].over = true;
-            self.never(command.waiter);
-            self.row(Why::Ended(command.waiter, Outcome::Error));
+            self.unsent(command.waiter);
         }
         self.server.slots[device].online = false;
         let boot = self.server.boot;
@@ -295,10 +348,18 @@ impl World {
             self.sessions[session].woken = true;
             return Ok(());
         }
-        let queued: Vec<_> = self.server.slots[device].machine.commands().queued().map(|q| q.id).collect();
-        for id in queued {
+        let queued: Vec<_> = self.server.slots[device].machine.commands().queued().collect();
+        for QueuedCommand { id, authority, .. } in queued {
             let token = if self.devices[device].by_report { Token::StateReport } else { Token::CommandId };
             let n = self.server.numbers[&id];
+            let still = authority.owner == Some(UserKey(self.owners[device]));
+            if !still && !self.is_broken(Fault::FormerOwnerSends) {
+                let withdrawn = self.server.slots[device].machine.commands().withdraw(id).is_some();
+                if withdrawn {
+                    self.unsent(n);
+                }
+                continue;
+            }
             if self.server.slots[device].machine.commands().written(id, token) {
                 self.send(session, n)?;
             }
@@ -321,7 +382,7 @@ impl World {
         {
             let Some(message) = self.sessions[session].inbox.pop_front() else { break };
             match message {
-                Message::Ack(n, ack) => self.take_ack(session, n, &ack)?,
+                Message::Ack(n, ack, contacts) => self.take_ack(session, n, &ack, &contacts)?,
                 Message::Report(report) => self.take_report(session, &report)?,
             }
         }
@@ -331,7 +392,7 @@ impl World {
         Ok(())
     }
 
-    fn take_ack(&mut self, session: usize, n: u32, ack: &Ack) -> Step {
+    fn take_ack(&mut self, session: usize, n: u32, ack: &Ack, contacts: &[bool]) -> Step {
         let speaker = self.sessions[session].device;
         let device = if self.is_broken(Fault::ForeignAck) { self.asked[n as usize].device } else { speaker };
         let mut given = None;
@@ -340,7 +401,12 @@ impl World {
             AckTaken::Late => self.tally.late_acks += 1,
             AckTaken::Duplicate => self.tally.duplicate_acks += 1,
             AckTaken::Unknown => self.tally.foreign_acks += u64::from(self.asked[n as usize].device != speaker),
-            AckTaken::Open => {}
+            AckTaken::Open => self.close_questions(device, Some(n)),
+            AckTaken::Reported => {}
+        }
+        if taken == AckTaken::Late {
+            self.server.slots[device].questions.retain(|q| *q != n);
+            self.server.slots[device].unhealed.retain(|q| *q != n);
         }
         if given.is_some() && (self.asked[n as usize].device != speaker || !self.asked[n as usize].spoken) {
             let what = format!("device {speaker} answers command {n}, which is not its own, and it counts");
@@ -350,45 +416,71 @@ impl World {
             self.give(device, write, session)?;
         } else if taken == AckTaken::Duplicate && self.is_broken(Fault::DuplicateAck) {
             let action = self.asked[n as usize].action;
-            let sets = action.index().map(|index| RelaySet { index, on: action.on() }).into_iter().collect();
-            self.queue(device, Why::Late(n), sets, Vec::new(), None);
+            let sets: RelaySets = action.index().map(|index| RelaySet { index, on: action.on() }).into_iter().collect();
+            let place = self.server.slots[device].machine.states().project(&sets);
+            self.queue(device, Why::Late(n), (sets, place), Vec::new(), None);
+        }
+        let own = self.asked[n as usize].device == speaker;
+        let first = own && !std::mem::replace(&mut self.asked[n as usize].acknowledged, true);
+        if first && taken != AckTaken::Unknown {
+            let action = self.asked[n as usize].action;
+            let refused = matches!(ack.outcome, hexa_model::driver::AckOutcome::Rejected { .. });
+            for (index, is) in (0..).zip(contacts) {
+                let listed = ack.relays.iter().any(|r| r.index == index);
+                let meant = ack.relays.is_empty() && !refused && action.index().is_none_or(|i| i == index);
+                if listed || meant {
+                    self.believe(device, index, *is)?;
+                }
+            }
         }
         Ok(())
     }
 
     fn take_report(&mut self, session: usize, report: &StateReport) -> Step {
         let device = self.sessions[session].device;
+        self.answer_any(device, report, session)?;
         let mut given = Vec::new();
         let taken = self.server.slots[device].machine.reconcile(report, |write| given.push(write));
         for write in given {
+            if let Cause::Report(Some(healed)) = &write.cause {
+                self.is_healed(device, self.server.numbers[&healed.id], report)?;
+            }
             self.give(device, write, session)?;
         }
         for older in taken.older {
             let n = self.server.numbers[&older.id];
-            self.tally.healed += 1;
+            self.is_healed(device, n, report)?;
             self.never(n);
             self.row(Why::Healed(n));
+        }
+        for n in self.heals_for_ever(device, report) {
+            self.is_healed(device, n, report)?;
+        }
+        self.close_questions(device, None);
+        for relay in &report.relays {
+            self.believe(device, relay.index, relay.on)?;
         }
         Ok(())
     }
 
     /// What the machine wants written.
-    fn give(&mut self, device: usize, write: Write<u32>, session: usize) -> Step {
-        let Write { cause, outcome, sets } = write;
+    pub(crate) fn give(&mut self, device: usize, write: Write<u32>, session: usize) -> Step {
+        let Write { cause, outcome, sets, number: place } = write;
         let (why, command) = match cause {
-            Cause::Answer(command) => (Why::Answer(command.waiter, outcome), Some(command.waiter)),
+            Cause::Answer(command) => {
+                self.asked[command.waiter as usize].judged = true;
+                (Why::Answer(command.waiter, outcome), Some(command.waiter))
+            }
             Cause::Late(command) => {
                 let n = self.server.numbers[&command.id];
                 (Why::Late(n), Some(n))
             }
             Cause::Report(healed) => {
+                // What it shows of a healed command is that command's doing.
                 let n = healed.map(|h| self.server.numbers[&h.id]);
-                if let Some(n) = n {
-                    self.tally.healed += 1;
-                    self.never(n);
-                }
-                (Why::Report(n), None)
+                (Why::Report(n), n)
             }
+            Cause::Correction => (Why::Report(None), None),
         };
         // A state that was asked for is the command's doing, any other the device's own.
         let mut ops = Vec::new();
@@ -415,7 +507,14 @@ impl World {
             let stored = sets.iter().map(next).collect();
             self.answered(n, outcome, Some(&stored));
         }
-        let number = self.queue(device, why, sets, ops, waits.then_some(session));
+        if let Why::Report(Some(n)) = why {
+            for (index, op) in self.asked[n as usize].ops.clone() {
+                if !ops.contains(&(index, op)) {
+                    self.histories[device][usize::from(index)].nothing(op);
+                }
+            }
+        }
+        let number = self.queue(device, why, (sets, place), ops, waits.then_some(session));
         if waits {
             self.sessions[session].busy = Some(number);
         }
@@ -423,21 +522,67 @@ impl World {
     }
 
     /// A row without states.
-    fn row(&mut self, why: Why) {
+    pub(crate) fn row(&mut self, why: Why) {
         let (Why::Answer(n, _) | Why::Late(n) | Why::Healed(n) | Why::Ended(n, _)) = why else { return };
-        self.queue(self.asked[n as usize].device, why, RelaySets::new(), Vec::new(), None);
+        self.queue(self.asked[n as usize].device, why, (RelaySets::new(), 0), Vec::new(), None);
+    }
+
+    /// An open command that was not written ends.
+    pub(crate) fn unsent(&mut self, n: u32) {
+        self.asked[n as usize].over = true;
+        self.never(n);
+        self.row(Why::Ended(n, Outcome::Error));
     }
 }
 
 /// The writer and whoever waits for it.
 impl World {
-    fn queue(&mut self, device: usize, why: Why, sets: RelaySets, ops: Vec<(u16, u64)>, session: Option<usize>) -> u64 {
+    fn queue(
+        &mut self,
+        device: usize,
+        why: Why,
+        (sets, place): (RelaySets, u64),
+        ops: Vec<(u16, u64)>,
+        session: Option<usize>,
+    ) -> u64 {
         self.server.next_write += 1;
         let number = self.server.next_write;
-        self.disk.submit(Queued { number, device, why, sets: sets.clone() });
-        self.server.writes.insert(number, UnderWay { device, why, sets, ops, session, stored: None });
+        self.disk.submit(Queued { number, device, why, sets: sets.clone(), place, again: false });
+        let under_way = UnderWay { device, why, sets, ops, session, stored: None, place, again: false };
+        self.server.writes.insert(number, under_way);
         self.schedule_commit();
         number
+    }
+
+    /// What the disk did not take is given to it again, in its order.
+    pub(crate) fn again(&mut self, boot: u32) {
+        if boot != self.server.boot || !self.server.up {
+            return;
+        }
+        for Queued { device, why, sets, place, .. } in std::mem::take(&mut self.server.kept) {
+            let mut given = (RelaySets::new(), 0);
+            self.server.slots[device].machine.again((&sets, place), |sets, place| given = (sets, place));
+            let (sets, place) = given;
+            let histories = &mut self.histories[device];
+            let ops = sets.iter().map(|s| (s.index, histories[usize::from(s.index)].begin(Op::Set(s.on), None)));
+            let ops = ops.collect();
+            self.server.next_write += 1;
+            let number = self.server.next_write;
+            self.disk.submit(Queued { number, device, why, sets: sets.clone(), place, again: true });
+            let under_way = UnderWay { device, why, sets, ops, session: None, stored: None, place, again: true };
+            self.server.writes.insert(number, under_way);
+        }
+        self.schedule_commit();
+    }
+
+    /// A write failed.
+    fn keep(&mut self, write: Queued) {
+        // A report's own row is not kept: the next report is compared afresh.
+        if write.why.row().0.is_some() && !self.is_broken(Fault::PrimaryRowLost) {
+            let boot = self.server.boot;
+            self.server.kept.push(write);
+            self.after(1_000, Event::Again { boot });
+        }
     }
 
     fn schedule_commit(&mut self) {
@@ -466,13 +611,16 @@ impl World {
                 let change = Change { source: Source::Device, command: None, relays, at: TimeMs(0) };
                 self.server.slots[write.device].machine.states().arrived(change);
             }
-            match write.why {
-                // A row of an end that could not be stored is missed, but counted.
-                Why::Ended(_, outcome) => *self.server.rows.entry(Some(outcome.as_str())).or_default() += 1,
-                Why::Answer(_, outcome) => {
-                    *self.server.rows.entry(stored.as_ref().map(|_| outcome.as_str())).or_default() += 1;
+            if stored.is_some() {
+                if let Why::Ended(_, outcome) | Why::Answer(_, outcome) = write.why {
+                    *self.server.rows.entry(outcome.as_str()).or_default() += 1;
                 }
-                Why::Late(_) | Why::Report(_) | Why::Healed(_) => {}
+                self.tally.stored_later += u64::from(write.again);
+                if !self.server.kept.is_empty() {
+                    self.after(1, Event::Again { boot });
+                }
+            } else {
+                self.keep(write.clone());
             }
             if let Some(under_way) = self.server.writes.get_mut(&write.number) {
                 under_way.stored = stored;
@@ -488,14 +636,20 @@ impl World {
         if boot != self.server.boot {
             return Ok(());
         }
-        let Some(UnderWay { device, why, sets, ops, session, stored }) = self.server.writes.remove(&number) else {
-            return Ok(());
-        };
+        let Some(under_way) = self.server.writes.remove(&number) else { return Ok(()) };
+        let UnderWay { device, why, sets, ops, session, stored, place, again } = under_way;
         if let Why::Answer(..) | Why::Late(_) | Why::Report(_) = why {
             let mut told = Vec::new();
-            self.server.slots[device].machine.settle(&sets, stored.is_some(), |change| told.extend(change.relays));
+            let write = (&sets, place);
+            self.server.slots[device].machine.settle(write, stored.is_some(), |change| told.extend(change.relays));
             for state in told {
                 self.hear(device, state.index, state.version)?;
+            }
+        }
+        if stored.is_none() && (why.row().0.is_none() || self.is_broken(Fault::PrimaryRowLost)) {
+            // Unknown until the next report, also what was said again meanwhile and compared with this.
+            for set in &sets {
+                self.server.slots[device].said[usize::from(set.index)] = None;
             }
         }
         for (index, op) in ops {
@@ -506,11 +660,12 @@ impl World {
             }
         }
         match why {
+            _ if again => {}
             Why::Answer(n, outcome) => self.end_answer(n, outcome, &sets, stored.as_ref()),
             Why::Late(n) => self.end_unwritten(n, &sets, None),
             Why::Ended(n, outcome) => {
                 self.asked[n as usize].answers += 1;
-                *self.server.metrics.entry(Some(outcome.as_str())).or_default() += 1;
+                *self.server.metrics.entry(outcome.as_str()).or_default() += 1;
                 if outcome == Outcome::Offline {
                     self.never(n);
                 }

@@ -61,6 +61,14 @@ pub(crate) enum Event {
     Commit { boot: u32 },
     /// Whoever waited for a write is awake.
     Wake { boot: u32, write: u64 },
+    /// Rows that the disk did not take are tried again.
+    Again { boot: u32 },
+    /// The owner gives the device up: from now on nobody owns it.
+    Release { device: usize },
+    /// That is committed: open commands end, the socket closes.
+    Leave { boot: u32, device: usize },
+    /// Somebody else claims it.
+    Claim { device: usize },
     /// The server dies.
     Crash,
     /// And is back.
@@ -92,6 +100,10 @@ pub struct Tally {
     pub crashes: u64,
     /// Transactions that failed.
     pub failed_commits: u64,
+    /// Rows that were stored at a later try.
+    pub stored_later: u64,
+    /// Devices that changed hands.
+    pub releases: u64,
     /// Histories of relays that an order was found for.
     pub histories: u64,
 }
@@ -110,6 +122,8 @@ impl Tally {
         self.takeovers += other.takeovers;
         self.crashes += other.crashes;
         self.failed_commits += other.failed_commits;
+        self.stored_later += other.stored_later;
+        self.releases += other.releases;
         self.histories += other.histories;
     }
 }
@@ -127,6 +141,8 @@ impl std::fmt::Display for Tally {
             ("takeovers", self.takeovers),
             ("crashes", self.crashes),
             ("failed commits", self.failed_commits),
+            ("rows stored later", self.stored_later),
+            ("releases", self.releases),
             ("histories with an order", self.histories),
         ];
         counts.iter().try_for_each(|(name, count)| writeln!(f, "{count:>8} {name}"))
@@ -148,6 +164,7 @@ pub(crate) struct Trouble {
     pub(crate) disk_stalls: u64,
     pub(crate) crash: u64,
     pub(crate) takeover: u64,
+    pub(crate) release: u64,
 }
 
 impl Trouble {
@@ -166,6 +183,7 @@ impl Trouble {
             disk_stalls: some(60),
             crash: some(3),
             takeover: some(20),
+            release: some(10),
         }
     }
 }
@@ -182,6 +200,11 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) asked: Vec<Asked>,
     pub(crate) histories: Vec<Vec<History>>,
+    /// Who owns each device; nobody is 0.
+    pub(crate) owners: Vec<i64>,
+    pub(crate) next_owner: i64,
+    /// Every event, when somebody wants to see them.
+    pub(crate) log: Option<Vec<String>>,
     pub(crate) tally: Tally,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: std::collections::HashMap<u64, Event>,
@@ -203,6 +226,9 @@ impl World {
             rng,
             trouble,
             server: Server::load(0, &counts, &disk),
+            owners: (1..).take(devices.len()).collect(),
+            next_owner: 100,
+            log: None,
             devices,
             sessions: Vec::new(),
             disk,
@@ -270,6 +296,9 @@ impl World {
             if self.rng.chance(self.trouble.crash) {
                 self.after(at, Event::Crash);
             }
+            if self.rng.chance(self.trouble.release) {
+                self.after(at, Event::Release { device });
+            }
         }
         for device in 0..self.devices.len() {
             let at = self.rng.below(500);
@@ -292,6 +321,9 @@ impl World {
             if self.last.len() == LAST {
                 self.last.pop_front();
             }
+            if let Some(log) = &mut self.log {
+                log.push(format!("{} {event:?}", self.now));
+            }
             self.last.push_back((self.now, event.clone()));
             self.handle(event)?;
         }
@@ -301,7 +333,7 @@ impl World {
     fn handle(&mut self, event: Event) -> Step {
         match event {
             Event::Ask { device, action } => {
-                self.ask(device, action);
+                self.ask(device, action, None);
                 Ok(())
             }
             Event::Read { device } => {
@@ -331,6 +363,19 @@ impl World {
             Event::Deadline { boot, command } => self.deadline(boot, command),
             Event::Commit { boot } => self.commit(boot),
             Event::Wake { boot, write } => self.wake(boot, write),
+            Event::Again { boot } => {
+                self.again(boot);
+                Ok(())
+            }
+            Event::Release { device } => {
+                self.release(device);
+                Ok(())
+            }
+            Event::Leave { boot, device } => self.leave(boot, device),
+            Event::Claim { device } => {
+                self.claim(device);
+                Ok(())
+            }
             Event::Crash => self.crash(),
             Event::Restart => self.restart(),
         }

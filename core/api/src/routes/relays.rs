@@ -6,6 +6,7 @@ use axum::extract::State;
 use hexa_model::{CommandId, DeviceUid, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
+use hexa_service::error::Sent;
 use hexa_service::idempotency::Keyed;
 use hexa_service::relay::lookup;
 use hexa_service::relay::path::{Command, Done};
@@ -95,7 +96,8 @@ async fn of_row(state: &ApiState, keyed: &Keyed, done: hexa_service::Result<Done
     let services = &state.services;
     let id = match &done {
         Ok(done) => Some(done.command),
-        Err(error) if !kept(error.code) => {
+        // Only when it is proven that nothing was sent: a pulse must not go out a second time.
+        Err(error) if error.sent == Sent::No && !kept(error.code) => {
             keyed.release_command(services).await?;
             None
         }

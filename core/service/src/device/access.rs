@@ -10,7 +10,7 @@ use crate::Services;
 use crate::device::contest;
 use crate::device::live::Live;
 use crate::device::session::CloseReason;
-use crate::error::Error;
+use crate::error::{Error, Sent};
 use crate::relay::pending::Ended;
 
 /// Brings what is in memory to what the database says, and tells everybody who sees more or less by it. `access` is none
@@ -57,9 +57,20 @@ fn leave(live: &Live, former: Option<UserKey>, owner: Option<UserKey>, what: Dev
     if former.is_some() && former != owner || what == DeviceChange::Deleted {
         let open = live.pending.lock().cancel(true);
         for command in open {
-            let what = "the device was released or deleted while the command was open; whether it acted is unknown";
-            command.end(Ended::Failed(Error::new(ErrorCode::NotFound, what)));
+            let sent = command.sent();
+            let error = if sent {
+                let what = "the device was released or deleted while the command was open; whether it acted is unknown";
+                Error { sent: Sent::Yes, ..Error::new(ErrorCode::NotFound, what) }
+            } else {
+                let what = "the device was released or deleted before the command was sent";
+                Error::new(ErrorCode::NotFound, what).not_sent()
+            };
+            command.end(Ended::Failed(error.detail("sent", sent)));
         }
+    }
+    if former != owner {
+        // What a former owner, or an admin while nobody owned it, asked of it is not the next one's.
+        live.pending.lock().forget_ended();
     }
     if what.ends_session() {
         contest::over(live);

@@ -34,6 +34,8 @@ pub struct DeviceActor {
     live: Arc<Live>,
     session: Arc<Session>,
     info: SessionInfo,
+    /// The driver that this session began with.
+    version: Arc<str>,
     prepared: Arc<[u8]>,
     volatile: Vec<u8>,
     durable: Vec<u8>,
@@ -56,9 +58,13 @@ impl DeviceActor {
         ip: Option<IpAddr>,
         out: &mut Vec<Frame>,
     ) -> Result<Self> {
-        let prepared = prepared(&services, &live).await?;
+        let (version, prepared) = prepared(&services, &live).await?;
         let session = services.registry.connect(&live, access_version, ip)?;
-        let durable = live.more.lock().durable.as_deref().map(<[u8]>::to_vec).unwrap_or_default();
+        // After the session's place is taken: a former one saves nothing from here on.
+        let (durable, unsaved_durable) = {
+            let more = live.more.lock();
+            (more.durable.as_deref().map(<[u8]>::to_vec).unwrap_or_default(), more.unsaved)
+        };
         let info = SessionInfo {
             id: session.id.to_string(),
             heartbeat_s: services.config.device.heartbeat.as_secs().max(1) as u32,
@@ -70,10 +76,11 @@ impl DeviceActor {
             live,
             session,
             info,
+            version,
             prepared,
             volatile: Vec::new(),
             durable,
-            unsaved_durable: false,
+            unsaved_durable,
             opened: false,
             messages: Bucket::new(MESSAGES_PER_S, MESSAGE_BURST, now),
             malformed: 0,
@@ -177,13 +184,17 @@ impl DeviceActor {
     fn refuse(&self, queued: &QueuedCommand, error: Error) {
         let withdrawn = self.live.pending.lock().withdraw(queued.id);
         if let Some(command) = withdrawn {
-            command.end(Ended::Failed(error));
+            command.end(Ended::Failed(error.not_sent()));
         }
     }
 
     /// Takes one message. `out` receives replies. `Err` asks the connection to close.
     pub async fn message(&mut self, frame: Frame, out: &mut Vec<Frame>) -> std::result::Result<(), CloseReason> {
         let events = self.decode(frame, out)?;
+        // What was still in the buffer of a connection that a newer one replaced is older than what that one has said.
+        if let Some(reason) = self.session.closing() {
+            return Err(reason);
+        }
         self.act(events).await;
         Ok(())
     }
@@ -279,17 +290,45 @@ impl DeviceActor {
         }
     }
 
+    /// Saves the driver's state, unless it is not this session's to save: a newer one has begun with what this one had
+    /// saved, and of a driver that was changed meanwhile nobody knows which version made it.
     async fn save_durable(&mut self) {
-        let Some(version) = self.services.drivers.version_for(self.live.class) else { return };
-        self.live.more.lock().durable = Some(self.durable.clone().into());
-        let write = hexa_store::HotWrite {
-            device: self.live.key,
-            relays: smallvec::SmallVec::new(),
-            audit: None,
-            durable: Some(hexa_store::DurableState { blob: self.durable.clone(), version }),
+        if self.services.drivers.version_for(self.live.class).as_deref() != Some(&*self.version) {
+            self.unsaved_durable = false;
+            return;
+        }
+        let (save, end) = {
+            let current = self.live.session.lock();
+            if !current.as_ref().is_some_and(|c| Arc::ptr_eq(c, &self.session)) {
+                self.unsaved_durable = false;
+                return;
+            }
+            let mut more = self.live.more.lock();
+            more.durable = Some(self.durable.clone().into());
+            more.driver_version = Some((&*self.version).into());
+            // Until it is known to be on the disk: whoever comes after this session saves it again.
+            more.unsaved = true;
+            more.saves = more.saves.wrapping_add(1);
+            let write = hexa_store::HotWrite {
+                device: self.live.key,
+                relays: smallvec::SmallVec::new(),
+                audit: None,
+                durable: Some(hexa_store::DurableState {
+                    blob: self.durable.clone(),
+                    version: self.version.to_string(),
+                }),
+            };
+            // Given out while the place is held, so that the disk sees sessions in their order.
+            (more.saves, self.services.store.writer().send(write))
         };
-        match self.services.store.writer().commit(write).await {
-            Ok(_) => self.unsaved_durable = false,
+        match end.await.unwrap_or_else(|_| Err(hexa_store::StoreError::closed())) {
+            Ok(_) => {
+                self.unsaved_durable = false;
+                let mut more = self.live.more.lock();
+                if more.saves == save {
+                    more.unsaved = false;
+                }
+            }
             Err(error) => tracing::error!(device.uid = %self.live.uid, %error, "driver state not saved, will retry"),
         }
     }
@@ -308,7 +347,7 @@ impl DeviceActor {
 
 /// What the driver made of the device's configuration; asked once per device and driver version, off the async
 /// threads, because it may take up to half a second.
-async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<Arc<[u8]>> {
+async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<(Arc<str>, Arc<[u8]>)> {
     let Some(version) = services.drivers.version_for(live.class) else {
         let why = format!("no driver for {}", live.class.as_str());
         return Err(driver_error(DriverError::Unavailable { why, retry_after_s: None }));
@@ -316,7 +355,7 @@ async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<Arc<[u8]
     if let Some((known, prepared)) = &live.more.lock().prepared
         && **known == *version
     {
-        return Ok(Arc::clone(prepared));
+        return Ok((Arc::clone(known), Arc::clone(prepared)));
     }
     let _turn = match services.cold_calls.get(&live.class) {
         Some(turns) => Some(turns.acquire().await.map_err(Error::internal)?),
@@ -331,15 +370,16 @@ async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<Arc<[u8]
             let what = fields.first().map_or_else(String::new, |f| format!(": {} {}", f.path, f.message));
             Error::new(ErrorCode::DeviceNotReady, format!("the driver refuses the device's configuration{what}"))
         })?;
-    let prepared: Arc<[u8]> = accepted.prepared.into();
+    let (version, prepared): (Arc<str>, Arc<[u8]>) = (version.into(), accepted.prepared.into());
     let mut more = live.more.lock();
     // Durable state of another driver version is not this one's to read (plugins.md: no migration = dropped).
-    if more.driver_version.as_deref() != Some(version.as_str()) {
+    if more.driver_version.as_deref() != Some(&*version) {
         more.durable = (!accepted.durable.is_empty()).then(|| accepted.durable.into());
-        more.driver_version = Some(version.clone().into());
+        more.driver_version = Some((&*version).into());
+        more.unsaved = false;
     }
-    more.prepared = Some((version.into(), Arc::clone(&prepared)));
-    Ok(prepared)
+    more.prepared = Some((Arc::clone(&version), Arc::clone(&prepared)));
+    Ok((version, prepared))
 }
 
 /// The error that callers see (plugins.md 4.3 and 4.10).

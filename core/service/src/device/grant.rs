@@ -344,12 +344,23 @@ fn facts(row: &GrantRow) -> serde_json::Value {
 /// `not_found`.
 pub async fn revoke(services: &Services, by: &Principal, key: Key<()>, live: &Arc<Live>, id: GrantId) -> Result<()> {
     let none = || Error::new(ErrorCode::NotFound, "there is no such grant, or it has ended");
-    let row = list(services, by, live).await?.into_iter().find(|row| row.grant.id == id).ok_or_else(none)?;
+    let row = list(services, by, live).await?.into_iter().find(|row| row.grant.id == id);
     let (now, actor, live) = (services.clock.now(), by.actor(), Arc::clone(live));
+    let manages = services.may_manage(actor, &live).is_ok();
     change(&services.store, key, move |tx| {
         Box::pin(async move {
+            let Some(row) = row else {
+                // Its last use may be given back in a moment; whoever wanted it ended does not want that.
+                if manages {
+                    tx.close_used_up(live.key, Some(id)).await?;
+                }
+                return Ok(Decided::refused(none()));
+            };
             if !tx.end_grant(row.grant.key, now, "revoked").await? {
-                return Err(none());
+                if manages {
+                    tx.close_used_up(live.key, Some(id)).await?;
+                }
+                return Ok(Decided::refused(none()));
             }
             let entry = AuditEntry::event(now, actor, Source::Api, "device.grant_revoked").device(live.key);
             let who = json!({ "grant": id.to_string(), "user": row.user.to_string() });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hexa_model::audit::AuditEntry;
 use hexa_model::driver::{Ack, DeviceEvent, EventMeta, Hello, InputEvent};
 use hexa_model::event::Event;
-use hexa_model::{Actor, Outcome, Source};
+use hexa_model::{Actor, CommandId, Outcome, Source};
 use serde_json::json;
 
 use crate::Services;
@@ -66,8 +66,8 @@ fn acknowledgement(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) -> (Co
     let (taken, late) = path::acknowledge(services, live, ack);
     match taken {
         AckTaken::Open => return (Counted::Free, None),
-        AckTaken::Late | AckTaken::Duplicate => {}
-        AckTaken::Unknown => foreign_ack(services, live, &ack.token),
+        AckTaken::Late | AckTaken::Reported | AckTaken::Duplicate => {}
+        AckTaken::Unknown => return (Counted::Yes, foreign_ack(services, live, &ack.token)),
     }
     let rest = late.map(|late| {
         let (services, live) = (Arc::clone(services), Arc::clone(live));
@@ -76,24 +76,46 @@ fn acknowledgement(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) -> (Co
     (Counted::Yes, rest)
 }
 
-/// I7: an ack for a command that this device was never sent changes nothing, is counted, and is a security event.
-fn foreign_ack(services: &Arc<Services>, live: &Arc<Live>, token: &str) {
+/// I7: an ack for a command that is not open and not remembered here changes nothing and is counted. Of a command that
+/// this device was never sent it is a security event; one that it was sent long ago, it may repeat.
+fn foreign_ack(services: &Arc<Services>, live: &Arc<Live>, token: &str) -> Option<Rest> {
     services.metrics.unexpected_acks.inc();
     let now = services.clock.monotonic();
     {
         let mut more = live.more.lock();
         if more.last_foreign_ack_audit.is_some_and(|at| now.saturating_sub(at) < FOREIGN_ACK_AUDIT_EVERY) {
-            return;
+            return None;
         }
         more.last_foreign_ack_audit = Some(now);
     }
     let shown: String = token.chars().take(64).collect();
-    tracing::warn!(device.uid = %live.uid, token = %shown, "ack for a command this device was not sent");
-    let entry = AuditEntry::event(services.clock.now(), Actor::Device, Source::Device, "security.unexpected_ack")
-        .device(live.key)
-        .outcome(Outcome::Rejected)
-        .details(&json!({ "token": shown }));
-    services.audit.note(live.key, entry);
+    let (services, live) = (Arc::clone(services), Arc::clone(live));
+    Some(Box::pin(async move {
+        if was_sent_to(&services, &live, &shown).await {
+            tracing::debug!(device.uid = %live.uid, token = %shown, "ack for a command that ended long ago");
+            // The next one may be a stranger's.
+            live.more.lock().last_foreign_ack_audit = None;
+            return;
+        }
+        tracing::warn!(device.uid = %live.uid, token = %shown, "ack for a command this device was not sent");
+        let entry = AuditEntry::event(services.clock.now(), Actor::Device, Source::Device, "security.unexpected_ack")
+            .device(live.key)
+            .outcome(Outcome::Rejected)
+            .details(&json!({ "token": shown }));
+        services.audit.note(live.key, entry);
+    }))
+}
+
+/// Whether a command of this id went to this device: then the audit knows it.
+async fn was_sent_to(services: &Services, live: &Live, token: &str) -> bool {
+    let Some(id) = CommandId::parse(token) else { return false };
+    if services.open_command(id).is_some_and(|(of, _)| of.key == live.key) {
+        return true;
+    }
+    match services.store.command_result(id).await {
+        Ok(row) => row.is_some_and(|row| row.device == Some(live.key)),
+        Err(_) => false,
+    }
 }
 
 fn input_event(services: &Arc<Services>, live: &Arc<Live>, input: InputEvent) {

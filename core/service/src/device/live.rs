@@ -76,9 +76,13 @@ pub(crate) struct More {
     pub firmware: Option<Box<str>>,
     pub ip: Option<IpAddr>,
     pub stored_ip: Option<Box<str>>,
+    /// The driver's state, and whether the disk may not have it.
     pub durable: Option<Box<[u8]>>,
+    pub unsaved: bool,
+    /// Counts what was given to the disk of it.
+    pub saves: u32,
     pub driver_version: Option<Box<str>>,
-    pub prepared: Option<(Box<str>, Arc<[u8]>)>,
+    pub prepared: Option<(Arc<str>, Arc<[u8]>)>,
     pub last_action: Option<LastAction>,
     pub last_input: Option<(Arc<InputEvent>, TimeMs)>,
     pub last_foreign_ack_audit: Option<Duration>,

@@ -320,3 +320,6 @@ impl std::fmt::Debug for Registry {
         f.debug_struct("Registry").field("devices", &self.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

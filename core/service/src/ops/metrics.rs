@@ -49,6 +49,10 @@ pub struct Metrics {
     pub broadcast_frames: IntCounter,
     /// Connections closed at once because their address had too many.
     pub connections_refused: IntCounter,
+    /// Audit rows that the database did not take yet.
+    pub audit_waiting: IntGauge,
+    /// Audit rows that were given up because too many waited.
+    pub audit_dropped: IntCounter,
     /// Errors answered by the API, by code.
     pub api_errors: IntCounterVec,
 }
@@ -154,6 +158,8 @@ impl Metrics {
                 "hexa_connections_refused_total",
                 "Connections closed at once because their address had too many that did not say who they are.",
             ),
+            audit_waiting: gauge("hexa_audit_rows_waiting", "Audit rows that wait for the database to take them."),
+            audit_dropped: counter("hexa_audit_rows_dropped_total", "Audit rows given up: too many waited."),
             api_errors: counter_vec(&registry, "hexa_api_errors_total", "Errors answered by the API.", &["code"]),
             fast,
             interval: Mutex::default(),

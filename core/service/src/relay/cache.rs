@@ -27,6 +27,8 @@ pub struct Change {
 pub struct RelayCache {
     slots: SmallVec<[Slot; 4]>,
     committed: VecDeque<Change>,
+    /// Writes given out.
+    writes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,13 +39,15 @@ struct Slot {
     projected: Option<bool>,
     /// Writes under way: given out and neither arrived nor failed.
     under_way: u32,
+    /// The last write that was given out.
+    latest: u64,
 }
 
 impl RelayCache {
     /// From the stored rows; relays without a row are unknown.
     pub fn new(relay_count: u16, stored: &[RelayState]) -> Self {
         let slots = SmallVec::from_elem(Slot::default(), usize::from(relay_count));
-        let mut cache = Self { slots, committed: VecDeque::new() };
+        let mut cache = Self { slots, committed: VecDeque::new(), writes: 0 };
         for state in stored {
             if let Some(slot) = cache.slots.get_mut(usize::from(state.index)) {
                 *slot = Slot {
@@ -52,6 +56,7 @@ impl RelayCache {
                     committed: Some(state.on),
                     projected: Some(state.on),
                     under_way: 0,
+                    latest: 0,
                 };
             }
         }
@@ -84,21 +89,32 @@ impl RelayCache {
         self.slots.get(usize::from(index)).is_some_and(|s| s.under_way == 0)
     }
 
-    /// These states are on their way to the disk, in this order.
-    pub fn project(&mut self, sets: &RelaySets) {
+    /// These states are on their way to the disk, in this order; gives the number of the write.
+    pub fn project(&mut self, sets: &RelaySets) -> u64 {
+        self.writes += 1;
         for set in sets {
             if let Some(slot) = self.slots.get_mut(usize::from(set.index)) {
                 slot.projected = Some(set.on);
                 slot.under_way += 1;
+                slot.latest = self.writes;
             }
         }
+        self.writes
     }
 
-    /// A write failed: what these relays have is unknown until the next report, which then counts as a change.
-    pub fn forget_projected(&mut self, sets: &RelaySets) {
+    /// Whether no later write than this one was given out for a relay.
+    pub fn is_latest(&self, index: u16, number: u64) -> bool {
+        self.slots.get(usize::from(index)).is_some_and(|s| s.latest == number)
+    }
+
+    /// A write failed: what these relays have is unknown until the next report, which then counts as a change, unless
+    /// something later is on its way for them.
+    pub fn forget_projected(&mut self, sets: &RelaySets, number: u64) {
         for set in sets {
             if let Some(slot) = self.slots.get_mut(usize::from(set.index)) {
-                slot.projected = None;
+                if slot.latest == number {
+                    slot.projected = None;
+                }
                 slot.under_way = slot.under_way.saturating_sub(1);
             }
         }
@@ -163,10 +179,24 @@ mod tests {
     fn a_projected_state_is_not_a_committed_one() {
         let mut cache = RelayCache::new(1, &[state(0, false, 1)]);
         let sets: RelaySets = smallvec![RelaySet { index: 0, on: true }];
-        cache.project(&sets);
+        let number = cache.project(&sets);
         assert_eq!((cache.projected(0), cache.get(0).map(|s| s.on)), (Some(true), Some(false)));
-        cache.forget_projected(&sets);
+        cache.forget_projected(&sets, number);
         assert_eq!(cache.projected(0), None);
         assert_eq!(cache.projected(9), None);
+    }
+
+    #[test]
+    fn a_failed_write_takes_nothing_from_a_later_one() {
+        let mut cache = RelayCache::new(2, &[state(0, false, 1)]);
+        let (on, off): (RelaySets, RelaySets) =
+            (smallvec![RelaySet { index: 0, on: true }], smallvec![RelaySet { index: 0, on: false }]);
+        let (first, second) = (cache.project(&on), cache.project(&off));
+        assert!(!cache.is_latest(0, first) && cache.is_latest(0, second) && !cache.is_latest(9, second));
+        cache.forget_projected(&on, first);
+        assert_eq!(cache.projected(0), Some(false), "the later one is still on its way");
+        assert!(!cache.is_settled(0));
+        cache.forget_projected(&off, second);
+        assert_eq!((cache.projected(0), cache.is_settled(0)), (None, true));
     }
 }

@@ -36,6 +36,8 @@ pub struct Write<W> {
     pub outcome: Outcome,
     /// The states; may be empty, the audit row is due all the same.
     pub sets: RelaySets,
+    /// Which of the device's writes this is; a later one has a higher number.
+    pub number: u64,
 }
 
 /// Why something is written.
@@ -47,6 +49,8 @@ pub enum Cause<W> {
     Late(TimedOut),
     /// The device reported something new, or what the newest timed-out command had asked for.
     Report(Option<TimedOut>),
+    /// The acknowledgement of a command that a report had answered says something else.
+    Correction,
 }
 
 impl<W> Write<W> {
@@ -56,6 +60,7 @@ impl<W> Write<W> {
             Cause::Answer(command) => (command.source, Some(command.id)),
             Cause::Late(command) => (Source::Device, Some(command.id)),
             Cause::Report(healed) => (Source::Device, healed.as_ref().map(|h| h.id)),
+            Cause::Correction => (Source::Device, None),
         }
     }
 }
@@ -67,6 +72,8 @@ pub enum AckTaken {
     Open,
     /// It came after the timeout: state and a follow-up row are written.
     Late,
+    /// A report had answered its command before it: what differs is written, as of a report.
+    Reported,
     /// It was the second one.
     Duplicate,
     /// Not one of this device's commands.
@@ -105,13 +112,22 @@ pub trait Machine<W> {
                 self.judged(command.action, ack, Cause::Late(command), persist);
                 AckTaken::Late
             }
+            AckOf::Reported(action) => {
+                let mut states = self.states();
+                let sets = judge::corrects(&states, action, ack);
+                if !sets.is_empty() {
+                    let number = states.project(&sets);
+                    persist(Write { cause: Cause::Correction, outcome: Outcome::Done, sets, number });
+                }
+                AckTaken::Reported
+            }
             AckOf::Duplicate => AckTaken::Duplicate,
             AckOf::Unknown => AckTaken::Unknown,
         }
     }
 
-    /// The device reports. `persist` gets one transaction for each open command whose target the report shows, and one
-    /// for whatever else is new; each while the states are taken.
+    /// The device reports. `persist` gets one transaction for each open command that the report answers
+    /// ([`Commands::shown`]), and one for whatever else is new; each while the states are taken.
     fn reconcile(&self, report: &StateReport, mut persist: impl FnMut(Write<W>)) -> Reconciled {
         let relay_count = self.relay_count();
         let shows = |action| judge::shows(report, relay_count, action);
@@ -121,14 +137,14 @@ pub trait Machine<W> {
             self.judged(command.action, &ack, Cause::Answer(command), &mut persist);
         }
         // Timed-out ones are healed: one follow-up row each, the newest carries the change.
-        let mut older = self.commands().healed(shows);
+        let mut older = self.commands().healed(shows, |action| judge::mentions(report, action));
         let newest = older.pop();
         let mut states = self.states();
-        let sets = judge::differs(&states, report);
+        let sets = judge::differs(&states, report.relays.iter().map(|r| (r.index, r.on)));
         let written = !sets.is_empty() || newest.is_some();
         if written {
-            states.project(&sets);
-            persist(Write { cause: Cause::Report(newest), outcome: Outcome::Done, sets });
+            let number = states.project(&sets);
+            persist(Write { cause: Cause::Report(newest), outcome: Outcome::Done, sets, number });
         }
         Reconciled { written, older }
     }
@@ -136,10 +152,10 @@ pub trait Machine<W> {
     /// A write has ended, and whoever waited for it is awake: `publish` gets every committed change of the device that
     /// was not published yet, in the order of the commits, while the states are taken, so that nobody hears versions
     /// go down.
-    fn settle(&self, sets: &RelaySets, committed: bool, mut publish: impl FnMut(Change)) {
+    fn settle(&self, (sets, number): (&RelaySets, u64), committed: bool, mut publish: impl FnMut(Change)) {
         let mut states = self.states();
         if !committed {
-            states.forget_projected(sets);
+            states.forget_projected(sets, number);
         }
         while let Some(change) = states.next_change() {
             if !change.relays.is_empty() {
@@ -148,13 +164,22 @@ pub trait Machine<W> {
         }
     }
 
+    /// A write failed and is given out again: `persist` gets those of its states that nothing later was written for,
+    /// while the states are taken, and the number that they have now. It may get none: the audit row is due all the same.
+    fn again(&self, (sets, number): (&RelaySets, u64), persist: impl FnOnce(RelaySets, u64)) {
+        let mut states = self.states();
+        let latest: RelaySets = sets.iter().copied().filter(|s| states.is_latest(s.index, number)).collect();
+        let number = states.project(&latest);
+        persist(latest, number);
+    }
+
     /// One answer: judged, projected and given out under one taking of the states.
     #[doc(hidden)]
     fn judged(&self, action: RelayAction, ack: &Ack, cause: Cause<W>, persist: impl FnOnce(Write<W>)) {
         let mut states = self.states();
         let (outcome, sets) = judge::judge(&states, action, ack);
-        states.project(&sets);
-        persist(Write { cause, outcome, sets });
+        let number = states.project(&sets);
+        persist(Write { cause, outcome, sets, number });
     }
 }
 

@@ -7,24 +7,24 @@ use std::time::Duration;
 use hexa_crypto::random_bytes;
 use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome};
-use hexa_model::{
-    Actor, CommandId, DeviceUid, ErrorCode, Grant, Outcome, RejectReason, RelayAction, RelayState, Source,
-};
+use hexa_model::{Actor, CommandId, DeviceUid, ErrorCode, Grant, Outcome, RelayAction, Source};
 use hexa_store::{Committed, HotWrite, StoreError};
 use serde_json::json;
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Services;
+use crate::audit::waiting::States;
 use crate::authorize::Permit;
 use crate::detached::Detached;
 use crate::device::grant;
 use crate::device::live::{LastAction, Live};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sent};
 use crate::idempotency::Keyed;
 use crate::relay::cache::Change;
+use crate::relay::ending::{Ending, timed_out};
 use crate::relay::machine::{AckTaken, Cause, Machine, Write};
+use crate::relay::open::Entered;
 use crate::relay::pending::{Authority, Ended, NewCommand, Waiter};
 use hexa_model::event::Event;
 
@@ -96,25 +96,33 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
     if services.stopping() {
         let error = Error::new(ErrorCode::ShuttingDown, "the server is stopping; nothing was sent").retry_after(5);
         ending.refused(&error);
-        return Err(error);
+        return Err(error.not_sent());
     }
     // 1. Validate ownership and device status.
-    let allowed = validate(&services, &command).await.inspect_err(|e| ending.refused(e))?;
+    let refused = |error: Error, ending: &mut Ending<'_>| {
+        ending.refused(&error);
+        // Whatever fails before the device's task can see the command: no frame was, or will be, written.
+        error.not_sent()
+    };
+    let allowed = validate(&services, &command).await.map_err(|e| refused(e, &mut ending))?;
     let live = Arc::clone(&allowed.live);
-    // 2. Send: the device's task encodes and writes it, with its command id.
-    let (id, reply) = send(&services, allowed, &command, &ending).await.inspect_err(|e| ending.refused(e))?;
+    // 2. Send: the device's task encodes and writes it, with its command id. It can be found by that until its end.
+    let sent = send(&services, allowed, &command, &ending).await;
+    let (entered, reply) = sent.map_err(|e| refused(e, &mut ending))?;
+    let id = entered.id();
     drop(accepted);
     // 3. Wait for the ack or the deadline. 4 + 8. The ack's transaction holds state and audit row; `wait` returns after
     // its commit, so nothing below can run for a state that is not on disk.
     let ended = wait(&services, &live, id, reply).await;
     // 5. Cache, 6. clients, 7. bridges: every committed change of the device, in the order of the commits.
     match &ended {
-        Ended::Answered { sets, commit, .. } => publish(&services, &live, sets, commit.is_ok()),
+        Ended::Answered { sets, number, commit, .. } => publish(&services, &live, (sets, *number), commit.is_ok()),
         // A timeout has its row already; every other end without an answer gets it here (I2).
         Ended::Failed(error) if error.code != ErrorCode::DeviceTimeout => {
             let asked = (command.source, command.actor, command.action);
             let row = primary_row(&services, &live, id, asked, Outcome::Error, ending.took());
-            services.audit.write(live.key, row.details(&json!({ "reason": error.code.name() }))).await;
+            let sent = error.sent != Sent::No;
+            services.audit.write(live.key, row.details(&json!({ "reason": error.code.name(), "sent": sent }))).await;
         }
         Ended::Failed(_) => {}
     }
@@ -164,14 +172,15 @@ async fn validate(services: &Services, command: &Command) -> Result<Allowed> {
     Ok(Allowed { live, authority, counted })
 }
 
-async fn send(
-    services: &Services,
+async fn send<'a>(
+    services: &'a Services,
     Allowed { live, authority, counted }: Allowed,
     command: &Command,
     ending: &Ending<'_>,
-) -> Result<(CommandId, oneshot::Receiver<Ended>)> {
+) -> Result<(Entered<'a>, oneshot::Receiver<Ended>)> {
     let now = services.clock.now();
     let id = CommandId::at(now, random_bytes());
+    let entered = services.open.enter(id, &live, command.action);
     if let Some(keyed) = &command.key {
         // Boxed, as a transaction has 16 KB that commands without a key would carry. Durable before the frame: whoever asks again hears of this command, and none is sent a second time (ID-5).
         Box::pin(keyed.claim_command(services, id)).await?;
@@ -184,7 +193,7 @@ async fn send(
         Some(grant) => Box::pin(spend_and_enqueue(services, &live, grant, new)).await?,
     };
     match placed {
-        Ok(Some(reply)) => Ok((id, reply)),
+        Ok(Some(reply)) => Ok((entered, reply)),
         Ok(None) => {
             if let Some(keyed) = &command.key {
                 Box::pin(keyed.release_command(services)).await?;
@@ -238,21 +247,21 @@ async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: o
         return ended.unwrap_or_else(gone);
     }
     // Whoever takes it out of `pending` ends it. If it is gone, the ack came first and its commit is under way.
-    let timed_out = live.pending.lock().time_out(id);
-    let Some(command) = timed_out else { return reply.await.unwrap_or_else(gone) };
+    let ended = live.pending.lock().time_out(id);
+    let Some(command) = ended else { return reply.await.unwrap_or_else(gone) };
     let took = services.clock.monotonic().saturating_sub(command.accepted);
     let asked = (command.source, command.actor, command.action);
-    services.audit.write(live.key, primary_row(services, live, id, asked, Outcome::Timeout, took)).await;
-    let ms = services.config.relay.timeout.as_millis();
-    Ended::Failed(Error::new(
-        ErrorCode::DeviceTimeout,
-        format!("no acknowledgement within {ms} ms: whether the relay moved is unknown until the device reports"),
-    ))
+    let mut row = primary_row(services, live, id, asked, Outcome::Timeout, took);
+    if !command.sent() {
+        row = row.details(&json!({ "sent": false }));
+    }
+    services.audit.write(live.key, row).await;
+    Ended::Failed(timed_out(command.sent()))
 }
 
 /// Steps 5 to 7, after the commit: cache and bus under one lock, so that nobody hears versions go down.
-pub(crate) fn publish(services: &Services, live: &Live, sets: &RelaySets, committed: bool) {
-    live.settle(sets, committed, |Change { source, command, relays, at }| {
+pub(crate) fn publish(services: &Services, live: &Live, write: (&RelaySets, u64), committed: bool) {
+    live.settle(write, committed, |Change { source, command, relays, at }| {
         live.more.lock().last_action = Some(LastAction { source, command, relays: relays.clone(), at });
         services.bus.publish(&Event::RelayChanged { device: live.event_device(), relays, source, command, at });
     });
@@ -260,15 +269,17 @@ pub(crate) fn publish(services: &Services, live: &Live, sets: &RelaySets, commit
 
 /// Steps 4 and 8: hands states and audit row to the writer as one transaction. Called by the machine while the
 /// device's states are locked, so that writes reach the disk in the order of their projection; `then` runs after the
-/// commit.
+/// commit. The row of a command that is not stored is kept and written later.
 pub(crate) fn persist(
     services: &Services,
     live: &Arc<Live>,
-    (sets, audit): (RelaySets, AuditEntry),
+    (sets, number, audit): (RelaySets, u64, AuditEntry),
     (source, command): (Source, Option<CommandId>),
     then: impl FnOnce(CommitResult) + Send + 'static,
 ) {
     let device = Arc::clone(live);
+    let waiting = Arc::clone(&services.audit.waiting);
+    let again = command.is_some().then(|| (audit.clone(), sets.clone()));
     let complete = move |commit: CommitResult| {
         hexa_model::crash_point!("cmd.after_commit", if command.is_some() && commit.is_ok());
         // Only the writer's own thread brings a success, so the caller's lock is not held here then.
@@ -279,6 +290,14 @@ pub(crate) fn persist(
             device.cache.lock().arrived(change);
         }
         hexa_model::crash_point!("cmd.after_cache", if command.is_some() && commit.is_ok());
+        match (&commit, again) {
+            (Ok(_), _) => waiting.committed(),
+            (Err(error), Some((entry, sets))) => {
+                // Before whoever waits hears of it: from now on the command is found here.
+                waiting.add(entry, Some(States { live: device, sets, number }), error);
+            }
+            (Err(_), None) => {}
+        }
         then(commit);
     };
     let write = HotWrite { device: live.key, relays: sets, audit: Some(audit), durable: None };
@@ -294,16 +313,16 @@ pub(crate) fn acknowledge(services: &Services, live: &Arc<Live>, ack: &Ack) -> (
     match taken {
         AckTaken::Late => services.metrics.late_acks.inc(),
         AckTaken::Duplicate => services.metrics.duplicate_acks.inc(),
-        AckTaken::Open | AckTaken::Unknown => {}
+        AckTaken::Open | AckTaken::Reported | AckTaken::Unknown => {}
     }
     (taken, late)
 }
 
-/// Writes what the machine made of an answer. For an open command, the commit wakes its path; a late one is given back
-/// for the caller to wait for.
+/// Writes what the machine made of an answer. For an open command, the commit wakes its path; any other one is given
+/// back for the caller to wait for.
 pub(crate) fn write_answer(services: &Services, live: &Arc<Live>, write: Write<Waiter>, ack: &Ack) -> Option<Late> {
     let by = write.by();
-    let Write { cause, outcome, sets } = write;
+    let Write { cause, outcome, sets, number } = write;
     match cause {
         Cause::Answer(command) => {
             let took = services.clock.monotonic().saturating_sub(command.accepted);
@@ -317,9 +336,9 @@ pub(crate) fn write_answer(services: &Services, live: &Arc<Live>, write: Write<W
                 audit = audit.details(&json!({ "reason": reason.as_str(), "detail": detail }));
             }
             let kept = sets.clone();
-            persist(services, live, (sets, audit), by, move |commit| {
+            persist(services, live, (sets, number, audit), by, move |commit| {
                 // Only the waiter goes along; the path waits in a task of its own until it has an end.
-                let _ = command.waiter.send(Ended::Answered { outcome, reason, sets: kept, commit });
+                let _ = command.waiter.send(Ended::Answered { outcome, reason, sets: kept, number, commit });
             });
             None
         }
@@ -331,17 +350,25 @@ pub(crate) fn write_answer(services: &Services, live: &Arc<Live>, write: Write<W
             audit.follow_up = true;
             audit = audit.details(&json!({ "answer": outcome.as_str() }));
             let (tx, commit) = oneshot::channel();
-            persist(services, live, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
-            Some(Late { command: command.id, sets, commit })
+            persist(services, live, (sets.clone(), number, audit), by, |commit| drop(tx.send(commit)));
+            Some(Late { sets, number, commit })
+        }
+        // The device's own word on its relays, as a report is.
+        Cause::Correction => {
+            let entry = AuditEntry::event(services.clock.now(), Actor::Device, Source::Device, "state_report");
+            let audit = entry.device(live.key).details(&json!({ "acknowledgement_of": ack.token }));
+            let (tx, commit) = oneshot::channel();
+            persist(services, live, (sets.clone(), number, audit), by, |commit| drop(tx.send(commit)));
+            Some(Late { sets, number, commit })
         }
         Cause::Report(_) => None,
     }
 }
 
-/// A late ack on its way to the disk.
+/// What an acknowledgement says that nobody waits for, on its way to the disk.
 pub(crate) struct Late {
-    command: CommandId,
     sets: RelaySets,
+    number: u64,
     commit: oneshot::Receiver<CommitResult>,
 }
 
@@ -350,9 +377,9 @@ impl Late {
     pub(crate) async fn stored(self, services: &Services, live: &Live) {
         let commit = self.commit.await.unwrap_or_else(|_| Err(StoreError::closed()));
         if let Err(error) = &commit {
-            tracing::error!(device.uid = %live.uid, command.id = %self.command, %error, "late ack not stored");
+            tracing::error!(device.uid = %live.uid, %error, "what an acknowledgement says was not stored");
         }
-        publish(services, live, &self.sets, commit.is_ok());
+        publish(services, live, (&self.sets, self.number), commit.is_ok());
     }
 }
 
@@ -373,89 +400,4 @@ fn primary_row(
         latency_ms: Some(took.as_millis().min(u128::from(u32::MAX)) as u32),
         ..AuditEntry::event(services.clock.now(), actor, source, action.name())
     }
-}
-
-/// Ends a command exactly once with one metric sample (invariant 5), also when its task is dropped half way.
-struct Ending<'a> {
-    services: &'a Services,
-    source: Source,
-    accepted: Duration,
-    open: bool,
-}
-
-impl<'a> Ending<'a> {
-    fn new(services: &'a Services, source: Source) -> Self {
-        Self { services, source, accepted: services.clock.monotonic(), open: true }
-    }
-    fn took(&self) -> Duration {
-        self.services.clock.monotonic().saturating_sub(self.accepted)
-    }
-    fn count(&mut self, outcome: Outcome, reason: Option<&'static str>) {
-        if std::mem::take(&mut self.open) {
-            self.services.metrics.command_ended(self.source, outcome, reason, self.took());
-        }
-    }
-    fn refused(&mut self, error: &Error) {
-        let outcome = if error.code == ErrorCode::DeviceOffline { Outcome::Offline } else { Outcome::Error };
-        self.count(outcome, Some(error.code.name()));
-    }
-
-    fn answer(&mut self, id: CommandId, live: &Live, command: &Command, ended: Ended) -> Result<Done> {
-        let with_id = |error: Error| error.detail("command_id", id.to_string());
-        let (outcome, reason, commit) = match ended {
-            Ended::Answered { outcome, reason, commit, .. } => (outcome, reason, commit),
-            Ended::Failed(error) => {
-                let timeout = error.code == ErrorCode::DeviceTimeout;
-                self.count(if timeout { Outcome::Timeout } else { Outcome::Error }, Some(error.code.name()));
-                return Err(with_id(error));
-            }
-        };
-        let committed = commit.map_err(|source| {
-            self.count(Outcome::Error, Some(ErrorCode::StorageUnavailable.name()));
-            let what = "the device acknowledged, but the result could not be stored; the next report heals it";
-            with_id(Error { message: what.into(), ..Error::from(source) })
-        })?;
-        self.count(outcome, reason.as_ref().map(|(r, _)| r.as_str()));
-        let relays = shown(live, command.action, &committed.relays);
-        match outcome {
-            Outcome::Executed | Outcome::Noop => Ok(Done { command: id, outcome, relays, latency: self.took() }),
-            Outcome::Mismatch => {
-                let error = Error::new(
-                    ErrorCode::DeviceStateMismatch,
-                    "the device acknowledged another state than asked for; the reported one is stored",
-                );
-                Err(with_id(error).detail("relays", relays_json(&relays)))
-            }
-            _ => Err(with_id(rejection(reason))),
-        }
-    }
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.count(Outcome::Error, Some("cancelled"));
-    }
-}
-
-fn rejection(reason: Option<(RejectReason, Option<String>)>) -> Error {
-    let (reason, detail) = reason.unwrap_or((RejectReason::Other, None));
-    let words = detail.as_deref().map_or_else(String::new, |d| format!(" ({d})"));
-    Error::new(ErrorCode::DeviceRejected, format!("the device refused: {}{words}", reason.as_str()))
-        .details(json!({ "reason": reason.as_str(), "detail": detail }))
-}
-
-/// The relays that a command was about, with their latest versions: from its own commit, else (noop) from the cache.
-fn shown(live: &Live, action: RelayAction, committed: &RelayStates) -> RelayStates {
-    let cache = live.cache.lock();
-    let indexes: SmallVec<[u16; 4]> =
-        action.index().map_or_else(|| (0..live.relay_count).collect(), |i| smallvec::smallvec![i]);
-    indexes
-        .into_iter()
-        .filter_map(|i| committed.iter().find(|s| s.index == i).copied().or_else(|| cache.get(i)))
-        .collect()
-}
-
-/// `[{index, state, version}]`.
-pub fn relays_json(relays: &[RelayState]) -> serde_json::Value {
-    relays.iter().map(|r| json!({ "index": r.index, "state": r.on, "version": r.version })).collect()
 }

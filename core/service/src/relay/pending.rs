@@ -27,6 +27,8 @@ pub enum Ended {
         reason: Option<(hexa_model::RejectReason, Option<String>)>,
         /// The states that were written.
         sets: RelaySets,
+        /// The number of that write.
+        number: u64,
         /// The commit.
         commit: Result<Committed, StoreError>,
     },

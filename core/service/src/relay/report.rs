@@ -26,17 +26,19 @@ pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &Stat
         Cause::Report(healed) => {
             let audit = cause_row(services, live, report, healed.as_ref());
             let (tx, commit) = oneshot::channel();
-            let (by, sets) = (write.by(), write.sets);
-            path::persist(services, live, (sets.clone(), audit), by, |commit| drop(tx.send(commit)));
-            waiting = Some((sets, commit));
+            let (by, number, sets) = (write.by(), write.number, write.sets);
+            path::persist(services, live, (sets.clone(), number, audit), by, |commit| drop(tx.send(commit)));
+            waiting = Some((sets, number, commit));
         }
-        // Open commands whose target the report shows are answered by it, each with its own state and audit row.
-        Cause::Answer(_) | Cause::Late(_) => drop(path::write_answer(services, live, write, &shown)),
+        // Open commands that the report answers end by it, each with its own state and audit row.
+        Cause::Answer(_) | Cause::Late(_) | Cause::Correction => {
+            drop(path::write_answer(services, live, write, &shown));
+        }
     });
     for older in &taken.older {
         services.audit.note(live.key, cause_row(services, live, report, Some(older)));
     }
-    let Some((sets, commit)) = waiting else {
+    let Some((sets, number, commit)) = waiting else {
         services.metrics.reports.with_label_values(&["unchanged"]).inc();
         return show_unchanged(services, live);
     };
@@ -48,7 +50,7 @@ pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &Stat
             tracing::error!(device.uid = %live.uid, %error, "report not stored; the next one is compared afresh");
         }
     }
-    path::publish(services, live, &sets, commit.is_ok());
+    path::publish(services, live, (&sets, number), commit.is_ok());
     if sets.is_empty() {
         show_unchanged(services, live);
     }

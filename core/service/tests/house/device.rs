@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use hexa_model::ErrorCode;
+use hexa_model::driver::Frame;
 use hexa_model::event::Event;
 use hexa_service::device::session::CloseReason;
 use hexa_service::device::{claim, provision};
@@ -139,7 +140,8 @@ async fn a_deleted_device_is_gone_and_its_audit_stays() {
     let mut device = house.device(1).await;
     device.say("report 0=1").await;
     claim::delete(&house.services, &house.user, Key::none(), &device.live).await.unwrap();
-    device.say("report 0=0").await;
+    let late = device.actor.message(Frame::Text("report 0=0".into()), &mut Vec::new()).await;
+    assert_eq!(late, Err(CloseReason::Revoked));
     assert!(house.services.registry.find(&device.live.uid).await.unwrap().is_none());
     assert_eq!(house.rows(&device.live).await.len(), 1, "the report after the deletion left no row");
     assert_eq!(house.services.store.verify_audit().await.unwrap().first_bad, None);

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected comes")]
 
 mod device;
+mod ends;
 mod relay;
 mod rig;

@@ -29,10 +29,12 @@ use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 
 /// Frames are `verb arg…`: `set <id> <index> <on>`, `all <id> <on>`; back come `ack <id> <outcome> [i=on…]` and
-/// `report [i=on…]`.
+/// `report [i=on…]`, and `remember <text>`, which is the driver's durable state from then on.
 #[derive(Debug, Default)]
 pub(crate) struct PlainDriver {
     pub(crate) by_report: bool,
+    /// Another version has taken its place.
+    pub(crate) swapped: Arc<std::sync::atomic::AtomicBool>,
 }
 
 fn relays<'a>(words: impl Iterator<Item = &'a str>) -> Vec<ReportedRelay> {
@@ -65,6 +67,11 @@ impl Drivers for PlainDriver {
         };
         let mut words = text.split(' ');
         let event = match words.next() {
+            Some("remember") => {
+                let durable = words.next().map(|text| text.as_bytes().to_vec());
+                let state = NewState { durable, ..NewState::default() };
+                return Ok(Decoded { state, ..Decoded::default() });
+            }
             Some("ack") => {
                 let token = words.next().unwrap_or_default().to_owned();
                 let outcome = match words.next() {
@@ -88,7 +95,8 @@ impl Drivers for PlainDriver {
         Ok(Ok(Accepted::default()))
     }
     fn version_for(&self, _: DeviceClass) -> Option<String> {
-        Some("plain@1".into())
+        let version = if self.swapped.load(std::sync::atomic::Ordering::SeqCst) { 2 } else { 1 };
+        Some(format!("plain@{version}"))
     }
 }
 
@@ -144,6 +152,7 @@ impl House {
         let services = Services::new(config, clock, store, Arc::new(driver));
         let ear = Arc::new(Ear::default());
         services.bus.subscribe(Arc::clone(&ear) as _);
+        services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(&services)));
         let user = sign_up(&services, "ann@example.com").await;
         Self { services, ear, user, _dir: dir }
     }

@@ -34,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Release),
         9 => prop::bool::weighted(0.85).prop_map(|ok| Step::Commit { ok }),
         9 => (0..4_usize).prop_map(|which| Step::Wake { which }),
+        2 => Just(Step::Again),
     ]
 }
 

@@ -233,7 +233,7 @@ impl Device {
     fn stored(&self, write: Write<Waiter>, relays: RelayStates) {
         let (source, command) = write.by();
         self.states().arrived(Change { source, command, relays, at: TimeMs(0) });
-        self.settle(&write.sets, true, |change| {
+        self.settle((&write.sets, write.number), true, |change| {
             self.heard.lock().unwrap().extend(change.relays.iter().map(|r| r.version));
         });
         match write.cause {
@@ -241,7 +241,7 @@ impl Device {
             Cause::Late(_) => {
                 self.follow_ups.fetch_add(1, Ordering::SeqCst);
             }
-            Cause::Report(_) => panic!("nothing is reported here"),
+            Cause::Report(_) | Cause::Correction => panic!("nothing is reported here"),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 mod device_list;
+mod grants;
 mod opening;
 mod postgres_only;
 mod rig;

@@ -267,3 +267,15 @@ async fn a_caller_has_ten_thousand_keys_a_day_and_others_are_not_concerned() {
         ));
     });
 }
+
+#[tokio::test]
+async fn a_devices_key_is_given_once() {
+    let (store, _home) = store().await;
+    let (first, newest) = (device(&store, 1).await, device(&store, 2).await);
+    assert!(change!(store, |tx| { tx.delete_device(newest).await.unwrap() }));
+    let next = device(&store, 3).await;
+    assert!(next != newest && next != first, "what is late of the deleted one must not land here");
+    let late = store.writer().commit(write(newest, 1, true)).await;
+    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    assert!(store.relay_states(next).await.unwrap().is_empty());
+}

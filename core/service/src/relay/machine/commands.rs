@@ -39,6 +39,14 @@ enum Stage {
     Written(Token),
 }
 
+/// Whether two actions have a relay in common.
+fn meets(one: RelayAction, other: RelayAction) -> bool {
+    match (one.index(), other.index()) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    }
+}
+
 /// A command that has been accepted and has not ended. `W` is whatever learns of its end.
 #[derive(Debug)]
 pub struct OpenCommand<W> {
@@ -94,6 +102,10 @@ struct Recent {
     token: Token,
     /// None once it was answered or followed up.
     open_end: Option<TimedOut>,
+    /// The next report about its relay says whether it happened; no later one does (I5).
+    heals: bool,
+    /// Its own acknowledgement has come: the next one is a second one and changes nothing (I8).
+    acknowledged: bool,
 }
 
 /// Whose acknowledgement a token is.
@@ -103,7 +115,9 @@ pub enum AckOf<W> {
     Open(OpenCommand<W>),
     /// A timed-out one's, the first time.
     Late(TimedOut),
-    /// One that was answered before.
+    /// The first one of a command that a report answered or healed: what it says of this action's relays still counts.
+    Reported(RelayAction),
+    /// One that was acknowledged before.
     Duplicate,
     /// Nobody's here.
     Unknown,
@@ -114,6 +128,13 @@ pub enum AckOf<W> {
 pub struct Commands<W> {
     open: Vec<OpenCommand<W>>,
     recent: VecDeque<Recent>,
+}
+
+impl<W> OpenCommand<W> {
+    /// Whether it was handed to a socket: then the device may have acted on it.
+    pub fn sent(&self) -> bool {
+        self.stage != Stage::Queued
+    }
 }
 
 impl<W> Default for Commands<W> {
@@ -131,12 +152,6 @@ impl<W> Commands<W> {
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
-    /// The action of a command that is open here, or was a moment ago and whose commit may still be under way.
-    pub fn action_of(&self, id: CommandId) -> Option<RelayAction> {
-        let open = self.open.iter().find(|c| c.id == id).map(|c| c.action);
-        open.or_else(|| self.recent.iter().find(|r| r.id == id).map(|r| r.action))
-    }
-
     /// How many ended ones are remembered.
     pub fn recent_count(&self) -> usize {
         self.recent.len()
@@ -184,9 +199,10 @@ impl<W> Commands<W> {
         let at = self.open.iter().position(|c| c.id == id)?;
         let command = self.open.remove(at);
         if let Stage::Written(token) = &command.stage {
-            let open_end =
-                Some(TimedOut { id, action: command.action, actor: command.actor, accepted: command.accepted });
-            self.remember(Recent { id, action: command.action, token: token.clone(), open_end });
+            let OpenCommand { action, actor, accepted, .. } = command;
+            let open_end = Some(TimedOut { id, action, actor, accepted });
+            let token = token.clone();
+            self.remember(Recent { id, action, token, open_end, heals: true, acknowledged: false });
         }
         Some(command)
     }
@@ -199,34 +215,76 @@ impl<W> Commands<W> {
             Token::Text(text) => text == token,
         };
         if let Some(at) = self.open.iter().position(|c| matches!(&c.stage, Stage::Written(t) if fits(c.id, t))) {
-            return AckOf::Open(self.answer(at));
+            let command = self.answer(at, true);
+            // What comes after this answer says nothing of what was asked before it.
+            for recent in self.recent.iter_mut().filter(|r| meets(r.action, command.action)) {
+                recent.heals = false;
+            }
+            return AckOf::Open(command);
         }
         match self.recent.iter_mut().rev().find(|r| fits(r.id, &r.token)) {
-            Some(recent) => recent.open_end.take().map_or(AckOf::Duplicate, AckOf::Late),
+            Some(recent) if recent.acknowledged => AckOf::Duplicate,
+            Some(recent) => {
+                (recent.acknowledged, recent.heals) = (true, false);
+                recent.open_end.take().map_or(AckOf::Reported(recent.action), AckOf::Late)
+            }
             None => AckOf::Unknown,
         }
     }
 
-    /// Open, written commands whose target the predicate sees in a report: they are answered by it.
+    /// Takes out the open, written commands that a report answers: `shows` tells whether it shows a command's target.
+    ///
+    /// A report may have been on its way before the device read any of them. It answers a command whose driver has no
+    /// other acknowledgement; any other one only when nothing was asked of the same relay before it and is still open,
+    /// since the report may show what the relay was before that.
     pub fn shown(&mut self, shows: impl Fn(RelayAction) -> bool) -> Vec<OpenCommand<W>> {
         let mut ended = Vec::new();
-        while let Some(at) = self.open.iter().position(|c| matches!(c.stage, Stage::Written(_)) && shows(c.action)) {
-            ended.push(self.answer(at));
+        let mut at = 0;
+        while let Some(command) = self.open.get(at) {
+            let action = command.action;
+            let answered = match &command.stage {
+                Stage::Queued => false,
+                Stage::Written(Token::StateReport) => shows(action),
+                Stage::Written(_) => shows(action) && !self.open[..at].iter().any(|c| meets(c.action, action)),
+            };
+            if answered {
+                ended.push(self.answer(at, false));
+            } else {
+                at += 1;
+            }
         }
         ended
     }
 
-    /// Timed-out commands without a follow-up whose target the predicate sees in a report, oldest first.
-    pub fn healed(&mut self, shows: impl Fn(RelayAction) -> bool) -> Vec<TimedOut> {
-        self.recent.iter_mut().filter_map(|r| r.open_end.take_if(|t| shows(t.action))).collect()
+    /// Timed-out commands that a report heals, oldest first: `shows` tells whether it shows a command's target,
+    /// `mentions` whether it speaks of a relay of it. A report that mentions one and does not show the target closes the
+    /// question too: no later report is about this command.
+    pub fn healed(
+        &mut self,
+        shows: impl Fn(RelayAction) -> bool,
+        mentions: impl Fn(RelayAction) -> bool,
+    ) -> Vec<TimedOut> {
+        let asked = self.recent.iter_mut().filter(|r| r.heals && mentions(r.action));
+        asked
+            .filter_map(|r| if std::mem::take(&mut r.heals) && shows(r.action) { r.open_end.take() } else { None })
+            .collect()
     }
 
-    /// Everything that is open and not yet written (the connection went), or all of it (released, deleted, stopping).
+    /// Everything that is open and not yet written (the connection went), or all of it (released, deleted). With all of
+    /// it go those that have ended: whatever the device says later is not about a former owner's command.
     pub fn cancel(&mut self, written_too: bool) -> Vec<OpenCommand<W>> {
+        if written_too {
+            self.forget_ended();
+        }
         let all = std::mem::take(&mut self.open);
         let (cancelled, kept) = all.into_iter().partition(|c| written_too || c.stage == Stage::Queued);
         self.open = kept;
         cancelled
+    }
+
+    /// The device has another owner: no follow-up is written for what was asked before.
+    pub fn forget_ended(&mut self) {
+        self.recent.clear();
     }
 
     /// Whether a command of this id has timed out and has had no follow-up yet.
@@ -234,10 +292,11 @@ impl<W> Commands<W> {
         self.recent.iter().any(|r| r.id == id && r.open_end.is_some())
     }
 
-    fn answer(&mut self, at: usize) -> OpenCommand<W> {
+    fn answer(&mut self, at: usize, acknowledged: bool) -> OpenCommand<W> {
         let command = self.open.remove(at);
         if let Stage::Written(token) = &command.stage {
-            self.remember(Recent { id: command.id, action: command.action, token: token.clone(), open_end: None });
+            let (id, action, token) = (command.id, command.action, token.clone());
+            self.remember(Recent { id, action, token, open_end: None, heals: false, acknowledged });
         }
         command
     }

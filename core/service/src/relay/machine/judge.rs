@@ -52,15 +52,30 @@ pub(super) fn shows(report: &StateReport, relay_count: u16, action: RelayAction)
     }
 }
 
-/// What of a report is to be stored: all that differs from what is known or on its way to the disk.
-pub(super) fn differs(cache: &RelayCache, report: &StateReport) -> RelaySets {
+/// Whether the report speaks of a relay of this action.
+pub(super) fn mentions(report: &StateReport, action: RelayAction) -> bool {
+    report.relays.iter().any(|r| action.index().is_none_or(|index| index == r.index))
+}
+
+/// What of these reported relays is to be stored: all that differs from what is known or on its way to the disk.
+pub(super) fn differs(cache: &RelayCache, reported: impl Iterator<Item = (u16, bool)>) -> RelaySets {
     let mut sets = RelaySets::new();
-    for relay in &report.relays {
+    for (index, on) in reported {
         // Of a relay that is listed twice, the last word counts.
-        sets.retain(|s| s.index != relay.index);
-        if cache.projected(relay.index) != Some(relay.on) {
-            sets.push(RelaySet { index: relay.index, on: relay.on });
+        sets.retain(|s| s.index != index);
+        if cache.projected(index) != Some(on) {
+            sets.push(RelaySet { index, on });
         }
     }
     sets
+}
+
+/// What of an acknowledgement is to be stored whose command a report has answered already: as of a report of the relays
+/// that it lists, or, when it lists none and says that it was done, of those that were asked for.
+pub(super) fn corrects(cache: &RelayCache, action: RelayAction, ack: &Ack) -> RelaySets {
+    if !ack.relays.is_empty() || matches!(ack.outcome, AckOutcome::Rejected { .. }) {
+        return differs(cache, ack.relays.iter().map(|r| (r.index, r.on)));
+    }
+    let asked = (0..cache.relay_count()).filter(|index| action.index().is_none_or(|i| i == *index));
+    differs(cache, asked.map(|index| (index, action.on())))
 }
