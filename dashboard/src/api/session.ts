@@ -137,7 +137,7 @@ export const session = {
   },
   /** Why this session does not outlast the page; `null` where it does. */
   passing: (): string | null => {
-    const missing = isCookieless() || (current.base === '' && cookies() === 'none') ? 'cookies' : keeps() ? null : 'data'
+    const missing = isCookieless() ? 'cookies' : keeps() ? null : 'data'
     return missing === null ? null : `This browser keeps no ${missing} of this page: a session here lasts until the page is loaded anew.`
   },
 }
@@ -328,6 +328,7 @@ async function endSession(base: string, refresh_token: string | null): Promise<v
 
 /** Called once: a session of before goes on. */
 export async function start(): Promise<void> {
+  setCookieless(cookies() === 'none')
   if (read<boolean>(LEFT_KEY) === true) {
     current = before('')
     try {
@@ -407,6 +408,7 @@ async function entering(at: string, path: 'login' | 'register', account: NewAcco
     setCookieless(true)
     remove(sessionKey(base))
     enter(of, await orEnd(of, await ask('login')))
+    set({ ...state })
     await forgetSession(base, signedIn.access_token)
   }
 }

@@ -57,16 +57,19 @@ export function writeOfTab(key: string, text: string): void {
 }
 
 const PROBE = 'hexa.probe'
+let kept: boolean | null = null
 
 /** Whether the browser keeps anything for this page. */
 export function keeps(): boolean {
+  if (kept !== null) return kept
   try {
     localStorage.setItem(PROBE, '1')
     localStorage.removeItem(PROBE)
-    return true
+    kept = true
   } catch {
-    return false
+    kept = false
   }
+  return kept
 }
 
 /**

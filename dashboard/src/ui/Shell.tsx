@@ -4,7 +4,7 @@ import {
   IconChartLine, IconDeviceDesktopAnalytics, IconHistory, IconHome, IconLogout, IconPlugConnected, IconPuzzle, IconSearch, IconSettings, IconUserCircle, IconUsers,
 } from '@tabler/icons-react'
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
-import { type ReactNode, useEffect, useState, useSyncExternalStore } from 'react'
+import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
 import { clock } from '../api/client'
 import { PREFIX } from '../api/place'
 import { session, signOut } from '../api/session'
@@ -67,7 +67,7 @@ export function Shell(): ReactNode {
   const user = state.status === 'in' ? state.user : null
   const admin = user?.role === 'admin'
   const pages = PAGES.filter((page) => admin || !page.admin)
-  const [passing] = useState(session.passing)
+  const passing = useSyncExternalStore(session.subscribe, session.passing)
   const skew = Math.round(useSyncExternalStore(clock.subscribe, clock.skewMs) / 60_000)
   return (
     <AppShell header={{ height: 56 }} navbar={{ width: 208, breakpoint: 'sm', collapsed: { mobile: !opened } }} padding="md">
