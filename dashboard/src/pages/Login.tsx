@@ -49,7 +49,7 @@ export function Login({ why }: { why: string | null }): ReactNode {
           </Title>
         </Group>
         {why !== null && (
-          <Alert color="yellow" role="status">
+          <Alert color="yellow" className="hx-warning" role="status">
             {why}
           </Alert>
         )}
@@ -96,17 +96,17 @@ export function Login({ why }: { why: string | null }): ReactNode {
                 />
               )}
               {at !== '' && wrong === null && (
-                <Alert color="yellow" title="Less protected">
+                <Alert color="yellow" className="hx-warning" title="Less protected">
                   For another server the session is kept in this browser&apos;s storage, where scripts of this page can read it.
                 </Alert>
               )}
               {passing !== null && (
-                <Alert color="yellow" title="Not kept">
+                <Alert color="yellow" className="hx-warning" title="Not kept">
                   {passing}
                 </Alert>
               )}
               {window.location.protocol === 'http:' && !window.isSecureContext && (
-                <Alert color="yellow" title="Not encrypted">
+                <Alert color="yellow" className="hx-warning" title="Not encrypted">
                   Everybody on this network can read the password. Use https.
                 </Alert>
               )}
