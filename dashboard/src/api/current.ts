@@ -60,7 +60,7 @@ export let departures = 0
 export let secret: string | null = null
 const listeners = new Set<() => void>()
 const ends = new Set<() => void>()
-const peers = channel('hexa.session')
+const peers = channel(keyOf('session', ''))
 
 type Told =
   | { kind: 'token'; base: string; id: string; since: number; value: string; left_ms: number; user: User }
