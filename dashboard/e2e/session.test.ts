@@ -74,8 +74,9 @@ test('two tabs and one refresh, and nobody is taken for a thief', async () => {
   for (const tab of tabs) tab.expected = [/401/]
   const refreshes = tabs.map((tab) => counted(tab, '/auth/refresh'))
   const fleets = tabs.map((tab) => counted(tab, '/admin/fleet'))
+  const all = tabs.map((tab) => counted(tab, '/api/v1/'))
   // Both ask every few seconds; who is second may have the new token before it asks.
-  const dead = () => fleets.flat().includes(401)
+  const dead = () => all.flat().includes(401)
   await until('both are served again', () => dead() && fleets.every((seen) => seen.length > 1 && seen.at(-1) === 200))
   expect(refreshes.flat()).toEqual([200])
   const audit = await server.call<{ items: unknown[] }>('GET', '/api/v1/admin/audit?action=security.refresh_reuse', server.admin.token)
@@ -219,9 +220,10 @@ test('without locks of the browser, tabs that are restored together share one re
   for (const tab of tabs) tab.expected = [/401/]
   await Promise.all(tabs.map((tab) => tab.page.getByRole('link', { name: 'Users', exact: true }).click()))
   await Promise.all(tabs.map((tab) => tab.page.locator(`[data-user="${server.admin.email}"]`).waitFor()))
-  // One at the beginning, one after the tokens died; a tab may lose a race by some milliseconds, and is no thief.
+  // One at the beginning, one after the tokens died; on a machine with too much to do a tab may be answered too late,
+  // asks for itself, and is no thief. Each for itself would be ten.
   expect(refreshes.flat().every((status) => status === 200)).toBe(true)
-  expect(refreshes.flat().length).toBeLessThanOrEqual(3)
+  expect(refreshes.flat().length).toBeLessThanOrEqual(5)
   const audit = await server.call<{ items: unknown[] }>('GET', '/api/v1/admin/audit?action=security.refresh_reuse', server.admin.token)
   expect(audit.items).toEqual([])
   for (const tab of tabs) tab.clean()

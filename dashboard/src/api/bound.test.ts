@@ -198,7 +198,8 @@ test('without locks, tabs that begin at once share one refresh', async () => {
   seen = []
   await Promise.all(tabs.slice(1).map((tab) => tab.start()))
   expect(tabs.map((tab) => tab.session.state().status)).toEqual(Array.from({ length: 6 }, () => 'in'))
-  expect(of('auth/refresh').length).toBe(1)
+  // None at all where the first one, which is open still, has a token for the others.
+  expect(of('auth/refresh').length).toBeLessThanOrEqual(1)
   // And again when their token ends.
   seen = []
   await Promise.all(tabs.slice(1).map((tab) => tab.refresh()))

@@ -16,12 +16,14 @@ import {
 } from './current'
 import { asApiError, fromAnswer, unreachable } from './error'
 import { address } from './place'
-import { keyOf, read, remember, remove, write } from './storage'
+import { keeps, keyOf, read, remember, remove, write } from './storage'
 import { alone } from './tabs'
 
 export type { User } from './auth'
 export { session, type SessionState } from './current'
 
+/** Whoever got a token so lately is still there to be asked for it. */
+const LATELY_MS = 10_000
 /** An access token is renewed this long before its end. */
 const EARLY_MS = 30_000
 
@@ -59,7 +61,9 @@ async function renew(of: SignIn): Promise<void> {
     stillIn(of)
     // Whoever had the lock before may have asked already.
     if (token !== null && token.value !== refused) return
-    if ((!sure || read<number>(stampKey(of.base)) !== stamp) && (await fromPeers(refused))) return
+    const last = read<number>(stampKey(of.base))
+    const lately = last === null ? !keeps() : Date.now() - last < LATELY_MS
+    if ((last !== stamp || (!sure && lately)) && (await fromPeers(refused))) return
     stillIn(of)
     const given = inCookie(of.base) ? {} : { refresh_token: kept(of.base)?.refresh_token ?? secret ?? '' }
     let signedIn: SignedIn

@@ -51,7 +51,7 @@ async function leased<T>(key: string, work: () => Promise<T>): Promise<T> {
 
 /**
  * Runs alone among all tabs: under a lock of the browser where it has one (not on plain HTTP from another machine), else
- * by marks in storage. `sure` is false where there is neither, so that others may do the same at the same time.
+ * by marks in storage. `sure` is true under a lock; beside a mark, and more so without one, another tab may do the same.
  */
 export async function alone<T>(key: string, work: (sure: boolean) => Promise<T>): Promise<T> {
   const locks = (navigator as { locks?: LockManager }).locks
@@ -66,5 +66,5 @@ export async function alone<T>(key: string, work: (sure: boolean) => Promise<T>)
     // The browser refuses locks where it refuses storage.
   }
   if (running[0] !== undefined) return running[0]
-  return keeps() ? leased(key, () => work(true)) : work(false)
+  return keeps() ? leased(key, () => work(false)) : work(false)
 }
