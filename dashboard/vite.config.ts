@@ -37,16 +37,61 @@ function compressed(): Plugin {
   }
 }
 
+/** The page's own address has any depth: what it asks for first is named from the root, where the server may put a path. */
+function rooted(): Plugin {
+  return {
+    name: 'hexa-rooted',
+    apply: 'build',
+    enforce: 'post',
+    generateBundle: {
+      order: 'post',
+      handler(_, bundle) {
+        const page = bundle['index.html']
+        const text = page?.type === 'asset' ? String(page.source).replaceAll('"./assets/', '"/dashboard/assets/') : ''
+        if (page?.type !== 'asset' || !text.includes('"/dashboard/assets/')) this.error('the page does not name its files as expected')
+        page.source = text
+      },
+    },
+  }
+}
+
+/**
+ * Parts go through `hexaImport` (src/api/part.ts), which asks for a file under another address when it could not be had
+ * before: browsers whose module map keeps failures never fetch the same one again.
+ */
+function again(): Plugin {
+  const IMPORT = /\bimport\(([`'"]\.\/[\w.-]+\.js[`'"])\)/g
+  return {
+    name: 'hexa-again',
+    apply: 'build',
+    enforce: 'post',
+    generateBundle: {
+      order: 'post',
+      handler(_, bundle) {
+        let parts = 0
+        for (const file of Object.values(bundle))
+          if (file.type === 'chunk')
+            file.code = file.code.replace(IMPORT, (_all, name: string) => {
+              parts += 1
+              return `hexaImport(${name},e=>import(e))`
+            })
+        if (parts === 0) this.error('no part of the console is loaded later: do the imports look otherwise by now?')
+      },
+    },
+  }
+}
+
 /** Which server the development server stands in front of. */
 const server = process.env.HEXA_SERVER ?? 'http://127.0.0.1:8080'
 
 /** `Origin` becomes the server's own, so that sessions in cookies work from here as well. */
 const proxied = { target: server, changeOrigin: true, ws: true, headers: { origin: server } }
 
-export default defineConfig({
-  base: '/dashboard/',
+export default defineConfig(({ command }) => ({
+  // Files find each other by where they are themselves: a proxy may serve all of it below a path.
+  base: command === 'build' ? './' : '/dashboard/',
   html: { cspNonce: NONCE },
-  plugins: [react(), compressed()],
+  plugins: [react(), rooted(), again(), compressed()],
   build: {
     target: 'es2022',
     // A page of its own gets only what it shows.
@@ -59,5 +104,4 @@ export default defineConfig({
   },
   server: { proxy: { '/api': proxied, '/ws': proxied, '/metrics': proxied, '/health': proxied } },
   test: { environment: 'jsdom', include: ['src/**/*.test.{ts,tsx}'], setupFiles: ['src/test-setup.ts'] },
-})
-
+}))

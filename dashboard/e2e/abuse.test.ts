@@ -140,6 +140,43 @@ test('a part that cannot be loaded is said, and loaded when somebody tries again
   await tab.close()
 })
 
+test('a part is loaded though the browser never fetches again what failed, as older ones do', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  await page.evaluate(() => Object.assign(window, { same: true }))
+  tab.expected = [/ERR_|Failed to|could not be loaded/]
+  // What failed under this address is never had under it again.
+  await page.route(/\/assets\/Users-[^?]*\.js$/, (route) => route.abort())
+  await page.getByRole('link', { name: 'Users', exact: true }).click()
+  await page.getByText('not_loaded').waitFor()
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await page.locator('[data-user="admin@hexa.local"]').waitFor()
+  expect(await page.evaluate(() => 'same' in window)).toBe(true)
+  tab.clean()
+  await tab.close()
+})
+
+test('where the browser keeps the failure of what a part needs, trying again loads the page anew and loses nothing', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/overview')
+  await page.evaluate(() => Object.assign(window, { same: true }))
+  tab.expected = [/ERR_|Failed to|could not be loaded/]
+  let fresh = false
+  page.on('domcontentloaded', () => (fresh = true))
+  await page.route('**/assets/Users-*.js*', (route) => (fresh ? route.continue() : route.abort()))
+  await page.getByRole('link', { name: 'Users', exact: true }).click()
+  await page.getByText('not_loaded').waitFor()
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await page.locator('[data-user="admin@hexa.local"]').waitFor()
+  expect(await page.evaluate(() => 'same' in window)).toBe(false)
+  tab.clean()
+  await tab.close()
+})
+
 test('one device that is gone leaves the others of the list live', async () => {
   const [kept, gone] = [await server.device(server.admin, 1, 'Twin kept'), await server.device(server.admin, 1, 'Twin gone')]
   const tab = await Tab.open(browser, server.url)

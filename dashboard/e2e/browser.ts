@@ -13,7 +13,10 @@ export const SHOTS = process.env.HEXA_SHOTS ?? resolve(import.meta.dirname, '../
 export async function launch(): Promise<Browser> {
   const executablePath = process.env.HEXA_CHROMIUM ?? PLACES.find((path) => existsSync(path))
   if (executablePath === undefined) throw new Error('no Chromium: install one, for example `apt-get install chromium`')
-  return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'] })
+  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'] })
+  // Which one it was is the first question where a test fails for somebody else.
+  console.log(`in Chromium ${browser.version()}`)
+  return browser
 }
 
 /** A page that notes everything that went wrong on it. */

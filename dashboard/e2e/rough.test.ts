@@ -165,6 +165,43 @@ test('a dialog stays until the answer is there', async () => {
   await tab.close()
 })
 
+test('a new token whose answer was lost is asked for again, and is not another one', async () => {
+  const device = await server.device(server.admin, 1, 'Twice')
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go(`/devices/${device.uid}`)
+  tab.expected = [/ERR_|Failed to load/]
+  const keys: (string | undefined)[] = []
+  let lost = ''
+  await page.route('**/token/rotate', async (route) => {
+    keys.push(route.request().headers()['idempotency-key'])
+    if (keys.length > 1) return route.continue()
+    // It was done, and nobody hears of it.
+    lost = ((await (await route.fetch()).json()) as { device_token: string }).device_token
+    return route.abort()
+  })
+  const rotate = async () => {
+    await page.getByRole('button', { name: 'Rotate the token' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Rotate' }).click()
+  }
+  await rotate()
+  await page.getByRole('dialog').getByText('unreachable').waitFor()
+  // Also for whoever gave up, and tries once more.
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click()
+  await rotate()
+  expect(await page.locator('[data-secret]').innerText()).toBe(lost)
+  expect(keys[0]).toMatch(/^[0-9a-f]{32}$/)
+  expect(keys[1]).toBe(keys[0])
+  await page.getByRole('dialog', { name: 'The new device token' }).getByRole('button', { name: 'Close' }).click()
+  await page.getByRole('dialog').first().waitFor({ state: 'detached' })
+  await rotate()
+  await page.locator('[data-secret]').waitFor()
+  expect(keys[2]).not.toBe(keys[0])
+  tab.clean()
+  await tab.close()
+})
+
 test('on a phone the menu that is shut is not in the way of the keyboard', async () => {
   const tab = await Tab.open(browser, server.url, { viewport: { width: 390, height: 800 } })
   const { page } = tab

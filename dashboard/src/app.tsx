@@ -4,7 +4,8 @@ import { RouterProvider } from '@tanstack/react-router'
 import { setNonce } from 'get-nonce'
 import { type ReactNode, useEffect } from 'react'
 import { queryClient } from './api/queries'
-import { router } from './router'
+import { session, type SessionState } from './api/session'
+import { newRouter, toBeginning } from './router'
 import { forget } from './state/forget'
 import { onReturn } from './state/live'
 import { needNotices, useNoticesNeeded } from './state/notices'
@@ -27,16 +28,32 @@ const nonce = document.querySelector<HTMLElement>('meta[property="csp-nonce"]')?
 // For the style that keeps the page still behind a dialog.
 setNonce(nonce)
 
-/** Who was here last: their page is not the next one's. */
+// Nothing of whoever was here is there any more when the next one's page is drawn.
+session.onEnd(() => {
+  forget()
+  queryClient.clear()
+})
+
+const whoIs = (state: SessionState): string | null => (state.status === 'in' ? `${state.base} ${state.user.id}` : null)
+
+let router = newRouter()
+/** Who was here last: the address of their page is not the next one's, and what their router has shown neither. */
 let last: string | null = null
+session.subscribe(() => {
+  const who = whoIs(session.state())
+  if (who === null || who === last) return
+  if (last !== null) {
+    toBeginning()
+    router = newRouter()
+  }
+  last = who
+})
 
 function Inside(): ReactNode {
   const state = useSession()
-  const who = state.status === 'in' ? `${state.base} ${state.user.id}` : null
+  const who = whoIs(state)
   useEffect(() => {
     if (who === null) return
-    if (last !== null && last !== who) void router.navigate({ to: '/', replace: true })
-    last = who
     void load()
     // Whatever changed while nothing was heard.
     const stop = onReturn(() => void queryClient.invalidateQueries())
@@ -47,8 +64,6 @@ function Inside(): ReactNode {
     return () => {
       clearTimeout(preloading)
       stop()
-      forget()
-      queryClient.clear()
     }
   }, [who])
   if (state.status === 'starting') return <Spinner />

@@ -1,8 +1,9 @@
 import {
-  createRootRoute, createRoute, createRouter, type ErrorComponentProps, lazyRouteComponent, Navigate, useMatches,
+  createBrowserHistory, createRootRoute, createRoute, createRouter, type ErrorComponentProps, lazyRouteComponent, Navigate, useMatches, useRouter,
 } from '@tanstack/react-router'
 import { type ReactNode, useEffect } from 'react'
-import { part, reloadIfReplaced } from './api/part'
+import { again, part, reloadIfReplaced } from './api/part'
+import { PREFIX } from './api/place'
 import { queryClient } from './api/queries'
 import { useAdmin } from './state/who'
 import { Problem } from './ui/Problem'
@@ -89,17 +90,21 @@ const account = createRoute({
 /** What broke, in the place of the page; a file that was not to be had is asked for again. */
 function Broken({ error, reset }: ErrorComponentProps): ReactNode {
   const matches = useMatches()
+  const { routesById } = useRouter()
   useEffect(() => void reloadIfReplaced(), [])
-  const again = async () => {
-    // An answer that broke the page is not shown again.
-    await queryClient.resetQueries()
+  const load = async () => {
     for (const { routeId } of matches) {
-      const component = router.routesById[routeId].options.component as { preload?: () => Promise<void> } | undefined
+      const component = routesById[routeId].options.component as { preload?: () => Promise<void> } | undefined
       await component?.preload?.()
     }
+  }
+  const retry = async () => {
+    // An answer that broke the page is not shown again.
+    await queryClient.resetQueries()
+    await again(load)
     reset()
   }
-  return <Problem thrown={error} retry={() => void again()} title="This page cannot be shown" />
+  return <Problem thrown={error} retry={() => void retry()} title="This page cannot be shown" />
 }
 
 /** Addresses as people write them: every member is text. */
@@ -111,17 +116,27 @@ const plainSearch = {
   },
 }
 
-export const router = createRouter({
+const history = createBrowserHistory()
+const BASE = `${PREFIX}/dashboard`
+
+/** To the first page, whatever that is for whoever comes. */
+export const toBeginning = (): void => history.replace(BASE)
+
+const options = {
   ...plainSearch,
+  history,
   routeTree: root.addChildren([index, home, overview, devicesRoute, deviceRoute, users, userRoute, auditRoute, plugins, metrics, preferences, account]),
-  basepath: '/dashboard',
+  basepath: BASE,
   defaultPreload: 'intent',
   defaultPendingComponent: Spinner,
   defaultErrorComponent: Broken,
-})
+} as const
+
+/** A router for one account: it remembers what it has shown. */
+export const newRouter = () => createRouter(options)
 
 declare module '@tanstack/react-router' {
   interface Register {
-    router: typeof router
+    router: ReturnType<typeof newRouter>
   }
 }

@@ -194,12 +194,13 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// The tests in a browser, against the server that was built.
-pub(crate) fn browser(plugins: &Path, filter: &[String]) -> Result<()> {
+/// The tests in a browser, against the server that was built; `groups` are those that are left out otherwise.
+pub(crate) fn browser(plugins: &Path, filter: &[String], groups: &[String]) -> Result<()> {
     let node = Node::find()?;
     node.packages()?;
     let filter: Vec<&str> = filter.iter().map(String::as_str).collect();
     let mut command = node.script("e2e", &filter);
+    command.env("HEXA_WITH", groups.join(" "));
     run_command(command.env("HEXA_BIN", hexa("debug")).env("HEXA_PLUGINS_DIR", plugins))
 }
 

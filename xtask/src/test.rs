@@ -16,6 +16,9 @@ pub(crate) struct TestArgs {
     /// The longer variants: more rounds, soaks.
     #[arg(long)]
     long: bool,
+    /// Also a group that is left out by itself: `browsers` is the console in Firefox and WebKit. Repeatable.
+    #[arg(long, value_name = "NAME", value_parser = ["browsers"])]
+    with: Vec<String>,
     /// Only tests whose name contains this.
     filter: Vec<String>,
 }
@@ -23,7 +26,7 @@ pub(crate) struct TestArgs {
 /// Runs all tests.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let mut stages = Stages::default();
-    stages.time("setup", || setup::run(true))?;
+    stages.time("setup", || setup::run(true).and_then(|()| setup::groups(&args.with)))?;
     let mut plugins_dir = PathBuf::new();
     stages.time("plugins", || {
         plugins_dir = plugins::build()?;
@@ -61,7 +64,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         }
         run_command(command.env("HEXA_TEST_DB", "postgres").env("HEXA_TEST_PG", &cluster.address))
     })?;
-    stages.time("in a browser", || dashboard::browser(&plugins_dir, &args.filter))?;
+    stages.time("in a browser", || dashboard::browser(&plugins_dir, &args.filter, &args.with))?;
     if nextest && args.filter.is_empty() {
         stages.time("doc tests", || cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
     }

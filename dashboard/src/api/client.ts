@@ -2,6 +2,7 @@
 import createClient from 'openapi-fetch'
 import { ApiError, asApiError, fromAnswer } from './error'
 import type { components, paths } from './schema'
+import { address } from './place'
 import { authorized, session } from './session'
 
 export type Schemas = components['schemas']
@@ -25,10 +26,10 @@ const made = new Map<string, ReturnType<typeof createClient<paths>>>()
 
 /** The client of the server that the session is with. */
 export function api(): ReturnType<typeof createClient<paths>> {
-  const base = session.base()
+  const base = address(session.base())
   let client = made.get(base)
   if (client === undefined) {
-    client = createClient<paths>({ baseUrl: base === '' ? window.location.origin : base, fetch: timed })
+    client = createClient<paths>({ baseUrl: base, fetch: timed })
     made.set(base, client)
   }
   return client
@@ -78,12 +79,11 @@ export async function askList<P extends { items: readonly unknown[] }>(work: Pro
 
 /** A text that is no JSON: `/metrics`, exports. The time that it may take is that until it begins. */
 export async function askText(path: string, signal?: AbortSignal): Promise<Response> {
-  const base = session.base()
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(new DOMException('', 'TimeoutError')), TIMEOUT_MS)
   const init: RequestInit = { signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]) }
   try {
-    const response = await authorized(new Request(`${base === '' ? window.location.origin : base}${path}`, init))
+    const response = await authorized(new Request(`${address(session.base())}${path}`, init))
     if (response.ok) return response
     throw fromAnswer(response, await response.json().catch(() => null))
   } catch (thrown) {

@@ -36,7 +36,7 @@ const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
   return request.headers.get('authorization') === `Bearer t${String(valid)}` ? json(200, { path }) : json(401, dead)
 })
 
-const get = () => authorized(new Request('http://hexa.example/api/v1/devices'))
+const get = () => authorized(new Request(`${window.location.origin}/api/v1/devices`))
 
 beforeEach(async () => {
   vi.stubGlobal('fetch', server)

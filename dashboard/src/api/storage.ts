@@ -1,4 +1,6 @@
 /** `localStorage` where the browser allows it, else memory: with storage disabled everything works until the reload. */
+import { PREFIX } from './place'
+
 const memory = new Map<string, string>()
 
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- who reads knows what was written
@@ -54,15 +56,63 @@ export function writeOfTab(key: string, text: string): void {
   }
 }
 
-/** Everything that the console keeps begins so. */
-export const PREFIX = 'hexa.'
+const PROBE = 'hexa.probe'
+let kept: boolean | null = null
 
-/** All of it (DB-4), but for what is `kept`. */
-export function clear(kept: (key: string) => boolean): void {
-  for (const key of [...memory.keys()]) if (!kept(key)) memory.delete(key)
+/** Whether the browser keeps anything for this page. */
+export function keeps(): boolean {
+  if (kept !== null) return kept
   try {
-    for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX) && !kept(key)) localStorage.removeItem(key)
+    localStorage.setItem(PROBE, '1')
+    localStorage.removeItem(PROBE)
+    kept = true
+  } catch {
+    kept = false
+  }
+  return kept
+}
+
+/**
+ * The key of something that belongs to one server: `hexa.session` for the page's own one at the root of its host,
+ * `hexa.session@/hexa` and `hexa.session@https://other.example` for others, and of one account there with `#` and its id.
+ */
+export function keyOf(name: string, base: string, account?: string): string {
+  const server = base === '' ? PREFIX : base
+  return `hexa.${name}${server === '' ? '' : `@${server}`}${account === undefined ? '' : `#${account}`}`
+}
+
+const KEY = /^hexa\.[a-z_]+(?:@([^#]*))?(?:#.*)?$/
+
+const isOf = (key: string, base: string): boolean => {
+  const found = KEY.exec(key)
+  return found !== null && (found[1] ?? '') === (base === '' ? PREFIX : base)
+}
+
+/** Everything that is kept of one server (DB-4) but `spared`; what belongs to others is theirs. */
+export function clear(base: string, spared: readonly string[]): void {
+  const goes = (key: string) => isOf(key, base) && !spared.includes(key)
+  for (const key of [...memory.keys()]) if (goes(key)) memory.delete(key)
+  try {
+    for (const key of Object.keys(localStorage)) if (goes(key)) localStorage.removeItem(key)
   } catch {
     // Nothing was kept.
+  }
+}
+
+/** What is kept of other servers, as it is now: gives what puts back whatever of it is missing later. */
+export function remember(base: string): () => void {
+  const others: [string, string][] = []
+  try {
+    for (const key of Object.keys(localStorage))
+      if (KEY.test(key) && !isOf(key, base)) others.push([key, localStorage.getItem(key) ?? ''])
+  } catch {
+    // Nothing was kept.
+  }
+  return () => {
+    try {
+      for (const [key, text] of others) if (localStorage.getItem(key) === null) localStorage.setItem(key, text)
+    } catch {
+      // Nothing is kept.
+    }
   }
 }

@@ -4,6 +4,7 @@ import { type ReactNode, type SubmitEvent, useState } from 'react'
 import { api, ask } from '../api/client'
 import { sessionsQuery, tokensQuery } from '../api/queries'
 import { changePassword } from '../api/session'
+import { keyed, once } from '../state/once'
 import { useAdmin } from '../state/who'
 import { Card } from '../ui/Card'
 import { Confirm } from '../ui/Confirm'
@@ -87,12 +88,10 @@ function Tokens({ admin }: { admin: boolean }): ReactNode {
     await again()
   }
   const make = useMutation({
-    mutationFn: () =>
-      ask(
-        api().POST('/api/v1/auth/tokens', {
-          body: { name: name.trim(), scopes: scopes as never, ...(typeof days === 'number' ? { expires_in_days: days } : {}) },
-        }),
-      ),
+    mutationFn: () => {
+      const body = { name: name.trim(), scopes: scopes as never, ...(typeof days === 'number' ? { expires_in_days: days } : {}) }
+      return once(['token', body], (key) => ask(api().POST('/api/v1/auth/tokens', { params: { header: keyed(key) }, body })))
+    },
     onSuccess: (token) => {
       setMade(token.token)
       setName('')

@@ -3,18 +3,10 @@ import {
 } from '@mantine/core'
 import { useMutation } from '@tanstack/react-query'
 import { type ReactNode, type SubmitEvent, useEffect, useState } from 'react'
+import { serverAddress } from '../api/place'
 import { register, session, signIn } from '../api/session'
 import icon from '../icon.svg'
 import { Problem } from '../ui/Problem'
-
-const isOrigin = (text: string): boolean => {
-  try {
-    const url = new URL(text)
-    return (url.protocol === 'http:' || url.protocol === 'https:') && url.origin === text.replace(/\/+$/, '')
-  } catch {
-    return false
-  }
-}
 
 /** Sign in or make an account, here or at another server. */
 export function Login({ why }: { why: string | null }): ReactNode {
@@ -25,8 +17,10 @@ export function Login({ why }: { why: string | null }): ReactNode {
   const [secret, setSecret] = useState('')
   const [server, setServer] = useState(session.base())
   const [elsewhere, setElsewhere] = useState(session.base() !== '')
-  const at = elsewhere ? server.trim() : ''
-  const wrong = elsewhere && !isOrigin(at) ? 'A server is an origin, such as https://hexa.example' : null
+  const found = serverAddress(server.trim())
+  const at = elsewhere ? (found ?? '') : ''
+  const wrong = elsewhere && found === null ? 'A server is an address such as https://hexa.example' : null
+  const [passing] = useState(session.passing)
   useEffect(() => {
     document.title = 'Sign in · Hexa'
   }, [])
@@ -55,7 +49,7 @@ export function Login({ why }: { why: string | null }): ReactNode {
           </Title>
         </Group>
         {why !== null && (
-          <Alert color="yellow" role="status">
+          <Alert color="yellow" className="hx-warning" role="status">
             {why}
           </Alert>
         )}
@@ -95,19 +89,24 @@ export function Login({ why }: { why: string | null }): ReactNode {
                   label="Server"
                   placeholder="https://hexa.example"
                   value={server}
-                  error={at === '' ? null : wrong}
+                  error={server.trim() === '' ? null : wrong}
                   required
                   onChange={(e) => setServer(e.currentTarget.value)}
                   description="This page's server must name it in DASHBOARD_CONNECT_SRC, and it this one in CORS_ALLOWED_ORIGINS"
                 />
               )}
               {at !== '' && wrong === null && (
-                <Alert color="yellow" title="Less protected">
+                <Alert color="yellow" className="hx-warning" title="Less protected">
                   For another server the session is kept in this browser&apos;s storage, where scripts of this page can read it.
                 </Alert>
               )}
+              {passing !== null && (
+                <Alert color="yellow" className="hx-warning" title="Not kept">
+                  {passing}
+                </Alert>
+              )}
               {window.location.protocol === 'http:' && !window.isSecureContext && (
-                <Alert color="yellow" title="Not encrypted">
+                <Alert color="yellow" className="hx-warning" title="Not encrypted">
                   Everybody on this network can read the password. Use https.
                 </Alert>
               )}

@@ -6,6 +6,7 @@
  */
 import { api, ask, type CommandDone } from '../api/client'
 import { type ApiError, asApiError } from '../api/error'
+import { session } from '../api/session'
 import type { Relay } from '../api/socket'
 import { confirm } from './live'
 
@@ -45,6 +46,7 @@ type Send = (key: string) => Promise<CommandDone>
 /** Sends it; asks once more with the same key when there was no answer. */
 export async function run(uid: string, target: boolean, send: Send): Promise<CommandState> {
   const key = freshKey()
+  const ended = session.signal()
   const begun = performance.now()
   for (let attempt = 0; ; attempt += 1) {
     try {
@@ -54,8 +56,12 @@ export async function run(uid: string, target: boolean, send: Send): Promise<Com
     } catch (thrown) {
       const error = asApiError(thrown)
       told(uid, error)
+      // Whoever clicked is gone: it is not to be sent in another's name.
+      if (ended.aborted) return { kind: 'idle' }
       if (error.unanswered && attempt === 0 && performance.now() - begun < RETRY_WITHIN_MS) {
         await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS))
+        // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- it may have ended meanwhile
+        if (ended.aborted) return { kind: 'idle' }
         continue
       }
       if (!isUnknown(error)) return { kind: 'failed', error }

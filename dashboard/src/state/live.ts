@@ -132,7 +132,7 @@ let lost = false
 export function linked(next: Link): void {
   link = next
   for (const listener of linkListeners) listener()
-  if (next === 'waiting') {
+  if (next === 'waiting' || next === 'blocked') {
     lost = true
     // What was heard is old by now; what the server answers is not.
     for (const [uid, known] of devices) if (known.online !== null) touch(uid, { ...known, online: null })

@@ -65,3 +65,19 @@ test('what could not be saved is sent with the next, and never for somebody else
   await save()
   expect(patches.length).toBe(1)
 })
+
+test('those of another server or account in this browser are not these', async () => {
+  await load()
+  change('dashboard_settings', { scheme: 'light' })
+  const told = (key: string, scheme: string) => {
+    const newValue = JSON.stringify({ dashboard_settings: { scheme } })
+    localStorage.setItem(key, newValue)
+    window.dispatchEvent(new StorageEvent('storage', { key, newValue }))
+  }
+  for (const other of ['hexa.preferences', 'hexa.preferences#u2', 'hexa.preferences@https://other.example#u1']) told(other, 'dark')
+  expect(preferences().dashboard_settings.scheme).toBe('light')
+  expect(JSON.parse(localStorage.getItem('hexa.preferences#u1') ?? '{}')).toMatchObject({ dashboard_settings: { scheme: 'light' } })
+  // What another tab of the same account says is taken.
+  told('hexa.preferences#u1', 'dark')
+  expect(preferences().dashboard_settings.scheme).toBe('dark')
+})

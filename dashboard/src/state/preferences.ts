@@ -5,7 +5,8 @@
 import { useSyncExternalStore } from 'react'
 import { api, ask } from '../api/client'
 import { asApiError } from '../api/error'
-import { PREFIX, read, write } from '../api/storage'
+import { session } from '../api/session'
+import { keyOf, read, write } from '../api/storage'
 import { onForget } from './forget'
 
 export type Scheme = 'auto' | 'light' | 'dark'
@@ -34,7 +35,6 @@ export const DEFAULTS: Preferences = {
   notification_settings: { toasts: 'all' },
 }
 
-const KEY = `${PREFIX}preferences`
 const SAVE_AFTER_MS = 600
 const RETRY_MS = 10_000
 
@@ -81,7 +81,18 @@ type Changes = { [N in Name]?: Partial<Preferences[N]> }
 
 const NAMES = Object.keys(DEFAULTS) as Name[]
 
-let current = sound(read(KEY))
+/** Where this browser keeps those of whoever is here; another server's, and another account's, lie elsewhere. */
+function key(): string | null {
+  const whose = session.whose()
+  return whose === null ? null : keyOf('preferences', whose.base, whose.account)
+}
+
+function stored(): Preferences {
+  const at = key()
+  return sound(at === null ? null : read(at))
+}
+
+let current = stored()
 let changes: Changes = {}
 let problem: Problem = null
 /** Nothing is written over what was not read. */
@@ -98,7 +109,8 @@ function told(): void {
 
 function store(next: Preferences): void {
   current = next
-  write(KEY, next)
+  const at = key()
+  if (at !== null) write(at, next)
   told()
 }
 
@@ -121,8 +133,8 @@ function failed(thrown: unknown): void {
 
 // Another tab of this browser changed something: without this, the next change here would undo it.
 window.addEventListener('storage', (event) => {
-  if (event.key !== KEY || event.newValue === null) return
-  current = sound(read(KEY))
+  if (event.key === null || event.key !== key() || event.newValue === null) return
+  current = stored()
   told()
 })
 

@@ -3,6 +3,7 @@ import { useMutation, useQueryClient } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
 import { api, ask } from '../api/client'
+import { keyed, once } from '../state/once'
 import { notifyDone, Problem } from './Problem'
 
 /** Makes a device the account's own, by the code that it shows. */
@@ -11,7 +12,10 @@ export function Claim({ opened, close }: { opened: boolean; close: () => void })
   const client = useQueryClient()
   const navigate = useNavigate()
   const claim = useMutation({
-    mutationFn: () => ask(api().POST('/api/v1/devices/claim', { body: { code: code.trim() } })),
+    mutationFn: () => {
+      const body = { code: code.trim() }
+      return once(['claim', body], (key) => ask(api().POST('/api/v1/devices/claim', { params: { header: keyed(key) }, body })))
+    },
     onSuccess: (device) => {
       void client.invalidateQueries({ queryKey: ['devices'] })
       notifyDone(`${device.name ?? device.uid} is yours`)

@@ -1,5 +1,5 @@
 import { type ComponentType, type ReactNode, useCallback, useEffect, useState } from 'react'
-import { part, reloadIfReplaced } from '../api/part'
+import { again, part, reloadIfReplaced } from '../api/part'
 import { Problem } from './Problem'
 
 /** A component that is loaded when it is shown first; what fails is said, and tried again when somebody says so. */
@@ -28,7 +28,7 @@ export function later<P extends object>(load: () => Promise<ComponentType<P>>, w
         thrown={thrown}
         retry={() => {
           setThrown(null)
-          fetch()
+          void again(get).then(fetch)
         }}
       />
     )

@@ -6,6 +6,7 @@ import {
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
 import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
 import { clock } from '../api/client'
+import { PREFIX } from '../api/place'
 import { session, signOut } from '../api/session'
 import icon from '../icon.svg'
 import { useLink } from '../state/live'
@@ -29,6 +30,11 @@ const LINKS = {
   live: { color: 'teal', text: 'Live', what: 'States come as they change' },
   connecting: { color: 'gray.5', text: 'Connecting', what: 'Live states begin in a moment' },
   waiting: { color: 'red', text: 'Not live', what: 'The server cannot be reached; trying again. What you see may be old.' },
+  blocked: {
+    color: 'red',
+    text: 'Not live',
+    what: 'The server answers, but no socket to it opens: a proxy in between may not pass WebSockets. What you see is read every half minute.',
+  },
 } as const
 
 /** Whether what is seen is live; nothing where nothing on the page asked for live states. */
@@ -61,6 +67,7 @@ export function Shell(): ReactNode {
   const user = state.status === 'in' ? state.user : null
   const admin = user?.role === 'admin'
   const pages = PAGES.filter((page) => admin || !page.admin)
+  const passing = useSyncExternalStore(session.subscribe, session.passing)
   const skew = Math.round(useSyncExternalStore(clock.subscribe, clock.skewMs) / 60_000)
   return (
     <AppShell header={{ height: 56 }} navbar={{ width: 208, breakpoint: 'sm', collapsed: { mobile: !opened } }} padding="md">
@@ -82,6 +89,11 @@ export function Shell(): ReactNode {
             {Math.abs(skew) >= 2 && (
               <Tooltip label={`This device's clock is ${Math.abs(skew)} minutes ${skew > 0 ? 'behind' : 'ahead of'} the server's. Times are shown by the server's.`}>
                 <Badge color="yellow" variant="light" className="hx-badge hx-stale" visibleFrom="xs">clock off</Badge>
+              </Tooltip>
+            )}
+            {passing !== null && (
+              <Tooltip label={passing} multiline maw={320}>
+                <Badge color="yellow" variant="light" className="hx-badge hx-stale" tabIndex={0} aria-label={passing}>not kept</Badge>
               </Tooltip>
             )}
             <LiveBadge />
@@ -122,7 +134,7 @@ export function Shell(): ReactNode {
             to={page.to}
             label={page.label}
             leftSection={<page.icon size={18} aria-hidden />}
-            active={path.startsWith(`/dashboard${page.to}`) || path.startsWith(page.to)}
+            active={path.startsWith(`${PREFIX}/dashboard${page.to}`) || path.startsWith(page.to)}
             variant="light"
             color="hexa"
           />

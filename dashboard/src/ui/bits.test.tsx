@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { instant } from '../pages/audit/Filters'
 import { ordered } from '../pages/Overview'
 import { program } from './Sessions'
-import { ago, counted } from './bits'
+import { ago, counted, moment } from './bits'
 import { alone } from './Chart'
 
 test('times are told from now', () => {
@@ -11,6 +11,12 @@ test('times are told from now', () => {
   expect(ago(now - 65_000, now)).toBe('1 minute ago')
   expect(ago(now - 3 * 86_400_000, now)).toBe('3 days ago')
   expect(ago(now + 7_200_000, now)).toBe('in 2 hours')
+})
+
+test('a whole time says its zone', () => {
+  const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: 'short' }).formatToParts(0).find((part) => part.type === 'timeZoneName')
+  expect(zone?.value).toBeTruthy()
+  expect(moment(0)).toContain(zone?.value)
 })
 
 test('an order that was kept has every card once', () => {

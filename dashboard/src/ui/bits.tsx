@@ -56,7 +56,12 @@ const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ['second', 1],
 ]
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' })
-const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' })
+/** With its zone: it is the browser's, which may not be that of the house, and some browsers say UTC to everybody. */
+const absolute = new Intl.DateTimeFormat(undefined, {
+  year: 'numeric', month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit', timeZoneName: 'short',
+})
+
+export const moment = (at: number): string => absolute.format(at)
 
 export function ago(at: number, now: number): string {
   const seconds = Math.round((at - now) / 1000)
@@ -77,7 +82,7 @@ export function When({ at }: { at: string | null | undefined }): ReactNode {
   const time = Date.parse(at ?? '')
   if (!Number.isFinite(time)) return <Text span inherit>never</Text>
   return (
-    <Tooltip label={absolute.format(time)}>
+    <Tooltip label={moment(time)}>
       <Text span inherit>
         <time dateTime={at ?? ''}>{ago(time, Math.max(now, serverNow() - 10_000))}</time>
       </Text>

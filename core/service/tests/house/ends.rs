@@ -10,9 +10,11 @@ use hexa_model::{ErrorCode, Outcome, Source};
 use hexa_service::device::claim;
 use hexa_service::device::session::CloseReason;
 use hexa_service::error::Sent;
+use hexa_service::idempotency::Key;
 use hexa_service::relay::lookup::{self, CommandView};
-use hexa_store::{HotWrite, StoreError, Tx};
+use hexa_store::{Changed, HotWrite, StoreError};
 use secrecy::ExposeSecret;
+use tokio::sync::oneshot;
 
 use crate::rig::{Device, House, PlainDriver, sign_up};
 
@@ -21,8 +23,21 @@ fn row(action: &str, outcome: &str, follow_up: bool) -> (String, String, bool) {
 }
 
 /// Every place of the writer's queue is taken until this is dropped: a write is refused at once.
-async fn full_queue(house: &House, device: &Device) -> Tx {
-    let tx = house.services.store.begin().await.unwrap();
+async fn full_queue(house: &House, device: &Device) -> oneshot::Sender<()> {
+    let (held, mut release) = oneshot::channel::<()>();
+    let (store, (began, begun)) = (house.services.store.clone(), oneshot::channel());
+    tokio::spawn(async move {
+        let open = store.change(move |_| {
+            Box::pin(async move {
+                let _ = began.send(());
+                // Until the other end is dropped.
+                let _ = (&mut release).await;
+                Ok::<_, StoreError>(Changed::only(()))
+            })
+        });
+        open.await
+    });
+    begun.await.unwrap();
     let refused = || {
         let (device, relays) = (device.live.key, smallvec::SmallVec::new());
         let mut end = house.services.store.writer().send(HotWrite { device, relays, audit: None, durable: None });
@@ -38,7 +53,7 @@ async fn full_queue(house: &House, device: &Device) -> Tx {
             in_a_row = 0;
         }
     }
-    tx
+    held
 }
 
 async fn nothing_waits(house: &House) {
@@ -134,10 +149,10 @@ async fn nothing_heals_for_a_former_owner() {
     let asked = house.set(&device, 0, true);
     let words = device.expect().await;
     assert!(asked.await.unwrap().is_err());
-    let code = claim::release(&house.services, &house.user, &device.live).await.unwrap();
+    let code = claim::release(&house.services, &house.user, Key::none(), &device.live).await.unwrap();
     assert_eq!(device.actor.session().closing(), Some(CloseReason::Revoked));
     let bob = sign_up(&house.services, "bob@example.com").await;
-    claim::claim(&house.services, &bob, code.code.expose_secret()).await.unwrap();
+    claim::claim(&house.services, &bob, Key::none(), code.code.expose_secret()).await.unwrap();
     let mut device = house.connect(&device.live).await;
     device.say("report 0=1").await;
     device.say(&format!("ack {}", words[1])).await;
@@ -171,7 +186,7 @@ async fn what_is_known_of_the_frame_goes_with_every_end() {
     while device.live.pending.lock().open_count() < 2 {
         tokio::task::yield_now().await;
     }
-    claim::release(&house.services, &house.user, &device.live).await.unwrap();
+    claim::release(&house.services, &house.user, Key::none(), &device.live).await.unwrap();
     let (written, queued) = (written.await.unwrap().unwrap_err(), queued.await.unwrap().unwrap_err());
     assert_eq!((written.code, written.sent), (ErrorCode::NotFound, Sent::Yes));
     assert_eq!((queued.code, queued.sent), (ErrorCode::NotFound, Sent::No));
@@ -187,9 +202,12 @@ async fn the_row_of_a_deleted_devices_command_is_written() {
     let open = lookup::find(&house.services, &house.user, id).await.unwrap();
     assert!(matches!(open, CommandView::Open { .. }));
     // Deleted between the answer and its commit.
-    let mut tx = house.services.store.begin().await.unwrap();
-    assert!(tx.delete_device(device.live.key).await.unwrap());
-    tx.commit().await.unwrap();
+    let key = device.live.key;
+    let deleted = house
+        .services
+        .store
+        .change(move |tx| Box::pin(async move { Ok::<_, StoreError>(Changed::only(tx.delete_device(key).await?)) }));
+    assert!(deleted.await.unwrap());
     device.say(&format!("ack {}", words[1])).await;
     let error = asked.await.unwrap().unwrap_err();
     assert_eq!((error.code, error.sent), (ErrorCode::NotFound, Sent::Yes));

@@ -19,6 +19,9 @@ const local = (iso: string): string => {
   return new Date(time - new Date(time).getTimezoneOffset() * 60_000).toISOString().slice(0, 16)
 }
 
+/** In whose time the fields are. */
+const ZONE = new Intl.DateTimeFormat().resolvedOptions().timeZone
+
 const NONE: AuditQuery = { actor: '', device: '', action: '', outcome: '', source: '', since: '', until: '' }
 
 interface FiltersProps {
@@ -39,8 +42,8 @@ export function Filters({ query, update }: FiltersProps): ReactNode {
       <TextInput label="Account" placeholder="e-mail or id" value={actor} onChange={(e) => setActor(e.currentTarget.value)} w={200} maxLength={254} />
       <Select label="Outcome" data={[{ value: '', label: 'any' }, ...OUTCOMES]} value={query.outcome} onChange={(next) => update({ outcome: next ?? '' })} w={130} allowDeselect={false} />
       <Select label="Source" data={[{ value: '', label: 'any' }, ...SOURCES]} value={query.source} onChange={(next) => update({ source: next ?? '' })} w={150} allowDeselect={false} />
-      <TextInput label="Since" type="datetime-local" value={local(query.since)} onChange={(e) => update({ since: instant(e.currentTarget.value) })} w={200} />
-      <TextInput label="Until" type="datetime-local" value={local(query.until)} onChange={(e) => update({ until: instant(e.currentTarget.value) })} w={200} />
+      <TextInput label="Since" title={`in the time of ${ZONE}`} type="datetime-local" value={local(query.since)} onChange={(e) => update({ since: instant(e.currentTarget.value) })} w={200} />
+      <TextInput label="Until" title={`in the time of ${ZONE}`} type="datetime-local" value={local(query.until)} onChange={(e) => update({ until: instant(e.currentTarget.value) })} w={200} />
       {used > 0 && (
         <Button variant="subtle" onClick={() => update(NONE)}>
           Clear

@@ -3,6 +3,7 @@ import { useQueryClient } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
 import { api, ask, type Device } from '../../api/client'
+import { keyed, once } from '../../state/once'
 import { Confirm } from '../../ui/Confirm'
 import { notifyDone } from '../../ui/Problem'
 import { Secret } from '../../ui/Secret'
@@ -30,22 +31,22 @@ export function DeviceActions({ device, admin }: { device: Device; admin: boolea
   const again = () => client.invalidateQueries({ queryKey: ['device', device.uid] })
 
   const rotate = async () => {
-    const answer = await ask(api().POST('/api/v1/devices/{uid}/token/rotate', { params: { path } }))
+    const answer = await once(['rotate', path], (key) => ask(api().POST('/api/v1/devices/{uid}/token/rotate', { params: { path, header: keyed(key) } })))
     setTold({ title: 'The new device token', value: answer.device_token, until: answer.previous_valid_until, what: 'It is shown once. The old one is good until' })
     await again()
   }
   const release = async () => {
-    const answer = await ask(api().POST('/api/v1/devices/{uid}/release', { params: { path } }))
+    const answer = await once(['release', path], (key) => ask(api().POST('/api/v1/devices/{uid}/release', { params: { path, header: keyed(key) } })))
     setTold({ title: 'The claim code for the next owner', value: answer.claim_code, until: answer.claim_expires_at, what: 'It is shown once, and good until' })
     void client.invalidateQueries({ queryKey: ['devices'] })
     if (admin) await again()
   }
   const code = async () => {
-    const answer = await ask(api().POST('/api/v1/devices/{uid}/claim-code', { params: { path } }))
+    const answer = await once(['code', path], (key) => ask(api().POST('/api/v1/devices/{uid}/claim-code', { params: { path, header: keyed(key) } })))
     setTold({ title: 'A new claim code', value: answer.claim_code, until: answer.claim_expires_at, what: 'The old one is dead. It is shown once, and good until' })
   }
   const remove = async () => {
-    await ask(api().DELETE('/api/v1/devices/{uid}', { params: { path } }))
+    await once(['delete', path], (key) => ask(api().DELETE('/api/v1/devices/{uid}', { params: { path, header: keyed(key) } })))
     notifyDone(`${shown} is deleted`)
     client.removeQueries({ queryKey: ['device', device.uid] })
     void client.invalidateQueries({ queryKey: ['devices'] })

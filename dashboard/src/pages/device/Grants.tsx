@@ -1,8 +1,9 @@
 import { Badge, Button, Group, MultiSelect, NumberInput, Select, Stack, Text, TextInput } from '@mantine/core'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, ask, type Device, type Grant, serverNow } from '../../api/client'
+import { api, ask, type Device, type Grant } from '../../api/client'
 import { grantsQuery } from '../../api/queries'
+import { keyed, once } from '../../state/once'
 import { Confirm } from '../../ui/Confirm'
 import { notifyDone, Problem } from '../../ui/Problem'
 import { Empty, Waiting, When } from '../../ui/bits'
@@ -22,19 +23,19 @@ function Share({ device }: { device: Device }): ReactNode {
   const [uses, setUses] = useState<number | string>('')
   const client = useQueryClient()
   const share = useMutation({
-    mutationFn: () =>
-      ask(
-        api().POST('/api/v1/devices/{uid}/grants', {
-          params: { path: { uid: device.uid } },
-          body: {
-            email: email.trim(),
-            access,
-            ...(relays.length === 0 ? {} : { relays: relays.map(Number) }),
-            ...(hours === '' ? {} : { expires_at: new Date(serverNow() + Number(hours) * 3_600_000).toISOString() }),
-            ...(typeof uses === 'number' ? { max_uses: uses } : {}),
-          },
-        }),
-      ),
+    mutationFn: () => {
+      const body = {
+        email: email.trim(),
+        access,
+        ...(relays.length === 0 ? {} : { relays: relays.map(Number) }),
+        ...(typeof uses === 'number' ? { max_uses: uses } : {}),
+      }
+      return once(['share', device.uid, body, hours], (key, at) => {
+        const expires_at = hours === '' ? {} : { expires_at: new Date(at + Number(hours) * 3_600_000).toISOString() }
+        const params = { path: { uid: device.uid }, header: keyed(key) }
+        return ask(api().POST('/api/v1/devices/{uid}/grants', { params, body: { ...body, ...expires_at } }))
+      })
+    },
     onSuccess: (grant) => {
       void client.invalidateQueries({ queryKey: ['grants', device.uid] })
       notifyDone(`Shared with ${grant.user.email}`)
