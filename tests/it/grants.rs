@@ -80,8 +80,13 @@ async fn a_guest_sees_and_switches_the_shared_relay_and_nothing_else() {
     }
     guest.client.post_empty(&format!("/api/v1/devices/{uid}/release")).await.expect_error(403, "forbidden");
     guest.client.post_empty(&format!("/api/v1/devices/{uid}/token/rotate")).await.expect_error(403, "forbidden");
-    let refused: Vec<_> = server.db().device_audit(&uid).into_iter().filter(|r| r.outcome == "rejected").collect();
-    assert_eq!(refused.len(), 2, "both refused commands are in the audit");
+    // Rows of refused commands are written behind their answers.
+    let both = eventually("both refused commands in the audit", || async {
+        let rows = server.db().device_audit(&uid);
+        let refused: Vec<_> = rows.into_iter().filter(|r| r.outcome == "rejected").collect();
+        (refused.len() == 2).then_some(refused)
+    });
+    let refused = both.await;
     assert!(refused.iter().all(|r| r.details.as_deref().unwrap().contains("not_shared")));
     assert!(server.db().device_audit(&uid).iter().any(|r| r.action == "device.shared"));
 }
