@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use hexa_tests::{Options, Shared, TestServer, User, WsClient};
+use hexa_tests::{Options, Shared, TestServer, User, WsClient, eventually};
 use serde_json::{Value, json};
 
 fn server() -> Shared {

@@ -1,6 +1,6 @@
 //! Pages of devices, searched, filtered and sorted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hexa_model::{DeviceClass, UserId};
@@ -169,6 +169,10 @@ async fn views(services: &Services, by: &Principal, all: bool, rows: Vec<DeviceR
     let mut names = services.store.relay_names_of(&keys).await?;
     let owners: BTreeSet<_> = rows.iter().filter_map(|r| view::shown_owner(by, r)).collect();
     let owners = services.store.people(&owners.into_iter().collect::<Vec<_>>()).await?;
+    // Of what others share with the caller, the grants are with the device: all of them are loaded at once.
+    let foreign = rows.iter().filter(|row| !all && row.owner != Some(by.account.key)).cloned().collect();
+    let foreign = services.registry.enter_many(foreign).await?;
+    let foreign: HashMap<_, _> = foreign.into_iter().map(|live| (live.key, live)).collect();
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         let sight = if row.owner == Some(by.account.key) {
@@ -177,7 +181,7 @@ async fn views(services: &Services, by: &Principal, all: bool, rows: Vec<DeviceR
             Sight::ADMIN
         } else {
             // The times of its grants are looked at here; one that ended a moment ago shows nothing.
-            match services.registry.find(&row.uid).await?.map(|live| services.sight(by.actor(), &live)) {
+            match foreign.get(&row.key).map(|live| services.sight(by.actor(), live)) {
                 Some(Ok(sight)) => sight,
                 _ => continue,
             }

@@ -1,7 +1,7 @@
 //! Every device that this process has touched, and which of them are connected.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use hexa_crypto::random_bytes;
 use hexa_model::event::Event;
 use hexa_model::{Clock, DeviceUid, SessionId};
-use hexa_store::{Seen, Store};
+use hexa_store::{DeviceRow, Seen, Store};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,8 @@ use hexa_model::ErrorCode;
 
 /// Shards of the map; lookups are reads, so a few are plenty on a small machine.
 const SHARDS: usize = 16;
+/// Devices that are read with one statement.
+const TOGETHER: usize = 500;
 /// Offline entries per shard that are kept before the sweep drops idle ones.
 const KEEP_OFFLINE: usize = 1024;
 
@@ -84,6 +86,33 @@ impl Registry {
             Some(stored) => Ok(Some(self.enter(stored).await?)),
             None => Ok(None),
         }
+    }
+
+    /// Those of these devices that there are, loaded with one statement where need be.
+    pub(crate) async fn find_many(&self, uids: &[&DeviceUid]) -> Result<HashMap<DeviceUid, Arc<Live>>> {
+        let mut found: HashMap<_, _> = uids.iter().filter_map(|uid| Some(((*uid).clone(), self.peek(uid)?))).collect();
+        let missing: Vec<_> = uids.iter().copied().filter(|uid| !found.contains_key(*uid)).collect();
+        for together in missing.chunks(TOGETHER) {
+            let rows = self.store.devices_by_uid(together).await?;
+            // One whose row cannot be read is not there for this caller; reading it by itself says why.
+            let rows = rows.into_iter().filter_map(|row| row.ok().flatten()).collect();
+            found.extend(self.enter_many(rows).await?.into_iter().map(|live| (live.uid.clone(), live)));
+        }
+        Ok(found)
+    }
+
+    /// The entries of devices that were just read; the states of those that are not here yet come with one statement.
+    pub(crate) async fn enter_many(&self, rows: Vec<DeviceRow>) -> Result<Vec<Arc<Live>>> {
+        let missing: Vec<_> = rows.iter().filter(|row| self.peek(&row.uid).is_none()).map(|row| row.key).collect();
+        let mut states = if missing.is_empty() { HashMap::new() } else { self.store.relay_states_of(&missing).await? };
+        let missing: HashSet<_> = missing.into_iter().collect();
+        let mut entered = Vec::with_capacity(rows.len());
+        for row in rows {
+            // Of one that was here a moment ago nothing was read: should it have gone, its states are read by itself.
+            let states = missing.contains(&row.key).then(|| states.remove(&row.key).unwrap_or_default());
+            entered.push(self.enter(Stored { row, states }).await?);
+        }
+        Ok(entered)
     }
 
     /// A device as it is stored now, for what only the database knows for sure.
