@@ -59,6 +59,15 @@ async fn plain_http_is_refused_but_for_maintenance_on_this_machine() {
         let request = String::from_utf8(request).unwrap().replace("connection: close", "connection: upgrade");
         refused(&exchange(at, request.as_bytes()).await);
     }
+    // Before anything else is looked at: the origin of a cookie, a length stated twice, a missing Host.
+    for (first, head) in [
+        ("POST /api/v1/auth/refresh", "host: hexa.example\r\nx-hexa-session: cookie\r\ncontent-length: 0\r\n"),
+        ("POST /api/v1/auth/login", "host: hexa.example\r\ncontent-length: 0\r\ncontent-length: 0\r\n"),
+        ("GET /health", "x-forwarded-proto: https\r\n"),
+    ] {
+        let request = format!("{first} HTTP/1.1\r\nconnection: close\r\n{head}\r\n");
+        refused(&exchange(at, request.as_bytes()).await);
+    }
     assert!(exchange(at, &get("/health", "host: localhost\r\n")).await.starts_with("HTTP/1.1 200"));
     assert!(exchange(at, &get("/health", "host: 127.0.0.1:1\r\n")).await.starts_with("HTTP/1.1 200"));
 }

@@ -121,7 +121,7 @@ impl FromRequestParts<ApiState> for User {
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers).unwrap_or_default();
-        let user = state.services.auth.authenticate(token).await?;
+        let user = state.services.auth.authenticate(token, peer_ip(&parts.extensions)).await?;
         if let Some(guest) = parts.extensions.get::<Arc<Guest>>() {
             guest.known();
         }
@@ -130,13 +130,18 @@ impl FromRequestParts<ApiState> for User {
 }
 
 /// The client's address, as far as it can be known.
+pub(crate) fn peer_ip(extensions: &http::Extensions) -> Option<IpAddr> {
+    extensions.get::<Way>().and_then(|way| way.ip)
+}
+
+/// The same as an argument of a handler.
 pub(crate) struct PeerIp(pub Option<IpAddr>);
 
 impl<S: Sync> FromRequestParts<S> for PeerIp {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get::<Way>().and_then(|w| w.ip)))
+        Ok(Self(peer_ip(&parts.extensions)))
     }
 }
 
@@ -148,10 +153,7 @@ impl<S: Sync> FromRequestParts<S> for LoginOrigin {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-        Ok(Self(Origin {
-            ip: parts.extensions.get::<Way>().and_then(|w| w.ip),
-            user_agent: agent.map(|a| a.chars().take(256).collect()),
-        }))
+        Ok(Self(Origin { ip: peer_ip(&parts.extensions), user_agent: agent.map(|a| a.chars().take(256).collect()) }))
     }
 }
 

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cookie;
 use crate::error::{ApiError, ApiResult, Carried, ErrorBody};
-use crate::extract::{bearer, device_credentials, read_body};
+use crate::extract::{bearer, device_credentials, peer_ip, read_body};
 use crate::middleware::RequestId;
 use crate::routes::{Access, routes};
 use crate::state::ApiState;
@@ -141,6 +141,10 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
         if running.keyed().lost() {
             continue;
         }
+        // What anybody may ask for leaves nothing behind when it is refused: a refusal costs no write.
+        if access == Access::Public && response.extensions().get::<Carried>().is_some() {
+            return Ok(response);
+        }
         return keep(state, &running, response, &ask.request_id).await;
     }
     Err(Error::new(ErrorCode::IdempotencyInProgress, "a request with this idempotency key is under way").retry_after(1))
@@ -188,7 +192,7 @@ fn read_key(headers: &HeaderMap) -> Result<String> {
     Ok(bare.to_owned())
 }
 
-fn access_of(request: &Request) -> Option<Access> {
+pub(crate) fn access_of(request: &Request) -> Option<Access> {
     static ACCESS: OnceLock<HashMap<(&'static str, &'static str), Access>> = OnceLock::new();
     let table = ACCESS.get_or_init(|| routes().into_iter().map(|r| ((r.method, r.path), r.access)).collect());
     let path = request.extensions().get::<MatchedPath>()?;
@@ -219,7 +223,8 @@ async fn scope(state: &ApiState, access: Access, parts: &http::request::Parts, b
         Access::Scope(scope) | Access::AdminAnd(scope) => Some(scope),
         Access::Session | Access::Admin => None,
     };
-    let user = services.auth.authenticate(bearer(&parts.headers).unwrap_or_default()).await?;
+    let offered = bearer(&parts.headers).unwrap_or_default();
+    let user = services.auth.authenticate(offered, peer_ip(&parts.extensions)).await?;
     match access {
         Access::Admin | Access::AdminAnd(_) => user.require_admin()?,
         Access::Session => drop(user.require_session()?),

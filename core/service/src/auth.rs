@@ -11,24 +11,32 @@ pub mod tickets;
 mod tokens;
 pub mod users;
 
+mod ended;
+mod hashing;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hexa_model::{Clock, ErrorCode, SessionId, TimeMs, UserId, UserKey};
+use hexa_model::event::AccessEnded;
+use hexa_model::{Clock, SessionId, UserId, UserKey};
 use hexa_store::Store;
 pub use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
+use parking_lot::RwLock;
 
+use crate::bus::Bus;
 use crate::config::AuthConfig;
-use crate::error::{Error, Result};
-use crate::limit::Limiter;
+use crate::error::Result;
+use crate::limit::{FailureLimiter, Limiter};
+use ended::Ended;
+use hashing::HashQueue;
 use principal::Account;
 
-/// Logins that may wait for the password hasher; the next one is told to come back (AU-2).
+/// Sign-ins that may be under way at the password hasher; the next one is told to come back (AU-2).
 const MAX_HASH_QUEUE: usize = 32;
+/// Registrations have a queue of their own, so that no stranger who makes accounts stands before those who have one.
+const MAX_REGISTER_QUEUE: usize = 16;
+const REGISTER_PERMITS: usize = 1;
 /// Accounts kept in memory; beyond, the map starts afresh.
 const MAX_ACCOUNTS: usize = 50_000;
 
@@ -43,11 +51,16 @@ pub struct Auth {
     throttle: throttle::Throttle,
     tickets: tickets::Tickets,
     accounts: RwLock<Accounts>,
-    /// Sessions that were ended while their access token still lives, with the time it dies.
-    ended: Mutex<HashMap<SessionId, TimeMs>>,
+    /// Sessions that were ended while one of their access tokens may still live.
+    ended: Ended,
+    bus: Arc<Bus>,
     requests: Limiter<UserKey>,
-    hashing: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    /// Of everybody without an account, by address.
+    strangers: Limiter<Option<IpAddr>>,
+    /// Access tokens that nobody has, by address.
+    unknown_tokens: FailureLimiter<Option<IpAddr>>,
+    sign_ins: HashQueue,
+    registrations: HashQueue,
 }
 
 #[derive(Default)]
@@ -67,45 +80,26 @@ pub struct Origin {
 }
 
 impl Auth {
-    /// Over this store.
-    pub fn new(config: AuthConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
+    /// Over this store; `bus` hears whose access ended.
+    pub fn new(config: AuthConfig, store: Store, clock: Arc<dyn Clock>, bus: Arc<Bus>) -> Self {
         Self {
             keys: keys::KeyRoom::new(config.keys.clone(), &config.issuer),
             requests: Limiter::new("requests", config.user_rate),
-            hashing: Arc::new(Semaphore::new(config.hash_permits)),
-            waiting: AtomicUsize::new(0),
+            strangers: Limiter::new("requests from your address", config.public_rate),
+            unknown_tokens: FailureLimiter::new("unknown access tokens", config.token_failures),
+            sign_ins: HashQueue::new("logins", config.hash_permits, MAX_HASH_QUEUE),
+            registrations: HashQueue::new("registrations", REGISTER_PERMITS, MAX_REGISTER_QUEUE),
             accounts: RwLock::default(),
             tokens: tokens::Tokens::default(),
             pats: pats::Pats::default(),
             tickets: tickets::Tickets::default(),
             throttle: throttle::Throttle::new(config.login_failures),
-            ended: Mutex::default(),
+            ended: Ended::default(),
+            bus,
             config,
             store,
             clock,
         }
-    }
-
-    /// Runs a password function off the async threads: at most `hash_permits` at a time, at most 32 waiting.
-    pub(crate) async fn hash<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        struct Leave<'a>(&'a AtomicUsize);
-        impl Drop for Leave<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _leave = Leave(&self.waiting);
-        if waiting >= MAX_HASH_QUEUE {
-            return Err(Error::new(ErrorCode::Busy, "too many logins at once; try again").retry_after(1));
-        }
-        let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(Error::internal)?;
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work()
-        })
-        .await
-        .map_err(Error::internal)
     }
 
     /// The account of a valid token, from memory or the store.
@@ -136,17 +130,25 @@ impl Auth {
         accounts.known.remove(&id);
     }
 
-    pub(crate) fn session_ended(&self, session: SessionId) {
-        let now = self.clock.now();
-        let mut ended = self.ended.lock();
-        ended.retain(|_, dies| *dies > now);
-        let lifetime = std::time::Duration::from_secs(hexa_crypto::jwt::LIFETIME_S as u64 + 60);
-        ended.insert(session, now.plus(lifetime));
+    /// After the commit: the access tokens of these sessions are dead, and their sockets close.
+    pub(crate) fn sessions_ended(&self, user: UserKey, sessions: &[SessionId]) {
+        let now = self.clock.monotonic();
+        for session in sessions {
+            self.ended.add(*session, now);
+            self.bus.access_ended(AccessEnded::Session(user, *session));
+        }
     }
 
     pub(crate) fn is_session_ended(&self, session: SessionId) -> bool {
-        let ended = self.ended.lock();
-        !ended.is_empty() && ended.contains_key(&session)
+        self.ended.contains(session)
+    }
+
+    /// Counts a request of somebody who needs no account for it: so many of one address, whatever they are.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn count_stranger(&self, ip: Option<IpAddr>) -> Result<()> {
+        self.strangers.take(&ip.map(crate::limit::network))
     }
 
     pub(crate) fn count_request(&self, user: UserKey) -> Result<()> {

@@ -80,7 +80,7 @@ impl Services {
         ));
         Arc::new(Self {
             audit: Audit::new(store.clone()),
-            auth: Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock)),
+            auth: Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock), Arc::clone(&bus)),
             provision: Provision::new(config.provision.clone()),
             cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
             idempotency: Idempotency::new(&config.key_encryption_key),

@@ -57,7 +57,7 @@ pub(super) async fn get_metrics(
         let offered = bearer(&headers).unwrap_or_default();
         let token = state.config.metrics_token.as_ref();
         if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {
-            state.services.auth.authenticate(offered).await?.require_admin()?;
+            state.services.auth.authenticate(offered, way.ip).await?.require_admin()?;
         }
     }
     let text = state.services.metrics.render().map_err(Error::internal)?;

@@ -6,21 +6,21 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use hexa_model::event::{AccessEnded, Event, ShareChange};
 use hexa_model::{DeviceKey, DeviceUid, RelayMask, UserKey};
-use hexa_service::auth::principal::Via;
+use hexa_service::auth::principal::{Principal, Via};
 use hexa_service::authorize::Sight;
 use hexa_service::bus::Subscriber;
 use hexa_service::device::live::Live;
 use hexa_service::device::session::CloseReason;
 use hexa_service::ops::metrics::Metrics;
+use hexa_service::{Error, Services};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::wire::RelayBody;
 use crate::ws::frames::{Part, encode, part, seen};
@@ -31,6 +31,13 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const UNANSWERED_PINGS: u32 = 2;
 /// Frames that wait for one client before state events are folded.
 const MAX_FRAMES: usize = 64;
+/// How often the hub looks whose access is over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest time for which a socket's access is taken for granted: then the database is asked whether what opened it
+/// still holds, whatever was told or forgotten meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// Sockets about which the database is asked with one statement.
+const ASK_TOGETHER: usize = 500;
 /// Answers to a client's own commands come on top; it may have this many open.
 pub(crate) const MAX_OPEN_COMMANDS: usize = 32;
 
@@ -40,7 +47,29 @@ pub struct Hub {
     by_owner: RwLock<HashMap<UserKey, Vec<Arc<ClientSession>>>>,
     /// Sockets of admins, who may name devices of others.
     admins: RwLock<Vec<Arc<ClientSession>>>,
+    /// Sockets of each account, with those that are being opened.
+    places: Mutex<HashMap<UserKey, u32>>,
+    most_of_one: u32,
     metrics: Arc<Metrics>,
+}
+
+/// A socket's place among those of its account, from before its handshake until its end.
+#[derive(Debug)]
+pub(crate) struct Place {
+    hub: Arc<Hub>,
+    user: UserKey,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.hub.places.lock();
+        if let Some(count) = places.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&self.user);
+            }
+        }
+    }
 }
 
 /// What a client wants to hear of.
@@ -59,10 +88,13 @@ enum Filter {
 #[derive(Debug)]
 pub(crate) struct ClientSession {
     pub(crate) user: UserKey,
-    via: Via,
+    /// What opened it.
+    by: Principal,
     admin: bool,
     pub(crate) wake: Notify,
     heard: AtomicBool,
+    /// When to ask whether its access is over, in milliseconds of the monotonic clock.
+    ask_at_ms: AtomicU64,
     state: Mutex<ClientState>,
 }
 
@@ -107,8 +139,33 @@ pub(crate) struct Taken {
 }
 
 impl ClientSession {
-    pub(crate) fn new(user: UserKey, via: Via, admin: bool) -> Arc<Self> {
-        Arc::new(Self { user, via, admin, wake: Notify::new(), heard: AtomicBool::new(true), state: Mutex::default() })
+    pub(crate) fn new(by: Principal) -> Arc<Self> {
+        Arc::new(Self {
+            user: by.account.key,
+            admin: by.is_admin(),
+            by,
+            wake: Notify::new(),
+            heard: AtomicBool::new(true),
+            ask_at_ms: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether, and why, it is to close.
+    pub(crate) fn closing(&self) -> Option<CloseReason> {
+        self.state.lock().closing
+    }
+
+    /// Takes what the database says of its access: it is over, or goes on for so long.
+    fn learned(&self, remaining: Option<Duration>, now: Duration) {
+        match remaining {
+            None => self.close(CloseReason::SignedOut),
+            Some(left) => {
+                // Not before it is over, or the answer would be the same.
+                let at = now + left.min(ASK_AGAIN) + Duration::from_millis(1);
+                self.ask_at_ms.store(at.as_millis() as u64, Ordering::Relaxed);
+            }
+        }
     }
 
     fn close(&self, reason: CloseReason) {
@@ -211,8 +268,36 @@ impl ClientSession {
 }
 
 impl Hub {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { by_owner: RwLock::default(), admins: RwLock::default(), metrics }
+    /// An account may have `most_of_one` sockets.
+    pub(crate) fn new(metrics: Arc<Metrics>, most_of_one: u32) -> Self {
+        let (by_owner, admins, places) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Self { by_owner, admins, places, most_of_one, metrics }
+    }
+
+    /// A place for one more socket of this account, taken before its handshake.
+    ///
+    /// # Errors
+    /// `rate_limited` when it has as many as it may have.
+    pub(crate) fn place(self: &Arc<Self>, user: UserKey) -> Result<Place, Error> {
+        let mut places = self.places.lock();
+        let count = places.entry(user).or_default();
+        if *count >= self.most_of_one {
+            let most = self.most_of_one;
+            return Err(Error::rate_limited(format!("an account has at most {most} sockets; close one first"), 5));
+        }
+        *count += 1;
+        Ok(Place { hub: Arc::clone(self), user })
+    }
+
+    /// Asks whether the access of a socket that has just joined still holds: what ended while it was being opened was
+    /// told to nobody.
+    ///
+    /// # Errors
+    /// `storage_unavailable`.
+    pub(crate) async fn confirm(services: &Services, session: &ClientSession) -> Result<(), Error> {
+        let remaining = services.auth.remaining(std::slice::from_ref(&session.by)).await?;
+        session.learned(remaining.first().copied().flatten(), services.clock.monotonic());
+        Ok(())
     }
 
     /// The session hears events until the guard is dropped, also when its task panics.
@@ -246,18 +331,38 @@ impl Hub {
         }
     }
 
-    /// Watches over signs of life until `stop`: one timer for all clients.
-    pub(crate) async fn sweep(&self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(PING_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tick.reset();
+    /// Watches over signs of life and over access that is over, until the services stop: one timer for all clients.
+    pub(crate) async fn sweep(&self, services: &Services) {
+        let every = |time| {
+            let mut tick = tokio::time::interval(time);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            tick.reset();
+            tick
+        };
+        let (mut ping, mut look) = (every(PING_EVERY), every(LOOK_EVERY));
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
+                () = services.stop.cancelled() => return,
+                _ = look.tick() => self.ask(services).await,
+                _ = ping.tick() => {
+                    for session in self.by_owner.read().values().flatten() {
+                        session.look_after();
+                    }
+                }
             }
-            for session in self.by_owner.read().values().flatten() {
-                session.look_after();
+        }
+    }
+
+    /// Closes the sockets whose access is over. While the database does not answer they stay, and are asked about again.
+    async fn ask(&self, services: &Services) {
+        let now = services.clock.monotonic();
+        let due = |s: &&Arc<ClientSession>| s.ask_at_ms.load(Ordering::Relaxed) <= now.as_millis() as u64;
+        let due: Vec<_> = self.by_owner.read().values().flatten().filter(due).cloned().collect();
+        for together in due.chunks(ASK_TOGETHER) {
+            let of: Vec<_> = together.iter().map(|s| s.by.clone()).collect();
+            match services.auth.remaining(&of).await {
+                Ok(all) => together.iter().zip(all).for_each(|(s, remaining)| s.learned(remaining, now)),
+                Err(error) => return tracing::warn!(%error, "whether sockets may stay open could not be looked up"),
             }
         }
     }
@@ -273,7 +378,7 @@ impl Hub {
 impl Subscriber for Hub {
     fn on_access_ended(&self, ended: AccessEnded) {
         for session in self.by_owner.read().get(&ended.user()).into_iter().flatten() {
-            let concerned = match (ended, session.via) {
+            let concerned = match (ended, session.by.via) {
                 (AccessEnded::Account(_), _) => true,
                 (AccessEnded::Session(_, ended), Via::Session(own)) => ended == own,
                 (AccessEnded::Token(_, ended), Via::Token { id, .. }) => ended == id,
@@ -362,13 +467,24 @@ impl Told {
 mod tests {
     use hexa_model::event::EventDevice;
     use hexa_model::{RelayState, Source, TimeMs};
+    use hexa_service::auth::principal::Account;
     use smallvec::smallvec;
 
     use super::*;
 
     fn client(user: i64) -> Arc<ClientSession> {
-        let session = hexa_model::SessionId::at(hexa_model::TimeMs(1), [0; 10]);
-        ClientSession::new(UserKey(user), Via::Session(session), false)
+        let account = Account {
+            key: UserKey(user),
+            id: hexa_model::UserId::at(TimeMs(user), [0; 10]),
+            email: "ann@example.com".into(),
+            name: None,
+            role: hexa_model::Role::User,
+            active: true,
+            epoch: 0,
+            created_at: TimeMs(0),
+        };
+        let via = Via::Session(hexa_model::SessionId::at(TimeMs(1), [0; 10]));
+        ClientSession::new(Principal { account: Arc::new(account), via })
     }
 
     fn changed(owner: i64, version: u64) -> Event {
@@ -383,7 +499,7 @@ mod tests {
     }
 
     fn hub() -> (Arc<Hub>, Arc<ClientSession>, Joined) {
-        let hub = Arc::new(Hub::new(Arc::new(Metrics::new())));
+        let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), 2));
         let session = client(1);
         let joined = hub.join(&session);
         session.subscribe(None);
@@ -434,6 +550,18 @@ mod tests {
         assert_eq!(look(), (true, None));
         assert_eq!(look(), (true, None));
         assert_eq!(look(), (false, Some(CloseReason::Dead)));
+    }
+
+    #[test]
+    fn an_account_has_so_many_places_and_others_have_their_own() {
+        let (hub, _session, _joined) = hub();
+        let first = hub.place(UserKey(1)).unwrap();
+        let _second = hub.place(UserKey(1)).unwrap();
+        assert_eq!(hub.place(UserKey(1)).unwrap_err().code, hexa_model::ErrorCode::RateLimited);
+        let _other = hub.place(UserKey(2)).unwrap();
+        drop(first);
+        let _again = hub.place(UserKey(1)).unwrap();
+        assert_eq!(hub.places.lock().len(), 2);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct SignedIn {
     pub refresh_token: SecretString,
     /// Seconds that the access token lives.
     pub expires_in_s: i64,
+    /// Sessions that ended for it, because the account had too many.
+    pub displaced: Vec<SessionId>,
 }
 
 /// The shape of an e-mail address that we take: something, `@`, a domain with a dot or `localhost`. Whether mail
@@ -93,17 +95,19 @@ impl Auth {
         let email = normalize_email(&new.email)?;
         check_password(&new.password)?;
         let name = check_name(new.name)?;
-        if self.store.user_by_email(&email).await?.is_some() {
-            return Err(email_taken());
-        }
         let (plain, own) = (new.password, [email.clone(), name.clone().unwrap_or_default()]);
         let password_hash = self
-            .hash(move || {
+            .registrations
+            .run(move || {
                 let own: Vec<_> = own.iter().map(String::as_str).collect();
                 password::check_strength(plain.expose_secret(), &own)?;
                 password::hash(plain.expose_secret()).map_err(Error::internal)
             })
             .await??;
+        // Asked last: a password that nobody may have tells nothing of the e-mail, nor does the time that it takes.
+        if self.store.user_by_email(&email).await?.is_some() {
+            return Err(email_taken());
+        }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let role = match &new.bootstrap_secret {
@@ -143,14 +147,25 @@ impl Auth {
             return Err(Error::validation("password", "a password has at most 128 characters"));
         }
         let email = email.trim().to_lowercase();
-        self.throttle.check(&email, origin.ip, self.clock.monotonic())?;
-        let row = self.store.user_by_email(&email).await?;
-        if let Some(row) = &row {
-            self.check_row(row, &origin).await?;
-        }
+        let trial = self.throttle.attempt(&email, origin.ip, self.clock.monotonic())?;
+        let looked_up = async {
+            let row = self.store.user_by_email(&email).await?;
+            if let Some(row) = &row {
+                self.check_row(row, &origin).await?;
+            }
+            Ok(row)
+        };
+        let row = match looked_up.await {
+            Ok(row) => row,
+            Err(error) => {
+                trial.withdraw();
+                return Err(error);
+            }
+        };
         let stored = row.as_ref().map(|r| r.password_hash.clone());
-        let (fits, rehashed) = self
-            .hash(move || match stored {
+        let hashed = self
+            .sign_ins
+            .run(move || match stored {
                 None => (password::verify_dummy(given.expose_secret()), None),
                 Some(stored) => {
                     let fits = password::verify(given.expose_secret(), &stored);
@@ -158,10 +173,17 @@ impl Auth {
                     (fits, again.then(|| password::hash(given.expose_secret()).ok()).flatten())
                 }
             })
-            .await?;
+            .await;
+        let (fits, rehashed) = match hashed {
+            Ok(hashed) => hashed,
+            Err(error) => {
+                trial.withdraw();
+                return Err(error);
+            }
+        };
         let now = self.clock.now();
         let Some(row) = row.as_ref().filter(|_| fits) else {
-            self.throttle.failed(&email, origin.ip, self.clock.monotonic());
+            drop(trial);
             let mut tx = self.store.begin().await?;
             if let Some(row) = &row {
                 tx.login_failed(row.key, now).await?;
@@ -173,9 +195,10 @@ impl Auth {
             return Err(wrong());
         };
         if !row.active {
+            trial.withdraw();
             return Err(Error::new(ErrorCode::AccountDisabled, "this account is deactivated"));
         }
-        self.throttle.succeeded(&email, origin.ip);
+        trial.succeeded();
         let account = Arc::new(Account::new(row));
         let mut tx = self.store.begin().await?;
         tx.login_succeeded(row.key).await?;
@@ -186,10 +209,12 @@ impl Auth {
         tx.audit(&AuditEntry::event(now, actor, Source::Api, "account.signed_in")).await?;
         let signed_in = self.sign_in(&mut tx, account, origin).await?;
         idempotency::commit(tx, &signed_in).await?;
+        self.sessions_ended(signed_in.account.key, &signed_in.displaced);
         Ok(signed_in)
     }
 
-    /// Begins a session: a refresh family with its first token, and an access token.
+    /// Begins a session: a refresh family with its first token, and an access token. An account has so many sessions:
+    /// of one that has more, those that were used least lately end.
     pub(super) async fn sign_in(
         &self,
         tx: &mut hexa_store::Tx,
@@ -210,8 +235,10 @@ impl Auth {
         let refresh_token = token::generate("hxr_");
         let hash = token::sha256(refresh_token.expose_secret().as_bytes());
         tx.insert_refresh(family, &hash, now, now.plus(self.config.refresh_idle)).await?;
+        let displaced = tx.revoke_idlest(account.key, self.config.max_sessions, now).await?;
         let access_token = self.access_token(&account, session)?;
-        Ok(SignedIn { account, access_token, refresh_token, expires_in_s: hexa_crypto::jwt::LIFETIME_S })
+        let expires_in_s = hexa_crypto::jwt::LIFETIME_S;
+        Ok(SignedIn { account, access_token, refresh_token, expires_in_s, displaced })
     }
 
     pub(crate) fn access_token(&self, account: &Account, session: SessionId) -> Result<SecretString> {

@@ -1,5 +1,6 @@
 //! The bearer of a request: token checked, account alive, rate within limits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hexa_model::{Actor, ErrorCode, Role, Scope, Scopes, SessionId, TimeMs, TokenId, UserId, UserKey};
@@ -117,11 +118,12 @@ impl Auth {
     /// Checks an access token against the live account: its role and state count, not the token's (review point 15).
     ///
     /// # Errors
-    /// `invalid_token`, `account_disabled`, or `rate_limited` when the account asks too often.
-    pub async fn authenticate(&self, token: &str) -> Result<Principal> {
+    /// `invalid_token`, `account_disabled`, or `rate_limited` when the account asks too often, or the address with tokens
+    /// that nobody has.
+    pub async fn authenticate(&self, token: &str, from: Option<IpAddr>) -> Result<Principal> {
         let principal = match token.strip_prefix(pats::PREFIX) {
             // Boxed: it may write, and a transaction is large; sessions do not carry it.
-            Some(_) => Box::pin(self.by_personal_token(token)).await?,
+            Some(_) => Box::pin(self.by_personal_token(token, from)).await?,
             None => self.by_session(token).await?,
         };
         self.count_request(principal.account.key)?;
@@ -130,7 +132,7 @@ impl Auth {
 
     async fn by_session(&self, token: &str) -> Result<Principal> {
         let now = self.clock.now();
-        let claims = match self.tokens.known(token, now) {
+        let claims = match self.tokens.known(token, now, self.clock.monotonic()) {
             Some(claims) => claims,
             // Boxed: what happens once for each token is not carried by every request.
             None => Box::pin(self.first_use(token, now)).await?,
@@ -148,12 +150,12 @@ impl Auth {
         if !self.store.family_active(claims.session).await? {
             return Err(invalid());
         }
-        self.tokens.keep(token, claims, now);
+        self.tokens.keep(token, claims, now, self.clock.monotonic());
         Ok(claims)
     }
 
-    async fn by_personal_token(&self, token: &str) -> Result<Principal> {
-        let pat = self.personal_token(token).await?.ok_or_else(invalid)?;
+    async fn by_personal_token(&self, token: &str, from: Option<IpAddr>) -> Result<Principal> {
+        let pat = self.personal_token(token, from).await?.ok_or_else(invalid)?;
         let account = self.living(pat.user).await?;
         let via = Via::Token { id: pat.id, scopes: pat.scopes, expires_at: pat.expires_at };
         Ok(Principal { account, via })

@@ -29,6 +29,10 @@ impl Auth {
     pub async fn refresh(&self, given: &SecretString) -> Result<SignedIn> {
         let now = self.clock.now();
         let hash = token::sha256(given.expose_secret().as_bytes());
+        // What is made up never stands in the way of those who write.
+        if !self.store.refresh_known(&hash, now).await? {
+            return Err(invalid());
+        }
         let mut tx = self.store.begin().await?;
         let row = tx.refresh_by_hash(&hash).await?.ok_or_else(invalid)?;
         if row.family_revoked_at.is_some() || row.expires_at <= now || row.family_expires_at <= now {
@@ -62,7 +66,7 @@ impl Auth {
                 let entry = AuditEntry::event(now, actor, Source::Api, "security.refresh_reuse");
                 tx.audit(&entry.outcome(Outcome::Rejected)).await?;
                 tx.commit().await?;
-                self.session_ended(row.family_id);
+                self.sessions_ended(user.key, &[row.family_id]);
                 return Err(Error::new(
                     ErrorCode::RefreshTokenReused,
                     "this refresh token was used before; the session is revoked for safety, log in again",
@@ -72,8 +76,8 @@ impl Auth {
         let account = Arc::new(Account::new(&user));
         let access_token = self.access_token(&account, row.family_id)?;
         hexa_model::crash_point!("refresh.in_tx");
-        let signed_in =
-            SignedIn { account, access_token, refresh_token: fresh, expires_in_s: hexa_crypto::jwt::LIFETIME_S };
+        let expires_in_s = hexa_crypto::jwt::LIFETIME_S;
+        let signed_in = SignedIn { account, access_token, refresh_token: fresh, expires_in_s, displaced: Vec::new() };
         idempotency::commit(tx, &signed_in).await?;
         Ok(signed_in)
     }

@@ -1,10 +1,11 @@
 //! Sessions that a user sees and ends, and the password that guards them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_crypto::password;
 use hexa_model::audit::AuditEntry;
-use hexa_model::event::AccessEnded;
 use hexa_model::{ErrorCode, Outcome, SessionId, Source, TimeMs, UserKey};
 use hexa_store::SessionRow;
 use secrecy::{ExposeSecret, SecretString};
@@ -75,6 +76,10 @@ pub async fn end_others(services: &Services, by: &Principal) -> Result<usize> {
 pub async fn logout(services: &Services, given: &SecretString) -> Result<()> {
     let now = services.clock.now();
     let hash = hexa_crypto::token::sha256(given.expose_secret().as_bytes());
+    // What is made up never stands in the way of those who write.
+    if !services.store.refresh_known(&hash, now).await? {
+        return Ok(());
+    }
     let mut tx = services.store.begin().await?;
     let Some(row) = tx.refresh_by_hash(&hash).await? else { return Ok(()) };
     tx.revoke_family(row.family, now).await?;
@@ -85,10 +90,7 @@ pub async fn logout(services: &Services, given: &SecretString) -> Result<()> {
 
 /// After the commit: their access tokens are dead, their sockets close.
 pub(crate) fn ended(services: &Services, user: UserKey, sessions: &[SessionId]) {
-    for session in sessions {
-        services.auth.session_ended(*session);
-        services.bus.access_ended(AccessEnded::Session(user, *session));
-    }
+    services.auth.sessions_ended(user, sessions);
 }
 
 /// Changes the caller's password. Every session ends, and a new one begins for the caller; personal access tokens stay,
@@ -107,11 +109,12 @@ pub async fn change_password(
     let auth = &services.auth;
     let email = by.account.email.as_str();
     check_password(&fresh)?;
-    auth.throttle.check(email, origin.ip, services.clock.monotonic())?;
     let row = services.store.user_by_key(by.account.key).await?.ok_or_else(super::principal::invalid)?;
+    let trial = auth.throttle.attempt(email, origin.ip, services.clock.monotonic())?;
     let (stored, own) = (row.password_hash.clone(), [email.to_owned(), row.name.clone().unwrap_or_default()]);
     let hashed = auth
-        .hash(move || {
+        .sign_ins
+        .run(move || {
             if !password::verify(current.expose_secret(), &stored) {
                 return Ok(None);
             }
@@ -119,11 +122,25 @@ pub async fn change_password(
             password::check_strength(fresh.expose_secret(), &own)?;
             password::hash(fresh.expose_secret()).map(Some).map_err(Error::internal)
         })
-        .await??;
+        .await;
+    // Dropped with a wrong password, it counts one.
+    let hashed = match hashed {
+        Ok(Ok(None)) => {
+            drop(trial);
+            None
+        }
+        Ok(Ok(hashed)) => {
+            trial.withdraw();
+            hashed
+        }
+        Ok(Err(error)) | Err(error) => {
+            trial.withdraw();
+            return Err(error);
+        }
+    };
     let now = services.clock.now();
     let mut tx = services.store.begin().await?;
     let Some(hash) = hashed else {
-        auth.throttle.failed(email, origin.ip, services.clock.monotonic());
         let entry = AuditEntry::event(now, by.actor(), Source::Api, "security.password_change_refused");
         tx.audit(&entry.outcome(Outcome::Rejected)).await?;
         tx.commit().await?;
@@ -137,11 +154,12 @@ pub async fn change_password(
     idempotency::commit(tx, &signed_in).await?;
     auth.account_changed(row.id);
     ended(services, row.key, &gone);
+    ended(services, row.key, &signed_in.displaced);
     Ok(signed_in)
 }
 
 impl Auth {
-    /// Whether what opened a socket still holds: asked before each of its frames.
+    /// Whether what opened a socket still holds, as far as memory tells: asked before each of its frames.
     pub async fn still(&self, by: &Principal) -> Result<Principal> {
         let account = self.account(by.account.id).await?.filter(|a| a.active).ok_or_else(super::principal::disabled)?;
         let over = match by.via {
@@ -152,6 +170,37 @@ impl Auth {
             return Err(super::principal::invalid());
         }
         Ok(Principal { account, via: by.via })
+    }
+
+    /// How long the access of each of these goes on if nobody renews or ends it, as the database says: none for what is
+    /// over. Two statements, however many they are.
+    ///
+    /// # Errors
+    /// `storage_unavailable`: nothing is known of any.
+    pub async fn remaining(&self, of: &[Principal]) -> Result<Vec<Option<Duration>>> {
+        let now = self.clock.now();
+        let (mut sessions, mut tokens) = (Vec::new(), Vec::new());
+        for by in of {
+            match by.via {
+                Via::Session(id) => sessions.push(id),
+                Via::Token { id, .. } => tokens.push(id),
+            }
+        }
+        let sessions =
+            if sessions.is_empty() { HashMap::new() } else { self.store.living_sessions(&sessions, now).await? };
+        let tokens = if tokens.is_empty() { HashMap::new() } else { self.store.living_tokens(&tokens).await? };
+        let mut all = Vec::with_capacity(of.len());
+        for by in of {
+            let account = self.account(by.account.id).await?;
+            let same = account.is_some_and(|now| now.active && now.role == by.account.role);
+            let ends = match by.via {
+                Via::Session(id) => sessions.get(&id).copied().filter(|_| !self.is_session_ended(id)),
+                Via::Token { id, .. } => tokens.get(&id).map(|ends| ends.unwrap_or(TimeMs(i64::MAX))),
+            };
+            let left = ends.filter(|ends| same && *ends > now).map(|ends| ends.0.saturating_sub(now.0));
+            all.push(left.map(|ms| Duration::from_millis(ms as u64)));
+        }
+        Ok(all)
     }
 
     /// Removes what ended long ago, a piece at a time; says how much.

@@ -2,8 +2,9 @@
 //! checking it again costs as much as everything else about its request.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use hexa_crypto::jwt::{Claims, Keys};
+use hexa_crypto::jwt::{Claims, Keys, LIFETIME_S};
 use hexa_crypto::token::sha256;
 use hexa_model::{SessionId, TimeMs, UserId};
 use parking_lot::RwLock;
@@ -22,16 +23,17 @@ pub(super) struct Verified {
     expires: i64,
 }
 
-/// By the SHA-256 of the token, so that looking one up tells nothing of those that are there.
+/// By the SHA-256 of the token, so that looking one up tells nothing of those that are there; with the monotonic time at
+/// which it is over, because a step of the wall clock makes no token live longer.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(RwLock<HashMap<[u8; 32], Verified>>);
+pub(super) struct Tokens(RwLock<HashMap<[u8; 32], (Verified, Duration)>>);
 
 impl Tokens {
     /// What a token says that was found good before and is in time. What changes meanwhile (the account, the session) is
     /// the caller's to check, every time.
-    pub(super) fn known(&self, token: &str, now: TimeMs) -> Option<Verified> {
-        let known = self.0.read().get(&sha256(token.as_bytes())).copied()?;
-        Claims::in_time(known.issued, known.expires, now).then_some(known)
+    pub(super) fn known(&self, token: &str, now: TimeMs, monotonic: Duration) -> Option<Verified> {
+        let (known, over) = self.0.read().get(&sha256(token.as_bytes())).copied()?;
+        (monotonic < over && Claims::in_time(known.issued, known.expires, now)).then_some(known)
     }
 
     /// What a token says that is good now; `None` for any other.
@@ -52,15 +54,17 @@ impl Tokens {
     }
 
     /// Remembers a good token.
-    pub(super) fn keep(&self, token: &str, good: Verified, now: TimeMs) {
+    pub(super) fn keep(&self, token: &str, good: Verified, now: TimeMs, monotonic: Duration) {
+        let left = good.expires.saturating_sub(now.seconds()).clamp(0, LIFETIME_S);
+        let over = monotonic + Duration::from_secs(left as u64);
         let mut tokens = self.0.write();
         if tokens.len() >= MAX_TOKENS {
-            tokens.retain(|_, t| Claims::in_time(t.issued, t.expires, now));
+            tokens.retain(|_, (_, over)| monotonic < *over);
             if tokens.len() >= MAX_TOKENS {
                 tokens.clear();
             }
         }
-        tokens.insert(sha256(token.as_bytes()), good);
+        tokens.insert(sha256(token.as_bytes()), (good, over));
     }
 }
 
@@ -78,16 +82,22 @@ mod tests {
         let at = |seconds: i64| TimeMs(seconds * 1000);
         let token = keys.issue(user, session, Role::User, 3, at(1000)).unwrap();
         let tokens = Tokens::default();
-        assert!(tokens.known(&token, at(1000)).is_none());
-        tokens.keep(&token, Tokens::verify(&keys, &token, at(1000)).unwrap(), at(1000));
-        for now in [at(1000), at(1001), at(1899)] {
-            let good = tokens.known(&token, now).unwrap();
+        let mono = |seconds: u64| Duration::from_secs(50 + seconds);
+        assert!(tokens.known(&token, at(1000), mono(0)).is_none());
+        tokens.keep(&token, Tokens::verify(&keys, &token, at(1000)).unwrap(), at(1000), mono(0));
+        for later in [0, 1, 899] {
+            let good = tokens.known(&token, at(1000 + later), mono(later as u64)).unwrap();
             assert_eq!((good.user, good.session, good.epoch), (user, session, 3));
         }
         assert_eq!(tokens.0.read().len(), 1);
-        assert!(tokens.known(&token, at(1000 + 15 * 60 + 5)).is_none(), "expired");
-        assert!(tokens.known(&token, at(900)).is_none(), "from the future");
+        assert!(tokens.known(&token, at(1000 + 15 * 60 + 5), mono(900)).is_none(), "expired");
+        assert!(tokens.known(&token, at(900), mono(1)).is_none(), "from the future");
+        assert!(
+            tokens.known(&token, at(1100), mono(900)).is_none(),
+            "the wall clock went back, and it is over all the same"
+        );
         let altered = format!("{}{}", &token[..token.len() - 2], if token.ends_with("AA") { "BB" } else { "AA" });
-        assert!(tokens.known(&altered, at(1000)).is_none() && Tokens::verify(&keys, &altered, at(1000)).is_none());
+        assert!(tokens.known(&altered, at(1000), mono(0)).is_none());
+        assert!(Tokens::verify(&keys, &altered, at(1000)).is_none());
     }
 }

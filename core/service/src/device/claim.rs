@@ -35,15 +35,22 @@ pub struct Rotated {
 /// `not_found` for a wrong, spent or expired code; `rate_limited` after too many of them.
 pub async fn claim(services: &Services, by: &Principal, code: &str) -> Result<DeviceView> {
     let (user, now) = (by.account.key, services.clock.now());
-    services.provision.wrong_codes.check(&user, services.clock.monotonic())?;
+    let attempt = services.provision.wrong_codes.attempt(&user, services.clock.monotonic())?;
     let hash = token::claim_code_hash(code);
-    let mut tx = services.store.begin().await?;
-    let claimed = match &hash {
-        Some(hash) => tx.claim_device(hash, user, now).await?,
-        None => None,
+    let looked_up = async {
+        let mut tx = services.store.begin().await?;
+        let claimed = match &hash {
+            Some(hash) => tx.claim_device(hash, user, now).await?,
+            None => None,
+        };
+        Ok::<_, Error>((tx, claimed))
     };
+    let looked_up = looked_up.await;
+    if !matches!(looked_up, Ok((_, None))) {
+        attempt.forgive();
+    }
+    let (mut tx, claimed) = looked_up?;
     let Some(key) = claimed else {
-        services.provision.wrong_codes.failed(&user, services.clock.monotonic());
         let entry = AuditEntry::event(now, by.actor(), Source::Api, "security.wrong_claim_code");
         tx.audit(&entry.outcome(Outcome::Rejected)).await?;
         tx.commit().await?;

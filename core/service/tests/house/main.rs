@@ -5,3 +5,4 @@
 mod device;
 mod relay;
 mod rig;
+mod sessions;
