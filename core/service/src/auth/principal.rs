@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hexa_model::{Actor, ErrorCode, Role, Scope, Scopes, SessionId, TimeMs, TokenId, UserId, UserKey};
 use hexa_store::UserRow;
 
+use super::tokens::Known;
 use super::{Auth, pats, tokens};
 use crate::error::{Error, Result};
 
@@ -133,9 +134,10 @@ impl Auth {
     async fn by_session(&self, token: &str) -> Result<Principal> {
         let now = self.clock.now();
         let claims = match self.tokens.known(token, now, self.clock.monotonic()) {
-            Some(claims) => claims,
+            Known::Good(claims) => claims,
+            Known::Over => return Err(invalid()),
             // Boxed: what happens once for each token is not carried by every request.
-            None => Box::pin(self.first_use(token, now)).await?,
+            Known::Never => Box::pin(self.first_use(token, now)).await?,
         };
         let account = self.living(claims.user).await?;
         if claims.epoch != account.epoch || self.is_session_ended(claims.session) {

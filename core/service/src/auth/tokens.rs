@@ -23,6 +23,17 @@ pub(super) struct Verified {
     expires: i64,
 }
 
+/// What is remembered of a token.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known {
+    /// It was found good, and is in time.
+    Good(Verified),
+    /// It was found good, and its time is over: checked again by a clock that went back, it might seem to be in time.
+    Over,
+    /// It was not seen before, or forgotten.
+    Never,
+}
+
 /// By the SHA-256 of the token, so that looking one up tells nothing of those that are there; with the monotonic time at
 /// which it is over, because a step of the wall clock makes no token live longer.
 #[derive(Debug, Default)]
@@ -31,9 +42,13 @@ pub(super) struct Tokens(RwLock<HashMap<[u8; 32], (Verified, Duration)>>);
 impl Tokens {
     /// What a token says that was found good before and is in time. What changes meanwhile (the account, the session) is
     /// the caller's to check, every time.
-    pub(super) fn known(&self, token: &str, now: TimeMs, monotonic: Duration) -> Option<Verified> {
-        let (known, over) = self.0.read().get(&sha256(token.as_bytes())).copied()?;
-        (monotonic < over && Claims::in_time(known.issued, known.expires, now)).then_some(known)
+    pub(super) fn known(&self, token: &str, now: TimeMs, monotonic: Duration) -> Known {
+        let Some((known, over)) = self.0.read().get(&sha256(token.as_bytes())).copied() else { return Known::Never };
+        if monotonic < over && Claims::in_time(known.issued, known.expires, now) {
+            Known::Good(known)
+        } else {
+            Known::Over
+        }
     }
 
     /// What a token says that is good now; `None` for any other.
@@ -83,21 +98,22 @@ mod tests {
         let token = keys.issue(user, session, Role::User, 3, at(1000)).unwrap();
         let tokens = Tokens::default();
         let mono = |seconds: u64| Duration::from_secs(50 + seconds);
-        assert!(tokens.known(&token, at(1000), mono(0)).is_none());
+        let known = |token: &str, now, monotonic| match tokens.known(token, now, monotonic) {
+            Known::Good(good) => Some(good),
+            Known::Over | Known::Never => None,
+        };
+        assert!(matches!(tokens.known(&token, at(1000), mono(0)), Known::Never));
         tokens.keep(&token, Tokens::verify(&keys, &token, at(1000)).unwrap(), at(1000), mono(0));
         for later in [0, 1, 899] {
-            let good = tokens.known(&token, at(1000 + later), mono(later as u64)).unwrap();
+            let good = known(&token, at(1000 + later), mono(later as u64)).unwrap();
             assert_eq!((good.user, good.session, good.epoch), (user, session, 3));
         }
         assert_eq!(tokens.0.read().len(), 1);
-        assert!(tokens.known(&token, at(1000 + 15 * 60 + 5), mono(900)).is_none(), "expired");
-        assert!(tokens.known(&token, at(900), mono(1)).is_none(), "from the future");
-        assert!(
-            tokens.known(&token, at(1100), mono(900)).is_none(),
-            "the wall clock went back, and it is over all the same"
-        );
+        assert!(known(&token, at(1000 + 15 * 60 + 5), mono(900)).is_none(), "expired");
+        assert!(known(&token, at(900), mono(1)).is_none(), "from the future");
+        assert!(matches!(tokens.known(&token, at(1100), mono(900)), Known::Over), "though the wall clock went back");
         let altered = format!("{}{}", &token[..token.len() - 2], if token.ends_with("AA") { "BB" } else { "AA" });
-        assert!(tokens.known(&altered, at(1000), mono(0)).is_none());
+        assert!(known(&altered, at(1000), mono(0)).is_none());
         assert!(Tokens::verify(&keys, &altered, at(1000)).is_none());
     }
 }
