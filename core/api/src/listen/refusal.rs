@@ -50,8 +50,7 @@ impl Refusal {
             let line = &b"HTTP/1.1 431 Request Header Fields Too Large\r\n"[..];
             (line, Error::new(ErrorCode::HeadersTooLarge, what))
         } else {
-            let what =
-                "this is not a request of HTTP/1.1 (RFC 9112): its first line or one of its headers is malformed";
+            let what = "this is no well-formed request (RFC 9112): its first line or one of its headers is malformed";
             (&b"HTTP/1.1 400 Bad Request\r\n"[..], Error::new(ErrorCode::ValidationError, what))
         };
         let body = serde_json::to_vec(&ErrorBody::new(&error, id.to_str().unwrap_or_default())).unwrap_or_default();
