@@ -119,8 +119,10 @@ impl Bucket {
 pub struct FailureLimiter<K: Hash + Eq + Clone> {
     what: &'static str,
     rate: Rate,
-    windows: Arc<Mutex<HashMap<K, Window>>>,
+    windows: Windows<K>,
 }
+
+type Windows<K> = Arc<Mutex<HashMap<K, Window>>>;
 
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -138,7 +140,7 @@ const MAX_KEYS: usize = 65_536;
 #[must_use = "dropping it counts a failure"]
 pub struct Attempt<K: Hash + Eq + Clone> {
     /// None when it is not counted, or no more.
-    counted: Option<(Arc<Mutex<HashMap<K, Window>>>, K)>,
+    counted: Option<(Windows<K>, K)>,
 }
 
 impl<K: Hash + Eq + Clone> FailureLimiter<K> {

@@ -57,7 +57,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_at_once_and_other_queues_go_on() {
         let (full, other) = (HashQueue::new("registrations", 1, 2), HashQueue::new("logins", 1, 2));
-        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
         let first = full.run(move || wait.recv());
         let second = full.run(|| ());
         tokio::pin!(first, second);
