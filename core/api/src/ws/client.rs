@@ -72,8 +72,7 @@ pub(crate) async fn connect(
     State(state): State<ApiState>,
     Query(query): Query<ConnectQuery>,
     Extension(request): Extension<RequestId>,
-    guest: Option<Extension<Arc<Guest>>>,
-    PeerIp(ip): PeerIp,
+    (PeerIp(ip), guest): (PeerIp, Option<Extension<Arc<Guest>>>),
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
