@@ -47,7 +47,7 @@ export class Server {
   admin!: User
 
   private constructor(given: Given) {
-    this.#env = { LIMIT_USER_RPS: '10000', LIMIT_USER_BURST: '10000', LIMIT_LOGIN_FAILURES: '1000', LIMIT_PROVISION_RPS: '10000', ...given.env }
+    this.#env = { LIMIT_USER_RPS: '10000', LIMIT_USER_BURST: '10000', LIMIT_LOGIN_FAILURES: '1000', LIMIT_PROVISION_RPS: '10000', LIMIT_PUBLIC_RPS: '10000', LIMIT_USER_SOCKETS: '1000', ...given.env }
   }
 
   static async start(given: Given = {}): Promise<Server> {

@@ -33,8 +33,8 @@ pub(crate) struct Options {
 }
 
 /// Said by every bench that sends more than a user may.
-pub(crate) const RAISED: &str = "raised: LIMIT_USER_RPS and LIMIT_USER_BURST to 1,000,000, because the whole load comes from one user (the limiter \
-     stays in the path)";
+pub(crate) const RAISED: &str = "raised: LIMIT_USER_RPS and LIMIT_USER_BURST to 1,000,000, LIMIT_USER_SOCKETS to 100,000, LIMIT_PUBLIC_RPS and \
+     LIMIT_LOGIN_FAILURES to 10,000, because the whole load comes from one user on one machine (the limiters stay in the path)";
 
 /// A running server.
 pub(crate) struct House {
@@ -162,6 +162,9 @@ pub(crate) fn start(options: &Options, dir: &Path) -> Result<Running> {
             .env("PUBLIC_URL", "http://127.0.0.1")
             .env("LIMIT_USER_RPS", "1000000")
             .env("LIMIT_USER_BURST", "1000000")
+            .env("LIMIT_USER_SOCKETS", "100000")
+            .env("LIMIT_PUBLIC_RPS", "10000")
+            .env("LIMIT_LOGIN_FAILURES", "10000")
             .env_remove("DATABASE_URL")
             .stdout(Stdio::null())
             .stderr(log),

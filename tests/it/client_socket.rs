@@ -255,7 +255,7 @@ async fn frames_that_are_not_understood_are_answered_and_the_socket_goes_on() {
     }
     client.socket.send(Message::binary(vec![1u8, 2])).await.unwrap();
     assert_eq!(client.next().await["code"], "validation_error");
-    client.socket.send(Message::text("x".repeat(17 * 1024))).await.unwrap();
+    client.socket.send(Message::text("x".repeat(100 * 1024))).await.unwrap();
     assert_eq!(client.socket.expect_close().await.0, 1009);
     device.assert_nothing_sent().await;
 }

@@ -24,6 +24,10 @@ fn true_time() -> i64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64
 }
 
+async fn sign_out(server: &TestServer, user: &User) {
+    server.client().post("/api/v1/auth/logout", &json!({ "refresh_token": user.refresh_token })).await.expect(204);
+}
+
 async fn me(user: &User) -> u16 {
     user.client.get("/api/v1/auth/me").await.status
 }
@@ -42,12 +46,20 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
     let now = log_in(&server, &user).await;
     assert!((claim(&now, "iat") - true_time()).abs() < 60, "the clock is true at first");
 
+    // One that was used, and then ended: nothing that the clock does makes it good again.
+    let ended = log_in(&server, &user).await;
+    assert_eq!(me(&ended).await, 200);
+    sign_out(&server, &ended).await;
+
     let mut of_yesterday = vec![("+0", now)];
     for (jump, seconds) in [("-2h", -7200), ("+0", 0), ("+2h", 7200), ("+0", 0)] {
         clock.set(jump);
         let fresh = log_in(&server, &user).await;
         assert!((claim(&fresh, "iat") - true_time() - seconds).abs() < 60, "{jump}: the server's clock has moved");
         assert_eq!(me(&fresh).await, 200, "{jump}: whoever logs in now is served");
+        // Whenever a session ends, what is over is forgotten.
+        sign_out(&server, &log_in(&server, &user).await).await;
+        assert_eq!(me(&ended).await, 401, "{jump}: a session that ended");
         // Tokens of another time: not beyond their end by this clock, and none that is not born yet.
         for (of, token) in &of_yesterday {
             let here = true_time() + seconds;

@@ -166,13 +166,29 @@ async fn a_request_that_states_its_length_twice_is_400_and_the_last_of_its_conne
         format!("{head}content-length: 2\r\ncontent-length: 2\r\n\r\n{{}}{behind}"),
         format!("{head}content-length: 2\r\ncontent-length: 44\r\n\r\n{{}}{behind}"),
         format!("{head}content-length: 2, 2\r\n\r\n{{}}{behind}"),
+        // Hidden behind blanks and zeros.
+        format!("{head}content-length:{}2\r\ncontent-length: 2\r\n\r\n{{}}{behind}", " ".repeat(40)),
+        format!("{head}content-length:{}2\r\n\r\n{{}}{behind}", " ".repeat(40)),
+        format!("{head}content-length: {}2\r\n\r\n{{}}{behind}", "0".repeat(33)),
+        format!("{head}transfer-encoding:{}chunked\r\n\r\n0\r\n\r\n{behind}", " ".repeat(40)),
     ];
     for request in requests {
         // `exchange` reads until the server has closed: one answer, and nothing behind it.
         let answer = exchange(server.address, request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request}: {answer}");
+        // And behind a request that asks for another protocol, which is not granted.
+        let asked = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let answer = exchange(server.address, format!("{asked}{request}").as_bytes()).await;
+        // What comes in one piece with it may be refused in its place; nothing behind it is served.
+        let (before, last) = answer.split_at(answer.rfind("HTTP/1.1 ").unwrap());
+        assert!(before.is_empty() || before.starts_with("HTTP/1.1 200"), "{request}: {answer}");
+        assert!(last.starts_with("HTTP/1.1 400") && before.matches("HTTP/1.1").count() < 2, "{request}: {answer}");
     }
+    // A chunk's size that hides one: its own request ends as hyper reads it, and nothing behind it is served.
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{}2\r\n{{}}\r\n0\r\n\r\n", "0".repeat(60));
+    let answer = exchange(server.address, format!("{chunked}{behind}{behind}").as_bytes()).await;
+    assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
     // The same bytes with one length each are two requests and two answers.
     let plain =
         format!("{head}content-length: 2\r\n\r\n{{}}GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -194,6 +210,62 @@ async fn headers_are_bounded() {
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     let few = format!("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n", "y".repeat(8 * 1024));
     assert!(exchange(server.address, few.as_bytes()).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_overtakes_no_answer() {
+    let server = server();
+    let user = server.user().await;
+    let body = json!({ "email": user.email, "password": hexa_tests::server::PASSWORD }).to_string();
+    let login = format!(
+        "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let upgrade = "GET /health HTTP/1.1\r\nhost: x\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n";
+    for large in [
+        format!("GET /health HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(105)),
+        format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(20 * 1024)),
+        format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(90 * 1024)),
+        format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "y".repeat(20 * 1024)),
+    ] {
+        // The password is still being hashed when the large head has arrived.
+        for before in [&login, upgrade] {
+            let answer = exchange(server.address, format!("{before}{large}").as_bytes()).await;
+            let (first, rest) = answer.split_at(answer.rfind("HTTP/1.1 ").unwrap());
+            assert!(first.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(rest.starts_with("HTTP/1.1 431") && rest.contains("connection: close"), "{answer}");
+            let body: Value = serde_json::from_str(rest.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+            hexa_tests::shapes::assert_error(&body, "headers_too_large", "431 behind a request");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_at_all_is_400_in_the_shape_of_every_error() {
+    let server = server();
+    for request in [
+        "nonsense\r\n\r\n".to_owned(),
+        "GET /health HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n".to_owned(),
+        "GET /health HTTP/1.1\r\nhost : x\r\n\r\n".to_owned(),
+        "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+        "POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: abc\r\n\r\n".to_owned(),
+        "POST /health HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "GET /health HTTP/1.1\r\n\r\n".to_owned(),
+        "GET /health HTTP/1.1\r\nhost: x\r\nhost: y\r\nconnection: close\r\n\r\n".to_owned(),
+        "GET /health HTTP/1.1\r\nhost: x\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
+    ] {
+        let request = request.replace("HTTP/1.1\r\n\r\n", "HTTP/1.1\r\nconnection: close\r\n\r\n");
+        let answer = exchange(server.address, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{request:?}: {answer}");
+        assert!(answer.contains("x-content-type-options: nosniff"), "{request:?}: {answer}");
+        let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        hexa_tests::shapes::assert_error(&body, "validation_error", &request);
+        let id = body["request_id"].as_str().unwrap();
+        assert!(answer.contains(&format!("x-request-id: {id}")), "{request:?}: {answer}");
+    }
+    // The former version knows no Host.
+    let old = exchange(server.address, b"GET /ready HTTP/1.0\r\n\r\n").await;
+    assert!(old.contains(" 200 "), "{old}");
 }
 
 #[tokio::test]

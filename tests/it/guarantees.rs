@@ -1,4 +1,5 @@
-//! `docs/GUARANTEES.md` names a test behind each promise, and each of these tests exists.
+//! `docs/GUARANTEES.md` names a test behind each promise and `docs/SECURITY.md` behind each bound, and each of these
+//! tests exists.
 
 use std::path::Path;
 
@@ -22,20 +23,22 @@ fn has_test(text: &str, name: &str) -> bool {
     })
 }
 
-#[test]
-fn every_promise_names_tests_that_exist() {
+/// The rows of the table with this head, cell by cell.
+fn table<'a>(document: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let rows = document.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+    let rows = rows.take_while(|line| line.starts_with("| "));
+    rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// The last cell of each row names tests that exist.
+fn assert_held(document: &str, head: &str, columns: usize, least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let document = std::fs::read_to_string(root.join("docs/GUARANTEES.md")).unwrap();
-    let rows: Vec<Vec<&str>> = document
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise"))
-        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
-        .collect();
-    assert!(rows.len() >= 15, "{} promises", rows.len());
-    let mut checked = 0;
+    let document = std::fs::read_to_string(root.join(document)).unwrap();
+    let rows = table(&document, head);
+    assert!(rows.len() >= least, "{} rows", rows.len());
     for row in &rows {
-        assert_eq!(row.len(), 3, "promise, how, held by: {row:?}");
-        let names: Vec<_> = row[2].split('`').skip(1).step_by(2).collect();
+        assert_eq!(row.len(), columns, "{head}: {row:?}");
+        let names: Vec<_> = row[columns - 1].split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test holds: {}", row[0]);
         for name in names {
             let (place, path) = name.split_once(' ').unwrap_or_else(|| panic!("`place module::test`, not `{name}`"));
@@ -43,10 +46,18 @@ fn every_promise_names_tests_that_exist() {
             let test = path.pop().unwrap();
             assert!(!path.is_empty(), "{name}: no module");
             assert!(has_test(&module(root, place, &path), test), "there is no test `{name}`, named in: {}", row[0]);
-            checked += 1;
         }
     }
-    assert!(checked >= rows.len());
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    assert_held("docs/GUARANTEES.md", "| promise", 3, 15);
+}
+
+#[test]
+fn every_bound_names_tests_that_exist() {
+    assert_held("docs/SECURITY.md", "| what | bound, setting", 4, 40);
 }
 
 #[test]

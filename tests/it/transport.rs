@@ -66,6 +66,15 @@ async fn plain_http_is_refused_before_anything_of_it_is_looked_at() {
         let request = String::from_utf8(request).unwrap().replace("connection: close", "connection: upgrade");
         refused(&exchange(at, request.as_bytes()).await);
     }
+    // Before anything else is looked at: the origin of a cookie, a length stated twice, a missing Host.
+    for (first, head) in [
+        ("POST /api/v1/auth/refresh", "host: hexa.example\r\nx-hexa-session: cookie\r\ncontent-length: 0\r\n"),
+        ("POST /api/v1/auth/login", "host: hexa.example\r\ncontent-length: 0\r\ncontent-length: 0\r\n"),
+        ("GET /api/docs", "x-forwarded-proto: https\r\n"),
+    ] {
+        let request = format!("{first} HTTP/1.1\r\nconnection: close\r\n{head}\r\n");
+        refused(&exchange(at, request.as_bytes()).await);
+    }
     // How the server is may be asked within its own container.
     assert!(exchange(at, &get("/health", "host: localhost\r\n")).await.starts_with("HTTP/1.1 200"));
 }

@@ -43,6 +43,9 @@ impl Options {
             .env("LIMIT_USER_BURST", "100000")
             .env("LIMIT_PROVISION_RPS", "10000")
             .env("LIMIT_LOGIN_FAILURES", "1000")
+            .env("LIMIT_PUBLIC_RPS", "100000")
+            .env("LIMIT_TOKEN_FAILURES", "10000")
+            .env("LIMIT_USER_SOCKETS", "1000")
     }
     /// With this setting; a later one of the same name wins.
     #[must_use]

@@ -8,8 +8,6 @@ use http::{Extensions, HeaderMap, StatusCode, Version, header};
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-use crate::state::ApiState;
-
 /// A shorter one fits into one packet anyhow.
 const SHORTEST: u16 = 1024;
 
@@ -25,7 +23,11 @@ fn plain(status: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) ->
 }
 
 /// The route's handler, with its answers compressed where that is right.
-pub(crate) fn route(method: &str, path: &str, handler: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
+pub(crate) fn route<S: Clone + Send + Sync + 'static>(
+    method: &str,
+    path: &str,
+    handler: MethodRouter<S>,
+) -> MethodRouter<S> {
     if !concerns(method, path) {
         return handler;
     }
@@ -35,12 +37,45 @@ pub(crate) fn route(method: &str, path: &str, handler: MethodRouter<ApiState>) -
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::response::{IntoResponse, Response};
+    use axum::routing::any;
+    use http::Request;
+    use tower::ServiceExt;
+
     use super::*;
 
-    #[test]
-    fn nothing_that_is_secret_or_in_a_hurry() {
-        assert!(concerns("GET", "/api/v1/devices") && concerns("GET", "/metrics"));
-        assert!(!concerns("POST", "/api/v1/devices/{uid}/relays/{index}"));
-        assert!(!concerns("GET", "/api/v1/auth/sessions") && !concerns("GET", "/ws/client"));
+    /// How the answer of a route is coded for a caller that takes gzip.
+    async fn coding(method: &str, path: &str, answer: fn() -> Response) -> Option<String> {
+        let handler = any(move || async move { answer() });
+        let router: Router = Router::new().fallback_service(route::<()>(method, path, handler).with_state(()));
+        let request = Request::builder().method(method).uri("/").header("accept-encoding", "gzip");
+        let answer = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        answer.headers().get(header::CONTENT_ENCODING).map(|v| v.to_str().unwrap().to_owned())
+    }
+
+    fn long() -> Response {
+        "x".repeat(2000).into_response()
+    }
+
+    #[tokio::test]
+    async fn long_answers_are_packed_but_nothing_that_is_secret_or_in_a_hurry() {
+        for (method, path) in [("GET", "/api/v1/devices"), ("GET", "/metrics"), ("GET", "/api/v1/admin/audit/export")] {
+            assert_eq!(coding(method, path, long).await.as_deref(), Some("gzip"), "{method} {path}");
+        }
+        for (method, path) in [
+            ("POST", "/api/v1/devices/{uid}/relays/{index}"),
+            ("GET", "/api/v1/auth/sessions"),
+            ("POST", "/api/v1/auth/login"),
+            ("GET", "/ws/client"),
+        ] {
+            assert_eq!(coding(method, path, long).await, None, "{method} {path}");
+        }
+        let list = "/api/v1/devices";
+        assert_eq!(coding("GET", list, || "x".into_response()).await, None, "short");
+        assert_eq!(coding("GET", list, || (StatusCode::NOT_FOUND, "x".repeat(2000)).into_response()).await, None);
+        let tagged = || ([(header::ETAG, "\"1\"")], "x".repeat(2000)).into_response();
+        assert_eq!(coding("GET", list, tagged).await, None, "its tag names these very bytes");
     }
 }

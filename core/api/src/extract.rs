@@ -123,7 +123,10 @@ impl FromRequestParts<ApiState> for User {
         // A request with an idempotency key was authenticated, and counted, before it came here.
         let user = match parts.extensions.get::<Principal>() {
             Some(known) => known.clone(),
-            None => state.services.auth.authenticate(bearer(&parts.headers).unwrap_or_default()).await?,
+            None => {
+                let token = bearer(&parts.headers).unwrap_or_default();
+                state.services.auth.authenticate(token, peer_ip(&parts.extensions)).await?
+            }
         };
         if let Some(guest) = parts.extensions.get::<Arc<Guest>>() {
             guest.known();
@@ -133,13 +136,18 @@ impl FromRequestParts<ApiState> for User {
 }
 
 /// The client's address, as far as it can be known.
+pub(crate) fn peer_ip(extensions: &http::Extensions) -> Option<IpAddr> {
+    extensions.get::<Way>().and_then(|way| way.ip)
+}
+
+/// The same as an argument of a handler.
 pub(crate) struct PeerIp(pub Option<IpAddr>);
 
 impl<S: Sync> FromRequestParts<S> for PeerIp {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get::<Way>().and_then(|w| w.ip)))
+        Ok(Self(peer_ip(&parts.extensions)))
     }
 }
 
@@ -151,10 +159,7 @@ impl<S: Sync> FromRequestParts<S> for LoginOrigin {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-        Ok(Self(Origin {
-            ip: parts.extensions.get::<Way>().and_then(|w| w.ip),
-            user_agent: agent.map(|a| a.chars().take(256).collect()),
-        }))
+        Ok(Self(Origin { ip: peer_ip(&parts.extensions), user_agent: agent.map(|a| a.chars().take(256).collect()) }))
     }
 }
 

@@ -21,7 +21,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{ApiError, ApiResult, Carried, ErrorBody};
-use crate::extract::{bearer, device_credentials, read_body};
+use crate::extract::{bearer, device_credentials, peer_ip, read_body};
 use crate::middleware::RequestId;
 use crate::routes::{Access, routes};
 use crate::state::ApiState;
@@ -170,6 +170,10 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
         if keyed.lost() {
             continue;
         }
+        // What anybody may ask for leaves nothing behind when it is refused: a refusal costs no write.
+        if access == Access::Public && response.extensions().get::<Carried>().is_some() {
+            return Ok(response);
+        }
         return keep(state, &keyed, response, &ask.request_id).await;
     }
     Err(Error::new(ErrorCode::IdempotencyInProgress, "a request with this idempotency key is under way").retry_after(1))
@@ -216,7 +220,7 @@ fn read_key(headers: &HeaderMap) -> Result<String> {
     Ok(bare.to_owned())
 }
 
-fn access_of(request: &Request) -> Option<Access> {
+pub(crate) fn access_of(request: &Request) -> Option<Access> {
     static ACCESS: OnceLock<HashMap<(&'static str, &'static str), Access>> = OnceLock::new();
     let table = ACCESS.get_or_init(|| routes().into_iter().map(|r| ((r.method, r.path), r.access)).collect());
     let path = request.extensions().get::<MatchedPath>()?;
@@ -255,7 +259,8 @@ async fn scope(
         Access::Scope(scope) | Access::AdminAnd(scope) => Some(scope),
         Access::Session | Access::Admin => None,
     };
-    let user = services.auth.authenticate(bearer(&parts.headers).unwrap_or_default()).await?;
+    let offered = bearer(&parts.headers).unwrap_or_default();
+    let user = services.auth.authenticate(offered, peer_ip(&parts.extensions)).await?;
     match access {
         Access::Admin | Access::AdminAnd(_) => user.require_admin()?,
         Access::Session => drop(user.require_session()?),

@@ -5,6 +5,7 @@
 //! hyper's header timeout is armed here; `axum::serve` leaves it inert. When the connection cap is reached, accepting
 //! pauses: devices wait in the kernel's queue instead of being refused.
 
+mod deadline;
 mod framing;
 mod guests;
 mod maintenance;
@@ -13,7 +14,7 @@ mod refusal;
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,10 +33,11 @@ use crate::extract::Peer;
 use crate::middleware::Ambiguous;
 use crate::tls::Tls;
 use crate::transport::Encrypted;
+use deadline::Deadline;
 use framing::Framing;
 use guests::Entry;
+pub(crate) use guests::Guest;
 pub use guests::Guests;
-pub(crate) use guests::{Guest, network};
 pub use maintenance::{Maintenance, MaintenanceListener};
 use refusal::Refusal;
 
@@ -51,6 +53,9 @@ pub(crate) const MAX_HEADERS: usize = 100;
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// In the body of an answered command, and in no other answer with 200 under load.
 const COMMAND_ID: &[u8] = b"\"command_id\"";
+/// What the kernel keeps of unsent bytes for one connection, and whoever reads slowly frees often enough to be told from
+/// whoever does not read at all.
+const SEND_BUFFER: usize = 128 * 1024;
 /// How often the accept thread looks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
 
@@ -61,6 +66,8 @@ pub struct Limits {
     pub connections: usize,
     /// Of one address that has not said who it is.
     pub guests: Guests,
+    /// A peer that takes nothing of what it is sent for so long is given up.
+    pub write_stall: Duration,
 }
 
 /// A bound address that does not accept yet.
@@ -79,6 +86,8 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
+        // Accepted sockets inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
         socket.listen(BACKLOG)?;
         // `accept` honours the receive timeout, which gives the thread its look at the stop flag.
         socket.set_read_timeout(Some(STOP_POLL))?;
@@ -95,6 +104,7 @@ impl Listener {
     /// HTTP connection is closed. Upgraded sockets are closed by their own tasks.
     pub async fn serve(self, router: Router, limits: Limits, tls: Option<Arc<Tls>>, stop: CancellationToken) {
         let (tx, mut rx) = mpsc::channel(QUEUE);
+        let stall = limits.write_stall;
         let open = Arc::new(AtomicUsize::new(0));
         let (thread_open, thread_stop) = (Arc::clone(&open), stop.clone());
         let accepting = std::thread::Builder::new()
@@ -115,7 +125,7 @@ impl Listener {
             let slot = Slot(Arc::clone(&open), guest);
             let (router, stop, tls) = (router.clone(), stop.clone(), tls.clone());
             connections.spawn(async move {
-                if let Err(error) = connection(stream, peer, router, tls, stop, slot).await {
+                if let Err(error) = connection((stream, stall), peer, router, tls, stop, slot).await {
                     tracing::trace!(%error, "connection ended");
                 }
             });
@@ -176,14 +186,14 @@ fn accept(
 }
 
 async fn connection(
-    stream: TcpStream,
+    (stream, stall): (TcpStream, Duration),
     peer: SocketAddr,
     router: Router,
     tls: Option<Arc<Tls>>,
     stop: CancellationToken,
     slot: Slot,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let stream = tokio::net::TcpStream::from_std(stream)?;
+    let stream = Deadline::new(tokio::net::TcpStream::from_std(stream)?, stall);
     let Some(tls) = tls else { return speak(stream, (peer, false), router, stop, slot).await };
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await??;
     speak(stream, (peer, true), router, stop, slot).await
@@ -196,12 +206,15 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stop: CancellationToken,
     slot: Slot,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let ambiguous = Arc::new(AtomicBool::new(false));
+    let talk = Arc::new(Talk::default());
     let guest = slot.1.clone();
     let io = TokioIo::new(Counted {
         stream,
         framing: Framing::new(),
-        ambiguous: Arc::clone(&ambiguous),
+        talk: Arc::clone(&talk),
+        encrypted,
+        filling: false,
+        quiet: true,
         refusal: None,
         _slot: slot,
     });
@@ -214,10 +227,16 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             request.extensions_mut().insert(Arc::clone(guest));
         }
         // Read before its head was parsed, so that no ambiguous request gets past this.
-        if ambiguous.load(Ordering::Relaxed) {
+        if talk.ambiguous.load(Ordering::Relaxed) {
             request.extensions_mut().insert(Ambiguous);
         }
-        router.clone().oneshot(request.map(Body::new))
+        talk.begin();
+        let (talk, answering) = (Arc::clone(&talk), router.clone().oneshot(request.map(Body::new)));
+        async move {
+            let answer = answering.await;
+            talk.end(answer.as_ref().is_ok_and(|a| a.status() == http::StatusCode::SWITCHING_PROTOCOLS));
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -235,15 +254,74 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     Ok(connection.await?)
 }
 
+/// What the bytes of a connection and the service behind it tell each other; both run in the connection's own task.
+#[derive(Debug, Default)]
+struct Talk {
+    /// It has sent a request that can be read in two ways.
+    ambiguous: AtomicBool,
+    /// 101 is being answered: what is read from now on is another protocol.
+    switched: AtomicBool,
+    /// Requests that the service has not answered yet.
+    in_flight: AtomicU32,
+    /// Something of the service's is still to be written.
+    owed: AtomicBool,
+}
+
+impl Talk {
+    fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.owed.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&self, switched: bool) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if switched {
+            self.switched.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Everything was written that was given to hyper so far.
+    fn flushed(&self) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 {
+            self.owed.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A socket that holds its slot for as long as anybody holds the socket, also after an upgrade.
 struct Counted<S> {
     stream: S,
     framing: Framing,
-    /// Set for the HTTP service: the connection has sent a request that can be read in two ways.
-    ambiguous: Arc<AtomicBool>,
-    /// The head was too large: hyper would answer without a body, so this is written past it, and then nothing more.
+    talk: Arc<Talk>,
+    encrypted: bool,
+    /// A head was too large: hyper reads filling until it refuses it, when it is its turn.
+    filling: bool,
+    /// Nothing was written since the last flush.
+    quiet: bool,
+    /// Written in the place of hyper's own refusal, and then nothing more.
     refusal: Option<Refusal>,
     _slot: Slot,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Counted<S> {
+    /// Puts an answer of ours in the place of what hyper refuses by itself, which is all that it ever writes while the
+    /// service owes nothing. None: these bytes are not that.
+    fn refuse(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Option<std::task::Poll<std::io::Result<usize>>> {
+        if self.refusal.is_none() {
+            let first = data.iter().find(|part| !part.is_empty())?;
+            if self.talk.owed.load(Ordering::Relaxed) || !self.quiet || !refusal::is_bare(first) {
+                return None;
+            }
+            self.refusal = Some(Refusal::of(first, self.filling, self.encrypted));
+        }
+        let length = data.iter().map(|part| part.len()).sum();
+        let done = self.refusal.as_mut()?.poll(&mut self.stream, cx);
+        Some(done.map(|done| done.map(|()| length)))
+    }
 }
 
 /// Whether what was just written is the answer to a relay command; only asked where crash points are compiled in.
@@ -261,29 +339,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
         let this = &mut *self;
-        if let Some(refusal) = &mut this.refusal {
-            return refusal.poll(&mut this.stream, cx);
+        if this.filling {
+            fill(buf);
+            return std::task::Poll::Ready(Ok(()));
+        }
+        if this.talk.switched.load(Ordering::Relaxed) {
+            this.framing.switched();
         }
         let before = buf.filled().len();
         let read = std::pin::Pin::new(&mut this.stream).poll_read(cx, buf);
-        if this.framing.read(&buf.filled()[before..]) {
-            this.ambiguous.store(true, Ordering::Relaxed);
+        let kept = this.framing.read(&buf.filled()[before..]);
+        if this.framing.ambiguous() {
+            this.talk.ambiguous.store(true, Ordering::Relaxed);
         }
         if this.framing.too_large() {
-            buf.set_filled(before);
-            return this.refusal.insert(Refusal::new()).poll(&mut this.stream, cx);
+            this.filling = true;
+            buf.set_filled(before + kept);
+            fill(buf);
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+/// More of a line than hyper takes of a whole head.
+fn fill(buf: &mut tokio::io::ReadBuf<'_>) {
+    let room = buf.remaining();
+    buf.initialize_unfilled().fill(b'x');
+    buf.advance(room);
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
         data: &[u8],
     ) -> std::task::Poll<std::io::Result<usize>> {
+        if let Some(refused) = self.refuse(cx, &[IoSlice::new(data)]) {
+            return refused;
+        }
         let written = std::pin::Pin::new(&mut self.stream).poll_write(cx, data);
+        self.quiet = false;
         hexa_model::crash_point!("cmd.after_http_reply", if answers_command(&written, &[IoSlice::new(data)]));
         written
     }
@@ -291,12 +386,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
+        if self.refusal.is_some() {
+            return std::task::Poll::Ready(Ok(()));
+        }
+        let flushed = std::pin::Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, std::task::Poll::Ready(Ok(()))) {
+            self.quiet = true;
+            self.talk.flushed();
+        }
+        flushed
     }
     fn poll_shutdown(
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
+        if self.refusal.is_some() {
+            return std::task::Poll::Ready(Ok(()));
+        }
         std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
     }
     fn is_write_vectored(&self) -> bool {
@@ -307,7 +413,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         cx: &mut std::task::Context<'_>,
         data: &[IoSlice<'_>],
     ) -> std::task::Poll<std::io::Result<usize>> {
+        if let Some(refused) = self.refuse(cx, data) {
+            return refused;
+        }
         let written = std::pin::Pin::new(&mut self.stream).poll_write_vectored(cx, data);
+        self.quiet = false;
         hexa_model::crash_point!("cmd.after_http_reply", if answers_command(&written, data));
         written
     }

@@ -13,9 +13,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hexa_model::ErrorCode;
 use hexa_service::Error;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::error::{ApiError, Carried, Form, respond};
+use crate::routes::Access;
 use crate::state::ApiState;
 use crate::transport::{self, Refused, Way};
 use crate::{cookie, idempotency};
@@ -64,12 +65,13 @@ fn ambiguous() -> Response {
 }
 
 /// Platform.md 13.2: no redirect, because the credentials of this request have gone over the wire already.
-fn insecure() -> Response {
+fn insecure(last: bool) -> Response {
     let what = "this server speaks HTTPS only: use https:// and wss://, or let a trusted proxy say that its client did";
     let mut response = ApiError::from(Error::new(ErrorCode::HttpsRequired, what)).into_response();
     // RFC 9110 section 15.5.22 wants both.
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let connection = if last { "Upgrade, close" } else { "Upgrade" };
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static(connection));
     response
 }
 
@@ -85,8 +87,45 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn in_time(work: impl Future<Output = Response>) -> Response {
     tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| {
-        ApiError::from(Error::new(ErrorCode::RequestTimeout, "the request took more than 30 s")).into_response()
+        // Not 408, which says that nothing was done because nothing had come.
+        let what = "the server was not done with this within 30 s, and whether it will be is not known: ask again with \
+                    the same idempotency-key, or look";
+        ApiError::from(Error::new(ErrorCode::Busy, what).retry_after(5)).into_response()
     })
+}
+
+/// What is refused before any handler sees it, in this order: over the wrong transport nothing is looked at at all.
+fn refused(state: &ApiState, way: Way, in_cookie: bool, request: &Request) -> Option<Response> {
+    let is_ambiguous = request.extensions().get::<Ambiguous>().is_some();
+    // How it came is decided first: of what may not come so nothing is looked at.
+    match way.check(request.uri().path(), &state.config.transport) {
+        Err(Refused::Insecure) => return Some(insecure(is_ambiguous)),
+        Err(Refused::Unnamed) => return Some(unnamed()),
+        Ok(()) => {}
+    }
+    if is_ambiguous {
+        return Some(ambiguous());
+    }
+    let check = || {
+        check_host(request)?;
+        if in_cookie {
+            cookie::check_origin(state, way, request.headers())?;
+        }
+        if *request.method() == Method::POST && idempotency::access_of(request) == Some(Access::Public) {
+            state.services.auth.count_stranger(way.ip)?;
+        }
+        Ok(())
+    };
+    check().err().map(|error: Error| ApiError::from(error).into_response())
+}
+
+/// RFC 9112 section 3.2: what names no host, or two, is refused.
+fn check_host(request: &Request) -> Result<(), Error> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == http::Version::HTTP_11) {
+        return Err(Error::validation("host", "a request has exactly one Host header"));
+    }
+    Ok(())
 }
 
 /// The outermost layer.
@@ -98,16 +137,7 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     request.extensions_mut().insert(way);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let in_cookie = cookie::asked(&path, request.headers());
-    // How it came is decided first: of what may not come so nothing is looked at.
-    let refused = match way.check(&path, &state.config.transport) {
-        Err(Refused::Insecure) => Some(insecure()),
-        Err(Refused::Unnamed) => Some(unnamed()),
-        Ok(()) if request.extensions().get::<Ambiguous>().is_some() => Some(ambiguous()),
-        Ok(()) if in_cookie => {
-            cookie::check_origin(&state, way, request.headers()).err().map(|e| ApiError::from(e).into_response())
-        }
-        Ok(()) => None,
-    };
+    let refused = refused(&state, way, in_cookie, &request);
     let settled = in_cookie && refused.is_none();
     let outcome = match refused {
         Some(refused) => Ok(refused),
@@ -156,5 +186,21 @@ fn log(error: &Error, id: &RequestId, method: &http::Method, path: &str) {
         tracing::error!(request.id = id.as_str(), %method, path, code, source, "request failed: {}", error.message);
     } else {
         tracing::debug!(request.id = id.as_str(), %method, path, code, "request refused: {}", error.message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_thirty_seconds() {
+        let begun = tokio::time::Instant::now();
+        let answer = in_time(std::future::pending()).await;
+        assert_eq!(begun.elapsed().as_secs(), 30);
+        let carried = answer.extensions().get::<Carried>().unwrap();
+        assert_eq!((carried.0.code, carried.0.retry_after_s), (ErrorCode::Busy, Some(5)));
+        let quick = in_time(async { http::StatusCode::OK.into_response() }).await;
+        assert_eq!(quick.status(), 200);
     }
 }

@@ -39,6 +39,8 @@ pub struct ApiConfig {
     pub transport: TransportConfig,
     /// Wrong metrics tokens of one address.
     pub metrics_failures: Option<Rate>,
+    /// Client sockets of one account (`LIMIT_USER_SOCKETS`).
+    pub user_sockets: u32,
 }
 
 /// Shared by all handlers; one pointer, because axum clones it several times per request.
@@ -68,7 +70,7 @@ impl std::ops::Deref for ApiState {
 impl ApiState {
     /// Subscribes the client sockets to the bus.
     pub fn new(services: Arc<Services>, config: ApiConfig) -> Self {
-        let hub = Arc::new(Hub::new(Arc::clone(&services.metrics)));
+        let hub = Arc::new(Hub::new(Arc::clone(&services.metrics), config.user_sockets));
         services.bus.subscribe(Arc::clone(&hub) as Arc<dyn hexa_service::bus::Subscriber>);
         let connects = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
         let cookies = Cookies::new(&config.server_id, config.public_url.as_ref());
@@ -82,9 +84,9 @@ impl ApiState {
         self.hub.close_all(spread);
     }
 
-    /// Pings clients and gives up the dead ones, until the services stop.
+    /// Pings clients, gives up the dead ones, and closes those whose access is over, until the services stop.
     pub async fn watch_clients(self) {
-        self.hub.sweep(self.services.stop.clone()).await;
+        self.hub.sweep(&self.services).await;
     }
 }
 

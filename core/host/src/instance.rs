@@ -7,7 +7,7 @@ use hexa_model::DeviceUid;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store};
 
-use crate::limits::{Budget, Fence, HANDLES, IO_BYTES, Limits, USES};
+use crate::limits::{Budget, Fence, HANDLES, IO_BYTES, LimitError, Limits, USES};
 use crate::log::{Level, PluginLog, Printed};
 use crate::wit::{Bound, Pre};
 
@@ -19,19 +19,37 @@ pub(crate) struct GuestState {
     pub(crate) log: Arc<PluginLog>,
     /// Of the current call; none while the instance starts.
     device: Option<DeviceUid>,
+    /// Bytes that the current call's own calls into the host have moved.
+    moved: usize,
 }
 
 impl GuestState {
+    /// Counts what a call into the host moves: wasmtime bounds each of them, and this all of one call together.
+    ///
+    /// # Errors
+    /// The end of the call.
+    pub(crate) fn moves(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.moved = self.moved.saturating_add(bytes);
+        if self.moved > IO_BYTES {
+            return Err(LimitError::new("io", "io_bytes", IO_BYTES as u64, self.moved as u64).into());
+        }
+        Ok(())
+    }
+
     /// A line in the plugin's log, with the device of the current call.
-    pub(crate) fn say(&self, level: Level, text: &str) {
+    pub(crate) fn say(&mut self, level: Level, text: &str) -> wasmtime::Result<()> {
+        self.moves(text.len())?;
         self.log.write(level, self.device.as_ref().map_or("", DeviceUid::as_str), text);
+        Ok(())
     }
 
     /// Bytes that the guest printed.
-    pub(crate) fn print(&mut self, bytes: &[u8]) {
+    pub(crate) fn print(&mut self, bytes: &[u8]) -> wasmtime::Result<()> {
+        self.moves(bytes.len())?;
         let Self { printed, log, device, .. } = self;
         let device = device.as_ref().map_or("", DeviceUid::as_str);
         printed.take(bytes, |line| log.write(Level::Info, device, line));
+        Ok(())
     }
 }
 
@@ -63,6 +81,7 @@ impl Instance {
             printed: Printed::default(),
             log: Arc::clone(log),
             device: None,
+            moved: 0,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.fence);
@@ -104,5 +123,6 @@ impl Instance {
 
 fn arm(store: &mut Store<GuestState>, budget: Budget) {
     store.data_mut().fence.arm(budget);
+    store.data_mut().moved = 0;
     store.set_epoch_deadline(1);
 }

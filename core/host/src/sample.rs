@@ -8,7 +8,10 @@ const LONG_WORD: usize = 16;
 /// And runs of this many digits.
 const LONG_NUMBER: usize = 6;
 /// Members whose text is never kept, however short; part of a name is enough.
-const SECRET_NAMES: [&str; 8] = ["token", "secret", "passw", "pwd", "key", "auth", "pin", "ssid"];
+const SECRET_NAMES: [&str; 12] =
+    ["token", "secret", "pass", "pwd", "key", "auth", "pin", "ssid", "psk", "cred", "jwt", "cookie"];
+/// Members of these names too; as a part of a name it would be that of others (`pwm`).
+const SECRET_WORDS: [&str; 1] = ["pw"];
 /// Of a binary frame, only so many bytes are shown.
 const BINARY_BYTES: usize = 8;
 const MASK: &str = "***";
@@ -24,11 +27,14 @@ pub(crate) fn frame(frame: &Frame) -> String {
     }
 }
 
-/// Of a text: words that look like secrets are masked, and what follows a member with a telling name.
+/// Of a text: words that look like secrets are masked, and the whole value of a member with a telling name, be it a list
+/// or an object.
 pub(crate) fn text(text: &str) -> String {
     let mut kept = String::with_capacity(SAMPLE_BYTES);
     let mut rest = text;
     let (mut hide_next, mut quoted, mut escaped) = (false, false, false);
+    // Lists and objects that were opened in the value that is hidden.
+    let mut depth = 0_usize;
     while !rest.is_empty() && kept.len() < SAMPLE_BYTES {
         let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '/' | '=' | '.' | '%');
         let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
@@ -37,8 +43,18 @@ pub(crate) fn text(text: &str) -> String {
             let c = rest.chars().next().unwrap_or(' ');
             quoted ^= c == '"' && !escaped;
             escaped = c == '\\' && !escaped;
-            // The value of a hidden member ends with its member.
-            hide_next &= quoted || !matches!(c, ',' | '}' | ']' | '\n' | '&' | ';');
+            if hide_next && !quoted {
+                match c {
+                    '[' | '{' => depth += 1,
+                    ']' | '}' if depth > 0 => {
+                        depth -= 1;
+                        hide_next = depth > 0;
+                    }
+                    // The value of a hidden member ends with its member.
+                    ',' | '}' | ']' | '\n' | '&' | ';' => hide_next = depth > 0,
+                    _ => {}
+                }
+            }
             kept.push(if c.is_control() { ' ' } else { c });
             rest = &rest[c.len_utf8()..];
             continue;
@@ -50,7 +66,8 @@ pub(crate) fn text(text: &str) -> String {
             kept.push_str(head);
         }
         escaped = false;
-        hide_next |= SECRET_NAMES.iter().any(|name| lower.contains(name));
+        hide_next |=
+            SECRET_NAMES.iter().any(|name| lower.contains(name)) || SECRET_WORDS.iter().any(|word| lower == *word);
         rest = tail;
     }
     let mut end = kept.len().min(SAMPLE_BYTES);
@@ -81,7 +98,15 @@ mod tests {
             (r#"{"phone":"call 4711123456"}"#, r#"{"phone":"call ***"}"#),
             (r#"{"pwd":"a,\"b}c","on":1}"#, r#"{"pwd":"***,\"***}***","on":1}"#),
             ("Authorization: Bearer abc.def\nnext", "Authorization: *** *** next"),
-            (r#"{"API_KEY":["x","y"]}"#, r#"{"API_KEY":["***","y"]}"#),
+            (r#"{"API_KEY":["x","y"],"on":1}"#, r#"{"API_KEY":["***","***"],"on":1}"#),
+            (r#"{"auth":{"user":"a","pw":"b"},"on":1}"#, r#"{"auth":{"***":"***","***":"***"},"on":1}"#),
+            (r#"{"creds":[{"a":["b","]"]},"c"],"on":1}"#, r#"{"creds":[{"***":["***","]"]},"***"],"on":1}"#),
+            (r#"{"pw":"b","pwm":7}"#, r#"{"pw":"***","pwm":7}"#),
+            (
+                r#"{"pass":1,"psk":2,"cred":3,"jwt":4,"cookie":5,"on":6}"#,
+                r#"{"pass":***,"psk":***,"cred":***,"jwt":***,"cookie":***,"on":6}"#,
+            ),
+            (r#"{"raw":"{\"token\":[\"a\",\"b\"]}","on":1}"#, r#"{"raw":"{\"token\":[\"***\",\"***\"]}","on":1}"#),
         ] {
             assert_eq!(self::text(text), kept);
         }

@@ -7,7 +7,6 @@
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use crate::instance::GuestState;
-use crate::limits::{IO_BYTES, LimitError};
 use raw::wasi::{cli, clocks, io, random};
 
 mod raw {
@@ -137,7 +136,7 @@ impl io::streams::HostOutputStream for GuestState {
         Ok(Ok(WRITE_BYTES))
     }
     fn write(&mut self, _: Resource<Output>, contents: Vec<u8>) -> Stream<()> {
-        self.print(&contents);
+        self.print(&contents)?;
         Ok(Ok(()))
     }
     fn blocking_write_and_flush(&mut self, output: Resource<Output>, contents: Vec<u8>) -> Stream<()> {
@@ -257,9 +256,7 @@ impl clocks::monotonic_clock::Host for GuestState {
 
 impl random::random::Host for GuestState {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        if len > IO_BYTES as u64 {
-            return Err(LimitError::new("io", "io_bytes", IO_BYTES as u64, len).into());
-        }
+        self.moves(usize::try_from(len).unwrap_or(usize::MAX))?;
         let mut bytes = Vec::with_capacity(len as usize + 64);
         while (bytes.len() as u64) < len {
             bytes.extend_from_slice(&hexa_crypto::random_bytes::<64>());

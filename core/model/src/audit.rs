@@ -1,5 +1,6 @@
 //! One row of the audit: who did what to which device, through which door, and how it ended.
 
+use serde_json::{Value, json};
 use smallvec::SmallVec;
 
 use crate::{Actor, CommandId, DeviceKey, Outcome, Source, TimeMs};
@@ -63,12 +64,33 @@ impl AuditEntry {
         self.outcome = outcome;
         self
     }
-    /// With these facts (a JSON object).
+    /// With these facts (a JSON object). The one place that bounds them: above [`MAX_DETAILS`] bytes, every member of
+    /// more than [`MAX_MEMBER`] bytes is replaced by its size, and if that does not help, all of them are.
     #[must_use]
-    pub fn details(mut self, details: &serde_json::Value) -> Self {
-        self.details = Some(details.to_string());
+    pub fn details(mut self, details: &Value) -> Self {
+        self.details = Some(bounded(details));
         self
     }
+}
+
+/// Bytes of the details of one row.
+pub const MAX_DETAILS: usize = 4096;
+/// Bytes of one of its members, where the whole is too large.
+pub const MAX_MEMBER: usize = 512;
+
+fn bounded(details: &Value) -> String {
+    let text = details.to_string();
+    if text.len() <= MAX_DETAILS {
+        return text;
+    }
+    let omitted = |bytes: usize| json!({ "omitted_bytes": bytes });
+    let cut = |(name, value): (&String, &Value)| {
+        let size = value.to_string().len();
+        (name.clone(), if size > MAX_MEMBER { omitted(size) } else { value.clone() })
+    };
+    let members = details.as_object().map(|members| members.iter().map(cut).collect::<serde_json::Map<_, _>>());
+    let shorter = members.map(|members| Value::Object(members).to_string());
+    shorter.filter(|shorter| shorter.len() <= MAX_DETAILS).unwrap_or_else(|| omitted(text.len()).to_string())
 }
 
 /// A relay and the state it shall have.
@@ -84,3 +106,26 @@ pub struct RelaySet {
 pub type RelaySets = SmallVec<[RelaySet; 4]>;
 /// Relay states with their versions, likewise.
 pub type RelayStates = SmallVec<[crate::RelayState; 4]>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_kept_as_they_are_or_cut_where_they_are_large() {
+        let details = |value: &Value| {
+            let entry = AuditEntry::event(TimeMs(0), Actor::System, Source::Api, "device.renamed").details(value);
+            entry.details.unwrap()
+        };
+        let whole = json!({ "name": "x".repeat(2000), "relays": [[0, "a"]] });
+        assert_eq!(details(&whole), whole.to_string());
+        let relays: Vec<_> = (0..5000).map(|n| json!([n, "a name"])).collect();
+        let large = json!({ "name": "pump", "relays": relays });
+        let size = large["relays"].to_string().len();
+        assert_eq!(details(&large), json!({ "name": "pump", "relays": { "omitted_bytes": size } }).to_string());
+        let many: serde_json::Map<_, _> = (0..1000).map(|n| (format!("member{n}"), json!(n))).collect();
+        let many = Value::Object(many);
+        assert_eq!(details(&many), json!({ "omitted_bytes": many.to_string().len() }).to_string());
+        assert_eq!(details(&json!("y".repeat(5000))), json!({ "omitted_bytes": 5002 }).to_string());
+    }
+}

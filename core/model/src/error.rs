@@ -60,7 +60,7 @@ error_codes! {
     DriverFault = "driver_fault", 502, "The device's driver failed; nothing was sent unless the details say so.";
     DeviceRejected = "device_rejected", 502, "The device refused the command.";
     DeviceStateMismatch = "device_state_mismatch", 502, "The device acknowledged another state than asked for; the reported one is stored.";
-    Busy = "busy", 503, "A bounded queue is full; see Retry-After.";
+    Busy = "busy", 503, "A bounded queue is full, or the request was not done within 30 s, which tells nothing of its outcome; see Retry-After.";
     StorageUnavailable = "storage_unavailable", 503, "The database did not accept the write.";
     DriverUnavailable = "driver_unavailable", 503, "No driver serves this device class at the moment.";
     ShuttingDown = "shutting_down", 503, "The server is stopping; nothing was sent.";

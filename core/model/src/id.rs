@@ -84,10 +84,13 @@ key!(
 pub struct DeviceUid(Arc<str>);
 
 impl DeviceUid {
+    /// Characters, and bytes, of the longest one.
+    pub const MAX_LEN: usize = 64;
+
     /// Checks the grammar; `None` when the text does not fit it.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits =
-            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let fits = (1..=Self::MAX_LEN).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         fits.then(|| Self(text.into()))
     }
     /// A new uid: `hx` and 16 lower-case Crockford base32 digits (80 random bits).

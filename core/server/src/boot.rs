@@ -128,6 +128,7 @@ async fn start(settings: Settings) -> Result<Running> {
             connect_src: settings.connect_src.clone(),
             dashboard: crate::dashboard::built_in(),
             transport: settings.transport.clone(),
+            user_sockets: settings.user_sockets,
         },
     );
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
@@ -145,7 +146,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let router = hexa_api::router(api.clone());
     let exempt = settings.transport.trusted_proxies.clone();
     let guests = Guests::new(settings.max_guests, exempt, Arc::clone(&services.metrics));
-    let limits = Limits { connections: settings.max_connections, guests };
+    let limits = Limits { connections: settings.max_connections, guests, write_stall: settings.write_stall };
     if let Some(tls) = tls.clone() {
         let stop = services.stop.clone();
         services.tasks.spawn(async move { tls.watch(stop).await });
@@ -321,6 +322,9 @@ fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
         auth: AuthConfig {
             user_rate: settings.user_rate,
             login_failures: settings.login_failures,
+            public_rate: settings.public_rate,
+            token_failures: settings.token_failures,
+            max_sessions: settings.user_sessions,
             ..AuthConfig::new(keys_of_tokens, issuer.to_owned())
         },
     })

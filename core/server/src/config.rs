@@ -85,6 +85,11 @@ pub(crate) struct Settings {
     pub(crate) login_failures: Rate,
     /// What is allowed and hardly meant, for the log.
     pub(crate) warnings: Vec<String>,
+    pub(crate) public_rate: Rate,
+    pub(crate) token_failures: Rate,
+    pub(crate) user_sockets: u32,
+    pub(crate) user_sessions: u32,
+    pub(crate) write_stall: Duration,
     effective: BTreeMap<&'static str, (String, &'static str)>,
 }
 
@@ -132,6 +137,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     let provision_rps = v.number("LIMIT_PROVISION_RPS", 1..=100_000)?;
     let tls = tls(v)?;
     let transport = transport(v, public_url.as_ref(), production && tls.is_none())?;
+    let public_rps = v.number("LIMIT_PUBLIC_RPS", 1..=100_000)?;
     Ok(Settings {
         production,
         data_dir: PathBuf::from(v.text("HEXA_DATA_DIR")),
@@ -176,6 +182,11 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         provision_failures: Rate::new(v.number("LIMIT_PROVISION_FAILURES", 1..=100_000)?, minute),
         claim_failures: Rate::new(v.number("LIMIT_CLAIM_FAILURES", 1..=100_000)?, minute * 10),
         login_failures: Rate::new(v.number("LIMIT_LOGIN_FAILURES", 1..=100_000)?, minute),
+        public_rate: Rate::new(public_rps.saturating_mul(10), second * 10),
+        token_failures: Rate::new(v.number("LIMIT_TOKEN_FAILURES", 1..=100_000)?, minute),
+        user_sockets: v.number("LIMIT_USER_SOCKETS", 1..=1_000_000)?,
+        user_sessions: v.number("LIMIT_USER_SESSIONS", 1..=100_000)?,
+        write_stall: second * v.number("LIMIT_WRITE_STALL_SECONDS", 1..=3_600)?,
         // A bucket of `burst` that refills at `rps`.
         user_rate: Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))),
         warnings: warnings(v, production),

@@ -11,24 +11,30 @@ pub mod tickets;
 mod tokens;
 pub mod users;
 
+mod ended;
+mod hashing;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hexa_model::{Clock, ErrorCode, SessionId, UserId, UserKey};
+use hexa_model::{Clock, SessionId, UserId, UserKey};
 use hexa_store::Store;
 pub use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
+use parking_lot::RwLock;
 
 use crate::config::AuthConfig;
-use crate::error::{Error, Result};
-use crate::limit::Limiter;
+use crate::error::Result;
+use crate::limit::{FailureLimiter, Limiter};
+use ended::Ended;
+use hashing::HashQueue;
 use principal::Account;
 
-/// Logins that may wait for the password hasher; the next one is told to come back (AU-2).
+/// Sign-ins that may be under way at the password hasher; the next one is told to come back (AU-2).
 const MAX_HASH_QUEUE: usize = 32;
+/// Registrations have a queue of their own, so that no stranger who makes accounts stands before those who have one.
+const MAX_REGISTER_QUEUE: usize = 16;
+const REGISTER_PERMITS: usize = 1;
 /// Accounts kept in memory; beyond, the map starts afresh.
 const MAX_ACCOUNTS: usize = 50_000;
 
@@ -43,11 +49,15 @@ pub struct Auth {
     throttle: throttle::Throttle,
     tickets: tickets::Tickets,
     accounts: RwLock<Accounts>,
-    /// Sessions that were ended while their access token still lives, with the monotonic time at which it dies.
-    ended: Mutex<HashMap<SessionId, std::time::Duration>>,
+    /// Sessions that were ended while one of their access tokens may still live.
+    ended: Ended,
     requests: Limiter<UserKey>,
-    hashing: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    /// Of everybody without an account, by address.
+    strangers: Limiter<Option<IpAddr>>,
+    /// Access tokens that nobody has, by address.
+    unknown_tokens: FailureLimiter<Option<IpAddr>>,
+    sign_ins: HashQueue,
+    registrations: HashQueue,
 }
 
 #[derive(Default)]
@@ -72,40 +82,20 @@ impl Auth {
         Self {
             keys: keys::KeyRoom::new(config.keys.clone(), &config.issuer),
             requests: Limiter::new("requests", config.user_rate),
-            hashing: Arc::new(Semaphore::new(config.hash_permits)),
-            waiting: AtomicUsize::new(0),
+            strangers: Limiter::new("requests from your address", config.public_rate),
+            unknown_tokens: FailureLimiter::new("unknown access tokens", config.token_failures),
+            sign_ins: HashQueue::new("logins", config.hash_permits, MAX_HASH_QUEUE),
+            registrations: HashQueue::new("registrations", REGISTER_PERMITS, MAX_REGISTER_QUEUE),
             accounts: RwLock::default(),
             tokens: tokens::Tokens::default(),
             pats: pats::Pats::default(),
             tickets: tickets::Tickets::default(),
             throttle: throttle::Throttle::new(config.login_failures),
-            ended: Mutex::default(),
+            ended: Ended::default(),
             config,
             store,
             clock,
         }
-    }
-
-    /// Runs a password function off the async threads: at most `hash_permits` at a time, at most 32 waiting.
-    pub(crate) async fn hash<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        struct Leave<'a>(&'a AtomicUsize);
-        impl Drop for Leave<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _leave = Leave(&self.waiting);
-        if waiting >= MAX_HASH_QUEUE {
-            return Err(Error::new(ErrorCode::Busy, "too many logins at once; try again").retry_after(1));
-        }
-        let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(Error::internal)?;
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work()
-        })
-        .await
-        .map_err(Error::internal)
     }
 
     /// The account of a valid token, from memory or the store.
@@ -147,19 +137,24 @@ impl Auth {
         self.forget_tokens();
     }
 
-    /// After the commit: their access tokens are dead.
+    /// After the commit: the access tokens of these sessions are dead.
     pub(crate) fn sessions_ended(&self, sessions: &[SessionId]) {
-        // By the monotonic clock: a wall clock that is ahead for a moment must not make this forget.
         let now = self.clock.monotonic();
-        let dies = now + std::time::Duration::from_secs(hexa_crypto::jwt::LIFETIME_S as u64 + 60);
-        let mut ended = self.ended.lock();
-        ended.retain(|_, dies| *dies > now);
-        ended.extend(sessions.iter().map(|session| (*session, dies)));
+        for session in sessions {
+            self.ended.add(*session, now);
+        }
     }
 
     pub(crate) fn is_session_ended(&self, session: SessionId) -> bool {
-        let ended = self.ended.lock();
-        !ended.is_empty() && ended.contains_key(&session)
+        self.ended.contains(session)
+    }
+
+    /// Counts a request of somebody who needs no account for it: so many of one address, whatever they are.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn count_stranger(&self, ip: Option<IpAddr>) -> Result<()> {
+        self.strangers.take(&ip.map(crate::limit::network))
     }
 
     pub(crate) fn count_request(&self, user: UserKey) -> Result<()> {

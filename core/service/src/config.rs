@@ -81,6 +81,12 @@ pub struct AuthConfig {
     pub user_rate: Rate,
     /// Wrong passwords per minute of one account from one address (`LIMIT_LOGIN_FAILURES`).
     pub login_failures: Rate,
+    /// Requests of an address that need no account (`LIMIT_PUBLIC_RPS`).
+    pub public_rate: Rate,
+    /// Access tokens that nobody has, per minute and address (`LIMIT_TOKEN_FAILURES`).
+    pub token_failures: Rate,
+    /// Sessions of an account; one more, and the one that was used least lately ends (`LIMIT_USER_SESSIONS`).
+    pub max_sessions: u32,
     /// Passwords hashed at the same time (AU-2).
     pub hash_permits: usize,
     /// A refresh token ends when unused for so long.
@@ -105,6 +111,9 @@ impl AuthConfig {
             issuer,
             user_rate: Rate::new(200, Duration::from_secs(4)),
             login_failures: Rate::new(5, Duration::from_secs(60)),
+            public_rate: Rate::new(100, Duration::from_secs(10)),
+            token_failures: Rate::new(60, Duration::from_secs(60)),
+            max_sessions: 100,
             hash_permits: 2,
             refresh_idle: Duration::from_secs(14 * 86_400),
             refresh_absolute: Duration::from_secs(30 * 86_400),

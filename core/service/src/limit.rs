@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,6 +17,17 @@ use crate::error::Error;
 
 /// Swept after this many checks, so that idle keys go away while the limiter is in use.
 const SWEEP_EVERY: u32 = 4096;
+
+/// The place that an address stands for wherever addresses are counted or compared: an IPv6 subscriber has a whole /64.
+pub fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        other => other,
+    }
+}
 
 /// A limiter whose buckets are told apart by `K`.
 pub struct Limiter<K: Hash + Eq + Clone + Send + Sync + 'static> {
@@ -100,55 +113,94 @@ impl Bucket {
 
 /// Counts failures and refuses once there were too many: a right answer costs nothing, a wrong one a place.
 ///
-/// Fixed windows, because a GCRA bucket cannot be asked without taking from it. Time is monotonic and handed in.
+/// An attempt takes its place when it begins, so that many at the same time are no more than one after the other. Fixed
+/// windows, because a GCRA bucket cannot be asked without taking from it. Time is monotonic and handed in.
 #[derive(Debug)]
-pub struct FailureLimiter<K> {
+pub struct FailureLimiter<K: Hash + Eq + Clone> {
     what: &'static str,
     rate: Rate,
-    windows: Mutex<HashMap<K, Window>>,
+    windows: Windows<K>,
 }
+
+type Windows<K> = Arc<Mutex<HashMap<K, Window>>>;
 
 #[derive(Clone, Copy, Debug)]
 struct Window {
     ends: Duration,
     failures: u32,
+    under_way: u32,
 }
 
 /// Keys kept at the most. When even sweeping leaves it full, further keys are not counted: memory stays bounded, and
 /// an attacker with that many addresses is beyond what a per-address count can stop.
 const MAX_KEYS: usize = 65_536;
 
+/// An attempt under way: a failure when it is dropped, unless it is [forgiven](Self::forgive).
+#[derive(Debug)]
+#[must_use = "dropping it counts a failure"]
+pub struct Attempt<K: Hash + Eq + Clone> {
+    /// None when it is not counted, or no more.
+    counted: Option<(Windows<K>, K)>,
+}
+
 impl<K: Hash + Eq + Clone> FailureLimiter<K> {
     /// `what` completes the sentence "too many …".
     pub fn new(what: &'static str, rate: Rate) -> Self {
-        Self { what, rate, windows: Mutex::default() }
+        Self { what, rate, windows: Arc::default() }
     }
-    /// Before the attempt: refuses a key that has used up its failures.
-    pub fn check(&self, key: &K, now: Duration) -> Result<(), Error> {
-        let windows = self.windows.lock();
-        match windows.get(key) {
-            Some(w) if w.ends > now && w.failures >= self.rate.burst.get() => {
-                let seconds = (w.ends - now).as_millis().div_ceil(1000) as u64;
-                Err(Error::rate_limited(format!("too many {}; try again in {seconds} s", self.what), seconds))
-            }
-            _ => Ok(()),
-        }
-    }
-    /// After a failed attempt.
-    pub fn failed(&self, key: &K, now: Duration) {
+
+    /// Begins an attempt.
+    ///
+    /// # Errors
+    /// `rate_limited` for a key whose failures, with the attempts under way, are used up.
+    pub fn attempt(&self, key: &K, now: Duration) -> Result<Attempt<K>, Error> {
+        let most = self.rate.burst.get();
         let mut windows = self.windows.lock();
         if windows.len() >= MAX_KEYS && !windows.contains_key(key) {
-            windows.retain(|_, w| w.ends > now);
+            windows.retain(|_, w| w.ends > now || w.under_way > 0);
             if windows.len() >= MAX_KEYS {
-                return;
+                return Ok(Attempt { counted: None });
             }
         }
-        let fresh = Window { ends: now + self.rate.per, failures: 0 };
-        let window = windows.entry(key.clone()).or_insert(fresh);
+        let ends = now + self.rate.per;
+        let window = windows.entry(key.clone()).or_insert(Window { ends, failures: 0, under_way: 0 });
         if window.ends <= now {
-            *window = fresh;
+            (window.ends, window.failures) = (ends, 0);
         }
-        window.failures = window.failures.saturating_add(1);
+        if window.failures >= most {
+            let seconds = (window.ends - now).as_millis().div_ceil(1000) as u64;
+            return Err(Error::rate_limited(format!("too many {}; try again in {seconds} s", self.what), seconds));
+        }
+        if window.failures + window.under_way >= most {
+            // Those under way may all be right.
+            return Err(Error::rate_limited(format!("too many {} may be under way; try again", self.what), 1));
+        }
+        window.under_way += 1;
+        Ok(Attempt { counted: Some((Arc::clone(&self.windows), key.clone())) })
+    }
+}
+
+impl<K: Hash + Eq + Clone> Attempt<K> {
+    /// It was right, or came to no answer for a reason that is not the caller's.
+    pub fn forgive(mut self) {
+        self.end(0);
+    }
+
+    fn end(&mut self, failures: u32) {
+        let Some((windows, key)) = self.counted.take() else { return };
+        let mut windows = windows.lock();
+        let Some(window) = windows.get_mut(&key) else { return };
+        window.under_way = window.under_way.saturating_sub(1);
+        window.failures = window.failures.saturating_add(failures);
+        if window.under_way == 0 && window.failures == 0 {
+            windows.remove(&key);
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Drop for Attempt<K> {
+    fn drop(&mut self) {
+        self.end(1);
     }
 }
 
@@ -161,13 +213,40 @@ mod tests {
         let limiter = FailureLimiter::new("wrong codes", Rate::new(5, Duration::from_secs(600)));
         let at = Duration::from_secs;
         for second in 0..5 {
-            assert!(limiter.check(&1, at(second)).is_ok());
-            limiter.failed(&1, at(second));
+            drop(limiter.attempt(&1, at(second)).unwrap());
         }
-        let refused = limiter.check(&1, at(5)).unwrap_err();
+        let refused = limiter.attempt(&1, at(5)).unwrap_err();
         assert_eq!(refused.retry_after_s, Some(595));
-        assert!(limiter.check(&2, at(5)).is_ok(), "another key is not concerned");
-        assert!(limiter.check(&1, at(600)).is_ok());
+        limiter.attempt(&2, at(5)).expect("another key is not concerned").forgive();
+        assert!(limiter.attempt(&1, at(600)).is_ok());
+    }
+
+    #[test]
+    fn attempts_at_the_same_time_are_no_more_than_one_after_the_other() {
+        let limiter = FailureLimiter::new("wrong codes", Rate::new(5, Duration::from_secs(600)));
+        let now = Duration::from_secs(1);
+        let mut under_way: Vec<_> = (0..40).filter_map(|_| limiter.attempt(&1, now).ok()).collect();
+        assert_eq!(under_way.len(), 5);
+        assert_eq!(limiter.attempt(&1, now).unwrap_err().retry_after_s, Some(1), "those may still be right");
+        under_way.pop().unwrap().forgive();
+        drop(limiter.attempt(&1, now).expect("a right one costs nothing"));
+        drop(under_way);
+        assert_eq!(limiter.attempt(&1, now).unwrap_err().retry_after_s, Some(600));
+        let right = FailureLimiter::new("wrong codes", Rate::new(1, Duration::from_secs(600)));
+        for _ in 0..10 {
+            right.attempt(&1, now).unwrap().forgive();
+        }
+        assert!(right.windows.lock().is_empty(), "nothing is kept of whoever made no mistake");
+    }
+
+    #[test]
+    fn an_ipv6_subscriber_is_one_place_and_an_ipv4_address_another() {
+        let of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:2::77"), of("2001:db8:1:2:ffff::1"));
+        assert_ne!(of("2001:db8:1:3::77"), of("2001:db8:1:2::77"));
+        assert_eq!((of("::ffff:192.0.2.1"), of("192.0.2.1")), ("192.0.2.1".into(), "192.0.2.1".into()));
+        assert_eq!(of("::1"), "::1");
     }
 
     #[test]

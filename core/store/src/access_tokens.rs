@@ -1,10 +1,12 @@
 //! Personal access tokens.
 
+use std::collections::HashMap;
+
 use hexa_model::{Scopes, TimeMs, TokenId, UserId, UserKey};
 
 use crate::db::{Row, query};
 use crate::error::StoreError;
-use crate::{Store, Tx};
+use crate::{Store, Tx, dialect};
 
 /// A token, without itself: only its hash is stored.
 #[derive(Clone, Debug)]
@@ -68,6 +70,18 @@ impl Store {
     pub async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} t.hash = $1"));
         query(sql).bind(hash).fetch_optional(self.reader()).await?.as_ref().map(token).transpose()
+    }
+    /// Those of these tokens that were not revoked, and until when they are good.
+    pub async fn living_tokens(&self, ids: &[TokenId]) -> Result<HashMap<TokenId, Option<TimeMs>>, StoreError> {
+        let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let rows = self.either(dialect::LIVING_TOKENS).bind(list).fetch_all(self.reader()).await?;
+        rows.iter()
+            .map(|row| {
+                let uid: String = row.get("uid")?;
+                let id = TokenId::parse(&uid).ok_or_else(|| StoreError::Corrupt(format!("token id {uid:?}")))?;
+                Ok((id, row.time("expires_at")?))
+            })
+            .collect()
     }
     /// A user's tokens that were not revoked, the newest first.
     pub async fn tokens_of(&self, user: UserKey) -> Result<Vec<TokenRow>, StoreError> {

@@ -206,10 +206,10 @@ impl Store {
     pub(crate) async fn add_capabilities(&self, devices: &mut [DeviceRow]) -> Result<(), StoreError> {
         let keys: Vec<i64> = devices.iter().map(|d| d.key.0).collect();
         let rows = self.either(dialect::CAPABILITIES_OF).bind(keys).fetch_all(self.reader()).await?;
+        let mut by_key: HashMap<_, _> = devices.iter_mut().map(|d| (d.key, &mut d.capabilities)).collect();
         for row in &rows {
-            let key = DeviceKey(row.get("device_id")?);
-            if let Some(device) = devices.iter_mut().find(|d| d.key == key) {
-                device.capabilities.push(row.get("capability")?);
+            if let Some(capabilities) = by_key.get_mut(&DeviceKey(row.get("device_id")?)) {
+                capabilities.push(row.get("capability")?);
             }
         }
         Ok(())

@@ -34,6 +34,25 @@ pub(crate) const DEVICES_BY_KEY: Both = Both {
     postgres: "select * from devices where id = any($1) order by id",
 };
 
+/// Sessions of these ids that go on after `$2`, with the end of their last token.
+pub(crate) const LIVING_SESSIONS: Both = Both {
+    sqlite: "select f.uid, f.expires_at, max(t.expires_at) as ends_at from refresh_families f \
+             join refresh_tokens t on t.family_id = f.id where f.uid in (select value from json_each($1)) \
+             and f.revoked_at is null and f.expires_at > $2 and t.spent_at is null and t.expires_at > $2 \
+             group by f.id, f.uid, f.expires_at",
+    postgres: "select f.uid, f.expires_at, max(t.expires_at) as ends_at from refresh_families f \
+               join refresh_tokens t on t.family_id = f.id where f.uid = any($1) \
+               and f.revoked_at is null and f.expires_at > $2 and t.spent_at is null and t.expires_at > $2 \
+               group by f.id, f.uid, f.expires_at",
+};
+
+/// Access tokens of these ids that were not revoked.
+pub(crate) const LIVING_TOKENS: Both = Both {
+    sqlite: "select uid, expires_at from access_tokens where uid in (select value from json_each($1)) \
+             and revoked_at is null",
+    postgres: "select uid, expires_at from access_tokens where uid = any($1) and revoked_at is null",
+};
+
 /// States of many devices, their keys in `$1`: SQLite reads JSON, PostgreSQL an array.
 pub(crate) const RELAY_STATES_OF: Both = Both {
     sqlite: "select device_id, relay, state, version, updated_at from relay_states \

@@ -1,10 +1,12 @@
 //! Refresh families and their tokens.
 
+use std::collections::HashMap;
+
 use hexa_model::{SessionId, TimeMs, UserKey};
 
 use crate::db::{On, query};
 use crate::error::StoreError;
-use crate::{Store, Tx};
+use crate::{Store, Tx, dialect};
 
 /// A session to begin.
 #[derive(Debug)]
@@ -93,11 +95,34 @@ impl Store {
             })
             .collect()
     }
-    /// Whether the user signed in from this address since then.
-    pub async fn signed_in_from(&self, user: UserKey, ip: &str, since: TimeMs) -> Result<bool, StoreError> {
-        let sql = "select exists (select 1 from refresh_families where user_id = $1 and ip = $2 and created_at > $3) \
-             as found";
-        query(sql).bind(user.0).bind(ip).bind(since.0).fetch_one(self.reader()).await?.get("found")
+    /// Addresses that the user signed in from since then, the last ones, each once.
+    pub async fn places_of(&self, user: UserKey, since: TimeMs) -> Result<Vec<String>, StoreError> {
+        let sql = "select ip, max(created_at) as last from refresh_families where user_id = $1 and ip is not null \
+             and created_at > $2 group by ip order by last desc limit 1000";
+        let rows = query(sql).bind(user.0).bind(since.0).fetch_all(self.reader()).await?;
+        rows.iter().map(|row| row.get("ip")).collect()
+    }
+    /// Whose session a refresh token belongs to, and whether it may still be spent or is known as spent: looked at
+    /// before anything waits for its turn to write.
+    pub async fn refresh_known(&self, hash: &[u8; 32], now: TimeMs) -> Result<bool, StoreError> {
+        let sql = "select exists (select 1 from refresh_tokens t join refresh_families f on f.id = t.family_id \
+             where t.hash = $1 and f.revoked_at is null and f.expires_at > $2 and t.expires_at > $2) as found";
+        query(sql).bind(hash.to_vec()).bind(now.0).fetch_one(self.reader()).await?.get("found")
+    }
+    /// Those of these sessions that go on, and until when they do if nobody renews them.
+    pub async fn living_sessions(
+        &self,
+        ids: &[SessionId],
+        now: TimeMs,
+    ) -> Result<HashMap<SessionId, TimeMs>, StoreError> {
+        let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let rows = self.either(dialect::LIVING_SESSIONS).bind(list).bind(now.0).fetch_all(self.reader()).await?;
+        rows.iter()
+            .map(|row| {
+                let (family, token): (i64, i64) = (row.get("expires_at")?, row.get("ends_at")?);
+                Ok((session_id(row)?, TimeMs(family.min(token))))
+            })
+            .collect()
     }
     /// Whether the session exists and was not revoked.
     pub async fn family_active(&self, id: SessionId) -> Result<bool, StoreError> {
@@ -231,6 +256,16 @@ impl Tx {
              and expires_at > $3 returning uid";
         let except = except.map(|id| id.to_string()).unwrap_or_default();
         let rows = query(sql).bind(user.0).bind(except).bind(at.0).fetch_all(self.on()).await?;
+        rows.iter().map(session_id).collect()
+    }
+
+    /// Ends the sessions of a user but for the `keep` that were used last; gives those that ended.
+    pub async fn revoke_idlest(&mut self, user: UserKey, keep: u32, at: TimeMs) -> Result<Vec<SessionId>, StoreError> {
+        let sql = "update refresh_families set revoked_at = $3 where id in (select f.id from refresh_families f \
+             where f.user_id = $1 and f.revoked_at is null and f.expires_at > $3 order by \
+             (select max(t.issued_at) from refresh_tokens t where t.family_id = f.id) desc, f.id desc \
+             limit 1000 offset $2) returning uid";
+        let rows = query(sql).bind(user.0).bind(keep).bind(at.0).fetch_all(self.on()).await?;
         rows.iter().map(session_id).collect()
     }
 

@@ -2657,7 +2657,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `storage_unavailable`: The database did not accept the write. `busy`: A bounded queue is full; see Retry-After. */
+        /** @description `storage_unavailable`: The database did not accept the write. `busy`: A bounded queue is full, or the request was not done within 30 s, which tells nothing of its outcome; see Retry-After. */
         StorageUnavailableOrBusy: {
             headers: {
                 /** @description Seconds after which to try again. */
@@ -2677,7 +2677,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `storage_unavailable`: The database did not accept the write. `busy`: A bounded queue is full; see Retry-After. `driver_unavailable`: No driver serves this device class at the moment. `shutting_down`: The server is stopping; nothing was sent. */
+        /** @description `storage_unavailable`: The database did not accept the write. `busy`: A bounded queue is full, or the request was not done within 30 s, which tells nothing of its outcome; see Retry-After. `driver_unavailable`: No driver serves this device class at the moment. `shutting_down`: The server is stopping; nothing was sent. */
         StorageUnavailableOrBusyOrDriverUnavailableOrShuttingDown: {
             headers: {
                 /** @description Seconds after which to try again. */
@@ -2697,7 +2697,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `storage_unavailable`: The database did not accept the write. `busy`: A bounded queue is full; see Retry-After. `shutting_down`: The server is stopping; nothing was sent. */
+        /** @description `storage_unavailable`: The database did not accept the write. `busy`: A bounded queue is full, or the request was not done within 30 s, which tells nothing of its outcome; see Retry-After. `shutting_down`: The server is stopping; nothing was sent. */
         StorageUnavailableOrBusyOrShuttingDown: {
             headers: {
                 /** @description Seconds after which to try again. */

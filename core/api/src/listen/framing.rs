@@ -6,14 +6,15 @@
 
 use super::{MAX_HEADER_BYTES, MAX_HEADERS};
 
-/// The longest line start that says anything here: `transfer-encoding:` and a length of 20 digits fit.
+/// What is kept of a line: `transfer-encoding:` and a length of 20 digits fit. A longer line that states a length is
+/// taken for one that is meant to be read in two ways.
 const LINE: usize = 48;
 
 /// Where in the stream of requests the next byte stands.
 #[derive(Debug)]
 enum At {
     /// Before or in a request's head.
-    Head { lines: u32, length: Option<u64>, lengths: u8, chunked: bool, upgrade: bool },
+    Head { lines: u32, length: Option<u64>, lengths: u8, chunked: bool },
     /// So many bytes of a body are left.
     Body(u64),
     /// At the line with a chunk's size.
@@ -22,11 +23,11 @@ enum At {
     Chunk(u64),
     /// In the lines after the last chunk.
     Trailer,
-    /// Nothing more to watch: another protocol, or an ambiguous request was found.
+    /// Nothing more to watch: another protocol, a head that is too large, or an ambiguous request was found.
     Over,
 }
 
-const HEAD: At = At::Head { lines: 0, length: None, lengths: 0, chunked: false, upgrade: false };
+const HEAD: At = At::Head { lines: 0, length: None, lengths: 0, chunked: false };
 
 /// The watcher of one connection.
 #[derive(Debug)]
@@ -53,8 +54,20 @@ impl Framing {
         self.head_bytes > MAX_HEADER_BYTES || self.head_lines > MAX_HEADERS + 2
     }
 
-    /// Takes the bytes that were read; true from the moment an ambiguous request was seen.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
+    /// From now on another protocol is spoken: 101 was answered. What a client only asked for changes nothing.
+    pub(super) fn switched(&mut self) {
+        (self.at, self.head_lines, self.head_bytes) = (At::Over, 0, 0);
+    }
+
+    /// An ambiguous request was seen on this connection.
+    pub(super) fn ambiguous(&self) -> bool {
+        self.ambiguous
+    }
+
+    /// Takes the bytes that were read; says how many of them may be passed on: all, unless a head is [too
+    /// large](Self::too_large).
+    pub(super) fn read(&mut self, all: &[u8]) -> usize {
+        let mut bytes = all;
         while !bytes.is_empty() {
             match &mut self.at {
                 At::Over => break,
@@ -73,7 +86,8 @@ impl Framing {
                         self.head_bytes += piece.len() + usize::from(end.is_some());
                         self.head_lines += usize::from(end.is_some());
                         if self.too_large() {
-                            break;
+                            self.at = At::Over;
+                            return all.len() - bytes.len();
                         }
                     }
                     let kept = piece.len().min(LINE - self.filled);
@@ -92,7 +106,7 @@ impl Framing {
                 }
             }
         }
-        self.ambiguous
+        all.len()
     }
 
     /// The current line is an empty one. One that begins with many blanks is not.
@@ -103,8 +117,9 @@ impl Framing {
     fn line_ended(&mut self) {
         let blank = self.blank();
         let line = self.line[..self.filled].trim_ascii_end();
+        let whole = self.length <= LINE;
         match &mut self.at {
-            At::Head { lines, length, lengths, chunked, upgrade } => {
+            At::Head { lines, length, lengths, chunked } => {
                 if blank && *lines == 0 {
                     // Empty lines before a request are skipped (RFC 9112 section 2.2).
                     return;
@@ -112,35 +127,47 @@ impl Framing {
                 *lines += 1;
                 if !blank {
                     if let Some(value) = header(line, b"content-length") {
-                        *lengths = lengths.saturating_add(1 + u8::from(value.contains(&b',')));
-                        *length = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
+                        *lengths = lengths.saturating_add(1);
+                        *length = number(value, 10).filter(|_| whole);
+                        self.ambiguous |= length.is_none();
                     }
-                    *chunked |= header(line, b"transfer-encoding").is_some();
-                    *upgrade |= header(line, b"upgrade").is_some();
+                    if header(line, b"transfer-encoding").is_some() {
+                        *chunked = true;
+                        self.ambiguous |= !whole;
+                    }
                     return;
                 }
                 self.ambiguous |= *lengths > 1 || (*lengths == 1 && *chunked);
                 self.at = match *length {
-                    _ if self.ambiguous || *upgrade => At::Over,
+                    _ if self.ambiguous => At::Over,
                     _ if *chunked => At::ChunkSize,
                     Some(1..) => At::Body(length.unwrap_or(0)),
                     _ => HEAD,
                 };
             }
             At::ChunkSize => {
-                let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-                let size = std::str::from_utf8(digits).ok().and_then(|d| u64::from_str_radix(d, 16).ok());
+                let digits = line.split(|b| *b == b';').next().unwrap_or_default();
+                // Behind a `;` a line may go on for as long as it likes.
+                let size = number(digits.trim_ascii(), 16).filter(|_| whole || digits.len() < line.len());
                 self.at = match size {
                     Some(0) => At::Trailer,
                     Some(size) => At::Chunk(size.saturating_add(2)),
-                    // hyper ends the connection on its own.
-                    None => At::Over,
+                    None => {
+                        self.ambiguous = true;
+                        At::Over
+                    }
                 };
             }
             At::Trailer if blank => self.at = HEAD,
             At::Trailer | At::Body(_) | At::Chunk(_) | At::Over => {}
         }
     }
+}
+
+/// Digits and nothing else: no sign, no blank, none too many.
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok().filter(|t| t.bytes().all(|b| b.is_ascii_alphanumeric()))?;
+    u64::from_str_radix(text, radix).ok()
 }
 
 /// The value of a header line of this name.
@@ -155,11 +182,13 @@ mod tests {
 
     /// The verdict, which must not depend on how the bytes arrive.
     fn ambiguous(text: &str) -> bool {
-        let at_once = Framing::new().read(text.as_bytes());
-        let mut slow = Framing::new();
-        let one_by_one = text.as_bytes().iter().fold(false, |_, byte| slow.read(&[*byte]));
-        assert_eq!(at_once, one_by_one, "{text:?}");
-        at_once
+        let (mut at_once, mut slow) = (Framing::new(), Framing::new());
+        at_once.read(text.as_bytes());
+        for byte in text.as_bytes() {
+            slow.read(&[*byte]);
+        }
+        assert_eq!(at_once.ambiguous(), slow.ambiguous(), "{text:?}");
+        at_once.ambiguous()
     }
 
     const POST: &str = "POST /x HTTP/1.1\r\nhost: x\r\n";
@@ -191,12 +220,46 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_behind_plain_requests_and_never_after_an_upgrade() {
+    fn it_is_found_behind_plain_requests_and_behind_upgrades_that_were_only_asked_for() {
         let bad = format!("{POST}content-length: 1\r\ncontent-length: 1\r\n\r\nx");
         assert!(ambiguous(&format!("{POST}content-length: 2\r\n\r\nok{bad}")));
         assert!(ambiguous(&format!("{POST}transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n{bad}")));
-        let upgrade = "GET /ws/device HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
-        assert!(!ambiguous(&format!("{upgrade}{bad}")));
+        for asked in ["x", "websocket", "h2c", ""] {
+            let upgrade = format!("GET /health HTTP/1.1\r\nhost: x\r\nupgrade: {asked}\r\nconnection: upgrade\r\n\r\n");
+            assert!(!ambiguous(&upgrade) && ambiguous(&format!("{upgrade}{bad}")), "{asked}");
+        }
+        // Granted, nothing is HTTP any more.
+        let mut granted = Framing::new();
+        granted.read(b"GET /ws/device HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\n\r\n");
+        granted.switched();
+        assert_eq!(granted.read(bad.repeat(1000).as_bytes()), bad.len() * 1000);
+        assert!(!granted.ambiguous() && !granted.too_large());
+    }
+
+    #[test]
+    fn a_length_that_hides_behind_padding_is_found() {
+        let tricky = "content-length: 1\r\ncontent-length: 2\r\n\r\n";
+        let length = tricky.len();
+        for padded in [
+            format!("content-length:{}{length}", " ".repeat(40)),
+            format!("content-length: {}{length}", "0".repeat(33)),
+            format!("content-length:{}", " ".repeat(100)),
+            format!("transfer-encoding:{}chunked", "\t".repeat(40)),
+            format!("transfer-encoding: {}, chunked", "gzip, ".repeat(10)),
+            "content-length: +5".to_owned(),
+            "content-length: 5, 5".to_owned(),
+            "content-length: ".to_owned(),
+            "content-length: 99999999999999999999".to_owned(),
+        ] {
+            assert!(ambiguous(&format!("{POST}{padded}\r\n\r\n")), "{padded:?}");
+        }
+        let chunks = format!("{POST}transfer-encoding: chunked\r\n\r\n");
+        for size in ["0".repeat(48) + "5", " ".repeat(48) + "5", "+5".to_owned(), "5 5".to_owned(), String::new()] {
+            assert!(ambiguous(&format!("{chunks}{size}\r\nhello\r\n0\r\n\r\n")), "{size:?}");
+        }
+        let extension = format!("5;name=\"{}\"", "v".repeat(200));
+        assert!(!ambiguous(&format!("{chunks}{extension}\r\nhello\r\n0\r\n\r\n")));
+        assert!(!ambiguous(&format!("{POST}content-length: {}5\r\n\r\nhello", "0".repeat(19))));
     }
 
     #[test]

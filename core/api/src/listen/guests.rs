@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hexa_service::limit::network;
 use hexa_service::ops::metrics::Metrics;
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -58,17 +59,6 @@ impl Guests {
         *count += 1;
         drop(open);
         Entry::Counted(Arc::new(Guest { ip, open: Arc::clone(&self.open), counted: AtomicBool::new(true) }))
-    }
-}
-
-/// An IPv6 subscriber has a whole /64.
-pub(crate) fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        other => other,
     }
 }
 

@@ -4,6 +4,7 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use hexa_model::ErrorCode;
 use hexa_service::Error;
+use hexa_service::limit::network;
 use http::{HeaderMap, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -11,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::bearer;
-use crate::listen::network;
+
 use crate::public;
 use crate::state::ApiState;
 use crate::transport::Way;
@@ -59,17 +60,18 @@ pub(super) async fn get_metrics(
         let offered = bearer(&headers).unwrap_or_default();
         let token = state.config.metrics_token.as_ref();
         let (ip, now) = (way.ip.map(network), state.services.clock.monotonic());
-        state.wrong_metrics.check(&ip, now)?;
+        let attempt = state.wrong_metrics.attempt(&ip, now)?;
         if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {
-            let admin = match state.services.auth.authenticate(offered).await {
+            let admin = match state.services.auth.authenticate(offered, way.ip).await {
                 Ok(user) => user.require_admin(),
                 Err(error) => Err(error),
             };
             if let Err(error) = admin {
-                state.wrong_metrics.failed(&ip, now);
+                drop(attempt);
                 return Err(error.into());
             }
         }
+        attempt.forgive();
     }
     let text = state.services.metrics.render().map_err(Error::internal)?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

@@ -1,6 +1,7 @@
 //! `/ws/client`: live state and relay commands for browsers and apps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -17,6 +18,7 @@ use hexa_service::device::view;
 use hexa_service::limit::Bucket;
 use hexa_service::relay::path::Command;
 use http::{HeaderMap, header};
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -32,14 +34,22 @@ use crate::state::ApiState;
 use crate::transport::Way;
 use crate::wire::CommandBody;
 use crate::ws::frames::SnapshotDevice;
-use crate::ws::hub::{ClientSession, Frames, MAX_OPEN_COMMANDS};
+use crate::ws::hub::{ClientSession, Frames, Hub, MAX_OPEN_COMMANDS};
 use crate::ws::{BUFFER_BYTES, STALL, device::close, not_an_upgrade, reason_of, tuned};
 
-/// Clients send small frames.
-const MAX_MESSAGE_BYTES: usize = 16 * 1024;
-/// Frames per second from one client, and the burst above them.
+/// Devices that one `subscribe` may name.
+const MAX_NAMED: usize = 1000;
+/// So many of the longest names fit, in quotes and with a comma and a blank each.
+const MAX_MESSAGE_BYTES: usize = MAX_NAMED * (DeviceUid::MAX_LEN + 4) + 4 * 1024;
+/// Frames per second from one client, and the burst above them; pings, pongs and binary frames too.
 const FRAMES_PER_S: f64 = 60.0;
 const FRAME_BURST: f64 = 120.0;
+/// Frames above that rate that are refused one by one; who goes on is closed.
+const REFUSED_PER_S: f64 = 1.0;
+const REFUSED_BURST: f64 = 60.0;
+/// Subscriptions per second, each of which is a snapshot, and the burst above them.
+const SUBSCRIPTIONS_PER_S: f64 = 2.0;
+const SUBSCRIPTION_BURST: f64 = 30.0;
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -70,18 +80,31 @@ pub(crate) async fn connect(
     check_origin(&state, way, &headers)?;
     let user = match query.ticket {
         Some(ticket) => state.services.auth.redeem_ticket(&ticket).await?,
-        None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default()).await?,
+        None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default(), way.ip).await?,
     };
     user.require(Scope::DevicesRead)?;
+    let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
+    let place = state.hub.place(user.account.key)?;
     if let Some(Extension(guest)) = guest {
         guest.known();
     }
-    let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES, BUFFER_BYTES).on_upgrade(move |socket| async move {
-        let session = ClientSession::new(user.account.key, user.via, user.is_admin());
+        let _place = place;
+        hexa_model::crash_point!("ws.before_join");
+        let session = ClientSession::new(user.clone());
         let _joined = state.hub.join(&session);
-        let client =
-            Client { state: state.clone(), user, session, request, open: Arc::new(Semaphore::new(MAX_OPEN_COMMANDS)) };
+        // Who cannot be asked about now is asked about again by the hub's own sweep.
+        if let Err(error) = Hub::confirm(&state.services, &session).await {
+            tracing::warn!(%error, "whether a socket may be open could not be looked up");
+        }
+        let client = Client {
+            open: Arc::new(Semaphore::new(MAX_OPEN_COMMANDS)),
+            rates: Mutex::new(Rates::new(state.services.clock.monotonic())),
+            state: state.clone(),
+            user,
+            session,
+            request,
+        };
         client.run(socket).await;
     }))
 }
@@ -102,6 +125,43 @@ struct Client {
     session: Arc<ClientSession>,
     request: RequestId,
     open: Arc<Semaphore>,
+    rates: Mutex<Rates>,
+}
+
+/// How much a socket may send.
+struct Rates {
+    frames: Bucket,
+    refused: Bucket,
+    subscriptions: Bucket,
+}
+
+/// What is to become of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Fits,
+    TooMany,
+    /// It was told often enough.
+    Close,
+}
+
+impl Rates {
+    fn new(now: Duration) -> Self {
+        Self {
+            frames: Bucket::new(FRAMES_PER_S, FRAME_BURST, now),
+            refused: Bucket::new(REFUSED_PER_S, REFUSED_BURST, now),
+            subscriptions: Bucket::new(SUBSCRIPTIONS_PER_S, SUBSCRIPTION_BURST, now),
+        }
+    }
+
+    fn frame(&mut self, now: Duration) -> Verdict {
+        if self.frames.take(now) {
+            Verdict::Fits
+        } else if self.refused.take(now) {
+            Verdict::TooMany
+        } else {
+            Verdict::Close
+        }
+    }
 }
 
 impl Client {
@@ -112,7 +172,6 @@ impl Client {
     }
 
     async fn converse(&self, socket: &mut WebSocket) -> Option<CloseReason> {
-        let mut frames = Bucket::new(FRAMES_PER_S, FRAME_BURST, self.state.services.clock.monotonic());
         let mut waiting = Frames::new();
         loop {
             tokio::select! {
@@ -126,22 +185,30 @@ impl Client {
                 }
                 message = socket.recv() => {
                     self.session.received();
-                    let text = match message? {
-                        Ok(Message::Text(text)) => text,
-                        Ok(Message::Binary(_)) => {
+                    let message = match message? {
+                        Ok(Message::Close(_)) => return None,
+                        Ok(message) => message,
+                        Err(error) => return reason_of(error),
+                    };
+                    let verdict = self.rates.lock().frame(self.state.services.clock.monotonic());
+                    let text = match (message, verdict) {
+                        (_, Verdict::Close) => return Some(CloseReason::TooFast),
+                        (Message::Text(text), Verdict::Fits) => text,
+                        (Message::Text(_), Verdict::TooMany) => {
+                            self.refuse(None, &Error::rate_limited("more than 60 frames per second", 1));
+                            continue;
+                        }
+                        (Message::Binary(_), _) => {
                             let what = "frames of this socket are JSON text";
                             self.refuse(None, &Error::new(ErrorCode::ValidationError, what));
                             continue;
                         }
-                        Ok(Message::Ping(_) | Message::Pong(_)) => continue,
-                        Ok(Message::Close(_)) => return None,
-                        Err(error) => return reason_of(error),
+                        _ => continue,
                     };
-                    if !frames.take(self.state.services.clock.monotonic()) {
-                        self.refuse(None, &Error::rate_limited("more than 60 frames per second", 1));
-                        continue;
-                    }
                     // What opened the socket may have ended since: every frame is authorized, not only the handshake (AZ-5).
+                    if let Some(reason) = self.session.closing() {
+                        return Some(reason);
+                    }
                     if self.state.services.auth.still(&self.user).await.is_err() {
                         return Some(CloseReason::SignedOut);
                     }
@@ -211,23 +278,16 @@ impl Client {
     /// them is gone hears of the others all the same, and which one it is.
     async fn subscribe(&self, devices: Option<Vec<String>>) -> Result<(), Error> {
         let services = &self.state.services;
-        let mut gone = Vec::new();
-        let wanted: Vec<(Arc<Live>, Sight)> = match &devices {
-            None => view::all_of(services, &self.user).await?,
-            Some(uids) if uids.len() > 1000 => {
-                return Err(Error::validation("devices", "subscribe to at most 1000 devices by name, or to all"));
+        if !self.rates.lock().subscriptions.take(services.clock.monotonic()) {
+            return Err(Error::rate_limited("too many subscriptions; each of them is a whole snapshot", 1));
+        }
+        let (wanted, gone): (Vec<(Arc<Live>, Sight)>, Vec<&str>) = match &devices {
+            None => (view::all_of(services, &self.user).await?, Vec::new()),
+            Some(uids) if uids.len() > MAX_NAMED => {
+                let what = format!("subscribe to at most {MAX_NAMED} devices by name, or to all");
+                return Err(Error::validation("devices", what));
             }
-            Some(uids) => {
-                let mut found = Vec::with_capacity(uids.len());
-                for uid in uids {
-                    match view::find(services, &self.user, uid).await {
-                        Ok(device) => found.push(device),
-                        Err(error) if error.code == ErrorCode::NotFound => gone.push(uid.as_str()),
-                        Err(error) => return Err(error),
-                    }
-                }
-                found
-            }
+            Some(uids) => view::find_many(services, &self.user, uids).await?,
         };
         if !gone.is_empty() && wanted.is_empty() {
             return Err(Error::no_device().detail("device_uids", gone));
@@ -309,4 +369,29 @@ struct ErrorFrame<'a> {
 fn error_frame(id: Option<&str>, error: &Error, request: &RequestId) -> String {
     let frame = ErrorFrame { r#type: "error", id, error: ErrorBody::new(error, request.as_str()) };
     serde_json::to_string(&frame).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_on_above_the_rate_is_told_so_often_and_then_closed() {
+        let at = Duration::from_secs;
+        let mut rates = Rates::new(at(1));
+        let count = |rates: &mut Rates, verdict| (0..400).take_while(|_| rates.frame(at(1)) == verdict).count();
+        assert_eq!(count(&mut rates, Verdict::Fits), 120);
+        // The first of the refused was taken by the count before.
+        assert_eq!(count(&mut rates, Verdict::TooMany), 59);
+        assert_eq!(rates.frame(at(1)), Verdict::Close);
+        assert_eq!(rates.frame(at(4)), Verdict::Fits, "who waits is served again");
+    }
+
+    #[test]
+    fn the_documented_number_of_names_fits_into_a_message() {
+        let longest = "x".repeat(DeviceUid::MAX_LEN);
+        assert!(DeviceUid::parse(&longest).is_some() && DeviceUid::parse(&format!("{longest}x")).is_none());
+        let frame = json!({ "type": "subscribe", "devices": vec![longest; MAX_NAMED] });
+        assert!(frame.to_string().len() < MAX_MESSAGE_BYTES);
+    }
 }

@@ -6,21 +6,21 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use hexa_model::event::{AccessEnded, Event, ShareChange};
 use hexa_model::{DeviceKey, DeviceUid, RelayMask, UserKey};
-use hexa_service::auth::principal::Via;
+use hexa_service::auth::principal::{Principal, Via};
 use hexa_service::authorize::Sight;
 use hexa_service::bus::Subscriber;
 use hexa_service::device::live::Live;
 use hexa_service::device::session::CloseReason;
 use hexa_service::ops::metrics::Metrics;
+use hexa_service::{Error, Services};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::wire::RelayBody;
 use crate::ws::frames::{Part, encode, part, seen};
@@ -31,6 +31,13 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const UNANSWERED_PINGS: u32 = 2;
 /// Frames that wait for one client before state events are folded.
 const MAX_FRAMES: usize = 64;
+/// How often the hub looks whose access is over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest time for which a socket's access is taken for granted: then the database is asked whether what opened it
+/// still holds, whatever was told or forgotten meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// Sockets about which the database is asked with one statement.
+const ASK_TOGETHER: usize = 500;
 /// Answers to a client's own commands come on top; it may have this many open.
 pub(crate) const MAX_OPEN_COMMANDS: usize = 32;
 
@@ -40,7 +47,29 @@ pub struct Hub {
     by_owner: RwLock<HashMap<UserKey, Vec<Arc<ClientSession>>>>,
     /// Sockets of admins, who may name devices of others.
     admins: RwLock<Vec<Arc<ClientSession>>>,
+    /// Sockets of each account, with those that are being opened.
+    places: Mutex<HashMap<UserKey, u32>>,
+    most_of_one: u32,
     metrics: Arc<Metrics>,
+}
+
+/// A socket's place among those of its account, from before its handshake until its end.
+#[derive(Debug)]
+pub(crate) struct Place {
+    hub: Arc<Hub>,
+    user: UserKey,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.hub.places.lock();
+        if let Some(count) = places.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&self.user);
+            }
+        }
+    }
 }
 
 /// What a client wants to hear of.
@@ -59,10 +88,13 @@ enum Filter {
 #[derive(Debug)]
 pub(crate) struct ClientSession {
     pub(crate) user: UserKey,
-    via: Via,
+    /// What opened it.
+    by: Principal,
     admin: bool,
     pub(crate) wake: Notify,
     heard: AtomicBool,
+    /// When to ask whether its access is over, in milliseconds of the monotonic clock.
+    ask_at_ms: AtomicU64,
     state: Mutex<ClientState>,
 }
 
@@ -107,8 +139,33 @@ pub(crate) struct Taken {
 }
 
 impl ClientSession {
-    pub(crate) fn new(user: UserKey, via: Via, admin: bool) -> Arc<Self> {
-        Arc::new(Self { user, via, admin, wake: Notify::new(), heard: AtomicBool::new(true), state: Mutex::default() })
+    pub(crate) fn new(by: Principal) -> Arc<Self> {
+        Arc::new(Self {
+            user: by.account.key,
+            admin: by.is_admin(),
+            by,
+            wake: Notify::new(),
+            heard: AtomicBool::new(true),
+            ask_at_ms: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether, and why, it is to close.
+    pub(crate) fn closing(&self) -> Option<CloseReason> {
+        self.state.lock().closing
+    }
+
+    /// Takes what the database says of its access: it is over, or goes on for so long.
+    fn learned(&self, remaining: Option<Duration>, now: Duration) {
+        match remaining {
+            None => self.close(CloseReason::SignedOut),
+            Some(left) => {
+                // Not before it is over, or the answer would be the same.
+                let at = now + left.min(ASK_AGAIN) + Duration::from_millis(1);
+                self.ask_at_ms.store(at.as_millis() as u64, Ordering::Relaxed);
+            }
+        }
     }
 
     fn close(&self, reason: CloseReason) {
@@ -211,8 +268,36 @@ impl ClientSession {
 }
 
 impl Hub {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { by_owner: RwLock::default(), admins: RwLock::default(), metrics }
+    /// An account may have `most_of_one` sockets.
+    pub(crate) fn new(metrics: Arc<Metrics>, most_of_one: u32) -> Self {
+        let (by_owner, admins, places) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Self { by_owner, admins, places, most_of_one, metrics }
+    }
+
+    /// A place for one more socket of this account, taken before its handshake.
+    ///
+    /// # Errors
+    /// `rate_limited` when it has as many as it may have.
+    pub(crate) fn place(self: &Arc<Self>, user: UserKey) -> Result<Place, Error> {
+        let mut places = self.places.lock();
+        let count = places.entry(user).or_default();
+        if *count >= self.most_of_one {
+            let most = self.most_of_one;
+            return Err(Error::rate_limited(format!("an account has at most {most} sockets; close one first"), 5));
+        }
+        *count += 1;
+        Ok(Place { hub: Arc::clone(self), user })
+    }
+
+    /// Asks whether the access of a socket that has just joined still holds: what ended while it was being opened was
+    /// told to nobody.
+    ///
+    /// # Errors
+    /// `storage_unavailable`.
+    pub(crate) async fn confirm(services: &Services, session: &ClientSession) -> Result<(), Error> {
+        let remaining = services.auth.remaining(std::slice::from_ref(&session.by)).await?;
+        session.learned(remaining.first().copied().flatten(), services.clock.monotonic());
+        Ok(())
     }
 
     /// The session hears events until the guard is dropped, also when its task panics.
@@ -246,18 +331,38 @@ impl Hub {
         }
     }
 
-    /// Watches over signs of life until `stop`: one timer for all clients.
-    pub(crate) async fn sweep(&self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(PING_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tick.reset();
+    /// Watches over signs of life and over access that is over, until the services stop: one timer for all clients.
+    pub(crate) async fn sweep(&self, services: &Services) {
+        let every = |time| {
+            let mut tick = tokio::time::interval(time);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            tick.reset();
+            tick
+        };
+        let (mut ping, mut look) = (every(PING_EVERY), every(LOOK_EVERY));
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
+                () = services.stop.cancelled() => return,
+                _ = look.tick() => self.ask(services).await,
+                _ = ping.tick() => {
+                    for session in self.by_owner.read().values().flatten() {
+                        session.look_after();
+                    }
+                }
             }
-            for session in self.by_owner.read().values().flatten() {
-                session.look_after();
+        }
+    }
+
+    /// Closes the sockets whose access is over. While the database does not answer they stay, and are asked about again.
+    async fn ask(&self, services: &Services) {
+        let now = services.clock.monotonic();
+        let due = |s: &&Arc<ClientSession>| s.ask_at_ms.load(Ordering::Relaxed) <= now.as_millis() as u64;
+        let due: Vec<_> = self.by_owner.read().values().flatten().filter(due).cloned().collect();
+        for together in due.chunks(ASK_TOGETHER) {
+            let of: Vec<_> = together.iter().map(|s| s.by.clone()).collect();
+            match services.auth.remaining(&of).await {
+                Ok(all) => together.iter().zip(all).for_each(|(s, remaining)| s.learned(remaining, now)),
+                Err(error) => return tracing::warn!(%error, "whether sockets may stay open could not be looked up"),
             }
         }
     }
@@ -273,7 +378,7 @@ impl Hub {
 impl Subscriber for Hub {
     fn on_access_ended(&self, ended: AccessEnded) {
         for session in self.by_owner.read().get(&ended.user()).into_iter().flatten() {
-            let concerned = match (ended, session.via) {
+            let concerned = match (ended, session.by.via) {
                 (AccessEnded::Account(_), _) => true,
                 (AccessEnded::Session(_, ended), Via::Session(own)) => ended == own,
                 (AccessEnded::Token(_, ended), Via::Token { id, .. }) => ended == id,
@@ -359,89 +464,4 @@ impl Told {
 }
 
 #[cfg(test)]
-mod tests {
-    use hexa_model::event::EventDevice;
-    use hexa_model::{RelayState, Source, TimeMs};
-    use smallvec::smallvec;
-
-    use super::*;
-
-    fn client(user: i64) -> Arc<ClientSession> {
-        let session = hexa_model::SessionId::at(hexa_model::TimeMs(1), [0; 10]);
-        ClientSession::new(UserKey(user), Via::Session(session), false)
-    }
-
-    fn changed(owner: i64, version: u64) -> Event {
-        let device = EventDevice {
-            key: DeviceKey(7),
-            uid: DeviceUid::parse("hx1").unwrap(),
-            owner: Some(UserKey(owner)),
-            viewers: None,
-        };
-        let state = RelayState { index: 0, on: true, version, updated_at: TimeMs(0) };
-        Event::RelayChanged { device, relays: smallvec![state], source: Source::Api, command: None, at: TimeMs(0) }
-    }
-
-    fn hub() -> (Arc<Hub>, Arc<ClientSession>, Joined) {
-        let hub = Arc::new(Hub::new(Arc::new(Metrics::new())));
-        let session = client(1);
-        let joined = hub.join(&session);
-        session.subscribe(None);
-        (hub, session, joined)
-    }
-
-    #[test]
-    fn an_event_is_encoded_once_for_all_of_its_owners_clients_and_nobody_else() {
-        let (hub, first, _joined) = hub();
-        let (second, foreign) = (client(1), client(2));
-        let _others = [&second, &foreign].map(|s| {
-            s.subscribe(None);
-            hub.join(s)
-        });
-        hub.on_event(&changed(1, 1));
-        assert_eq!(hub.metrics.broadcast_encodes.get(), 1);
-        let waiting = |session: &ClientSession| {
-            let mut frames = Frames::new();
-            session.take(&mut frames);
-            frames.len()
-        };
-        assert_eq!([&*first, &second, &foreign].map(waiting), [1, 1, 0]);
-    }
-
-    #[test]
-    fn a_client_that_does_not_read_costs_a_bounded_queue_and_one_fresh_state() {
-        let (hub, session, _joined) = hub();
-        for version in 1..=1000 {
-            hub.on_event(&changed(1, version));
-        }
-        let mut frames = Frames::new();
-        let taken = session.take(&mut frames);
-        assert_eq!((frames.len(), taken.stale.len()), (MAX_FRAMES, 1));
-        assert_eq!(hub.metrics.conflated.get(), 1000 - MAX_FRAMES as u64);
-    }
-
-    #[test]
-    fn a_client_is_pinged_and_given_up_when_it_does_not_answer_twice() {
-        let (_hub, session, _joined) = hub();
-        let look = || {
-            session.look_after();
-            let taken = session.take(&mut Frames::new());
-            (taken.ping, taken.closing)
-        };
-        assert_eq!(look(), (true, None));
-        assert_eq!(look(), (true, None), "one without an answer");
-        session.received();
-        assert_eq!(look(), (true, None));
-        assert_eq!(look(), (true, None));
-        assert_eq!(look(), (false, Some(CloseReason::Dead)));
-    }
-
-    #[test]
-    fn nothing_is_encoded_for_nobody() {
-        let (hub, _session, joined) = hub();
-        drop(joined);
-        hub.on_event(&changed(1, 1));
-        assert_eq!(hub.metrics.broadcast_encodes.get(), 0);
-        assert!(hub.by_owner.read().is_empty());
-    }
-}
+mod tests;

@@ -165,8 +165,7 @@ fn epoch(time: TimeMs) -> u64 {
 
 impl log::Host for GuestState {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.say(host_level(level), &message);
-        Ok(())
+        self.say(host_level(level), &message)
     }
 
     fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {

@@ -90,3 +90,26 @@ fn random_numbers_come_in_pieces_that_fit_a_call() {
     let reason = host.status()[0].reason.clone().expect("refused");
     assert!(reason.contains("io_bytes exceeded: 262144 is allowed") && reason.contains("(io)"), "{reason}");
 }
+
+#[test]
+fn what_a_guest_prints_in_one_call_is_bounded_altogether() {
+    let imports = r#"
+        (import "wasi:cli/stderr@0.2.6" "get-stderr" (func $stderr (result i32)))
+        (import "wasi:io/streams@0.2.6" "[method]output-stream.blocking-write-and-flush"
+            (func $write (param i32 i32 i32 i32)))"#;
+    let describe = |times: u32| {
+        format!(
+            "(local $err i32) (local $n i32)
+            (local.set $err (call $stderr))
+            (loop $more
+                (call $write (local.get $err) (i32.const 40000) (i32.const 4096) (i32.const 50000))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $n) (i32.const {times}))))"
+        )
+    };
+    let (_house, host) = load(imports, &describe(64));
+    assert_eq!(host.status()[0].reason, None, "256 KiB");
+    let (_house, host) = load(imports, &describe(65));
+    let reason = host.status()[0].reason.clone().expect("refused");
+    assert!(reason.contains("io_bytes exceeded: 262144 is allowed") && reason.contains("(io)"), "{reason}");
+}

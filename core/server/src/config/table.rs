@@ -125,11 +125,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "LIMIT_ANONYMOUS_CONNECTIONS",
         "100",
-        "Open connections of one address that have not said who they are; loopback and trusted proxies are exempt.",
+        "Open connections of one address (of IPv6: a /64) that have not said who they are; loopback and trusted proxies are \
+         exempt.",
     ),
     plain("COMMAND_TIMEOUT_MS", "3000", "How long a device may take to acknowledge: 50 to 8000."),
     plain("HEXA_HEARTBEAT_SECONDS", "20", "A silent device is pinged after this and given up after 2.25 times this."),
     plain("LIMIT_CONNECTIONS", "", "RLIMIT_NOFILE - 200 if empty; beyond it connections wait, none is refused."),
+    plain(
+        "LIMIT_PUBLIC_RPS",
+        "10",
+        "Requests per second of one address (of IPv6: a /64) to routes that change something and need no account, such as \
+         signing in; ten times as many at once. Loopback too.",
+    ),
+    plain("LIMIT_WRITE_STALL_SECONDS", "30", "A peer that takes nothing of what it is sent for so long is given up."),
+    plain("LIMIT_USER_SOCKETS", "20", "Open client sockets of one account."),
+    plain(
+        "LIMIT_USER_SESSIONS",
+        "100",
+        "Sessions of one account; with one more, the one that was used least lately ends.",
+    ),
     plain("LIMIT_USER_RPS", "50", "REST requests per second and user."),
     plain("LIMIT_USER_BURST", "200", "REST requests of a user at once."),
     plain(
@@ -138,11 +152,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Wrong passwords per minute for one account from one address, then pauses that double; four times as many from \
          one address for all accounts.",
     ),
+    plain(
+        "LIMIT_TOKEN_FAILURES",
+        "60",
+        "Access tokens `hxp_…` that nobody has, per minute and address (of IPv6: a /64), loopback too.",
+    ),
     plain("LIMIT_PROVISION_RPS", "10", "Provisioning requests with a right key per second; ten times as many at once."),
     plain(
         "LIMIT_PROVISION_FAILURES",
         "10",
-        "Wrong provisioning keys per minute and address, loopback too; as many wrong tokens for `/metrics`.",
+        "Wrong provisioning keys per minute and address (of IPv6: a /64), loopback too; as many wrong tokens for `/metrics`.",
     ),
     plain("LIMIT_CLAIM_FAILURES", "5", "Wrong claim codes per user in 10 minutes."),
     plain("LIMIT_FLAP", "15", "Connects per minute and device; one more, and it is refused for 5 minutes."),

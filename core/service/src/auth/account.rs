@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hexa_crypto::{hex, password, random_bytes, token};
 use hexa_model::audit::AuditEntry;
-use hexa_model::{Actor, ErrorCode, Outcome, Role, SessionId, Source, UserId, UserKey, names};
+use hexa_model::{Actor, Change, ErrorCode, Outcome, Role, SessionId, Source, UserId, UserKey, names};
 use hexa_store::{NewUser, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -91,17 +91,19 @@ impl Auth {
         let email = normalize_email(&new.email)?;
         check_password(&new.password)?;
         let name = check_name(new.name.as_deref())?;
-        if self.store.user_by_email(&email).await?.is_some() {
-            return Err(email_taken());
-        }
         let (plain, own) = (new.password, [email.clone(), name.clone().unwrap_or_default()]);
         let password_hash = self
-            .hash(move || {
+            .registrations
+            .run(move || {
                 let own: Vec<_> = own.iter().map(String::as_str).collect();
                 password::check_strength(plain.expose_secret(), &own)?;
                 password::hash(plain.expose_secret()).map_err(Error::internal)
             })
             .await??;
+        // Asked last: a password that nobody may have tells nothing of the e-mail, nor does the time that it takes.
+        if self.store.user_by_email(&email).await?.is_some() {
+            return Err(email_taken());
+        }
         let (auth, now) = (Arc::clone(self), self.clock.now());
         let offered = new.bootstrap_secret.map(|s| hex(&token::sha256(s.expose_secret().as_bytes())));
         change(&self.store, key, move |tx| {
@@ -128,7 +130,7 @@ impl Auth {
                 let entry = AuditEntry::event(now, actor, Source::Api, "account.registered");
                 tx.audit(&entry.details(&json!({ "role": role.as_str() }))).await?;
                 let account = Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
-                Ok(Decided::done(auth.sign_in(tx, account, origin).await?))
+                auth.sign_in(tx, account, origin).await
             })
         })
         .await
@@ -150,14 +152,25 @@ impl Auth {
             return Err(Error::validation("password", "a password has at most 128 characters"));
         }
         let email = email.trim().to_lowercase();
-        self.throttle.check(&email, origin.ip, self.clock.monotonic())?;
-        let row = self.store.user_by_email(&email).await?;
-        if let Some(row) = &row {
-            self.check_row(row, &origin).await?;
-        }
+        let trial = self.throttle.attempt(&email, origin.ip, self.clock.monotonic())?;
+        let looked_up = async {
+            let row = self.store.user_by_email(&email).await?;
+            if let Some(row) = &row {
+                self.check_row(row, &origin).await?;
+            }
+            Ok(row)
+        };
+        let row = match looked_up.await {
+            Ok(row) => row,
+            Err(error) => {
+                trial.withdraw();
+                return Err(error);
+            }
+        };
         let stored = row.as_ref().map(|r| r.password_hash.clone());
-        let (fits, rehashed) = self
-            .hash(move || match stored {
+        let hashed = self
+            .sign_ins
+            .run(move || match stored {
                 None => (password::verify_dummy(given.expose_secret()), None),
                 Some(stored) => {
                     let fits = password::verify(given.expose_secret(), &stored);
@@ -165,15 +178,23 @@ impl Auth {
                     (fits, again.then(|| password::hash(given.expose_secret()).ok()).flatten())
                 }
             })
-            .await?;
+            .await;
+        let (fits, rehashed) = match hashed {
+            Ok(hashed) => hashed,
+            Err(error) => {
+                trial.withdraw();
+                return Err(error);
+            }
+        };
         let Some(verified) = row.as_ref().filter(|_| fits) else {
-            self.throttle.failed(&email, origin.ip, self.clock.monotonic());
+            drop(trial);
             return Err(self.login_failed(row.map(|r| r.key), &origin).await?);
         };
         if !verified.active {
+            trial.withdraw();
             return Err(super::principal::disabled());
         }
-        self.throttle.succeeded(&email, origin.ip);
+        trial.succeeded();
         let (auth, now, verified) = (Arc::clone(self), self.clock.now(), verified.clone());
         change(&self.store, key, move |tx| {
             Box::pin(async move {
@@ -192,7 +213,7 @@ impl Auth {
                 }
                 let actor = Actor::User { key: row.key, id: row.id, role: row.role };
                 tx.audit(&AuditEntry::event(now, actor, Source::Api, "account.signed_in")).await?;
-                Ok(Decided::done(auth.sign_in(tx, Arc::new(Account::new(&row)), origin).await?))
+                auth.sign_in(tx, Arc::new(Account::new(&row)), origin).await
             })
         })
         .await
@@ -215,13 +236,14 @@ impl Auth {
         Ok(wrong())
     }
 
-    /// Begins a session: a refresh family with its first token, and an access token.
+    /// Begins a session: a refresh family with its first token, and an access token. An account has so many sessions:
+    /// of one that has more, those that were used least lately end.
     pub(super) async fn sign_in(
         &self,
         tx: &mut hexa_store::Tx,
         account: Arc<Account>,
         origin: Origin,
-    ) -> Result<SignedIn> {
+    ) -> Result<Decided<SignedIn>> {
         let now = self.clock.now();
         let session = SessionId::at(now, random_bytes());
         let family = hexa_store::NewFamily {
@@ -236,8 +258,15 @@ impl Auth {
         let refresh_token = token::generate("hxr_");
         let hash = token::sha256(refresh_token.expose_secret().as_bytes());
         tx.insert_refresh(family, &hash, now, now.plus(self.config.refresh_idle)).await?;
+        let displaced = tx.revoke_idlest(account.key, self.config.max_sessions, now).await?;
         let access_token = self.access_token(&account, session)?;
-        Ok(SignedIn { account, access_token, refresh_token, expires_in_s: hexa_crypto::jwt::LIFETIME_S })
+        let expires_in_s = hexa_crypto::jwt::LIFETIME_S;
+        let user = account.key;
+        let signed_in = Decided::done(SignedIn { account, access_token, refresh_token, expires_in_s });
+        if displaced.is_empty() {
+            return Ok(signed_in);
+        }
+        Ok(signed_in.telling(Change::Sessions { user, ended: displaced }))
     }
 
     pub(crate) fn access_token(&self, account: &Account, session: SessionId) -> Result<SecretString> {

@@ -1,6 +1,7 @@
 //! Personal access tokens: for scripts and the command line, with scopes, revocable, shown once.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::Services;
 use crate::change::{Decided, change, internal};
 use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
+use crate::limit::network;
 
 /// What they begin with, so that secret scanners find them.
 pub(super) const PREFIX: &str = "hxp_";
@@ -94,16 +96,22 @@ fn check(request: &TokenRequest, by: &Principal) -> Result<(String, Scopes)> {
 }
 
 impl Auth {
-    /// The token behind this text: known, not revoked, in time.
-    pub(super) async fn personal_token(&self, given: &str) -> Result<Option<Arc<Pat>>> {
+    /// The token behind this text: known, not revoked, in time. One that is in no memory costs a read, so an address may
+    /// try so many that nobody has.
+    pub(super) async fn personal_token(&self, given: &str, from: Option<IpAddr>) -> Result<Option<Arc<Pat>>> {
         let hash = token::sha256(given.as_bytes());
         let now = self.clock.now();
         let known = self.pats.known.read().get(&hash).cloned();
         let pat = if let Some(pat) = known {
             pat
         } else {
+            let attempt = self.unknown_tokens.attempt(&from.map(network), self.clock.monotonic())?;
             let seen = self.pats.revocations.load(Ordering::Acquire);
-            let Some(row) = self.store.token_by_hash(&hash).await? else { return Ok(None) };
+            let found = self.store.token_by_hash(&hash).await;
+            if !matches!(found, Ok(None)) {
+                attempt.forgive();
+            }
+            let Some(row) = found? else { return Ok(None) };
             let pat = Arc::new(Pat {
                 key: row.key,
                 id: row.id,

@@ -1,11 +1,13 @@
 //! The bearer of a request: token checked, account alive, rate within limits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::{Actor, ErrorCode, Role, Scope, Scopes, SessionId, TimeMs, TokenId, UserId, UserKey};
 use hexa_store::UserRow;
 
+use super::tokens::Known;
 use super::{Auth, pats, tokens};
 use crate::error::{Error, Result};
 
@@ -118,11 +120,12 @@ impl Auth {
     /// Checks an access token against the live account: its role and state count, not the token's (review point 15).
     ///
     /// # Errors
-    /// `invalid_token`, `account_disabled`, or `rate_limited` when the account asks too often.
-    pub async fn authenticate(&self, token: &str) -> Result<Principal> {
+    /// `invalid_token`, `account_disabled`, or `rate_limited` when the account asks too often, or the address with tokens
+    /// that nobody has.
+    pub async fn authenticate(&self, token: &str, from: Option<IpAddr>) -> Result<Principal> {
         let principal = match token.strip_prefix(pats::PREFIX) {
             // Boxed: it may write, and a transaction is large; sessions do not carry it.
-            Some(_) => Box::pin(self.by_personal_token(token)).await?,
+            Some(_) => Box::pin(self.by_personal_token(token, from)).await?,
             None => self.by_session(token).await?,
         };
         self.count_request(principal.account.key)?;
@@ -132,9 +135,10 @@ impl Auth {
     async fn by_session(&self, token: &str) -> Result<Principal> {
         let now = (self.clock.now(), self.clock.monotonic());
         let claims = match self.tokens.known(token, now) {
-            Ok(claims) => claims.ok_or_else(invalid)?,
+            Known::Good(claims) => claims,
+            Known::Over => return Err(invalid()),
             // Boxed: what happens once for each token is not carried by every request.
-            Err(seen) => Box::pin(self.first_use(token, now, seen)).await?,
+            Known::Never(seen) => Box::pin(self.first_use(token, now, seen)).await?,
         };
         let account = self.living(claims.user).await?;
         if claims.epoch != account.epoch || self.is_session_ended(claims.session) {
@@ -156,8 +160,8 @@ impl Auth {
         Ok(claims)
     }
 
-    async fn by_personal_token(&self, token: &str) -> Result<Principal> {
-        let pat = self.personal_token(token).await?.ok_or_else(invalid)?;
+    async fn by_personal_token(&self, token: &str, from: Option<IpAddr>) -> Result<Principal> {
+        let pat = self.personal_token(token, from).await?.ok_or_else(invalid)?;
         let account = self.living(pat.user).await?;
         let via = Via::Token { id: pat.id, scopes: pat.scopes, expires_at: pat.expires_at };
         Ok(Principal { account, via })

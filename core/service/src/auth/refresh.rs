@@ -35,8 +35,10 @@ impl Auth {
     pub async fn refresh(self: &Arc<Self>, key: Key<SignedIn>, given: &SecretString) -> Result<SignedIn> {
         let now = self.clock.now();
         let hash = token::sha256(given.expose_secret().as_bytes());
-        // Looked up first: whoever makes tokens up stands in nobody's way.
-        self.store.refresh_by_hash(&hash).await?.ok_or_else(invalid)?;
+        // What is made up never stands in the way of those who write.
+        if !self.store.refresh_known(&hash, now).await? {
+            return Err(invalid());
+        }
         let auth = Arc::clone(self);
         change(&self.store, key, move |tx| Box::pin(async move { auth.rotate(tx, &hash, now).await })).await
     }

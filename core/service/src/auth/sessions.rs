@@ -1,6 +1,8 @@
 //! Sessions that a user sees and ends, and the password that guards them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_crypto::password;
 use hexa_model::audit::AuditEntry;
@@ -86,8 +88,8 @@ pub async fn end_others(services: &Services, by: &Principal, key: Key<usize>) ->
 pub async fn logout(services: &Services, key: Key<()>, given: &SecretString) -> Result<()> {
     let now = services.clock.now();
     let hash = hexa_crypto::token::sha256(given.expose_secret().as_bytes());
-    // Looked up first: whoever makes tokens up stands in nobody's way.
-    if services.store.refresh_by_hash(&hash).await?.is_none() {
+    // What is made up never stands in the way of those who write.
+    if !services.store.refresh_known(&hash, now).await? {
         return Ok(());
     }
     change(&services.store, key, move |tx| {
@@ -116,11 +118,12 @@ pub async fn change_password(
     let auth = Arc::clone(&services.auth);
     let email = by.account.email.as_str();
     check_password(&fresh)?;
-    auth.throttle.check(email, origin.ip, services.clock.monotonic())?;
     let verified = services.store.user_by_key(by.account.key).await?.ok_or_else(super::principal::invalid)?;
+    let trial = auth.throttle.attempt(email, origin.ip, services.clock.monotonic())?;
     let (stored, own) = (verified.password_hash.clone(), [email.to_owned(), verified.name.clone().unwrap_or_default()]);
     let hashed = auth
-        .hash(move || {
+        .sign_ins
+        .run(move || {
             if !password::verify(current.expose_secret(), &stored) {
                 return Ok(None);
             }
@@ -128,11 +131,23 @@ pub async fn change_password(
             password::check_strength(fresh.expose_secret(), &own)?;
             password::hash(fresh.expose_secret()).map(Some).map_err(Error::internal)
         })
-        .await??;
+        .await;
+    // Dropped with a wrong password, it counts one.
+    let hashed = match hashed {
+        Ok(Ok(None)) => {
+            drop(trial);
+            None
+        }
+        Ok(Ok(hashed)) => {
+            trial.withdraw();
+            hashed
+        }
+        Ok(Err(error)) | Err(error) => {
+            trial.withdraw();
+            return Err(error);
+        }
+    };
     let (now, by) = (services.clock.now(), by.clone());
-    if hashed.is_none() {
-        auth.throttle.failed(&by.account.email, origin.ip, services.clock.monotonic());
-    }
     change(&services.store, key, move |tx| {
         Box::pin(async move {
             let refused = || Error::new(ErrorCode::InvalidCredentials, "the current password is wrong");
@@ -152,9 +167,10 @@ pub async fn change_password(
             tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "account.password_changed")).await?;
             let changed = tx.user_by_key(row.key).await?.ok_or_else(super::principal::invalid)?;
             let (user, id, epoch) = (row.key, row.id, changed.epoch);
-            let signed_in = auth.sign_in(tx, Arc::new(Account::new(&changed)), origin).await?;
             // Personal access tokens go on, with their sockets.
-            Ok(Decided::done(signed_in)
+            Ok(auth
+                .sign_in(tx, Arc::new(Account::new(&changed)), origin)
+                .await?
                 .telling(Change::Account { user, id, epoch, ends_access: false })
                 .telling(Change::Sessions { user, ended }))
         })
@@ -163,7 +179,7 @@ pub async fn change_password(
 }
 
 impl Auth {
-    /// Whether what opened a socket still holds: asked before each of its frames.
+    /// Whether what opened a socket still holds, as far as memory tells: asked before each of its frames.
     pub async fn still(&self, by: &Principal) -> Result<Principal> {
         let account = self.account(by.account.id).await?.filter(|a| a.active).ok_or_else(super::principal::disabled)?;
         let over = match by.via {
@@ -174,6 +190,37 @@ impl Auth {
             return Err(super::principal::invalid());
         }
         Ok(Principal { account, via: by.via })
+    }
+
+    /// How long the access of each of these goes on if nobody renews or ends it, as the database says: none for what is
+    /// over. Two statements, however many they are.
+    ///
+    /// # Errors
+    /// `storage_unavailable`: nothing is known of any.
+    pub async fn remaining(&self, of: &[Principal]) -> Result<Vec<Option<Duration>>> {
+        let now = self.clock.now();
+        let (mut sessions, mut tokens) = (Vec::new(), Vec::new());
+        for by in of {
+            match by.via {
+                Via::Session(id) => sessions.push(id),
+                Via::Token { id, .. } => tokens.push(id),
+            }
+        }
+        let sessions =
+            if sessions.is_empty() { HashMap::new() } else { self.store.living_sessions(&sessions, now).await? };
+        let tokens = if tokens.is_empty() { HashMap::new() } else { self.store.living_tokens(&tokens).await? };
+        let mut all = Vec::with_capacity(of.len());
+        for by in of {
+            let account = self.account(by.account.id).await?;
+            let same = account.is_some_and(|now| now.active && now.role == by.account.role);
+            let ends = match by.via {
+                Via::Session(id) => sessions.get(&id).copied().filter(|_| !self.is_session_ended(id)),
+                Via::Token { id, .. } => tokens.get(&id).map(|ends| ends.unwrap_or(TimeMs(i64::MAX))),
+            };
+            let left = ends.filter(|ends| same && *ends > now).map(|ends| ends.0.saturating_sub(now.0));
+            all.push(left.map(|ms| Duration::from_millis(ms as u64)));
+        }
+        Ok(all)
     }
 
     /// Removes what ended long ago, a piece at a time; says how much.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use hexa_crypto::jwt::{Claims, Keys};
+use hexa_crypto::jwt::{Claims, Keys, LIFETIME_S};
 use hexa_crypto::token::sha256;
 use hexa_model::{SessionId, TimeMs, UserId};
 use parking_lot::RwLock;
@@ -25,12 +25,24 @@ pub(super) struct Verified {
     dies: Duration,
 }
 
-/// By the SHA-256 of the token, so that looking one up tells nothing of those that are there.
+/// What is remembered of a token.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known {
+    /// It was found good, and is in time.
+    Good(Verified),
+    /// It was found good, and its time is over: checked again by a clock that went back, it might seem to be in time.
+    Over,
+    /// It was not seen before, or forgotten; with what is to be handed to [`Tokens::keep`].
+    Never(u64),
+}
+
+/// By the SHA-256 of the token, so that looking one up tells nothing of those that are there; with the monotonic time at
+/// which it is over, because a step of the wall clock makes no token live longer.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(RwLock<Known>);
+pub(super) struct Tokens(RwLock<Table>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct Table {
     tokens: HashMap<[u8; 32], Verified>,
     /// Raised whenever every token is to be checked anew: what was verified before is not remembered after it.
     changes: u64,
@@ -39,16 +51,11 @@ struct Known {
 impl Tokens {
     /// What a token says that was found good before and is in time. What changes meanwhile (the account, the session) is
     /// the caller's to check, every time.
-    ///
-    /// None when its time is over: a wall clock that was set back since then revives none.
-    ///
-    /// # Errors
-    /// What is to be handed to [`Tokens::keep`], when it is not known.
-    pub(super) fn known(&self, token: &str, (now, monotonic): (TimeMs, Duration)) -> Result<Option<Verified>, u64> {
-        let known = self.0.read();
-        let Some(verified) = known.tokens.get(&sha256(token.as_bytes())) else { return Err(known.changes) };
+    pub(super) fn known(&self, token: &str, (now, monotonic): (TimeMs, Duration)) -> Known {
+        let table = self.0.read();
+        let Some(verified) = table.tokens.get(&sha256(token.as_bytes())) else { return Known::Never(table.changes) };
         let in_time = Claims::in_time(verified.issued, verified.expires, now) && monotonic < verified.dies;
-        Ok(in_time.then_some(*verified))
+        if in_time { Known::Good(*verified) } else { Known::Over }
     }
 
     /// What a token says that is good now; `None` for any other.
@@ -56,7 +63,7 @@ impl Tokens {
         let claims = keys.verify(token, now).ok()?;
         let left = Duration::from_millis((claims.exp * 1000).saturating_sub(now.0).max(0) as u64);
         Some(Verified {
-            dies: monotonic + left.min(Duration::from_secs(hexa_crypto::jwt::LIFETIME_S as u64)),
+            dies: monotonic + left.min(Duration::from_secs(LIFETIME_S as u64)),
             user: claims.user(),
             session: claims.session(),
             epoch: claims.epoch,
@@ -104,24 +111,26 @@ mod tests {
         let token = keys.issue(user, session, Role::User, 3, at(1000)).unwrap();
         let tokens = Tokens::default();
         let after = |wall: i64, steady: u64| (at(wall), Duration::from_secs(steady));
-        let seen = tokens.known(&token, after(1000, 0)).unwrap_err();
+        let known = |token: &str, wall, steady| match tokens.known(token, after(wall, steady)) {
+            Known::Good(good) => Some(good),
+            Known::Over | Known::Never(_) => None,
+        };
+        let Known::Never(seen) = tokens.known(&token, after(1000, 0)) else { panic!("it was never seen") };
         let good = Tokens::verify(&keys, &token, after(1000, 0)).unwrap();
         assert!(tokens.keep(&token, good, Duration::ZERO, seen));
         for (wall, steady) in [(1000, 0), (1001, 1), (1899, 899)] {
-            let good = tokens.known(&token, after(wall, steady)).unwrap().unwrap();
+            let good = known(&token, wall, steady).unwrap();
             assert_eq!((good.user, good.session, good.epoch), (user, session, 3));
         }
-        assert!(tokens.known(&token, after(1000 + 15 * 60 + 5, 0)).unwrap().is_none(), "expired");
-        assert!(tokens.known(&token, after(900, 0)).unwrap().is_none(), "from the future");
-        assert!(
-            tokens.known(&token, after(1001, 15 * 60)).unwrap().is_none(),
-            "a wall clock that was set back revives none"
-        );
+        assert!(known(&token, 1000 + 15 * 60 + 5, 0).is_none(), "expired");
+        assert!(known(&token, 900, 0).is_none(), "from the future");
+        let over = tokens.known(&token, after(1001, 15 * 60));
+        assert!(matches!(over, Known::Over), "a wall clock that was set back revives none");
         let altered = format!("{}{}", &token[..token.len() - 2], if token.ends_with("AA") { "BB" } else { "AA" });
-        assert!(tokens.known(&altered, after(1000, 0)).is_err());
+        assert!(known(&altered, 1000, 0).is_none());
         assert!(Tokens::verify(&keys, &altered, after(1000, 0)).is_none());
         tokens.forget();
         assert!(!tokens.keep(&token, good, Duration::ZERO, seen), "verified with keys that may be gone");
-        assert!(tokens.known(&token, after(1000, 0)).is_err());
+        assert!(known(&token, 1000, 0).is_none());
     }
 }

@@ -40,17 +40,27 @@ pub(super) async fn changed(tx: &mut Tx, live: &Live, what: DeviceChange) -> Res
 /// `not_found` for a wrong, spent or expired code; `rate_limited` after too many of them.
 pub async fn claim(services: &Arc<Services>, by: &Principal, key: Key<DeviceView>, code: &str) -> Result<DeviceView> {
     let (user, now) = (by.account.key, services.clock.now());
-    services.provision.wrong_codes.check(&user, services.clock.monotonic())?;
+    let attempt = services.provision.wrong_codes.attempt(&user, services.clock.monotonic())?;
     let hash = token::claim_code_hash(code);
     let (house, by) = (Arc::clone(services), by.clone());
     change(&services.store, key, move |tx| {
         Box::pin(async move {
             let claimed = match &hash {
-                Some(hash) => tx.claim_device(hash, user, now).await?,
-                None => None,
+                Some(hash) => tx.claim_device(hash, user, now).await,
+                None => Ok(None),
+            };
+            // An attempt that is dropped with a wrong code counts as one; what is nobody's fault does not.
+            let claimed = match claimed {
+                Ok(None) => {
+                    drop(attempt);
+                    None
+                }
+                other => {
+                    attempt.forgive();
+                    other?
+                }
             };
             let Some(device) = claimed else {
-                house.provision.wrong_codes.failed(&user, house.clock.monotonic());
                 let entry = AuditEntry::event(now, by.actor(), Source::Api, "security.wrong_claim_code");
                 tx.audit(&entry.outcome(Outcome::Rejected)).await?;
                 let what = "no device waits with this claim code; it may be used or expired";

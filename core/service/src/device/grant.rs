@@ -266,12 +266,13 @@ pub async fn create(
     let owner = live.owner().ok_or_else(|| {
         Error::new(ErrorCode::DeviceNotReady, "nobody owns this device; only an owner's device can be shared")
     })?;
-    let (asker, monotonic) = (by.account.key, services.clock.monotonic());
-    services.grants.wrong_emails.check(&asker, monotonic)?;
+    let attempt = services.grants.wrong_emails.attempt(&by.account.key, services.clock.monotonic())?;
     let email = request.email.trim().to_lowercase();
-    let guest = services.store.user_by_email(&email).await?.filter(|user| user.active);
-    let Some(guest) = guest else {
-        services.grants.wrong_emails.failed(&asker, monotonic);
+    let guest = services.store.user_by_email(&email).await.map(|found| found.filter(|user| user.active));
+    if !matches!(guest, Ok(None)) {
+        attempt.forgive();
+    }
+    let Some(guest) = guest? else {
         return Err(no_account());
     };
     if guest.key == owner {

@@ -27,6 +27,29 @@ pub enum Counted {
 /// Foreign acks are audited once in this time per device: a hostile one must not fill the audit.
 const FOREIGN_ACK_AUDIT_EVERY: Duration = Duration::from_secs(60);
 
+/// What a device says of itself is logged once in this time: one that says much must not fill the disk.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// Characters of a device's text in the log.
+const LOG_TEXT: usize = 256;
+
+/// A device's text as it may be logged: short, and on one line, so that no line of the log can be forged.
+fn loggable(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { '\u{fffd}' } else { c };
+    text.chars().take(LOG_TEXT).map(harmless).collect()
+}
+
+/// Whether a line about this device may be logged now, and how many were not since the last one.
+fn may_log(services: &Services, live: &Live) -> Option<u32> {
+    let now = services.clock.monotonic();
+    let mut more = live.more.lock();
+    if more.last_log_line.is_some_and(|at| now.saturating_sub(at) < LOG_EVERY) {
+        more.unlogged = more.unlogged.saturating_add(1);
+        return None;
+    }
+    more.last_log_line = Some(now);
+    Some(std::mem::take(&mut more.unlogged))
+}
+
 /// What is still to be waited for.
 pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -48,10 +71,16 @@ pub fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) ->
         DeviceEvent::Hello(hello) => greeting(services, live, &hello),
         DeviceEvent::Heartbeat(meta) => heartbeat(live, &meta),
         DeviceEvent::Bye(until) => {
-            tracing::info!(device.uid = %live.uid, until_ms = until.map(|t| t.0), "device says good-bye");
+            if let Some(unlogged) = may_log(services, live) {
+                tracing::info!(device.uid = %live.uid, until_ms = until.map(|t| t.0), unlogged, "device says good-bye");
+            }
         }
         DeviceEvent::Error { code, message, token } => {
-            tracing::warn!(device.uid = %live.uid, %code, %message, command.id = token, "device reports an error");
+            if let Some(unlogged) = may_log(services, live) {
+                let (code, message) = (loggable(&code), loggable(&message));
+                let token = token.as_deref().map(loggable);
+                tracing::warn!(device.uid = %live.uid, code, message, command.id = token, unlogged, "device reports an error");
+            }
         }
         DeviceEvent::Readings(readings) => {
             tracing::debug!(device.uid = %live.uid, count = readings.len(), "readings have no room yet");
@@ -88,7 +117,7 @@ fn foreign_ack(services: &Arc<Services>, live: &Arc<Live>, token: &str) -> Optio
         }
         more.last_foreign_ack_audit = Some(now);
     }
-    let shown: String = token.chars().take(64).collect();
+    let shown: String = loggable(token).chars().take(64).collect();
     let (services, live) = (Arc::clone(services), Arc::clone(live));
     Some(Box::pin(async move {
         if was_sent_to(&services, &live, &shown).await {
@@ -160,5 +189,19 @@ fn set_firmware(services: &Arc<Services>, live: &Live, firmware: &str) {
         more.firmware = Some(firmware.into());
         drop(more);
         services.registry.note(live, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_devices_text_stays_on_one_line_of_the_log() {
+        let forged = "broken\r\n2026-01-01 ERROR forged\u{2028}\u{1b}[31m\0";
+        let shown = loggable(forged);
+        assert!(!shown.chars().any(|c| c.is_control() || c == '\u{2028}'), "{shown:?}");
+        assert!(shown.starts_with("broken") && shown.contains("forged"));
+        assert_eq!(loggable(&"x".repeat(5000)).len(), LOG_TEXT);
     }
 }

@@ -1,6 +1,6 @@
 //! Pages of devices, searched, filtered and sorted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hexa_model::{DeviceClass, UserId};
@@ -76,12 +76,13 @@ pub struct DevicePage {
 pub async fn page(services: &Services, by: &Principal, wanted: Wanted, limit: u32) -> Result<DevicePage> {
     let (all, presence) = (wanted.all, wanted.presence);
     let Some(filter) = resolve(services, by, wanted).await? else { return Ok(DevicePage::default()) };
+    let moment = services.registry.moment();
     let (rows, next) = if presence.is_asked() {
         by_presence(services, filter, presence, limit).await?
     } else {
         stored(services, filter, limit).await?
     };
-    Ok(DevicePage { items: views(services, by, all, rows).await?, next })
+    Ok(DevicePage { items: views(services, by, all, (rows, moment)).await?, next })
 }
 
 /// None where the owner is nobody.
@@ -164,12 +165,22 @@ async fn by_presence(
     }
 }
 
-async fn views(services: &Services, by: &Principal, all: bool, rows: Vec<DeviceRow>) -> Result<Vec<DeviceView>> {
+/// Of rows that were read after `moment`.
+async fn views(
+    services: &Services,
+    by: &Principal,
+    all: bool,
+    (rows, moment): (Vec<DeviceRow>, u64),
+) -> Result<Vec<DeviceView>> {
     let keys: Vec<_> = rows.iter().map(|r| r.key).collect();
     let mut states = services.store.relay_states_of(&keys).await?;
     let mut names = services.store.relay_names_of(&keys).await?;
     let owners: BTreeSet<_> = rows.iter().filter_map(|r| view::shown_owner(by, r)).collect();
     let owners = services.store.people(&owners.into_iter().collect::<Vec<_>>()).await?;
+    // Of what others share with the caller, the grants are with the device: all of them are loaded at once.
+    let foreign = rows.iter().filter(|row| !all && row.owner != Some(by.account.key)).cloned().collect();
+    let foreign = services.registry.enter_many(foreign, moment).await?;
+    let foreign: HashMap<_, _> = foreign.into_iter().map(|live| (live.key, live)).collect();
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         let sight = if row.owner == Some(by.account.key) {
@@ -178,7 +189,7 @@ async fn views(services: &Services, by: &Principal, all: bool, rows: Vec<DeviceR
             Sight::ADMIN
         } else {
             // The times of its grants are looked at here; one that ended a moment ago shows nothing.
-            match services.registry.find(&row.uid).await?.map(|live| services.sight(by.actor(), &live)) {
+            match foreign.get(&row.key).map(|live| services.sight(by.actor(), live)) {
                 Some(Ok(sight)) => sight,
                 _ => continue,
             }

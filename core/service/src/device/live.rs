@@ -86,6 +86,9 @@ pub(crate) struct More {
     pub last_action: Option<LastAction>,
     pub last_input: Option<(Arc<InputEvent>, TimeMs)>,
     pub last_foreign_ack_audit: Option<Duration>,
+    pub last_log_line: Option<Duration>,
+    /// Lines that were not logged since then.
+    pub unlogged: u32,
 }
 
 /// The last change of a relay, for the device's page.

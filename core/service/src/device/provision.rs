@@ -20,7 +20,7 @@ use crate::device::live::Live;
 use crate::device::registry::READ_AGAIN;
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
-use crate::limit::{FailureLimiter, Limiter};
+use crate::limit::{FailureLimiter, Limiter, network};
 
 /// Claim codes on factory labels live this long.
 const LABEL_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -139,12 +139,12 @@ pub async fn register(
 }
 
 async fn check_key(services: &Services, caller: &Caller) -> Result<()> {
-    let now = services.clock.monotonic();
-    services.provision.wrong_keys.check(&caller.ip, now)?;
+    let attempt = services.provision.wrong_keys.attempt(&caller.ip.map(network), services.clock.monotonic())?;
     if caller.key.as_ref().is_some_and(|key| services.provision.key_fits(key)) {
+        attempt.forgive();
         return Ok(());
     }
-    services.provision.wrong_keys.failed(&caller.ip, now);
+    drop(attempt);
     let ip = caller.ip.map(|ip| ip.to_string());
     audit(services, None, "security.wrong_provision_key", Outcome::Rejected, &json!({ "ip": ip })).await?;
     Err(Error::new(ErrorCode::InvalidProvisionKey, "the header x-provision-key is missing or wrong"))

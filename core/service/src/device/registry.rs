@@ -1,7 +1,7 @@
 //! Every device that this process has touched, and which of them are connected.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hexa_crypto::random_bytes;
+use hexa_model::audit::RelayStates;
 use hexa_model::event::Event;
 use hexa_model::{Clock, DeviceUid, SessionId};
-use hexa_store::{Seen, Store};
+use hexa_store::{DeviceRow, Seen, Store};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ use hexa_model::ErrorCode;
 
 /// Shards of the map; lookups are reads, so a few are plenty on a small machine.
 const SHARDS: usize = 16;
+/// Devices that are read with one statement.
+const TOGETHER: usize = 500;
 /// Offline entries per shard that are kept before the sweep drops idle ones.
 const KEEP_OFFLINE: usize = 1024;
 
@@ -52,6 +55,8 @@ pub(super) const READ_AGAIN: u32 = 50;
 /// The devices of this process.
 pub struct Registry {
     shards: Vec<Shard>,
+    /// Changes of all devices.
+    changes: AtomicU64,
     store: Store,
     crowd: Crowd,
     grants: Arc<Grants>,
@@ -75,6 +80,7 @@ impl Registry {
         Self {
             crowd: Crowd::new(store.clone(), Arc::clone(&metrics)),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            changes: AtomicU64::new(0),
             store,
             grants,
             clock,
@@ -124,6 +130,51 @@ impl Registry {
         let shard = self.shard(uid);
         let _entries = shard.write();
         shard.changes.fetch_add(1, Ordering::AcqRel);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Those of these devices that there are, loaded with one statement where need be.
+    pub(crate) async fn find_many(&self, uids: &[&DeviceUid]) -> Result<HashMap<DeviceUid, Arc<Live>>> {
+        let mut found: HashMap<_, _> = uids.iter().filter_map(|uid| Some(((*uid).clone(), self.peek(uid)?))).collect();
+        let missing: Vec<_> = uids.iter().copied().filter(|uid| !found.contains_key(*uid)).collect();
+        for together in missing.chunks(TOGETHER) {
+            let moment = self.moment();
+            let rows = self.store.devices_by_uid(together).await?;
+            // One whose row cannot be read is not there for this caller; reading it by itself says why.
+            let rows = rows.into_iter().filter_map(|row| row.ok().flatten()).collect();
+            found.extend(self.enter_many(rows, moment).await?.into_iter().map(|live| (live.uid.clone(), live)));
+        }
+        Ok(found)
+    }
+
+    /// What is to be handed to [`Registry::enter_many`] with what is read after it.
+    pub(crate) fn moment(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The entries of devices that were read after `moment`; the states of those that are not here yet come with one
+    /// statement, and one that changed meanwhile is read again by itself.
+    pub(crate) async fn enter_many(&self, rows: Vec<DeviceRow>, moment: u64) -> Result<Vec<Arc<Live>>> {
+        let missing: Vec<_> = rows.iter().filter(|row| self.peek(&row.uid).is_none()).map(|row| row.key).collect();
+        let mut states = if missing.is_empty() { HashMap::new() } else { self.store.relay_states_of(&missing).await? };
+        let missing: HashSet<_> = missing.into_iter().collect();
+        let mut entered = Vec::with_capacity(rows.len());
+        for row in rows {
+            let uid = row.uid.clone();
+            let known = match self.peek(&uid) {
+                Some(live) => Some(live),
+                None if missing.contains(&row.key) => {
+                    let states = states.remove(&row.key).unwrap_or_default();
+                    self.put(row, &states, || self.moment() == moment)
+                }
+                None => None,
+            };
+            match known {
+                Some(live) => entered.push(live),
+                None => entered.extend(self.find(&uid).await?),
+            }
+        }
+        Ok(entered)
     }
 
     /// A device as it is stored now, for what only the database knows for sure.
@@ -141,19 +192,26 @@ impl Registry {
             Some(states) => states,
             None => self.store.relay_states(row.key).await?,
         };
+        let shard = self.shard(&row.uid);
+        let fresh = || shard.changes.load(Ordering::Acquire) == seen;
+        Ok(self.put(row, &states, fresh))
+    }
+
+    /// Puts a device in, unless it changed since it was read. Two reads may race: the first one in the map is the one that
+    /// everybody gets.
+    fn put(&self, row: DeviceRow, states: &RelayStates, fresh: impl FnOnce() -> bool) -> Option<Arc<Live>> {
         let uid = row.uid.clone();
-        let shard = self.shard(&uid);
-        let mut entries = shard.write();
-        // Two loads may race; the first one in the map is the one everybody gets.
+        let mut entries = self.shard(&uid).write();
         if let Some(live) = entries.get(&uid) {
-            return Ok(Some(Arc::clone(live)));
+            return Some(Arc::clone(live));
         }
-        if shard.changes.load(Ordering::Acquire) != seen {
-            return Ok(None);
+        // Under the lock that a change takes before it is counted.
+        if !fresh() {
+            return None;
         }
-        let live = Live::new(row, &states);
+        let live = Live::new(row, states);
         live.set_shares(self.grants.shares_of(live.key));
-        Ok(Some(Arc::clone(entries.entry(uid).or_insert(Arc::new(live)))))
+        Some(Arc::clone(entries.entry(uid).or_insert(Arc::new(live))))
     }
 
     /// Forgets a deleted device.

@@ -32,7 +32,7 @@ pub enum CloseReason {
     InvalidUtf8,
     /// Too many frames that its driver did not understand.
     Malformed,
-    /// A message over 64 KiB.
+    /// A message over the size that the socket takes.
     TooLarge,
     /// The server stops or restarts; come back after so many milliseconds.
     Restarting {
@@ -75,7 +75,7 @@ impl CloseReason {
             Self::ProtocolError => "WebSocket protocol error".into(),
             Self::InvalidUtf8 => "text is not UTF-8".into(),
             Self::Malformed => "too many malformed frames".into(),
-            Self::TooLarge => "messages are at most 65536 bytes".into(),
+            Self::TooLarge => "a message is larger than this socket takes".into(),
             Self::Restarting { reconnect_after_ms } => format!("{{\"reconnect_after_ms\":{reconnect_after_ms}}}"),
             Self::Dead => "no sign of life".into(),
         }

@@ -1,9 +1,10 @@
 //! Devices as their owners see them: stored facts under live ones; and the names that owners give.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use hexa_model::audit::{AuditEntry, RelayStates};
-use hexa_model::{Change, DeviceChange, DeviceKey, DeviceUid, Source, UserKey};
+use hexa_model::{Change, DeviceChange, DeviceKey, DeviceUid, ErrorCode, Source, UserKey};
 pub use hexa_store::PersonRow;
 use hexa_store::{DeviceFilter, DeviceOrder, DeviceRow, Tx};
 use serde_json::json;
@@ -112,6 +113,30 @@ pub(crate) async fn within(
     Ok(DeviceView { row, live, relays, names, sight, stale, owner, contested })
 }
 
+/// Those of these devices that the principal may see, and the uids of the others: one statement, however many they are.
+///
+/// # Errors
+/// `storage_unavailable`.
+pub async fn find_many<'a>(
+    services: &Services,
+    by: &Principal,
+    uids: &'a [String],
+) -> Result<(Vec<(Arc<Live>, Sight)>, Vec<&'a str>)> {
+    let parsed: Vec<_> = uids.iter().map(|uid| DeviceUid::parse(uid)).collect();
+    let known: Vec<_> = parsed.iter().flatten().collect();
+    let loaded = services.registry.find_many(&known).await?;
+    let (mut found, mut gone) = (Vec::with_capacity(uids.len()), Vec::new());
+    for (uid, parsed) in uids.iter().zip(&parsed) {
+        let live = parsed.as_ref().and_then(|uid| loaded.get(uid)).filter(|live| live.active());
+        match live.map(|live| services.sight(by.actor(), live).map(|sight| (Arc::clone(live), sight))) {
+            Some(Ok(seen)) => found.push(seen),
+            Some(Err(error)) if error.code != ErrorCode::NotFound => return Err(error),
+            _ => gone.push(uid.as_str()),
+        }
+    }
+    Ok((found, gone))
+}
+
 /// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
 pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live>, Sight)>> {
     const PAGE: u32 = 500;
@@ -120,22 +145,23 @@ pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live
     loop {
         let order = DeviceOrder::Added(after);
         let filter = DeviceFilter { owner: Some(by.account.key), order, limit: PAGE, ..DeviceFilter::default() };
+        let moment = services.registry.moment();
         let rows = services.store.list_devices(&filter).await?;
         let full = rows.len() == PAGE as usize;
         after = rows.last().map(|r| r.key);
-        for row in rows {
-            found.extend(services.registry.find(&row.uid).await?.map(|live| (live, Sight::OWNER)));
-        }
+        found.extend(services.registry.enter_many(rows, moment).await?.into_iter().map(|live| (live, Sight::OWNER)));
         if !full {
             break;
         }
     }
     let shared = services.grants.devices_of(by.account.key, None, services.clock.now());
-    for row in services.store.devices_by_key(&shared).await? {
-        if let Some(live) = services.registry.find(&row.uid).await?
-            && let Ok(sight) = services.sight(by.actor(), &live)
-        {
-            found.push((live, sight));
+    for together in shared.chunks(PAGE as usize) {
+        let moment = services.registry.moment();
+        let rows = services.store.devices_by_key(together).await?;
+        for live in services.registry.enter_many(rows, moment).await? {
+            if let Ok(sight) = services.sight(by.actor(), &live) {
+                found.push((live, sight));
+            }
         }
     }
     Ok(found)
@@ -155,10 +181,18 @@ pub async fn rename(
     if let Some(name) = &mut names.device {
         *name = named("name", name)?.unwrap_or_default();
     }
+    if names.relays.len() > usize::from(live.relay_count) {
+        let what = format!("this device has {} relays; name each of them once", live.relay_count);
+        return Err(Error::validation("relays", what));
+    }
+    let mut indexes = HashSet::with_capacity(names.relays.len());
     for (index, name) in &mut names.relays {
         *name = named("relays", name)?.unwrap_or_default();
         if *index >= live.relay_count {
             return Err(Error::validation("relays", format!("this device has no relay {index}")));
+        }
+        if !indexes.insert(*index) {
+            return Err(Error::validation("relays", format!("relay {index} is named twice")));
         }
     }
     let now = services.clock.now();

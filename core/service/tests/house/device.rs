@@ -196,3 +196,22 @@ async fn a_fleet_that_connects_at_once_is_read_together_and_each_is_told_the_tru
     assert_eq!(nobody.unwrap_err().code, ErrorCode::InvalidToken);
     assert_eq!(reads() - alone, 1);
 }
+
+#[tokio::test]
+async fn beyond_so_many_devices_without_an_owner_nobody_is_provisioned() {
+    let house = House::new().await;
+    let provision = async || {
+        let caller = provision::Caller { ip: None, key: Some("a provisioning key".into()), proof: None };
+        let class = Some(hexa_model::DeviceClass::RelayController);
+        let new = provision::Registration { class, relay_count: 1, ..provision::Registration::default() };
+        provision::register(&house.services, caller, Key::none(), new).await
+    };
+    let mut last = None;
+    for _ in 0..100 {
+        last = Some(provision().await.unwrap());
+    }
+    assert_eq!(provision().await.unwrap_err().code, ErrorCode::RateLimited);
+    let code = secrecy::ExposeSecret::expose_secret(&last.unwrap().claim.code).to_owned();
+    claim::claim(&house.services, &house.user, Key::none(), &code).await.unwrap();
+    provision().await.unwrap();
+}

@@ -6,3 +6,4 @@ mod device;
 mod ends;
 mod relay;
 mod rig;
+mod sessions;

@@ -125,6 +125,10 @@ impl House {
     }
 
     pub(crate) async fn with(driver: PlainDriver) -> Self {
+        Self::at(Arc::new(SystemClock::new()), driver).await
+    }
+
+    pub(crate) async fn at(clock: Arc<dyn Clock>, driver: PlainDriver) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = StoreConfig::new(dir.path().to_owned());
         config.database_url = hexa_testpg::chosen().then(|| hexa_testpg::database().into());
@@ -148,7 +152,6 @@ impl House {
                 "http://test".into(),
             ),
         };
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let services = Services::new(config, clock, store, Arc::new(driver));
         let ear = Arc::new(Ear::default());
         services.bus.subscribe(Arc::clone(&ear) as _);
@@ -233,7 +236,7 @@ pub(crate) async fn sign_up(services: &Services, email: &str) -> Principal {
     let new =
         Registration { email: email.into(), password: "a long password".into(), name: None, bootstrap_secret: None };
     let signed_in = services.auth.register(Key::none(), new, Origin::default()).await.unwrap();
-    services.auth.authenticate(signed_in.access_token.expose_secret()).await.unwrap()
+    services.auth.authenticate(signed_in.access_token.expose_secret(), None).await.unwrap()
 }
 
 /// A connected device in the hand of a test.
