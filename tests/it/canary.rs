@@ -51,7 +51,12 @@ fn files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
         if path.ends_with("secrets") || path.ends_with("plugin-cache") {
             continue;
         }
-        if path.is_dir() { files(&path, found) } else { found.push(path) }
+        // The maintenance socket is no file.
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => files(&path, found),
+            kind if kind.is_file() => found.push(path),
+            _ => {}
+        }
     }
 }
 

@@ -55,8 +55,11 @@ impl House {
             serde_json::from_slice(&std::fs::read(folder.join(format!("{kind}.json"))).unwrap()).unwrap();
         let secrets = dir.path().join("secrets");
         std::fs::create_dir(&secrets).unwrap();
+        std::fs::set_permissions(&secrets, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         for (name, secret) in facts["secrets"].as_object().unwrap() {
-            std::fs::write(secrets.join(name), secret.as_str().unwrap()).unwrap();
+            let file = secrets.join(name);
+            std::fs::write(&file, secret.as_str().unwrap()).unwrap();
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
         if hexa_testpg::chosen() {
             let address = hexa_testpg::database();

@@ -46,6 +46,7 @@ impl Options {
             .env("LIMIT_PUBLIC_RPS", "100000")
             .env("LIMIT_TOKEN_FAILURES", "10000")
             .env("LIMIT_USER_SOCKETS", "1000")
+            .env("LIMIT_USER_SESSIONS", "100000")
     }
     /// With this setting; a later one of the same name wins.
     #[must_use]
@@ -300,7 +301,8 @@ impl TestServer {
 
     /// A caller without a token.
     pub fn client(&self) -> Client {
-        Client::new(self.address)
+        let proxied = self.options.env.iter().any(|(name, value)| name == "TRUST_PROXY" && value == "true");
+        if proxied { Client::behind_a_proxy(self.address) } else { Client::new(self.address) }
     }
     /// The secret that access tokens are signed with.
     ///

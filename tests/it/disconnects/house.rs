@@ -265,7 +265,8 @@ impl House {
     }
     /// A device without an owner.
     pub(super) async fn stock(&self) -> Identity {
-        let body = json!({ "device_class": "relay_controller", "relay_count": 2, "input_count": 0 });
+        let serial = format!("SN-{}", self.number());
+        let body = json!({ "device_class": "relay_controller", "relay_count": 2, "input_count": 0, "serial": serial });
         let request = Request::new("POST /api/v1/provision/register").header("x-provision-key", &self.provision_key);
         Identity::from_json(&self.must(request.json(body)).await)
     }

@@ -24,7 +24,8 @@ pub(super) enum Commits {
     Always,
     /// Without one, what it makes lives in memory only.
     WithKey,
-    /// Never: a relay command's COMMIT, and that of its key, is a group's, and no caller is in it.
+    /// Never: a relay command's COMMIT, and that of its key, is a group's, and the rotation of keys and the reset of a
+    /// plugin go on as a whole around theirs: no caller is in it.
     Beside,
 }
 
@@ -282,21 +283,21 @@ pub(super) fn recipes() -> Vec<Recipe> {
             }
             .boxed()
         }),
-        recipe("POST /api/v1/admin/keys/rotate", Shared("keys.rotated"), |h| {
+        beside(recipe("POST /api/v1/admin/keys/rotate", Shared("keys.rotated"), |h| {
             async {
                 let case = Case::new("POST /api/v1/admin/keys/rotate").by(&h.admin).json(json!({}));
                 Case { probes: vec![("/api/v1/admin/keys".into(), "/keys")], ..case.person(h.somebody()) }
             }
             .boxed()
-        }),
-        recipe("POST /api/v1/admin/plugins/{id}/reset", Shared("plugin.reset"), |h| {
+        })),
+        beside(recipe("POST /api/v1/admin/plugins/{id}/reset", Shared("plugin.reset"), |h| {
             async {
                 let plugin = "/api/v1/admin/plugins/hexa.relay-controller";
                 let case = Case::new(&format!("POST {plugin}/reset")).by(&h.admin);
                 Case { probes: vec![(plugin.into(), "/state")], ..case }
             }
             .boxed()
-        }),
+        })),
     ]
 }
 
