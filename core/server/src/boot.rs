@@ -13,7 +13,6 @@ use hexa_service::Services;
 use hexa_service::auth::account::BOOTSTRAP_SETTING;
 use hexa_service::auth::keys::KeySource;
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
-use hexa_service::idempotency;
 use hexa_service::plugins::Watch;
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
@@ -35,12 +34,6 @@ const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// How often it is looked whether another process has taken this one's place at the database.
 const LOST_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// Sessions that ended so long ago are removed; until then a token of theirs that comes again is known as theirs.
-const KEEP_SESSIONS: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
-const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
-/// Rows that are removed at once.
-const FORGET_PIECE: u32 = 500;
 
 /// Runs until a signal, also one that comes while it starts.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
@@ -71,7 +64,7 @@ struct Running {
     services: Arc<Services>,
     api: ApiState,
     serving: JoinHandle<()>,
-    tasks: [JoinHandle<()>; 4],
+    tasks: [JoinHandle<()>; 3],
 }
 
 /// Directories that are the server's own, and what there is to say about them.
@@ -114,6 +107,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let issuer = settings.public_url.as_ref().map_or_else(|| format!("urn:hexa:{server_id}"), ToString::to_string);
     let config = rooms(&settings, &issuer, clock.now())?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
+    services.keep_in_step();
     services.grants.load(&services.store, services.clock.now()).await.context("cannot read what is shared")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
@@ -142,7 +136,7 @@ async fn start(settings: Settings) -> Result<Running> {
         services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(&services), keep));
     }
     let tidying = tokio::spawn(tidy_plugins(plugins));
-    let housekeeping = tokio::spawn(forget(Arc::clone(&services)));
+    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(&services)));
     let router = hexa_api::router(api.clone());
     let exempt = settings.transport.trusted_proxies.clone();
     let guests = Guests::new(settings.max_guests, exempt, Arc::clone(&services.metrics));
@@ -171,7 +165,7 @@ async fn start(settings: Settings) -> Result<Running> {
         startup_ms = started.elapsed().as_millis() as u64,
         "hexa is ready"
     );
-    Ok(Running { services, api, serving, tasks: [sweep, watch, tidying, housekeeping] })
+    Ok(Running { services, api, serving, tasks: [sweep, watch, tidying] })
 }
 
 /// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.
@@ -233,33 +227,6 @@ async fn tidy_plugins(plugins: Arc<PluginHost>) {
     loop {
         tick.tick().await;
         plugins.tidy();
-    }
-}
-
-/// Removes what is over, a piece at a time: sessions that ended a month ago, idempotency keys of yesterday.
-async fn forget(services: Arc<Services>) {
-    let mut tick = tokio::time::interval(FORGET_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        if let Err(error) = hexa_service::auth::keys::tend(&services).await {
-            tracing::warn!(%error, "the keys of access tokens were not looked after");
-        }
-        let before = TimeMs(services.clock.now().0 - KEEP_SESSIONS.as_millis() as i64);
-        loop {
-            let gone = async {
-                let sessions = services.auth.forget_ended(before).await?;
-                Ok::<_, hexa_service::Error>(sessions + idempotency::forget(&services, FORGET_PIECE).await?)
-            };
-            match gone.await {
-                Ok(0) => break,
-                Ok(_) => tokio::task::yield_now().await,
-                Err(error) => {
-                    tracing::warn!(%error, "what is over was not removed");
-                    break;
-                }
-            }
-        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod config;
 mod detached;
 pub mod device;
 pub mod error;
+pub mod housekeeping;
 pub mod idempotency;
 pub mod limit;
 mod memory;

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use hexa_model::audit::AuditEntry;
 use hexa_model::plugin::{PluginEvent, PluginInfo};
-use hexa_model::{Actor, ErrorCode, Outcome, Source, TimeMs};
+use hexa_model::{Actor, ErrorCode, Outcome, Source};
 pub use hexa_store::FaultRow;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::change::{Decided, internal};
+use crate::change::{Decided, change, internal};
 use crate::detached::Detached;
 use crate::error::{Error, Result};
+use crate::idempotency::Key;
 use crate::limit::Bucket;
 use crate::ports::PluginWatch;
 
@@ -208,27 +209,31 @@ pub async fn faults(
 ///
 /// # Errors
 /// `not_found` when no loaded plugin has this id, `forbidden` for anybody else.
-pub async fn reset(services: &Arc<Services>, by: &Principal, id: &str) -> Result<PluginInfo> {
-    let (house, by, id) = (Arc::clone(services), by.clone(), id.to_owned());
-    // What is written down is done, also when the caller is gone in between.
-    Detached::new(&services.tasks, async move { put_back(&house, &by, &id).await }).await
-}
-
-async fn put_back(services: &Services, by: &Principal, id: &str) -> Result<PluginInfo> {
+pub async fn reset(services: &Arc<Services>, by: &Principal, key: Key<PluginInfo>, id: &str) -> Result<PluginInfo> {
     let before = get(services, by, id)?;
-    let details = json!({ "plugin": id, "version": before.version, "was": before.state });
-    let now: TimeMs = services.clock.now();
-    // Written first: a plugin that is at work again without a trace of who put it there is worse than one more row.
-    let entry = AuditEntry::event(now, by.actor(), Source::Api, "plugin.reset").details(&details);
-    internal(&services.store, move |tx| Box::pin(async move { Ok(Decided::done(tx.audit(&entry).await?)) })).await?;
-    if !services.drivers.reset_plugin(id) {
-        let what = format!(
-            "{id} could not be loaded ({}); replace it and restart the server",
-            before.reason.unwrap_or_default()
-        );
+    if matches!(before.state, "failed" | "compiling") {
+        let reason = before.reason.unwrap_or_default();
+        let what = format!("{id} could not be loaded ({reason}); replace it and restart the server");
         return Err(Error::new(ErrorCode::DriverUnavailable, what));
     }
-    get(services, by, id)
+    let (house, actor) = (Arc::clone(services), by.actor());
+    // What is written down is done, also when the caller is gone in between.
+    Detached::new(&services.tasks, async move { put_back(&house, actor, key, before).await }).await
+}
+
+async fn put_back(services: &Services, actor: Actor, key: Key<PluginInfo>, before: PluginInfo) -> Result<PluginInfo> {
+    let (now, id) = (services.clock.now(), before.id.clone());
+    // Written first: a plugin that is at work again without a trace of who put it there is worse than one more row.
+    let made = change(&services.store, key, move |tx| {
+        Box::pin(async move {
+            let details = json!({ "plugin": before.id, "version": before.version, "was": before.state });
+            tx.audit(&AuditEntry::event(now, actor, Source::Api, "plugin.reset").details(&details)).await?;
+            Ok(Decided::done(PluginInfo { state: "active", reason: None, poisoned_devices: 0, ..before }))
+        })
+    });
+    let after = made.await?;
+    services.drivers.reset_plugin(&id);
+    Ok(after)
 }
 
 fn no_plugin() -> Error {

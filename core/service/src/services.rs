@@ -82,7 +82,7 @@ impl Services {
             Arc::clone(&grants),
             &config.device,
         ));
-        let services = Arc::new(Self {
+        Arc::new(Self {
             audit: Audit::new(store.clone(), Arc::clone(&metrics)),
             auth: Arc::new(Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock))),
             provision: Provision::new(config.provision.clone()),
@@ -100,9 +100,13 @@ impl Services {
             recent: Recent::default(),
             grants,
             registry,
-        });
-        services.store.observe(Memory::of(&services));
-        services
+        })
+    }
+
+    /// From now on every change that the store commits is applied to what these services have in memory. Called once,
+    /// before the first request.
+    pub fn keep_in_step(self: &Arc<Self>) {
+        self.store.observe(Memory::of(self));
     }
 
     /// The relay path, for a door.

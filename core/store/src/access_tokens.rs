@@ -117,6 +117,15 @@ impl Tx {
         let sql = "update access_tokens set revoked_at = $3 where user_id = $1 and uid = $2 and revoked_at is null";
         Ok(query(sql).bind(user.0).bind(id.to_string()).bind(at.0).execute(self.on()).await? == 1)
     }
+    /// Removes tokens that were revoked, or expired, before then; at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub async fn forget_tokens(&mut self, before: TimeMs, limit: u32) -> Result<u64, StoreError> {
+        let sql = "delete from access_tokens where id in \
+             (select id from access_tokens where revoked_at < $1 or expires_at < $1 limit $2)";
+        query(sql).bind(before.0).bind(limit).execute(self.on()).await
+    }
     /// Notes that a token is in use.
     pub async fn touch_token(&mut self, key: i64, at: TimeMs) -> Result<bool, StoreError> {
         let update = query("update access_tokens set last_used_at = $2 where id = $1").bind(key).bind(at.0);

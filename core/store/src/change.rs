@@ -236,11 +236,9 @@ impl Store {
         given.unwrap_or_else(|_| Err(StoreError::closed().into()))
     }
 
-    /// Who keeps the memory of this process in step; set once, before the first change that concerns it.
+    /// From now on `observer` is given every committed change, after those that were there before it.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
-        if self.inner.observer.set(observer).is_err() {
-            tracing::error!("a second observer of changes was not taken");
-        }
+        self.inner.observers.write().push(observer);
     }
 
     /// What the database says of a change that was heard of from elsewhere.

@@ -134,6 +134,14 @@ impl Tx {
              and uid = coalesce($2, uid)";
         query(sql).bind(device.0).bind(grant.map(|id| id.to_string())).execute(self.on()).await
     }
+    /// Removes grants that ended before then; at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub async fn forget_grants(&mut self, before: TimeMs, limit: u32) -> Result<u64, StoreError> {
+        let sql = "delete from grants where id in (select id from grants where ended_at < $1 limit $2)";
+        query(sql).bind(before.0).bind(limit).execute(self.on()).await
+    }
     /// Ends all grants of a device; says how many.
     pub async fn end_grants_of(&mut self, device: DeviceKey, at: TimeMs, why: &str) -> Result<u64, StoreError> {
         self.close_used_up(device, None).await?;

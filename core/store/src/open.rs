@@ -7,7 +7,7 @@ pub(crate) mod sqlite;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(crate) writer: Writer,
     pub(crate) changes: Changes,
     pub(crate) health: Arc<WriteHealth>,
-    pub(crate) observer: Arc<OnceLock<Arc<dyn Observer>>>,
+    pub(crate) observers: Arc<parking_lot::RwLock<Vec<Arc<dyn Observer>>>>,
     worker: parking_lot::Mutex<Option<JoinHandle<Link>>>,
     thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
     unclean: PathBuf,
@@ -71,12 +71,12 @@ impl Store {
         let gate = Arc::new(Mutex::new(Gate { head, stale: true }));
         let (writer, end) = Writer::channel();
         let (changes, jobs) = Changes::channel();
-        let observer = Arc::default();
+        let observers = Arc::default();
         let outfit = Outfit {
             gate: Arc::clone(&gate),
             shared: writer.shared(),
             health: Arc::clone(&health),
-            observer: Arc::clone(&observer),
+            observers: Arc::clone(&observers),
         };
         let worker = tokio::spawn(Worker::new(jobs, link, outfit).run());
         let inner = Inner {
@@ -84,7 +84,7 @@ impl Store {
             writer,
             changes,
             health: Arc::clone(&health),
-            observer,
+            observers,
             worker: parking_lot::Mutex::new(Some(worker)),
             thread: parking_lot::Mutex::new(None),
             unclean,
@@ -122,9 +122,10 @@ impl Store {
             .map(|_: u64| ())
     }
 
-    /// Whether the writer's thread is there to take writes.
+    /// Whether the writer's thread and the task that makes changes are there to take writes.
     pub(crate) fn writer_alive(&self) -> bool {
-        self.inner.thread.lock().as_ref().is_some_and(|thread| !thread.is_finished())
+        let changes = self.inner.worker.lock().as_ref().is_some_and(|worker| !worker.is_finished());
+        changes && self.inner.thread.lock().as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Writes what is queued and noted, stops the writer, folds the log into the file and marks the stop as clean.

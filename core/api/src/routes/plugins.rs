@@ -1,14 +1,17 @@
 //! `/api/v1/admin/plugins`: what plugins do, and what became of them.
 
 use axum::extract::State;
+use axum::response::Response;
 use hexa_model::plugin::PluginInfo;
 use hexa_service::Error;
 use hexa_service::plugins::{self, FaultRow};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query, User};
+use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::wire::{PageBody, rfc3339};
 
@@ -129,6 +132,8 @@ pub(super) async fn reset_plugin(
     State(state): State<ApiState>,
     User(user): User,
     Path(id): Path<String>,
-) -> ApiResult<axum::Json<PluginBody>> {
-    Ok(axum::Json(PluginBody::new(plugins::reset(&state.services, &user, &id).await?)))
+    once: Once,
+) -> ApiResult<Response> {
+    let body = |info: &PluginInfo| PluginBody::new(info.clone());
+    once.answer(StatusCode::OK, body, |key| plugins::reset(&state.services, &user, key, &id)).await
 }

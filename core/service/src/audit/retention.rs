@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use crate::Services;
+use crate::housekeeping::ClockGuard;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(3_600);
@@ -13,13 +14,10 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const PIECE: u32 = 1_000;
 /// Between two transactions, so that others have their turn.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A wall clock that has gained so much on the monotonic one was set: nothing is removed by it.
-const TRUSTED: Duration = Duration::from_secs(86_400);
 
 /// Removes what is older than `keep`, at once and every hour, until the services stop.
 pub async fn keep(services: Arc<Services>, keep: Duration) {
-    let clock = Arc::clone(&services.clock);
-    let (wall, steady) = (clock.now(), clock.monotonic());
+    let guard = ClockGuard::new(Arc::clone(&services.clock));
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -27,7 +25,7 @@ pub async fn keep(services: Arc<Services>, keep: Duration) {
             () = services.stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        if clock.now() > wall.plus(clock.monotonic().saturating_sub(steady) + TRUSTED) {
+        if !guard.trusted() {
             tracing::warn!("the clock was set ahead by more than a day: no audit row is removed before the next start");
             continue;
         }

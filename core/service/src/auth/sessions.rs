@@ -15,12 +15,9 @@ use super::account::{SignedIn, check_password};
 use super::principal::{Account, Principal, Via};
 use super::{Auth, Origin};
 use crate::Services;
-use crate::change::{Decided, change, internal};
+use crate::change::{Decided, change};
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
-
-/// Rows of ended sessions that are removed at once.
-const FORGET: u32 = 500;
 
 /// The caller's living sessions, the last used first.
 ///
@@ -221,16 +218,5 @@ impl Auth {
             all.push(left.map(|ms| Duration::from_millis(ms as u64)));
         }
         Ok(all)
-    }
-
-    /// Removes what ended long ago, a piece at a time; says how much.
-    ///
-    /// # Errors
-    /// `storage_unavailable`, `busy`.
-    pub async fn forget_ended(&self, before: TimeMs) -> Result<u64> {
-        internal(&self.store, move |tx| {
-            Box::pin(async move { Ok(Decided::done(tx.forget_sessions(before, FORGET).await?)) })
-        })
-        .await
     }
 }

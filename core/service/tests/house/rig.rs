@@ -153,11 +153,21 @@ impl House {
             ),
         };
         let services = Services::new(config, clock, store, Arc::new(driver));
+        services.keep_in_step();
         let ear = Arc::new(Ear::default());
         services.bus.subscribe(Arc::clone(&ear) as _);
         services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(&services)));
         let user = sign_up(&services, "ann@example.com").await;
         Self { services, ear, user, _dir: dir }
+    }
+
+    /// The memory of another process on the same database: it hears of no change by itself.
+    pub(crate) async fn other_process(&self) -> Arc<Services> {
+        let (config, store) = (self.services.config.clone(), self.services.store.clone());
+        let driver = Arc::clone(&self.services.drivers);
+        let other = Services::new(config, Arc::clone(&self.services.clock), store, driver);
+        other.grants.load(&other.store, other.clock.now()).await.unwrap();
+        other
     }
 
     /// A claimed device with `relays` relays, connected.
@@ -233,10 +243,16 @@ impl House {
 }
 
 pub(crate) async fn sign_up(services: &Services, email: &str) -> Principal {
+    let token = sign_in(services, email).await;
+    services.auth.authenticate(&token, None).await.unwrap()
+}
+
+/// A new account's access token.
+pub(crate) async fn sign_in(services: &Services, email: &str) -> String {
     let new =
         Registration { email: email.into(), password: "a long password".into(), name: None, bootstrap_secret: None };
     let signed_in = services.auth.register(Key::none(), new, Origin::default()).await.unwrap();
-    services.auth.authenticate(signed_in.access_token.expose_secret(), None).await.unwrap()
+    signed_in.access_token.expose_secret().to_owned()
 }
 
 /// A connected device in the hand of a test.

@@ -1,10 +1,11 @@
 //! The task that makes changes: one group after the other.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use super::link::{End, Link};
@@ -29,7 +30,7 @@ pub(crate) struct Outfit {
     pub(crate) gate: Arc<Mutex<Gate>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) health: Arc<WriteHealth>,
-    pub(crate) observer: Arc<OnceLock<Arc<dyn Observer>>>,
+    pub(crate) observers: Arc<RwLock<Vec<Arc<dyn Observer>>>>,
 }
 
 /// Makes changes until the last caller is gone.
@@ -63,8 +64,7 @@ impl Worker {
     async fn group(&mut self, first: Box<dyn Job>) {
         let lock = Arc::clone(&self.outfit.gate);
         let mut gate = lock.lock().await;
-        let began = self.outfit.health.check().map_or_else(|error| Err(error), Ok);
-        let began = match began {
+        let began = match self.outfit.health.check() {
             Ok(()) => self.link.begin(&mut gate).await,
             Err(error) => Err(error),
         };
@@ -172,9 +172,8 @@ impl Worker {
                     if let Some(job) = job {
                         job.at(Stage::Following);
                     }
-                    if let (Some(facts), Some(observer)) = (facts, self.outfit.observer.get())
-                        && !facts.is_empty()
-                    {
+                    let Some(facts) = facts.as_ref().filter(|facts| !facts.is_empty()) else { continue };
+                    for observer in self.outfit.observers.read().iter() {
                         observer.apply(facts);
                     }
                 }
