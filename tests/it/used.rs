@@ -284,12 +284,11 @@ async fn what_was_under_way_goes_on() {
             let method: Method = text(&replay["method"]).parse().unwrap();
             let request =
                 by.client.request(method, text(&replay["path"])).header("idempotency-key", text(&replay["key"]));
-            let reply = by.client.send(request.json(&replay["body"])).await;
-            assert_eq!(
-                (u64::from(reply.status), &*reply.text),
-                (replay["status"].as_u64().unwrap(), text(&replay["answer"]))
-            );
-            assert_eq!(reply.header("idempotency-replayed"), Some("true"));
+            // Not held to the contract of today: what was answered stays what it was for a day.
+            let reply = request.json(&replay["body"]).send().await.unwrap();
+            assert_eq!(reply.headers().get("idempotency-replayed").unwrap(), "true");
+            assert_eq!(u64::from(reply.status().as_u16()), replay["status"].as_u64().unwrap());
+            assert_eq!(reply.text().await.unwrap(), text(&replay["answer"]));
         }
         for device in house.list("devices").iter().filter(|d| d["owner"].is_null()) {
             let user = server.user().await;

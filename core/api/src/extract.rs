@@ -121,12 +121,11 @@ impl FromRequestParts<ApiState> for User {
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         // A request with an idempotency key was authenticated, and counted, before it came here.
-        let user = match parts.extensions.get::<Principal>() {
-            Some(known) => known.clone(),
-            None => {
-                let token = bearer(&parts.headers).unwrap_or_default();
-                state.services.auth.authenticate(token, peer_ip(&parts.extensions)).await?
-            }
+        let user = if let Some(known) = parts.extensions.get::<Principal>() {
+            known.clone()
+        } else {
+            let token = bearer(&parts.headers).unwrap_or_default();
+            state.services.auth.authenticate(token, peer_ip(&parts.extensions)).await?
         };
         if let Some(guest) = parts.extensions.get::<Arc<Guest>>() {
             guest.known();

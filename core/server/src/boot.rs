@@ -127,16 +127,9 @@ async fn start(settings: Settings) -> Result<Running> {
     );
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
     let watch = tokio::spawn(api.clone().watch_clients());
-    // Among the tasks that a stop waits for: what was told is written before the store closes.
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
-    services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(&services)));
-    services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(&services)));
-    services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(&services)));
-    if let Some(keep) = settings.audit_retention {
-        services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(&services), keep));
-    }
+    loops(&services, settings.audit_retention);
     let tidying = tokio::spawn(tidy_plugins(plugins));
-    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(&services)));
     let router = hexa_api::router(api.clone());
     let exempt = settings.transport.trusted_proxies.clone();
     let guests = Guests::new(settings.max_guests, exempt, Arc::clone(&services.metrics));
@@ -166,6 +159,17 @@ async fn start(settings: Settings) -> Result<Running> {
         "hexa is ready"
     );
     Ok(Running { services, api, serving, tasks: [sweep, watch, tidying] })
+}
+
+/// What goes on beside requests, among the tasks that a stop waits for: what was told is written before the store closes.
+fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>) {
+    services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(services)));
+    services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(services)));
+    services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(services)));
+    if let Some(keep) = audit_retention {
+        services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(services), keep));
+    }
+    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services)));
 }
 
 /// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.

@@ -93,8 +93,8 @@ fn tagged(status: StatusCode, tagged: Tagged) -> Response {
 }
 
 /// How an answer that gives back all documents is kept.
-fn kept_whole(stored: &Tagged) -> Result<Vec<u8>, Error> {
-    Ok(encode_tagged(StatusCode::OK, &stored.etag, stored.text.as_bytes()))
+fn kept_whole(stored: &Tagged) -> Vec<u8> {
+    encode_tagged(StatusCode::OK, &stored.etag, stored.text.as_bytes())
 }
 
 fn put_status(created: bool) -> StatusCode {
@@ -128,7 +128,7 @@ pub(super) async fn put_preferences(
 ) -> ApiResult<Response> {
     user.require(Scope::Preferences)?;
     let when = condition(&headers)?;
-    let key = once.key(kept_whole);
+    let key = once.key(|stored| Ok(kept_whole(stored)));
     let stored = preferences::put_all(&state.services, &user, key, request.into(), when).await?;
     Ok(tagged(StatusCode::OK, stored))
 }
@@ -142,7 +142,7 @@ pub(super) async fn patch_preferences(
 ) -> ApiResult<Response> {
     user.require(Scope::Preferences)?;
     let when = condition(&headers)?;
-    let key = once.key(kept_whole);
+    let key = once.key(|stored| Ok(kept_whole(stored)));
     let stored = preferences::merge_all(&state.services, &user, key, request.into(), when).await?;
     Ok(tagged(StatusCode::OK, stored))
 }

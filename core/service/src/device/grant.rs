@@ -145,12 +145,14 @@ impl Grants {
             live.set_shares(fresh.clone());
         }
         let viewers = |shares: &Option<Arc<Shares>>| shares.as_ref().map_or_else(Vec::new, |s| s.viewers.to_vec());
-        let device = || match live {
-            Some(live) => live.event_device(),
-            None => {
-                let viewers = fresh.as_ref().map(|s| Arc::clone(&s.viewers));
-                EventDevice { key, uid: uid.clone(), owner, viewers }
-            }
+        let device = || {
+            live.map_or_else(
+                || {
+                    let viewers = fresh.as_ref().map(|s| Arc::clone(&s.viewers));
+                    EventDevice { key, uid: uid.clone(), owner, viewers }
+                },
+                Live::event_device,
+            )
         };
         tell(services, device, &viewers(&former), &viewers(&fresh));
     }
