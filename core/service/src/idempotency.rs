@@ -1,7 +1,7 @@
 //! Requests that may be sent twice (platform.md 13.1; ID-1 to ID-9): with an `idempotency-key`, the effect happens once
 //! and every later request hears the first answer.
 //!
-//! What a request changes, its key and its sealed answer are one transaction: [`change`](crate::change) puts the answer in
+//! What a request changes, its key and its sealed answer are one transaction: [`change`](mod@crate::change) puts the answer in
 //! just before it commits. So nothing is claimed in advance, nothing has to be released after a crash, and whoever comes second finds
 //! the key taken at the very moment when its own effect would happen. A relay command is different, because a device
 //! cannot be rolled back: its key is committed with the command's id before the frame is sent, and its answer is read
