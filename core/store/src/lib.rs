@@ -50,9 +50,6 @@ pub use tx::Tx;
 pub use users::{NewUser, PersonRow, UserFilter, UserRow};
 pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, WriterStats};
 
-/// Without a write for so long, whether there could be one is found out by making one.
-const PROBE_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// The open database. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]
 pub struct Store {
@@ -86,7 +83,7 @@ impl Store {
     pub async fn ready(&self) -> Result<(), StoreError> {
         self.health().await?;
         let (failed, ago) = self.inner.health.last();
-        if failed.is_none() && ago < PROBE_AFTER {
+        if failed.is_none() && ago < self.inner.config.probe_after {
             return Ok(());
         }
         // A write that failed a moment ago may not fail now: the probe says what holds.

@@ -1,5 +1,8 @@
 //! What concerns PostgreSQL: the fence, lost connections, and a schema equal to SQLite's.
 
+mod commits;
+mod fence;
+mod proxy;
 mod schemas;
 
 use std::sync::Arc;
