@@ -63,7 +63,11 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     for task in running.tasks {
         task.abort();
     }
-    Ok(())
+    // Not an ordinary end: whoever supervises this process is to see it.
+    match running.services.store.lost() {
+        None => Ok(()),
+        Some(why) => Err(anyhow::anyhow!("this process has lost its place at the database: {why}")),
+    }
 }
 
 /// What runs until it is stopped.
@@ -97,6 +101,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut store_config = StoreConfig::new(settings.data_dir.clone());
     store_config.database_url.clone_from(&settings.database_url);
+    store_config.node.clone_from(&settings.node);
     store_config.durability = settings.durability;
     store_config.linger = settings.linger;
     let store = Store::open(store_config).await?;
