@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::chain::{ChainHead, Gate};
 use crate::change::{Changed, Changes, Link, Observer, Outfit, Worker};
-use crate::db::{Db, query};
+use crate::db::{Db, On, query};
 use crate::error::{OpenError, StoreError};
 use crate::health::WriteHealth;
 use crate::writer::{Backend, PostgresBackend, SqliteBackend, ThreadConfig, Writer};
@@ -63,6 +63,7 @@ impl Store {
             let path = config.data_dir.join("hexa.db");
             let was_unclean = unclean.exists();
             let sqlite::Opened { readers, options, hot } = sqlite::open(&path, was_unclean, &config).await?;
+            own_chain(&readers, &config.node).await?;
             let link = Link::Sqlite { options, node: config.node.clone(), open: None };
             (Db::Sqlite(readers), Box::new(SqliteBackend::new(hot, &path)), link)
         };
@@ -163,6 +164,21 @@ impl Store {
         }
         drop(self.inner.lock.lock().take());
     }
+}
+
+/// A file has one chain of the audit: another node's name would begin a second one over the numbers of the first.
+async fn own_chain(readers: &sqlx::SqlitePool, node: &str) -> Result<(), OpenError> {
+    for newest in
+        ["select chain from audit_tail order by seq desc limit 1", "select chain from audit order by seq desc limit 1"]
+    {
+        if let Some(row) = query(newest).fetch_optional(On::Sqlite(readers)).await? {
+            let other: String = row.get("chain")?;
+            if other != node {
+                return Err(OpenError::OtherNode { node: node.to_owned(), other });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes the data directory for this process. The lock goes with the process, however it ends.
