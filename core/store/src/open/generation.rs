@@ -62,7 +62,7 @@ impl Generation {
     /// `Fenced` when it is over.
     pub(crate) async fn check(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let look = sqlx::query("select generation from nodes where node = $1").bind(&self.node);
-        let row = look.fetch_optional(connection).await?;
+        let row = crate::db::within(look.fetch_optional(connection)).await?;
         self.compare(row.map(|row| row.try_get("generation")).transpose()?)
     }
 

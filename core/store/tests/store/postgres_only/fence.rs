@@ -87,6 +87,24 @@ async fn a_process_whose_sessions_ended_writes_nothing_beside_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_writes_nothing_hears_that_it_was_replaced_when_it_is_asked() {
+    let url = hexa_testpg::database();
+    let (first, second) = (Home::at(url.clone()), Home::at(url.clone()));
+    let a = first.open().await.unwrap();
+    a.ready().await.unwrap();
+    let mut admin = outside(&url).await;
+    let name = name_of(&mut admin).await;
+    end_sessions(&mut admin, &name).await;
+    let b = second.open().await.unwrap();
+    let heard = a.ready().await;
+    assert!(matches!(heard, Err(StoreError::Fenced(_))), "{heard:?}");
+    assert!(a.lost().is_some());
+    b.ready().await.unwrap();
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_replaced_in_the_middle_of_a_burst_says_the_truth_of_every_write() {
     let url = hexa_testpg::database();
     let (first, second) = (Home::at(url.clone()), Home::at(url.clone()));
