@@ -53,8 +53,12 @@ impl Connection {
     /// A statement without binds.
     pub(crate) async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(connection) => drop(connection.execute(sql).await?),
-            Self::Postgres(connection) => drop(within(sqlx::raw_sql(sql).execute(connection)).await?),
+            Self::Sqlite(connection) => {
+                connection.execute(sql).await?;
+            }
+            Self::Postgres(connection) => {
+                within(sqlx::raw_sql(sql).execute(connection)).await?;
+            }
         }
         Ok(())
     }

@@ -68,8 +68,7 @@ impl Worker {
     async fn group(&mut self, first: Box<dyn Job>) {
         let lock = Arc::clone(&self.outfit.gate);
         let mut gate = lock.lock().await;
-        let began = self.outfit.health.check().map_or_else(|error| Err(error), Ok);
-        let began = match began {
+        let began = match self.outfit.health.check() {
             Ok(()) => self.link.begin(&mut gate).await,
             Err(error) => Err(error),
         };
@@ -89,13 +88,17 @@ impl Worker {
 
     /// The database takes nothing: whoever waits need not find that out one after the other.
     fn refuse(&mut self, first: Box<dyn Job>, error: &StoreError) {
-        first.fail(error.again());
-        self.refuse_waiting(error);
+        self.refuse_all(Some(first), error);
     }
 
-    /// Those that have not begun; nothing of them was stored.
-    fn refuse_waiting(&mut self, error: &StoreError) {
+    /// Those that have not begun, and this one; nothing of them was stored. All are taken before the first one hears:
+    /// whoever tries again then is not told of a failure that was before.
+    fn refuse_all(&mut self, first: Option<Box<dyn Job>>, error: &StoreError) {
+        let mut refused: Vec<_> = first.into_iter().collect();
         while let Ok(job) = self.jobs.try_recv() {
+            refused.push(job);
+        }
+        for job in refused {
             job.fail(error.again());
         }
     }
@@ -169,7 +172,7 @@ impl Worker {
                         }
                     }
                     if told {
-                        self.refuse_waiting(&away());
+                        self.refuse_all(None, &away());
                     }
                     tokio::time::sleep(ASK_AGAIN).await;
                 }

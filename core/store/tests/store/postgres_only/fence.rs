@@ -13,12 +13,12 @@ use sqlx::{Connection, PgConnection, Row};
 use super::commits::{mark, marked};
 use crate::rig::{Home, Raw, command, device, write};
 
-async fn outside(url: &str) -> PgConnection {
+pub(super) async fn outside(url: &str) -> PgConnection {
     PgConnection::connect(url).await.unwrap()
 }
 
 /// The name that all sessions of the one process there have.
-async fn name_of(outside: &mut PgConnection) -> String {
+pub(super) async fn name_of(outside: &mut PgConnection) -> String {
     let names = "select distinct application_name::text as name from pg_stat_activity \
          where datname = current_database() and application_name like 'hexa main %'";
     let rows = sqlx::query(names).fetch_all(outside).await.unwrap();
@@ -27,7 +27,7 @@ async fn name_of(outside: &mut PgConnection) -> String {
 }
 
 /// Ends every session of a process, as an administrator may.
-async fn end_sessions(outside: &mut PgConnection, name: &str) -> u64 {
+pub(super) async fn end_sessions(outside: &mut PgConnection, name: &str) -> u64 {
     let end = "select pg_terminate_backend(pid, 1000) from pg_stat_activity where application_name = $1";
     sqlx::query(end).bind(name).execute(outside).await.unwrap().rows_affected()
 }
@@ -62,9 +62,12 @@ async fn a_process_whose_sessions_ended_writes_nothing_beside_the_next_one() {
         let b = second.open().await.unwrap();
         // Either connection finds out by itself, whichever is asked first. The first statement on a session that has
         // ended says just that; nothing of it is stored, and the next one knows why.
-        let heard = async |n: u16| match first_is_hot {
-            true => a.writer().commit(write(device, n, true)).await.map(drop),
-            false => mark(&a, i64::from(n)).await,
+        let heard = async |n: u16| {
+            if first_is_hot {
+                a.writer().commit(write(device, n, true)).await.map(drop)
+            } else {
+                mark(&a, i64::from(n)).await
+            }
         };
         let first = heard(2).await;
         assert!(matches!(first, Err(StoreError::Unavailable { .. } | StoreError::Fenced(_))), "{first:?}");
@@ -104,6 +107,38 @@ async fn a_process_that_writes_nothing_hears_that_it_was_replaced_when_it_is_ask
     b.close().await;
 }
 
+/// What was heard of each write.
+type Heard = Vec<(u16, Result<(), StoreError>)>;
+
+fn fenced(heard: &Heard) -> bool {
+    matches!(heard.last(), Some((_, Err(StoreError::Fenced(_)))))
+}
+
+async fn hot_until_fenced(store: Store, device: DeviceKey) -> Heard {
+    let mut heard = Heard::new();
+    for n in (0..60_000u16).step_by(8) {
+        let sent: Vec<_> = (n..n + 8).map(|n| (n, store.writer().send(write(device, n, n % 2 == 0)))).collect();
+        for (n, done) in sent {
+            heard.push((n, done.await.unwrap().map(drop)));
+        }
+        if fenced(&heard) {
+            break;
+        }
+    }
+    heard
+}
+
+async fn cold_until_fenced(store: Store) -> Heard {
+    let mut heard = Heard::new();
+    for n in 0..60_000u16 {
+        heard.push((n, mark(&store, i64::from(n)).await));
+        if fenced(&heard) {
+            break;
+        }
+    }
+    heard
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_replaced_in_the_middle_of_a_burst_says_the_truth_of_every_write() {
     let url = hexa_testpg::database();
@@ -112,35 +147,7 @@ async fn a_process_that_is_replaced_in_the_middle_of_a_burst_says_the_truth_of_e
     let device = device(&a, 1).await;
     let mut admin = outside(&url).await;
     let name = name_of(&mut admin).await;
-    let hot = {
-        let a = a.clone();
-        tokio::spawn(async move {
-            let mut heard = Vec::new();
-            for n in (0..60_000u16).step_by(8) {
-                let sent: Vec<_> = (n..n + 8).map(|n| (n, a.writer().send(write(device, n, n % 2 == 0)))).collect();
-                for (n, done) in sent {
-                    heard.push((n, done.await.unwrap().map(drop)));
-                }
-                if matches!(heard.last(), Some((_, Err(StoreError::Fenced(_))))) {
-                    break;
-                }
-            }
-            heard
-        })
-    };
-    let cold = {
-        let a = a.clone();
-        tokio::spawn(async move {
-            let mut heard = Vec::new();
-            for n in 0..60_000u16 {
-                heard.push((n, mark(&a, i64::from(n)).await));
-                if matches!(heard.last(), Some((_, Err(StoreError::Fenced(_))))) {
-                    break;
-                }
-            }
-            heard
-        })
-    };
+    let (hot, cold) = (tokio::spawn(hot_until_fenced(a.clone(), device)), tokio::spawn(cold_until_fenced(a.clone())));
     while a.writer().stats().rows < 200 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
