@@ -53,5 +53,6 @@ mod reports;
 mod schemathesis;
 mod sim;
 mod sqlite_file;
+mod taken_over;
 mod transport;
 mod used;

@@ -12,6 +12,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("prometheus", "promtool"),
     ("python3-venv", "python3"),
     ("postgresql", "psql"),
+    ("pgbouncer", "pgbouncer"),
     ("faketime", "faketime"),
     ("nginx-light", "nginx"),
     ("haproxy", "haproxy"),

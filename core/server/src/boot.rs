@@ -56,7 +56,11 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     for task in running.tasks {
         task.abort();
     }
-    Ok(())
+    // Not an ordinary end: whoever supervises this process is to see it.
+    match running.services.store.lost() {
+        None => Ok(()),
+        Some(why) => Err(anyhow::anyhow!("this process has lost its place at the database: {why}")),
+    }
 }
 
 /// What runs until it is stopped.
@@ -84,15 +88,20 @@ fn prepare(settings: &Settings) -> Result<()> {
     secrets::private_dir(&settings.secrets_dir())
 }
 
+fn store_config(settings: &Settings) -> StoreConfig {
+    let mut config = StoreConfig::new(settings.data_dir.clone());
+    config.database_url.clone_from(&settings.database_url);
+    config.node.clone_from(&settings.node);
+    config.durability = settings.durability;
+    config.linger = settings.linger;
+    config
+}
+
 async fn start(settings: Settings) -> Result<Running> {
     let started = std::time::Instant::now();
     prepare(&settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let mut store_config = StoreConfig::new(settings.data_dir.clone());
-    store_config.database_url.clone_from(&settings.database_url);
-    store_config.durability = settings.durability;
-    store_config.linger = settings.linger;
-    let store = Store::open(store_config).await?;
+    let store = Store::open(store_config(&settings)).await?;
     let (watch, told) = hexa_service::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;

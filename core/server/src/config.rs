@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) maintenance: (Maintenance, bool),
     pub(crate) public_url: Option<PublicUrl>,
     pub(crate) database_url: Option<SecretString>,
+    /// Under which name the audit is written.
+    pub(crate) node: String,
     pub(crate) durability: Durability,
     pub(crate) linger: Duration,
     /// How long audit rows are kept; none = for ever.
@@ -107,6 +109,16 @@ fn jwt_secrets(v: &Values) -> Result<Vec<SecretString>, ConfigError> {
     Ok(secrets)
 }
 
+/// The node's name.
+fn node(v: &Values) -> Result<String, ConfigError> {
+    let name = v.text("NODE_ID");
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !(1..=64).contains(&name.len()) || !name.chars().all(allowed) {
+        return Err(v.wrong("NODE_ID", "1 to 64 characters of a-z, 0-9 and -"));
+    }
+    Ok(name.to_owned())
+}
+
 /// Reads and checks everything.
 pub(crate) fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
     settings(&Values::collect(overrides, |name| std::env::var(name).ok())?)
@@ -145,6 +157,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         per_call: per_call(v)?,
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
         database_url: v.secret("DATABASE_URL")?,
+        node: node(v)?,
         durability: match v.one_of("HEXA_DURABILITY", &["full", "normal"])? {
             "normal" => Durability::Normal,
             _ => Durability::Full,

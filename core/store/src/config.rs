@@ -20,6 +20,9 @@ pub struct StoreConfig {
     pub linger: Duration,
     /// How often `last_seen_at` and the like go out.
     pub note_flush: Duration,
+    /// Without a write for so long, [`Store::ready`](crate::Store::ready) makes one to find out whether there could be
+    /// one.
+    pub probe_after: Duration,
 }
 
 impl StoreConfig {
@@ -32,6 +35,7 @@ impl StoreConfig {
             node: "main".into(),
             linger: Duration::from_micros(300),
             note_flush: Duration::from_secs(10),
+            probe_after: Duration::from_secs(60),
         }
     }
 }

@@ -17,6 +17,10 @@ use crate::error::StoreError;
 /// The server's own `statement_timeout` is a little shorter, so that it usually speaks first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Commits on PostgreSQL. The `select` fails in a transaction in which a statement failed: a COMMIT alone would undo it
+/// and say that all is well.
+pub(crate) const COMMIT: &str = "select 1; commit";
+
 /// Where reads go.
 pub(crate) enum Db {
     /// Readers of the file.

@@ -175,8 +175,8 @@ pub enum OpenError {
     },
     /// Something between us and PostgreSQL gives each transaction another session.
     #[error(
-        "DATABASE_URL leads to a pooler in transaction mode ({0}): connect to PostgreSQL itself, or use the pooler's \
-         session mode"
+        "DATABASE_URL leads to a pooler, such as PgBouncer, that does not keep a session together ({0}): connect to \
+         PostgreSQL itself"
     )]
     Pooled(String),
     /// The server takes no writes.

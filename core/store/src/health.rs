@@ -5,45 +5,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
-use crate::{Changed, Store};
-
-/// Without a write for so long, whether there could be one is found out by making one.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
-
-impl Store {
-    /// Whether the database answers a read, and its writer is alive.
-    ///
-    /// # Errors
-    /// `Unavailable`, or `Fenced` when another process writes in this one's place.
-    pub async fn health(&self) -> Result<(), StoreError> {
-        if !self.writer_alive() {
-            return Err(StoreError::closed());
-        }
-        self.inner.health.check()?;
-        crate::db::query("select 1").fetch_all(self.reader()).await?;
-        Ok(())
-    }
-
-    /// Whether the database takes writes: what the last one said, or one that is made now when there was none for a
-    /// minute.
-    ///
-    /// # Errors
-    /// As [`Store::health`], and the reason why the last write was not stored.
-    pub async fn ready(&self) -> Result<(), StoreError> {
-        self.health().await?;
-        let (failed, ago) = self.inner.health.last();
-        if failed.is_none() && ago < PROBE_AFTER {
-            return Ok(());
-        }
-        // A write that failed a moment ago may not fail now: the probe says what holds.
-        self.change(|tx| Box::pin(async move { Ok::<_, StoreError>(Changed::only(tx.probe().await?)) })).await
-    }
-
-    /// Why this process may never write again, if that is so.
-    pub fn lost(&self) -> Option<String> {
-        self.inner.health.lost()
-    }
-}
+use crate::{Changed, Store, db};
 
 /// Of one process. Every transaction, cold and hot, tells it how it ended.
 #[derive(Debug)]
@@ -107,5 +69,41 @@ impl WriteHealth {
     pub(crate) fn last(&self) -> (Option<String>, Duration) {
         let state = self.state.lock();
         (state.failed.clone(), state.stored.elapsed())
+    }
+}
+
+impl Store {
+    /// Whether the database answers a read, and its writer is alive.
+    ///
+    /// # Errors
+    /// `Unavailable`, or `Fenced` when another process writes in this one's place.
+    pub async fn health(&self) -> Result<(), StoreError> {
+        if !self.writer_alive() {
+            return Err(StoreError::closed());
+        }
+        self.inner.health.check()?;
+        db::query("select 1").fetch_all(self.reader()).await?;
+        Ok(())
+    }
+
+    /// Whether the database takes writes: what the last one said, or one that is made now when there was none for a
+    /// minute.
+    ///
+    /// # Errors
+    /// As [`Store::health`], and the reason why the last write was not stored.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.health().await?;
+        self.has_turn().await?;
+        let (failed, ago) = self.inner.health.last();
+        if failed.is_none() && ago < self.inner.config.probe_after {
+            return Ok(());
+        }
+        // A write that failed a moment ago may not fail now: the probe says what holds.
+        self.change(|tx| Box::pin(async move { Ok::<_, StoreError>(Changed::only(tx.probe().await?)) })).await
+    }
+
+    /// Why this process may never write again, if that is so.
+    pub fn lost(&self) -> Option<String> {
+        self.inner.health.lost()
     }
 }

@@ -14,9 +14,10 @@ use tokio::task::JoinHandle;
 
 use crate::chain::{ChainHead, Gate};
 use crate::change::{Changed, Changes, Link, Observer, Outfit, Worker};
-use crate::db::{Db, query};
+use crate::db::{Db, On, query, within};
 use crate::error::{OpenError, StoreError};
 use crate::health::WriteHealth;
+use crate::open::generation::Generation;
 use crate::writer::{Backend, PostgresBackend, SqliteBackend, ThreadConfig, Writer};
 use crate::{Store, StoreConfig};
 
@@ -33,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) changes: Changes,
     pub(crate) health: Arc<WriteHealth>,
     pub(crate) observers: Arc<parking_lot::RwLock<Vec<Arc<dyn Observer>>>>,
+    /// Of PostgreSQL: whose turn it is to write.
+    generation: Option<Generation>,
     worker: parking_lot::Mutex<Option<JoinHandle<Link>>>,
     thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
     unclean: PathBuf,
@@ -51,11 +54,11 @@ impl Store {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
-        let mut until_writer = None;
+        let (mut until_writer, mut turn) = (None, None);
         let health = Arc::new(WriteHealth::default());
         let (db, backend, link): (Db, Box<dyn Backend>, Link) = if let Some(url) = &config.database_url {
             let postgres::Opened { pool, options, fence, generation, first } = postgres::open(&config, url).await?;
-            until_writer = Some(first);
+            (until_writer, turn) = (Some(first), Some(generation.clone()));
             let link = Link::Postgres { options: options.clone(), generation: generation.clone(), open: None };
             let backend = PostgresBackend::new(options, fence, generation, config.node.clone());
             (Db::Postgres(pool), Box::new(backend.map_err(io(&config.data_dir))?), link)
@@ -63,6 +66,7 @@ impl Store {
             let path = config.data_dir.join("hexa.db");
             let was_unclean = unclean.exists();
             let sqlite::Opened { readers, options, hot } = sqlite::open(&path, was_unclean, &config).await?;
+            own_chain(&readers, &config.node).await?;
             let link = Link::Sqlite { options, node: config.node.clone(), open: None };
             (Db::Sqlite(readers), Box::new(SqliteBackend::new(hot, &path)), link)
         };
@@ -85,6 +89,7 @@ impl Store {
             changes,
             health: Arc::clone(&health),
             observers,
+            generation: turn,
             worker: parking_lot::Mutex::new(Some(worker)),
             thread: parking_lot::Mutex::new(None),
             unclean,
@@ -120,6 +125,17 @@ impl Store {
         self.change(|tx| Box::pin(async { Ok(Changed::only(query(CLOSE).execute(tx.on()).await?)) }))
             .await
             .map(|_: u64| ())
+    }
+
+    /// Whether it is still this process's turn to write, as the database says now: one that writes nothing would not hear
+    /// of it.
+    pub(crate) async fn has_turn(&self) -> Result<(), StoreError> {
+        let (Db::Postgres(pool), Some(generation)) = (&self.inner.db, &self.inner.generation) else { return Ok(()) };
+        let asked = async { generation.check(&mut *within(pool.acquire()).await?).await }.await;
+        if let Err(error @ StoreError::Fenced(_)) = &asked {
+            self.inner.health.failed(error);
+        }
+        asked
     }
 
     /// Whether the writer's thread and the task that makes changes are there to take writes.
@@ -164,6 +180,21 @@ impl Store {
         }
         drop(self.inner.lock.lock().take());
     }
+}
+
+/// A file has one chain of the audit: another node's name would begin a second one over the numbers of the first.
+async fn own_chain(readers: &sqlx::SqlitePool, node: &str) -> Result<(), OpenError> {
+    for newest in
+        ["select chain from audit_tail order by seq desc limit 1", "select chain from audit order by seq desc limit 1"]
+    {
+        if let Some(row) = query(newest).fetch_optional(On::Sqlite(readers)).await? {
+            let other: String = row.get("chain")?;
+            if other != node {
+                return Err(OpenError::OtherNode { node: node.to_owned(), other });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes the data directory for this process. The lock goes with the process, however it ends.

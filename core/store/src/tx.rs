@@ -5,7 +5,7 @@ use hexa_model::audit::{AuditEntry, RelayStates};
 use sqlx::{Executor as _, PgConnection, SqliteConnection};
 
 use crate::chain::{ChainHead, ChainedRow};
-use crate::db::{On, query, within};
+use crate::db::{COMMIT, On, query, within};
 use crate::error::StoreError;
 use crate::open::generation::Transaction;
 use crate::writer;
@@ -39,6 +39,14 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => On::SqliteTx(connection),
             Self::Postgres(connection) => On::PostgresTx(connection),
+        }
+    }
+
+    /// Commits, or says why not.
+    pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => self.run("commit").await,
+            Self::Postgres(_) => self.run(COMMIT).await,
         }
     }
 

@@ -91,6 +91,7 @@ pub(super) fn run(command: AuditCommand) -> ExitCode {
 async fn open(settings: &Settings) -> Result<AuditReader, OpenError> {
     let mut config = StoreConfig::new(settings.data_dir.clone());
     config.database_url.clone_from(&settings.database_url);
+    config.node.clone_from(&settings.node);
     AuditReader::open(&config).await
 }
 

@@ -59,6 +59,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "`postgres://user:password@host:5432/database`; empty: SQLite in the data directory. Treated as a secret.",
     ),
     plain(
+        "NODE_ID",
+        "main",
+        "The name under which this server writes its audit, 1 to 64 of a-z, 0-9 and -. It stays with the database: one \
+         that another name has written to is refused.",
+    ),
+    plain(
         "HEXA_DURABILITY",
         "full",
         "`full` syncs each group commit to the disk, `normal` survives kill -9 but not power loss.",

@@ -22,6 +22,9 @@ fn a_wrong_value_names_the_setting_the_value_and_what_is_allowed() {
         ("HEXA_ENV", "prod", "development, production"),
         ("PUBLIC_URL", "ftp://x", "http://"),
         ("HEXA_DURABILITY", "off", "full, normal"),
+        ("NODE_ID", "Main", "1 to 64 characters of a-z, 0-9 and -"),
+        ("NODE_ID", "", "1 to 64 characters of a-z, 0-9 and -"),
+        ("NODE_ID", "a_b", "1 to 64 characters of a-z, 0-9 and -"),
     ] {
         let message = from(&[(name, value)]).unwrap_err().to_string();
         assert!(message.contains(name) && message.contains(value) && message.contains(allowed), "{message}");

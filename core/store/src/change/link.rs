@@ -83,7 +83,7 @@ impl Link {
     pub(super) async fn commit(&mut self, gate: &mut Gate, tx: Tx) -> End {
         let (mut connection, head, transaction) = tx.into_parts();
         gate.stale = true;
-        let error = match connection.run("commit").await {
+        let error = match connection.commit().await {
             Ok(()) => {
                 self.put_back(connection);
                 gate.head = head;

@@ -25,6 +25,11 @@ const TELL_AFTER: Duration = Duration::from_secs(5);
 /// Between two tries to find it out.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// What callers hear behind a commit that has no answer.
+fn away() -> StoreError {
+    StoreError::unavailable("another change waits for the database")
+}
+
 /// What the worker shares with the rest of the store.
 pub(crate) struct Outfit {
     pub(crate) gate: Arc<Mutex<Gate>>,
@@ -84,8 +89,17 @@ impl Worker {
 
     /// The database takes nothing: whoever waits need not find that out one after the other.
     fn refuse(&mut self, first: Box<dyn Job>, error: &StoreError) {
-        first.fail(error.again());
+        self.refuse_all(Some(first), error);
+    }
+
+    /// Those that have not begun, and this one; nothing of them was stored. All are taken before the first one hears:
+    /// whoever tries again then is not told of a failure that was before.
+    fn refuse_all(&mut self, first: Option<Box<dyn Job>>, error: &StoreError) {
+        let mut refused: Vec<_> = first.into_iter().collect();
         while let Ok(job) = self.jobs.try_recv() {
+            refused.push(job);
+        }
+        for job in refused {
             job.fail(error.again());
         }
     }
@@ -140,9 +154,9 @@ impl Worker {
         hexa_model::crash_point!("change.before_commit");
         let (rows, left_tail) = tx.tail_changes();
         let mut jobs: Vec<_> = ran.into_iter().map(|r| (Some(r.job), r.facts)).collect();
+        let since = Instant::now();
         let end = match self.link.commit(gate, tx).await {
             End::Unknown(lost) => {
-                let since = Instant::now();
                 let mut told = false;
                 loop {
                     match self.link.find_out(gate, &lost).await {
@@ -157,6 +171,9 @@ impl Worker {
                                 job.fail(StoreError::Unknown);
                             }
                         }
+                    }
+                    if told {
+                        self.refuse_all(None, &away());
                     }
                     tokio::time::sleep(ASK_AGAIN).await;
                 }

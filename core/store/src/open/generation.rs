@@ -37,6 +37,9 @@ const LOOK: &str = "select (select generation from nodes where node = $1) as gen
      left join lateral (select seq, hash from (select seq, hash from audit_tail where chain = $1 \
      union all select seq, hash from audit where chain = $1) as both_tables order by seq desc limit 1) as newest on true";
 
+/// What PostgreSQL says of a transaction's number that it has not given yet (`invalid_parameter_value`).
+const FUTURE: &str = "22023";
+
 impl Generation {
     /// Takes the turn: the number of this node is raised. Whoever had it writes nothing any more.
     pub(crate) async fn take(connection: &mut PgConnection, node: &str) -> Result<Self, OpenError> {
@@ -51,6 +54,28 @@ impl Generation {
         alone(connection, node).await?;
         run("commit".into()).execute(connection).await.map_err(StoreError::from)?;
         Ok(Self { node: node.to_owned(), lock, number })
+    }
+
+    /// Whether it is still this process's turn, when a transaction cannot even begin.
+    ///
+    /// # Errors
+    /// `Fenced` when it is over.
+    pub(crate) async fn check(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let look = sqlx::query("select generation from nodes where node = $1").bind(&self.node);
+        let row = crate::db::within(look.fetch_optional(connection)).await?;
+        self.compare(row.map(|row| row.try_get("generation")).transpose()?)
+    }
+
+    fn compare(&self, found: Option<i64>) -> Result<(), StoreError> {
+        if found == Some(self.number) {
+            return Ok(());
+        }
+        Err(StoreError::Fenced(format!(
+            "another process has begun to write as node {:?} (generation {}, this one is {})",
+            self.node,
+            found.map_or_else(|| "none".to_owned(), |n| n.to_string()),
+            self.number
+        )))
     }
 
     /// Begins a transaction of this turn; gives the chain's head as it stands inside of it.
@@ -68,14 +93,7 @@ impl Generation {
         let number: Option<i64> = row.try_get("generation")?;
         let transaction = Transaction { id: row.try_get("xid")?, backend: row.try_get("pid")? };
         let head = head_of(&self.node, row)?;
-        if number != Some(self.number) {
-            return Err(StoreError::Fenced(format!(
-                "another process has begun to write as node {:?} (generation {}, this one is {})",
-                self.node,
-                number.map_or_else(|| "none".to_owned(), |n| n.to_string()),
-                self.number
-            )));
-        }
+        self.compare(number)?;
         // Under one number nobody else appends: a head that is not ours, or is older than ours while the end of a commit is
         // not known, is that of a database that went back.
         let known = &gate.head;
@@ -111,7 +129,12 @@ impl Transaction {
              and pid <> pg_backend_pid() and application_name = current_setting('application_name')";
         sqlx::query(end).bind(self.backend).execute(&mut *connection).await?;
         let status = sqlx::query("select pg_xact_status($1::xid8) as status").bind(&self.id);
-        let status: Option<String> = status.fetch_one(connection).await?.try_get("status")?;
+        let status: Option<String> = match status.fetch_one(connection).await {
+            Ok(row) => row.try_get("status")?,
+            // An older copy of the database, which has not come as far as this number: it does not have it.
+            Err(sqlx::Error::Database(said)) if said.code().as_deref() == Some(FUTURE) => return Ok(Some(false)),
+            Err(error) => return Err(error.into()),
+        };
         Ok(match status.as_deref() {
             Some("committed") => Some(true),
             Some("aborted") => Some(false),
@@ -126,4 +149,19 @@ fn lock_of(node: &str) -> i64 {
     let mut key = [0; 8];
     key.copy_from_slice(&digest[..8]);
     i64::from_be_bytes(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection as _;
+
+    use super::*;
+
+    /// An older copy of a database has not come as far as the transactions of the newer one.
+    #[tokio::test]
+    async fn a_transaction_that_the_server_has_never_seen_was_not_stored() {
+        let mut connection = PgConnection::connect(&hexa_testpg::database()).await.unwrap();
+        let transaction = Transaction { id: "4000000000".into(), backend: 0 };
+        assert_eq!(transaction.end(&mut connection).await.unwrap(), Some(false));
+    }
 }

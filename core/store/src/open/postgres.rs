@@ -22,6 +22,10 @@ const POOL: u32 = 8;
 /// How long a start waits for a database that is starting too.
 const START: Duration = Duration::from_secs(10);
 
+/// The server's own, in milliseconds, and how it shows it.
+const STATEMENT_TIMEOUT: &str = "4500";
+const STATEMENT_TIMEOUT_SHOWN: &str = "4500ms";
+
 /// How long a start waits for the session of a former process to end.
 const LINGERING: Duration = Duration::from_secs(2);
 
@@ -104,7 +108,7 @@ fn options(url: &SecretString, durability: Durability, fence: &Fence) -> Result<
     Ok(options
         .application_name(&fence.instance)
         .options([
-            ("statement_timeout", "4500"),
+            ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", "4000"),
             ("idle_in_transaction_session_timeout", "10000"),
             // A peer that is gone is noticed by the server within half a minute, and its locks go with it.
@@ -122,7 +126,7 @@ fn options(url: &SecretString, durability: Durability, fence: &Fence) -> Result<
 /// `Unavailable` when it does not, or does not answer.
 pub(crate) async fn writable(connection: &mut PgConnection) -> Result<(), StoreError> {
     let look = "select pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as read_only";
-    let row = within(sqlx::query(look).fetch_one(connection)).await?;
+    let row = within(sqlx::raw_sql(look).fetch_one(connection)).await?;
     if row.try_get("read_only")? {
         return Err(StoreError::unavailable("this PostgreSQL takes no writes: it is a standby, or set to read only"));
     }
@@ -134,8 +138,9 @@ pub(crate) async fn writable(connection: &mut PgConnection) -> Result<(), StoreE
 async fn own_session(first: &mut PgConnection, options: &PgConnectOptions) -> Result<(), OpenError> {
     let pid = "select pg_backend_pid() as pid, current_setting('application_name') as name, \
          current_setting('statement_timeout') as patience";
+    // Without prepared statements, which such a pooler mixes up before there is anything to see.
     let seen = async |connection: &mut PgConnection| -> Result<(i32, String, String), StoreError> {
-        let row = within(sqlx::query(pid).fetch_one(connection)).await?;
+        let row = within(sqlx::raw_sql(pid).fetch_one(connection)).await?;
         Ok((row.try_get("pid")?, row.try_get("name")?, row.try_get("patience")?))
     };
     let one = seen(first).await?;
@@ -152,11 +157,15 @@ async fn own_session(first: &mut PgConnection, options: &PgConnectOptions) -> Re
     if one.0 != again.0 || one.0 == two.0 {
         return Err(OpenError::Pooled("two transactions of one connection ran in two sessions".into()));
     }
+    // It was told to ignore them: no statement would end in time, and durability would be somebody else's.
+    if [&one, &two].iter().any(|seen| seen.2 != STATEMENT_TIMEOUT_SHOWN) {
+        return Err(OpenError::Pooled("the settings that a connection begins with do not reach its session".into()));
+    }
     Ok(())
 }
 
 /// Waits a little for a database that starts at the same time as we do.
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, OpenError> {
     let started = Instant::now();
     loop {
         let error = match tokio::time::timeout(START, PgConnection::connect_with(options)).await {
@@ -167,11 +176,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
         if let sqlx::Error::Database(said) = &error
             && said.message().contains("unsupported startup parameter")
         {
-            return Err(StoreError::unavailable(format!(
-                "DATABASE_URL leads to a pooler that does not pass session settings on ({}): connect to PostgreSQL \
-                 itself, or use a pooler in session mode with ignore_startup_parameters unset",
-                said.message()
-            )));
+            return Err(OpenError::Pooled(said.message().to_owned()));
         }
         let starting = match &error {
             sqlx::Error::Io(_) => true,
@@ -179,7 +184,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
             _ => false,
         };
         if !starting || started.elapsed() >= START {
-            return Err(error.into());
+            return Err(StoreError::from(error).into());
         }
         tracing::info!(%error, "PostgreSQL is not there yet, will try again");
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -5,7 +5,7 @@
 //! second process off this node's chain: a writer that lost its connection writes nothing before it has it again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hexa_model::audit::RelayStates;
 use hexa_model::{RelayState, TimeMs};
@@ -17,15 +17,15 @@ use super::backend::Backend;
 use super::batch::{Cost, Outcome};
 use super::{Committed, HotWrite, Seen, mover};
 use crate::chain::{ChainHead, ChainedRow, Gate};
-use crate::db::PATIENCE;
+use crate::db::{COMMIT, PATIENCE};
 use crate::error::StoreError;
 use crate::open::generation::{Generation, Transaction};
 use crate::open::postgres::{Fence, Refused};
 
 /// How long a new connection may take. Writes wait meanwhile.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How often it is asked what became of a commit, and the pause between.
-const ASK: u32 = 10;
+/// For how long it is asked what became of a commit, and the pause between.
+const ASK_FOR: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A relay that is set n times in a batch is written once with its version raised by n.
@@ -123,19 +123,25 @@ impl Link {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
-        let slow = || StoreError::unavailable("PostgreSQL does not answer");
         let opened = tokio::time::timeout(CONNECT, async {
-            let mut connection = PgConnection::connect_with(&self.options).await.map_err(StoreError::from)?;
-            crate::open::postgres::writable(&mut connection).await?;
-            self.fence.take(&mut connection).await.map_err(|refused| match refused {
-                Refused::Store(error) => error,
-                Refused::Held(by) => {
-                    StoreError::unavailable(format!("another hexa process ({by}) writes to this database"))
+            let mut connection = self.dial().await?;
+            match self.fence.take(&mut connection).await {
+                Ok(()) => Ok(connection),
+                Err(Refused::Store(error)) => Err(error),
+                Err(Refused::Held(by)) => {
+                    self.generation.check(&mut connection).await?;
+                    Err(StoreError::unavailable(format!("another hexa process ({by}) writes to this database")))
                 }
-            })?;
-            Ok::<_, StoreError>(connection)
+            }
         });
-        opened.await.map_err(|_| slow())?
+        opened.await.map_err(|_| StoreError::unavailable("PostgreSQL does not answer"))?
+    }
+
+    /// A connection without the fence: it asks, and writes nothing.
+    async fn dial(&self) -> Result<PgConnection, StoreError> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        crate::open::postgres::writable(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Runs one transaction; a connection that failed is given up. A commit without an answer is looked up before
@@ -166,7 +172,7 @@ impl Link {
             }
         };
         gate.stale = true;
-        let error = match tokio::time::timeout(PATIENCE, sqlx::raw_sql("commit").execute(&mut connection)).await {
+        let error = match tokio::time::timeout(PATIENCE, sqlx::raw_sql(COMMIT).execute(&mut connection)).await {
             Ok(Ok(_)) => {
                 gate.head = head;
                 gate.stale = false;
@@ -189,15 +195,18 @@ impl Link {
         }
     }
 
-    async fn find_out(&mut self, transaction: &Transaction) -> Option<bool> {
-        for _ in 0..ASK {
+    /// What became of it. Asked without the fence, which another process may have by now: what was stored before is
+    /// known to the database all the same.
+    async fn find_out(&self, transaction: &Transaction) -> Option<bool> {
+        let since = Instant::now();
+        while since.elapsed() < ASK_FOR {
             let asked = async {
-                let mut connection = self.connect().await?;
+                let mut connection = self.dial().await?;
                 let end = transaction.end(&mut connection).await?;
-                self.connection = Some(connection);
+                let _ = connection.close().await;
                 Ok::<_, StoreError>(end)
             };
-            match tokio::time::timeout(PATIENCE, asked).await {
+            match tokio::time::timeout(CONNECT, asked).await {
                 Ok(Ok(Some(stored))) => return Some(stored),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "what became of a group commit is not known yet"),

@@ -1,4 +1,4 @@
-use hexa_store::OpenError;
+use hexa_store::{OpenError, Store};
 
 use crate::rig::{Home, device, store, write};
 
@@ -55,4 +55,33 @@ async fn wrong_addresses_are_refused_without_repeating_their_password() {
         assert!(refused.contains(says) && refused.contains("postgres://user:password@host"), "{url}: {refused}");
         assert!(!refused.contains("canary@"), "{refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_nodes_name_is_refused() {
+    let home = Home::new();
+    let store = home.open().await.unwrap();
+    let device = device(&store, 1).await;
+    store.writer().commit(write(device, 1, true)).await.unwrap();
+    store.close().await;
+    let mut config = home.config();
+    config.node = "other".into();
+    let refused = Store::open(config).await.unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::OtherNode { node, other } if node == "other" && other == "main"),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("set NODE_ID=main"), "{refused}");
+    let store = home.open().await.unwrap();
+    store.writer().commit(write(device, 2, true)).await.unwrap();
+    if let Some(url) = home.config().database_url {
+        // Nor beside it while it runs.
+        let beside = Home::at(secrecy::ExposeSecret::expose_secret(&url).to_owned());
+        let mut config = beside.config();
+        config.node = "other".into();
+        assert!(matches!(Store::open(config).await, Err(OpenError::OtherNode { .. })));
+    }
+    store.writer().commit(write(device, 3, true)).await.unwrap();
+    assert_eq!(store.verify_audit().await.unwrap().first_bad, None);
+    store.close().await;
 }

@@ -89,15 +89,19 @@ pub(crate) async fn store() -> (Store, Home) {
     (home.open().await.unwrap(), home)
 }
 
-pub(crate) async fn user(store: &Store, n: u8) -> UserKey {
-    let new = NewUser {
+pub(crate) fn new_user(n: u8) -> NewUser {
+    NewUser {
         id: UserId::at(TimeMs(1), [n; 10]),
         email: format!("u{n}@example.com"),
         name: None,
         role: Role::User,
         password_hash: "x".into(),
         created_at: TimeMs(1),
-    };
+    }
+}
+
+pub(crate) async fn user(store: &Store, n: u8) -> UserKey {
+    let new = new_user(n);
     change!(store, |tx| { tx.insert_user(&new).await.unwrap() })
 }
 
