@@ -68,6 +68,21 @@ async fn what_is_revoked_while_its_socket_opens_closes_it() {
 }
 
 #[tokio::test]
+async fn keys_that_are_replaced_at_once_close_the_sockets_of_every_session() {
+    let server = TestServer::start(Options::new());
+    let (admin, user) = (server.admin().await, server.user().await);
+    let made = user.client.post("/api/v1/auth/tokens", &json!({ "name": "x", "scopes": ["devices:read"] })).await;
+    let (socket, _) = WsClient::subscribed(&server, &user).await;
+    let made = made.expect(201);
+    let mut kept = WsClient::open(&server, made["token"].as_str().unwrap()).await.unwrap();
+    let since = Instant::now();
+    admin.post("/api/v1/admin/keys/rotate", &json!({ "at_once": true })).await.expect(200);
+    closed(socket, since, Duration::from_secs(1)).await;
+    user.client.get("/api/v1/auth/me").await.expect_error(401, "invalid_token");
+    assert!(!kept.drained().await.iter().any(|m| m["type"] == "error"), "a personal token is no session");
+}
+
+#[tokio::test]
 async fn a_socket_ends_with_its_access_token() {
     let server = TestServer::start(Options::new());
     let user = server.user().await;

@@ -1,6 +1,7 @@
 //! The server's database as a bystander sees it: the SQLite file, with the SQLite that the server itself is built
 //! with, or its database in PostgreSQL.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
@@ -72,6 +73,8 @@ pub fn address(data_dir: &Path) -> Option<String> {
 pub fn use_address(data_dir: &Path, address: &str) {
     let file = data_dir.join(ADDRESS);
     std::fs::write(&file, address).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    // As everything in there.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("a file of its own");
 }
 
 impl Db {

@@ -42,13 +42,16 @@ pub enum AccessEnded {
     Session(UserKey, SessionId),
     /// One personal access token.
     Token(UserKey, TokenId),
+    /// Every session's access token, of every account: the keys that signed them are gone.
+    Keys,
 }
 
 impl AccessEnded {
-    /// The account concerned.
-    pub fn user(self) -> UserKey {
+    /// The account concerned; none for all of them.
+    pub fn user(self) -> Option<UserKey> {
         match self {
-            Self::Account(user) | Self::Session(user, _) | Self::Token(user, _) => user,
+            Self::Account(user) | Self::Session(user, _) | Self::Token(user, _) => Some(user),
+            Self::Keys => None,
         }
     }
 }

@@ -25,6 +25,9 @@ const ZERO_WIDTH_JOINER: char = '\u{200d}';
 const FLAG: char = '\u{1f3f4}';
 const END_OF_TAGS: char = '\u{e007f}';
 
+/// The regions that have a flag of tags (emoji-sequences.txt of UTS 51): any other would hide what it says.
+const REGIONS: [&str; 3] = ["gbeng\u{7f}", "gbsct\u{7f}", "gbwls\u{7f}"];
+
 /// Scripts in which joiners change what is read.
 const WITH_JOINERS: [Script; 25] = [
     Script::Adlam,
@@ -162,6 +165,16 @@ fn is_variation(letter: char) -> bool {
     matches!(letter, '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
+/// Whether the variation chooses among forms that the letter may have: an emoji is shown as one or as text, ideographs and
+/// the letters of some scripts have shapes. Behind any other letter nothing is seen of it.
+fn has_forms(variation: char, letter: char) -> bool {
+    match variation {
+        '\u{fe0e}' | '\u{fe0f}' => is_emoji(letter) || matches!(letter, '0'..='9' | '#' | '*'),
+        '\u{180b}'..='\u{180f}' => script(letter) == Some(Script::Mongolian),
+        _ => CodePointMapData::<Script>::new().get(letter) == Script::Han || script(letter).is_some(),
+    }
+}
+
 fn script(letter: char) -> Option<Script> {
     let script = CodePointMapData::<Script>::new().get(letter);
     WITH_JOINERS.contains(&script).then_some(script)
@@ -176,8 +189,8 @@ fn check(letter: char, before: &[char], after: &[char]) -> Result<(), NameError>
         }
         '\u{fdd0}'..='\u{fdef}' => Err(NameError::NoCharacter(letter)),
         _ if letter as u32 & 0xfffe == 0xfffe => Err(NameError::NoCharacter(letter)),
-        // Around annotations between the lines.
-        '\u{fff9}'..='\u{fffb}' => Err(NameError::Invisible(letter)),
+        // Around annotations between the lines; a Braille cell without a dot.
+        '\u{fff9}'..='\u{fffb}' | '\u{2800}' => Err(NameError::Invisible(letter)),
         _ if is_unseen(letter) && !is_needed(letter, before, after) => Err(NameError::Invisible(letter)),
         _ => Ok(()),
     }
@@ -187,12 +200,18 @@ fn check(letter: char, before: &[char], after: &[char]) -> Result<(), NameError>
 fn is_needed(letter: char, before: &[char], after: &[char]) -> bool {
     let (last, next) = (before.last().copied(), after.first().copied());
     match letter {
-        _ if is_variation(letter) => last.is_some_and(|l| !is_unseen(l) && !l.is_whitespace()),
+        _ if is_variation(letter) => last.is_some_and(|l| has_forms(letter, l)),
         ZERO_WIDTH_JOINER => joins_emoji(before, next) || joins_letters(before, next),
         ZERO_WIDTH_NON_JOINER => joins_letters(before, next),
         _ if is_tag(letter) => {
-            let flag = before.iter().rev().find(|l| !is_tag(**l) || **l == END_OF_TAGS) == Some(&FLAG);
-            flag && (letter == END_OF_TAGS || next.is_some_and(is_tag))
+            let start = before.iter().rposition(|l| !is_tag(*l) || *l == END_OF_TAGS);
+            let end = after.iter().position(|l| !is_tag(*l)).unwrap_or(after.len());
+            let tags = start.map_or(before, |start| &before[start + 1..]).iter().chain([&letter]).chain(&after[..end]);
+            let region: Option<String> = tags.map(|t| char::from_u32(*t as u32 & 0x7f)).collect();
+            let region = region.unwrap_or_default();
+            // What follows the end of one flag belongs to the next.
+            let region = region.split_inclusive('\u{7f}').next().unwrap_or_default();
+            start.is_some_and(|start| before[start] == FLAG) && REGIONS.contains(&region)
         }
         _ => false,
     }
@@ -276,6 +295,10 @@ mod tests {
             ("a\u{fe0f}\u{fe0f}", NameError::Invisible('\u{fe0f}')),
             ("a\u{e0061}\u{e007f}", NameError::Invisible('\u{e0061}')),
             ("🏴\u{e0067}", NameError::Invisible('\u{e0067}')),
+            ("a\u{fe0f}b", NameError::Invisible('\u{fe0f}')),
+            ("a\u{e0100}b", NameError::Invisible('\u{e0100}')),
+            ("\u{2800}", NameError::Invisible('\u{2800}')),
+            ("🏴\u{e0068}\u{e0069}\u{e0064}\u{e007f}", NameError::Invisible('\u{e0068}')),
             ("a\u{fffe}b", NameError::NoCharacter('\u{fffe}')),
             ("a\u{fdd0}b", NameError::NoCharacter('\u{fdd0}')),
         ] {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use hexa_model::Change;
 use hexa_store::{Changed, Store, Tx};
 
+use crate::auth::principal::Principal;
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
 
@@ -51,9 +52,44 @@ where
     T: Send + Sync + 'static,
     F: for<'t> FnOnce(&'t mut Tx) -> Work<'t, T> + Send + 'static,
 {
+    make(store, None, key, work).await
+}
+
+/// The same for what somebody asked for: refused in its own transaction when their access ended meanwhile.
+///
+/// # Errors
+/// As [`change`]; `invalid_token`, `account_disabled`.
+pub(crate) async fn asked<T, F>(store: &Store, by: &Principal, key: Key<T>, work: F) -> Result<T>
+where
+    T: Send + Sync + 'static,
+    F: for<'t> FnOnce(&'t mut Tx) -> Work<'t, T> + Send + 'static,
+{
+    make(store, Some(by.clone()), key, work).await
+}
+
+/// The same as [`change`] for what nobody asked for with a key.
+///
+/// # Errors
+/// As [`change`].
+pub(crate) async fn internal<T, F>(store: &Store, work: F) -> Result<T>
+where
+    T: Send + Sync + 'static,
+    F: for<'t> FnOnce(&'t mut Tx) -> Work<'t, T> + Send + 'static,
+{
+    change(store, Key::none(), work).await
+}
+
+async fn make<T, F>(store: &Store, by: Option<Principal>, key: Key<T>, work: F) -> Result<T>
+where
+    T: Send + Sync + 'static,
+    F: for<'t> FnOnce(&'t mut Tx) -> Work<'t, T> + Send + 'static,
+{
     let placed = key.request();
     let given = store.change(move |tx| {
         Box::pin(async move {
+            if let Some(by) = by {
+                by.still(tx).await?;
+            }
             let Decided { answer, changes } = work(tx).await?;
             let kept = match &answer {
                 Ok(answer) => key.keep(tx, answer).await?,
@@ -68,16 +104,4 @@ where
         request.is_placed();
     }
     answer
-}
-
-/// The same for what nobody asked for with a key.
-///
-/// # Errors
-/// As [`change`].
-pub(crate) async fn internal<T, F>(store: &Store, work: F) -> Result<T>
-where
-    T: Send + Sync + 'static,
-    F: for<'t> FnOnce(&'t mut Tx) -> Work<'t, T> + Send + 'static,
-{
-    change(store, Key::none(), work).await
 }

@@ -61,7 +61,12 @@ impl Services {
                 self.auth.forget_token(*id);
                 self.bus.access_ended(AccessEnded::Token(*user, *id));
             }
-            Change::SigningKeys { ends_access } => self.auth.keys_changed(*ends_access),
+            Change::SigningKeys { ends_access } => {
+                self.auth.keys_changed(*ends_access);
+                if *ends_access {
+                    self.bus.access_ended(AccessEnded::Keys);
+                }
+            }
             // Without its facts nothing can be said of a device; the store always reads them.
             Change::Device { .. } => {}
             Change::Unknown => self.auth.forget_everything(),

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::change::{Decided, change, internal};
+use crate::change::{Decided, asked, internal};
 use crate::detached::Detached;
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
@@ -216,15 +216,15 @@ pub async fn reset(services: &Arc<Services>, by: &Principal, key: Key<PluginInfo
         let what = format!("{id} could not be loaded ({reason}); replace it and restart the server");
         return Err(Error::new(ErrorCode::DriverUnavailable, what));
     }
-    let (house, actor) = (Arc::clone(services), by.actor());
+    let (house, by) = (Arc::clone(services), by.clone());
     // What is written down is done, also when the caller is gone in between.
-    Detached::new(&services.tasks, async move { put_back(&house, actor, key, before).await }).await
+    Detached::new(&services.tasks, async move { put_back(&house, &by, key, before).await }).await
 }
 
-async fn put_back(services: &Services, actor: Actor, key: Key<PluginInfo>, before: PluginInfo) -> Result<PluginInfo> {
-    let (now, id) = (services.clock.now(), before.id.clone());
+async fn put_back(services: &Services, by: &Principal, key: Key<PluginInfo>, before: PluginInfo) -> Result<PluginInfo> {
+    let (now, id, actor) = (services.clock.now(), before.id.clone(), by.actor());
     // Written first: a plugin that is at work again without a trace of who put it there is worse than one more row.
-    let made = change(&services.store, key, move |tx| {
+    let made = asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let details = json!({ "plugin": before.id, "version": before.version, "was": before.state });
             tx.audit(&AuditEntry::event(now, actor, Source::Api, "plugin.reset").details(&details)).await?;

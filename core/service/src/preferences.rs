@@ -134,7 +134,7 @@ pub async fn put(
 ) -> Result<(Tagged, bool)> {
     let text = document::checked(name, document)?;
     let (user, now) = (by.account.key, services.clock.now());
-    crate::change::change(&services.store, key, move |tx| {
+    crate::change::asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let found = documents(tx.preferences_to_change(user).await?);
             let current = found.get(&name).cloned().map(Tagged::new);
@@ -153,7 +153,7 @@ pub async fn put(
 /// `not_found` when there is none and no condition says otherwise, `precondition_failed`.
 pub async fn remove(services: &Services, by: &Principal, key: Key<()>, name: Name, when: Condition) -> Result<()> {
     let user = by.account.key;
-    crate::change::change(&services.store, key, move |tx| {
+    crate::change::asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let found = documents(tx.preferences_to_change(user).await?);
             when.check(found.get(&name).cloned().map(Tagged::new).as_ref())?;
@@ -211,7 +211,7 @@ async fn change(
     plan: impl FnOnce(&Documents) -> Result<Changes> + Send + 'static,
 ) -> Result<Tagged> {
     let (user, now) = (by.account.key, services.clock.now());
-    crate::change::change(&services.store, key, move |tx| {
+    crate::change::asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let mut found = documents(tx.preferences_to_change(user).await?);
             when.check(Some(&whole(&found)))?;

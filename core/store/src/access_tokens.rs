@@ -107,6 +107,15 @@ impl Tx {
             .await?;
         Ok(())
     }
+    /// Whether a token of this user is there and was not revoked.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has_token(&mut self, user: UserKey, id: TokenId) -> Result<bool, StoreError> {
+        let sql = "select exists (select 1 from access_tokens where uid = $1 and user_id = $2 \
+             and revoked_at is null) as found";
+        query(sql).bind(id.to_string()).bind(user.0).fetch_one(self.on()).await?.get("found")
+    }
     /// How many tokens of a user were not revoked.
     pub async fn count_tokens(&mut self, user: UserKey) -> Result<i64, StoreError> {
         let sql = "select count(*) as n from access_tokens where user_id = $1 and revoked_at is null";

@@ -167,6 +167,15 @@ impl Store {
 }
 
 impl Tx {
+    /// Whether a session of this user is there and was not revoked.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has_session(&mut self, user: UserKey, id: SessionId) -> Result<bool, StoreError> {
+        let sql = "select exists (select 1 from refresh_families where uid = $1 and user_id = $2 \
+             and revoked_at is null) as found";
+        query(sql).bind(id.to_string()).bind(user.0).fetch_one(self.on()).await?.get("found")
+    }
     /// Begins a family; gives its row.
     pub async fn insert_family(&mut self, new: &NewFamily) -> Result<i64, StoreError> {
         let row = query(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hexa_model::{Actor, DeviceClass, DeviceKey, ErrorCode, Scope, UserId};
+use hexa_model::{DeviceClass, DeviceKey, ErrorCode, Scope, UserId};
 use hexa_service::Error;
 use hexa_service::device::claim::{self, Rotated};
 use hexa_service::device::list::{self, DeviceOrder, Presence, Wanted};
@@ -273,7 +273,7 @@ pub(super) async fn renew_claim_code(
     user.require(Scope::DevicesWrite)?;
     user.require_admin()?;
     let live = view::find_own(&state.services, &user, &uid).await?;
-    let work = |key| claim::renew_claim_code(&state.services, user.actor(), key, &live);
+    let work = |key| claim::renew_claim_code(&state.services, Some(&user), key, &live);
     once.answer(StatusCode::OK, ClaimCodeBody::new, work).await
 }
 
@@ -286,7 +286,7 @@ pub(super) async fn renew_own_claim_code(
     let (uid, token) = device_credentials(&headers)
         .ok_or_else(|| Error::new(ErrorCode::InvalidToken, "send Authorization: Device <uid>:<token>"))?;
     let live = provision::authenticate(&state.services, uid.as_str(), &token).await?.live;
-    let work = |key| claim::renew_claim_code(&state.services, Actor::Device, key, &live);
+    let work = |key| claim::renew_claim_code(&state.services, None, key, &live);
     once.answer(StatusCode::OK, ClaimCodeBody::new, work).await
 }
 

@@ -377,11 +377,17 @@ impl Hub {
 
 impl Subscriber for Hub {
     fn on_access_ended(&self, ended: AccessEnded) {
-        for session in self.by_owner.read().get(&ended.user()).into_iter().flatten() {
+        let by_owner = self.by_owner.read();
+        let (one, all) = match ended.user() {
+            Some(user) => (by_owner.get(&user), None),
+            None => (None, Some(by_owner.values())),
+        };
+        for session in one.into_iter().chain(all.into_iter().flatten()).flatten() {
             let concerned = match (ended, session.by.via) {
                 (AccessEnded::Account(_), _) => true,
                 (AccessEnded::Session(_, ended), Via::Session(own)) => ended == own,
                 (AccessEnded::Token(_, ended), Via::Token { id, .. }) => ended == id,
+                (AccessEnded::Keys, Via::Session(_)) => true,
                 _ => false,
             };
             if concerned {

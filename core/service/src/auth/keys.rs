@@ -250,12 +250,13 @@ pub async fn list(services: &Services, by: &Principal) -> Result<KeysView> {
 /// `set_by_configuration` when the keys come from there; `storage_unavailable` when the new keys cannot be kept.
 pub async fn rotate(services: &Arc<Services>, by: &Principal, key: Key<KeysView>, at_once: bool) -> Result<KeysView> {
     by.require_admin()?;
-    let (house, actor) = (Arc::clone(services), by.actor());
+    let (house, by) = (Arc::clone(services), by.clone());
     // The file of the keys is no part of a transaction: all of it goes on when the caller is gone.
-    Detached::new(&services.tasks, async move { turn(&house, actor, key, at_once).await }).await
+    Detached::new(&services.tasks, async move { turn(&house, Some(&by), key, at_once).await }).await
 }
 
-async fn turn(services: &Services, actor: Actor, key: Key<KeysView>, at_once: bool) -> Result<KeysView> {
+/// `by` nobody: its time has come.
+async fn turn(services: &Services, by: Option<&Principal>, key: Key<KeysView>, at_once: bool) -> Result<KeysView> {
     let room = &services.auth.keys;
     let mut source = room.source.lock().await;
     let KeySource::Kept { ring, keep, .. } = &mut *source else {
@@ -271,8 +272,13 @@ async fn turn(services: &Services, actor: Actor, key: Key<KeysView>, at_once: bo
     let former = std::mem::replace(ring, fresh);
     let keep = Arc::clone(keep);
     let shown = view(&source);
+    let by = by.cloned();
+    let actor = by.as_ref().map_or(Actor::System, Principal::actor);
     let kept = change(&services.store, key, move |tx| {
         Box::pin(async move {
+            if let Some(by) = by {
+                by.still(tx).await?;
+            }
             let entry = AuditEntry::event(now, actor, Source::Api, "keys.rotated");
             let kid = shown.keys.first().map(|k| k.kid.clone());
             tx.audit(&entry.details(&json!({ "active": kid, "at_once": at_once }))).await?;
@@ -333,7 +339,7 @@ pub async fn tend(services: &Services) -> Result<()> {
         ring.of(KeyState::Active).zip(*rotate_after).is_some_and(|(active, after)| age(active) >= after)
     };
     if due {
-        turn(services, Actor::System, Key::none(), false).await?;
+        turn(services, None, Key::none(), false).await?;
     }
     Ok(())
 }

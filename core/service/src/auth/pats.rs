@@ -17,7 +17,7 @@ use serde_json::json;
 use super::Auth;
 use super::principal::{Principal, Via};
 use crate::Services;
-use crate::change::{Decided, change, internal};
+use crate::change::{Decided, asked, internal};
 use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
 use crate::limit::network;
@@ -182,7 +182,7 @@ impl Auth {
             expires_at: lasts.map(|d| now.plus(d)),
         };
         let by = by.clone();
-        change(&self.store, key, move |tx| {
+        asked(&self.store, &by.clone(), key, move |tx| {
             Box::pin(async move {
                 // Asked again where nothing can come in between: the account may have been deactivated or demoted.
                 let owner = tx.user_by_key(by.account.key).await?.ok_or_else(super::principal::invalid)?;
@@ -251,18 +251,19 @@ async fn end(services: &Services, by: &Principal, key: Key<()>, id: TokenId) -> 
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "account.token_revoked");
     let entry = entry.details(&json!({ "token": id.to_string() }));
     let none = || Error::new(ErrorCode::NotFound, "there is no such token, or it is not yours");
-    end_one(services, key, (by.account.key, id), entry, none).await
+    end_one(services, by, key, (by.account.key, id), entry, none).await
 }
 
 /// Revokes one token of an account, with this audit row; `none` when it is not there or was revoked before.
 pub(super) async fn end_one(
     services: &Services,
+    by: &Principal,
     key: Key<()>,
     (user, id): (UserKey, TokenId),
     entry: AuditEntry,
     none: fn() -> Error,
 ) -> Result<()> {
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             if !tx.revoke_token(user, id, entry.at).await? {
                 return Err(none());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::{Actor, ErrorCode, Role, Scope, Scopes, SessionId, TimeMs, TokenId, UserId, UserKey};
-use hexa_store::UserRow;
+use hexa_store::{Tx, UserRow};
 
 use super::tokens::Known;
 use super::{Auth, pats, tokens};
@@ -113,6 +113,25 @@ impl Principal {
                 "sign in with e-mail and password for this; an access token cannot do it, whatever its scopes",
             )),
         }
+    }
+}
+
+impl Principal {
+    /// Refused unless what the bearer proved still holds where nothing can come in between: in the transaction of what it
+    /// asked for. What ended its access may have been committed since it was authenticated.
+    ///
+    /// # Errors
+    /// `account_disabled`; `invalid_token` when its session, its token, or its role ended.
+    pub(crate) async fn still(&self, tx: &mut Tx) -> Result<()> {
+        let (user, account) = (self.account.key, tx.user_by_key(self.account.key).await?.ok_or_else(invalid)?);
+        if !account.active {
+            return Err(disabled());
+        }
+        let living = match self.via {
+            Via::Session(id) => account.epoch == self.account.epoch && tx.has_session(user, id).await?,
+            Via::Token { id, .. } => account.role == self.account.role && tx.has_token(user, id).await?,
+        };
+        if living { Ok(()) } else { Err(invalid()) }
     }
 }
 

@@ -15,7 +15,7 @@ use super::account::{SignedIn, check_password};
 use super::principal::{Account, Principal, Via};
 use super::{Auth, Origin};
 use crate::Services;
-use crate::change::{Decided, change};
+use crate::change::{Decided, asked, change};
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
 
@@ -37,18 +37,19 @@ pub async fn end(services: &Services, by: &Principal, key: Key<()>, id: SessionI
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "account.session_ended");
     let entry = entry.details(&json!({ "session": id.to_string() }));
     let none = || Error::new(ErrorCode::NotFound, "there is no such session, or it is not yours");
-    end_one(services, key, (by.account.key, id), entry, none).await
+    end_one(services, by, key, (by.account.key, id), entry, none).await
 }
 
 /// Ends one session of an account, with this audit row; `none` when it is not there or ended before.
 pub(super) async fn end_one(
     services: &Services,
+    by: &Principal,
     key: Key<()>,
     (user, id): (UserKey, SessionId),
     entry: AuditEntry,
     none: fn() -> Error,
 ) -> Result<()> {
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             if !tx.revoke_session(user, id, entry.at).await? {
                 return Err(none());
@@ -67,7 +68,7 @@ pub(super) async fn end_one(
 pub async fn end_others(services: &Services, by: &Principal, key: Key<usize>) -> Result<usize> {
     let own = by.require_session()?;
     let (now, user, actor) = (services.clock.now(), by.account.key, by.actor());
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let ended = tx.revoke_sessions_of(user, Some(own), now).await?;
             let entry = AuditEntry::event(now, actor, Source::Api, "account.sessions_ended");
@@ -145,7 +146,7 @@ pub async fn change_password(
         }
     };
     let (now, by) = (services.clock.now(), by.clone());
-    change(&services.store, key, move |tx| {
+    asked(&services.store, &by.clone(), key, move |tx| {
         Box::pin(async move {
             let refused = || Error::new(ErrorCode::InvalidCredentials, "the current password is wrong");
             let row = tx.user_by_key(verified.key).await?.ok_or_else(super::principal::invalid)?;

@@ -83,7 +83,7 @@ pub async fn change(
     let name = check_name(change.name.as_deref())?;
     let user = get(services, by, id).await?.key;
     let (now, actor) = (services.clock.now(), by.actor());
-    crate::change::change(&services.store, key, move |tx| {
+    crate::change::asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let before = tx.user_by_key(user).await?.ok_or_else(none)?;
             let role = change.role.unwrap_or(before.role);
@@ -126,7 +126,7 @@ pub async fn change(
 pub async fn end_sessions(services: &Services, by: &Principal, key: Key<usize>, id: UserId) -> Result<usize> {
     let user = get(services, by, id).await?.key;
     let (now, actor) = (services.clock.now(), by.actor());
-    crate::change::change(&services.store, key, move |tx| {
+    crate::change::asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let ended = tx.revoke_sessions_of(user, None, now).await?;
             tx.login_succeeded(user).await?;
@@ -161,7 +161,7 @@ pub async fn end_session(
     let row = get(services, by, id).await?;
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "user.session_ended");
     let entry = entry.details(&json!({ "user": id.to_string(), "session": session.to_string() }));
-    sessions::end_one(services, key, (row.key, session), entry, no_session).await
+    sessions::end_one(services, by, key, (row.key, session), entry, no_session).await
 }
 
 /// An account's tokens, without themselves, the newest first.
@@ -181,5 +181,5 @@ pub async fn revoke_token(services: &Services, by: &Principal, key: Key<()>, id:
     let row = get(services, by, id).await?;
     let entry = AuditEntry::event(services.clock.now(), by.actor(), Source::Api, "user.token_revoked");
     let entry = entry.details(&json!({ "user": id.to_string(), "token": token.to_string() }));
-    pats::end_one(services, key, (row.key, token), entry, no_token).await
+    pats::end_one(services, by, key, (row.key, token), entry, no_token).await
 }

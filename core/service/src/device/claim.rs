@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
-use crate::change::{Decided, change};
+use crate::change::{Decided, asked, change};
 use crate::device::live::Live;
 use crate::device::provision::{ClaimCode, new_claim_code, reset_setting};
 use crate::device::view::{self, DeviceView};
@@ -43,7 +43,7 @@ pub async fn claim(services: &Arc<Services>, by: &Principal, key: Key<DeviceView
     let attempt = services.provision.wrong_codes.attempt(&user, services.clock.monotonic())?;
     let hash = token::claim_code_hash(code);
     let (house, by) = (Arc::clone(services), by.clone());
-    change(&services.store, key, move |tx| {
+    asked(&services.store, &by.clone(), key, move |tx| {
         Box::pin(async move {
             let claimed = match &hash {
                 Some(hash) => tx.claim_device(hash, user, now).await,
@@ -90,7 +90,7 @@ pub async fn release(
     let (former, now, actor) = (live.owner(), services.clock.now(), by.actor());
     let (claim, hash) = new_claim_code(services, false);
     let live = Arc::clone(live);
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             if !tx.release_device(live.key, former, now).await? {
                 return Err(Error::no_device());
@@ -114,7 +114,7 @@ pub async fn release(
 pub async fn delete(services: &Arc<Services>, by: &Principal, key: Key<()>, live: &Arc<Live>) -> Result<()> {
     let (now, actor) = (services.clock.now(), by.actor());
     let live = Arc::clone(live);
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let version = tx.raise_access(live.key).await?.ok_or_else(Error::no_device)?;
             if !tx.delete_device(live.key).await? {
@@ -145,7 +145,7 @@ pub async fn rotate_token(
     let fresh = token::generate("hxd_");
     let previous_until = now.plus(services.provision.config.rotation_grace);
     let live = Arc::clone(live);
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let hash = token::sha256(fresh.expose_secret().as_bytes());
             if tx.device_by_key(live.key).await?.is_none_or(|row| row.owner != owner)
@@ -167,15 +167,19 @@ pub async fn rotate_token(
 /// `already_claimed`.
 pub async fn renew_claim_code(
     services: &Arc<Services>,
-    actor: Actor,
+    by: Option<&Principal>,
     key: Key<ClaimCode>,
     live: &Arc<Live>,
 ) -> Result<ClaimCode> {
-    let now = services.clock.now();
+    let (now, by) = (services.clock.now(), by.cloned());
+    let actor = by.as_ref().map_or(Actor::Device, Principal::actor);
     let (claim, hash) = new_claim_code(services, false);
     let device = live.key;
     change(&services.store, key, move |tx| {
         Box::pin(async move {
+            if let Some(by) = by {
+                by.still(tx).await?;
+            }
             // Who owns it is asked here: a claim that came in between leaves no code that would do nothing.
             if !tx.set_claim_code(device, &hash, claim.expires_at).await? {
                 let what = "the device has an owner; release it first";

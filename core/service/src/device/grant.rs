@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::change::{Decided, change, internal};
+use crate::change::{Decided, asked, internal};
 use crate::device::claim::changed;
 use crate::device::live::{Live, Shares};
 use crate::error::{Error, Result};
@@ -302,7 +302,7 @@ pub async fn create(
         created_at: now,
     };
     let (actor, live) = (by.actor(), Arc::clone(live));
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             // It may have been released meanwhile: what a former owner shares would bind the next one.
             if !tx.device_has_owner(live.key, owner).await? {
@@ -351,7 +351,7 @@ pub async fn revoke(services: &Services, by: &Principal, key: Key<()>, live: &Ar
     let row = list(services, by, live).await?.into_iter().find(|row| row.grant.id == id);
     let (now, actor, live) = (services.clock.now(), by.actor(), Arc::clone(live));
     let manages = services.may_manage(actor, &live).is_ok();
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let Some(row) = row else {
                 // Its last use may be given back in a moment; whoever wanted it ended does not want that.

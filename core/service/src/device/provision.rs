@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::change::{Decided, change, internal};
+use crate::change::{Decided, asked, change, internal};
 use crate::config::ProvisionConfig;
 use crate::device::live::Live;
 use crate::device::registry::READ_AGAIN;
@@ -302,7 +302,7 @@ pub async fn allow_reset(
 ) -> Result<ResetAllowed> {
     let (now, actor, device, owner) = (services.clock.now(), by.actor(), live.key, live.owner());
     let until = now.plus(services.provision.config.claim_lifetime);
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let row = tx.device_by_key(device).await?.filter(|row| row.owner == owner).ok_or_else(Error::no_device)?;
             if row.serial.is_none() {

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
-use crate::change::{Decided, change};
+use crate::change::{Decided, asked};
 use crate::device::contest::{self, Contested};
 use crate::device::live::Live;
 use crate::error::{Error, Result, named};
@@ -197,10 +197,14 @@ pub async fn rename(
     }
     let now = services.clock.now();
     let (house, by, live) = (Arc::clone(services), by.clone(), Arc::clone(live));
-    change(&services.store, key, move |tx| {
+    asked(&services.store, &by.clone(), key, move |tx| {
         Box::pin(async move {
             // Asked again where nothing can come in between: it may have been released since.
             let sight = house.sight(by.actor(), &live)?;
+            let row = tx.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
+            if !by.is_admin() && row.owner != Some(by.account.key) {
+                return Err(Error::no_device());
+            }
             if let Some(name) = &names.device {
                 let name = Some(name.as_str()).filter(|n| !n.is_empty());
                 tx.rename_device(live.key, name, now).await?;

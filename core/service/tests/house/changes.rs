@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use hexa_model::{Change, GrantAccess, Role};
+use hexa_model::{Change, ErrorCode, GrantAccess, Role};
 use hexa_service::Services;
 use hexa_service::auth::pats::{self, TokenRequest};
+use hexa_service::auth::principal::{Principal, Via};
+use hexa_service::auth::sessions;
 use hexa_service::auth::users::{self, UserChange};
-use hexa_service::auth::{principal::Principal, sessions};
 use hexa_service::device::grant::{self, ShareRequest};
+use hexa_service::device::view::Names;
 use hexa_service::device::{claim, view};
 use hexa_service::idempotency::Key;
 use hexa_store::{Fact, Observer};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 
-use crate::rig::{House, sign_in};
+use crate::rig::{House, sign_in, sign_up};
 
 /// Every committed change, as another process would be sent it.
 #[derive(Default)]
@@ -126,4 +128,35 @@ async fn sign_admin(services: &Arc<Services>) -> Principal {
     let signed_in = services.auth.login(Key::none(), "anna@example.com", "a long password".into(), origin);
     let token = signed_in.await.unwrap().access_token;
     services.auth.authenticate(token.expose_secret(), None).await.unwrap()
+}
+
+/// What was authenticated before its access ended changes nothing after it: it is compared in the transaction of the
+/// change, whatever memory says.
+#[tokio::test]
+async fn who_was_authenticated_before_access_ended_changes_nothing_after_it() {
+    let house = House::new().await;
+    let services = &house.services;
+    let by = sign_up(services, "bob@example.com").await;
+    let (id, script) = token(services, &by).await;
+    let script = services.auth.authenticate(&script, None).await.unwrap();
+    pats::revoke(services, &by, Key::none(), id).await.unwrap();
+    let refused = pats::revoke_own(services, &script, Key::none()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidToken, "a token that was revoked");
+
+    let Via::Session(session) = by.via else { panic!("a session") };
+    sessions::end(services, &by, Key::none(), session).await.unwrap();
+    let request = TokenRequest { name: "x".into(), scopes: vec!["devices:read".into()], expires_in_days: None };
+    let refused = services.auth.create_token(&by, Key::none(), request).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidToken, "a session that ended");
+    assert_eq!(sessions::end_others(services, &by, Key::none()).await.unwrap_err().code, ErrorCode::InvalidToken);
+
+    // Memory that has not heard of a release names nothing for the next owner.
+    let (lamp, _) = house.claimed(2).await;
+    let other = house.other_process().await;
+    let (known, _) = view::find(&other, &house.user, lamp.uid.as_str()).await.unwrap();
+    claim::release(services, &house.user, Key::none(), &lamp).await.unwrap();
+    let names = Names { device: Some("mine".into()), relays: vec![(0, "mine".into())] };
+    let refused = view::rename(&other, &house.user, Key::none(), &known, names).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotFound);
+    assert_eq!(services.store.device_by_key(lamp.key).await.unwrap().unwrap().name, None);
 }

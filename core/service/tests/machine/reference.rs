@@ -360,7 +360,7 @@ impl Pair {
     }
 
     /// Says again what an answer amounts to: each relay has what the device says of it, else what was asked for and
-    /// not refused; of a partial set_all, only what is listed is confirmed (I13).
+    /// not refused; where it lists relays, only what is listed is confirmed (I13).
     fn judged(&mut self, n: u32, ack: &Ack, write: &Write<u32>) {
         let asked = self.asked[n as usize].action;
         let refused = matches!(ack.outcome, AckOutcome::Rejected { .. });
@@ -368,7 +368,7 @@ impl Pair {
         for index in 0..self.relay_count {
             let wanted = asked.index().is_none_or(|i| i == index);
             let said = ack.relays.iter().rfind(|r| r.index == index).map(|r| r.on);
-            let silent = if asked.index().is_some() { said.is_none() } else { ack.relays.is_empty() };
+            let silent = ack.relays.is_empty();
             let has = if said.is_some() { said } else { (wanted && silent && !refused).then(|| asked.on()) };
             confirmed &= !wanted || has == Some(asked.on());
             let written = write.sets.iter().filter(|s| s.index == index).map(|s| s.on).collect::<Vec<_>>();

@@ -36,7 +36,7 @@ pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Re
     if rusqlite::version_number() < OLDEST_LIBRARY {
         return Err(OpenError::OldLibrary(rusqlite::version().to_owned()));
     }
-    let copy = if path.exists() { keep_before(path, check(path, unclean)?)? } else { None };
+    let copy = if path.exists() { keep_before(path, check(path, unclean)?)? } else { not_lost(path, unclean)? };
     let options = options(path, config, false);
     let mut first: SqliteConnection = options.connect().await.map_err(StoreError::from)?;
     MIGRATIONS.run(&mut first).await.map_err(|e| super::migration_error(path, &MIGRATIONS, e))?;
@@ -47,6 +47,19 @@ pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Re
     let readers = readers(path, config).await?;
     let hot = hot_connection(path, config.durability).map_err(StoreError::from)?;
     Ok(Opened { readers, options, hot })
+}
+
+/// Refused where a log, or a server that did not stop, says that there was a file.
+fn not_lost(path: &Path, unclean: bool) -> Result<Option<PathBuf>, OpenError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if unclean || Path::new(&log).exists() {
+        let problem = "it is gone, and there was one: put it back from a copy, or move what is left of it \
+                       (hexa.db-wal, hexa.db-shm, hexa.unclean) away to begin without it"
+            .to_owned();
+        return Err(OpenError::Corrupt { path: path.to_owned(), problem });
+    }
+    Ok(None)
 }
 
 /// Opens the file beside whoever else has it, for reading alone.

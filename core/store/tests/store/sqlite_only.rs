@@ -44,6 +44,19 @@ async fn damaged_foreign_and_empty_files_are_refused_and_kept() {
     }
 }
 
+/// A file that is gone while something says that there was one is not replaced by an empty one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_file_is_not_replaced() {
+    for left in ["hexa.db-wal", "hexa.unclean"] {
+        let home = Home::sqlite();
+        fs::write(home.path().join(left), b"").unwrap();
+        let refused = home.open().await.expect_err(left);
+        assert!(matches!(refused, OpenError::Corrupt { .. }), "{left}: {refused}");
+        assert!(refused.to_string().contains("it is gone"), "{refused}");
+        assert!(!home.path().join("hexa.db").exists(), "{left}");
+    }
+}
+
 /// The log has room made in advance; what a crash leaves of it, zeros behind the last commit included, is read as it
 /// should be.
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,8 @@ pub(super) fn judge(cache: &RelayCache, action: RelayAction, ack: &Ack) -> (Outc
         let on = match reported(index) {
             Some(on) => on,
             None if refused || !wanted(index) => continue,
-            // A set_all whose ack lists only some relays confirms only those (I13).
-            None if !silent && action.index().is_none() => {
+            // An ack that lists relays confirms those, and no other (I13).
+            None if !silent => {
                 mismatch = true;
                 continue;
             }
