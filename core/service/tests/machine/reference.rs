@@ -292,11 +292,11 @@ impl Pair {
         };
         (self.asked[n as usize].acknowledged, self.asked[n as usize].heals) = (true, false);
         if taken == AckTaken::Reported {
-            let corrected = self.spoken(n, &ack, false).into_iter().enumerate();
+            let corrected = self.spoken(n, &ack).into_iter().enumerate();
             let differs = corrected.filter(|(i, on)| on.is_some() && *on != self.expected[*i]).count();
             assert_eq!(writes.first().map_or(0, |w| w.sets.len()), differs, "what differs is written, and no more");
         }
-        for (index, on) in self.spoken(n, &ack, taken != AckTaken::Reported).into_iter().enumerate() {
+        for (index, on) in self.spoken(n, &ack).into_iter().enumerate() {
             self.said[index] = on.or(self.said[index]);
         }
         if taken == AckTaken::Open {
@@ -336,16 +336,15 @@ impl Pair {
         self.believed();
     }
 
-    /// What an acknowledgement says of each relay: what it lists; what it was asked for, when it lists none of them and
-    /// does not refuse. The first answer to a command that asks for one relay says that of this relay also when it lists
-    /// others (`answers`).
-    fn spoken(&self, n: u32, ack: &Ack, answers: bool) -> Vec<Option<bool>> {
+    /// What an acknowledgement says of each relay: what it lists; what it was asked for, when it lists none and does not
+    /// refuse.
+    fn spoken(&self, n: u32, ack: &Ack) -> Vec<Option<bool>> {
         let asked = self.asked[n as usize].action;
         let refused = matches!(ack.outcome, AckOutcome::Rejected { .. });
         let said = |index: u16| ack.relays.iter().rfind(|r| r.index == index).map(|r| r.on);
         let of = |index: u16| {
             let wanted = asked.index().is_none_or(|i| i == index);
-            let silent = ack.relays.is_empty() || (answers && asked.index().is_some() && said(index).is_none());
+            let silent = ack.relays.is_empty();
             said(index).or_else(|| (wanted && silent && !refused).then(|| asked.on()))
         };
         (0..self.relay_count).map(of).collect()
