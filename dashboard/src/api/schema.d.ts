@@ -832,6 +832,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{uid}/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let a device in anew that has lost its token
+         * @description For an account, `devices:write`. After a factory reset: within the time in the answer the device may register once more with its serial and the provisioning key, without its old token. It stays with its owner.
+         */
+        post: operations["allowReset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{uid}/state": {
         parameters: {
             query?: never;
@@ -1261,6 +1281,12 @@ export interface components {
             /** @enum {string} */
             status: "pending" | "executed" | "noop" | "rejected" | "timeout" | "offline" | "mismatch" | "error";
         };
+        ContestedBody: {
+            refused: components["schemas"]["PartyBody"];
+            /** Format: date-time */
+            since: string;
+            stays: components["schemas"]["PartyBody"];
+        };
         /**
          * @example {
          *       "access": "control",
@@ -1308,6 +1334,7 @@ export interface components {
          *         "relay"
          *       ],
          *       "claimed_at": "2026-11-23T12:00:00.000Z",
+         *       "contested": null,
          *       "created_at": "2026-11-23T12:00:00.000Z",
          *       "device_class": "relay_controller",
          *       "firmware_version": "1.2.0",
@@ -1361,6 +1388,7 @@ export interface components {
             capabilities: string[];
             /** Format: date-time */
             claimed_at: string | null;
+            contested: components["schemas"]["ContestedBody"] | null;
             /** Format: date-time */
             created_at: string;
             /** @enum {string} */
@@ -1758,6 +1786,10 @@ export interface components {
             id: string;
             name: string | null;
         };
+        PartyBody: {
+            boot_id: string | null;
+            ip: string | null;
+        };
         /**
          * @example {
          *       "current_password": "a long enough sentence",
@@ -1932,6 +1964,14 @@ export interface components {
             index: number;
             /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
             name: string;
+        };
+        /**
+         * @example {
+         *       "allowed_until": "2026-11-20T08:15:30.250Z"
+         *     }
+         */
+        ResetAllowedResponse: {
+            allowed_until: string;
         };
         /**
          * @example {
@@ -4507,6 +4547,7 @@ export interface operations {
                      *             "relay"
                      *           ],
                      *           "claimed_at": "2026-11-23T12:00:00.000Z",
+                     *           "contested": null,
                      *           "created_at": "2026-11-23T12:00:00.000Z",
                      *           "device_class": "relay_controller",
                      *           "firmware_version": "1.2.0",
@@ -4612,6 +4653,7 @@ export interface operations {
                      *         "relay"
                      *       ],
                      *       "claimed_at": "2026-11-23T12:00:00.000Z",
+                     *       "contested": null,
                      *       "created_at": "2026-11-23T12:00:00.000Z",
                      *       "device_class": "relay_controller",
                      *       "firmware_version": "1.2.0",
@@ -4745,6 +4787,7 @@ export interface operations {
                      *         "relay"
                      *       ],
                      *       "claimed_at": "2026-11-23T12:00:00.000Z",
+                     *       "contested": null,
                      *       "created_at": "2026-11-23T12:00:00.000Z",
                      *       "device_class": "relay_controller",
                      *       "firmware_version": "1.2.0",
@@ -4892,6 +4935,7 @@ export interface operations {
                      *         "relay"
                      *       ],
                      *       "claimed_at": "2026-11-23T12:00:00.000Z",
+                     *       "contested": null,
                      *       "created_at": "2026-11-23T12:00:00.000Z",
                      *       "device_class": "relay_controller",
                      *       "firmware_version": "1.2.0",
@@ -5435,6 +5479,53 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInProgress"];
             413: components["responses"]["PayloadTooLarge"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    allowReset: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The request is done once however often it comes with this key; later ones hear the first answer. */
+                "idempotency-key"?: string;
+            };
+            path: {
+                /** @example hxr0a8y2xrj62q1rka */
+                uid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description `true` when this is the answer to an earlier request with this key. */
+                    "idempotency-replayed"?: string;
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "allowed_until": "2026-11-20T08:15:30.250Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ResetAllowedResponse"];
+                };
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInProgress"];
+            413: components["responses"]["PayloadTooLarge"];
+            422: components["responses"]["UnsupportedCommand"];
             426: components["responses"]["HttpsRequired"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
