@@ -1,7 +1,7 @@
 //! The wall clock jumps back and forth (abuse row 72).
 
 use hexa_tests::machine;
-use hexa_tests::{Options, TestServer, User, WsClient};
+use hexa_tests::{Db, Options, TestServer, User, WsClient, eventually};
 use serde_json::{Value, json};
 
 /// Logs in; the access token carries the server's own idea of the time.
@@ -122,4 +122,23 @@ async fn sessions_end_when_they_are_idle_or_old() {
     token = refresh(&token).await.expect("not yet 30 days old");
     clock.set("+31d");
     assert_eq!(refresh(&token).await, None, "30 days old, used or not");
+}
+
+/// A machine without a battery for its clock starts with any date, until the network has told it the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_decades_ahead_removes_no_audit_row() {
+    let Some(clock) = machine::clock("clock::a_start_decades_ahead_removes_no_audit_row") else {
+        return;
+    };
+    let options = Options::new().env("AUDIT_RETENTION_DAYS", "30").env("RUST_LOG", "info");
+    let mut server = TestServer::start(clock.options(options));
+    server.user().await;
+    let before = Db::open(server.data_dir()).actions("account.registered");
+    assert_eq!(before.len(), 1);
+    server.stop().await;
+    clock.set("+20000d");
+    server.restart();
+    let said = || async { server.log().contains("no audit row is removed for now").then_some(()) };
+    eventually("the clock not to be believed", said).await;
+    assert_eq!(Db::open(server.data_dir()).actions("account.registered").len(), 1);
 }

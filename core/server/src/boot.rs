@@ -13,6 +13,7 @@ use hexa_service::Services;
 use hexa_service::auth::account::BOOTSTRAP_SETTING;
 use hexa_service::auth::keys::KeySource;
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
+use hexa_service::housekeeping::ClockGuard;
 use hexa_service::plugins::Watch;
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
@@ -102,6 +103,8 @@ async fn start(settings: Settings) -> Result<Running> {
     prepare(&settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open(store_config(&settings)).await?;
+    // Before anything is written with the time of this start.
+    let newest = store.newest_audit().await.context("cannot read the audit")?;
     let (watch, told) = hexa_service::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
@@ -137,7 +140,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
     let watch = tokio::spawn(api.clone().watch_clients());
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
-    loops(&services, settings.audit_retention);
+    loops(&services, settings.audit_retention, newest);
     let tidying = tokio::spawn(tidy_plugins(plugins));
     let router = hexa_api::router(api.clone());
     let exempt = settings.transport.trusted_proxies.clone();
@@ -171,14 +174,15 @@ async fn start(settings: Settings) -> Result<Running> {
 }
 
 /// What goes on beside requests, among the tasks that a stop waits for: what was told is written before the store closes.
-fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>) {
+fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>, newest: Option<TimeMs>) {
+    let guard = Arc::new(ClockGuard::at_start(Arc::clone(&services.clock), newest));
     services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(services)));
     if let Some(keep) = audit_retention {
-        services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(services), keep));
+        services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(services), keep, Arc::clone(&guard)));
     }
-    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services)));
+    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), guard));
 }
 
 /// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.

@@ -101,6 +101,15 @@ fn outcome(row: &Row) -> Result<Outcome, StoreError> {
 }
 
 impl Store {
+    /// The time of the newest row; none when there is no row.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn newest_audit(&self) -> Result<Option<TimeMs>, StoreError> {
+        let sql =
+            "select max(at) as at from (select max(at) as at from audit_tail union all select max(at) from audit) as m";
+        query(sql).fetch_one(self.reader()).await?.time("at")
+    }
     /// What became of a command; none when it never ended here.
     pub async fn command_result(&self, id: CommandId) -> Result<Option<CommandRow>, StoreError> {
         let sql = "select * from audit_tail where command_id = $1 union all select * from audit where command_id = $1 \

@@ -16,8 +16,7 @@ const PIECE: u32 = 1_000;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Removes what is older than `keep`, at once and every hour, until the services stop.
-pub async fn keep(services: Arc<Services>, keep: Duration) {
-    let guard = ClockGuard::new(Arc::clone(&services.clock));
+pub async fn keep(services: Arc<Services>, keep: Duration, guard: Arc<ClockGuard>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -26,7 +25,7 @@ pub async fn keep(services: Arc<Services>, keep: Duration) {
             _ = tick.tick() => {}
         }
         if !guard.trusted() {
-            tracing::warn!("the clock was set ahead by more than a day: no audit row is removed before the next start");
+            tracing::warn!("the clock is more than a day ahead of what was known: no audit row is removed for now");
             continue;
         }
         match prune(&services, keep).await {
