@@ -55,7 +55,8 @@ where
     make(store, None, key, work).await
 }
 
-/// The same for what somebody asked for: refused in its own transaction when their access ended meanwhile.
+/// The same for what somebody asked for: refused in its own transaction when their access ended meanwhile. It says who
+/// they are; whether what they ask about is still theirs, the work compares itself.
 ///
 /// # Errors
 /// As [`change`]; `invalid_token`, `account_disabled`.

@@ -213,7 +213,8 @@ impl Drop for Waiting {
 
 impl Store {
     /// Makes a change. The work runs with others in one transaction, each behind a savepoint; an error that it gives
-    /// undoes what it did and nothing else. It must await nothing but the store, and must not make another change.
+    /// undoes what it did and nothing else. It gives back every error of the database: PostgreSQL takes no statement after
+    /// one, and the whole group would fail. It must await nothing but the store, and must not make another change.
     ///
     /// Whether the caller waits for the end or not makes no difference to the change.
     ///

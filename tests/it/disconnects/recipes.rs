@@ -1,5 +1,5 @@
 //! How a valid request of each route is made, and what it may change. A route that changes something and is not here
-//! fails the test by its name: a recipe for it goes into [`RECIPES`].
+//! fails the test by its name: a recipe for it goes into [`recipes`].
 
 use futures_util::future::{BoxFuture, FutureExt};
 use hexa_tests::cut::Request;

@@ -14,7 +14,8 @@ use crate::error::{Error, Sent};
 use crate::relay::pending::Ended;
 
 /// Brings what is in memory to what the database says, and tells everybody who sees more or less by it. `access` is none
-/// when the device is gone. What is older than what is known changes nothing; the same twice neither.
+/// when the device is gone. What is older than what is known changes nothing; the same twice leaves memory as it is,
+/// and may be told twice.
 pub(crate) fn apply(
     services: &Arc<Services>,
     (key, uid): (DeviceKey, &DeviceUid),
