@@ -2,6 +2,7 @@
 
 use hexa_tests::machine;
 use hexa_tests::{Db, Options, TestServer, User, WsClient, eventually};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Logs in; the access token carries the server's own idea of the time.
@@ -138,7 +139,31 @@ async fn a_start_decades_ahead_removes_no_audit_row() {
     server.stop().await;
     clock.set("+20000d");
     server.restart();
-    let said = || async { server.log().contains("no audit row is removed for now").then_some(()) };
+    let said = || async { server.log().contains("nothing is removed by it for now").then_some(()) };
     eventually("the clock not to be believed", said).await;
     assert_eq!(Db::open(server.data_dir()).actions("account.registered").len(), 1);
+}
+
+/// A key of an hour ago is an hour old, however the clock of a running server is set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keyed_command_is_not_sent_again_when_the_clock_is_set_a_day_ahead() {
+    let test = "clock::a_keyed_command_is_not_sent_again_when_the_clock_is_set_a_day_ahead";
+    let Some(clock) = machine::clock(test) else {
+        return;
+    };
+    let server = TestServer::start(clock.options(Options::new()));
+    let user = server.user().await;
+    let device = server.device(&user, 1).await.automatic(1);
+    let path = format!("/api/v1/devices/{}/relays/0", device.uid());
+    let mut first = None;
+    for jump in ["+0", "+25h", "+50h"] {
+        clock.set(jump);
+        let user = log_in(&server, &user).await;
+        let request = user.client.request(Method::POST, &path).header("idempotency-key", "lamp-1");
+        let reply = user.client.send(request.json(&json!({ "state": true }))).await;
+        assert_eq!(reply.header("idempotency-replayed").is_some(), first.is_some(), "{jump}: {}", reply.text);
+        let answer = reply.expect(200);
+        assert_eq!(*first.get_or_insert(answer.clone()), answer, "{jump}");
+    }
+    assert_eq!(Db::open(server.data_dir()).actions("set_relay").len(), 1);
 }

@@ -43,14 +43,22 @@ pub fn skip(test: &str, why: &str) {
 /// # Panics
 /// When it is missing and not left out.
 fn needed<T>(test: &str, found: Result<T, String>, remedy: &str, variable: &str) -> Option<T> {
-    match found {
+    match found_or_left_out(found, remedy, variable) {
         Ok(found) => Some(found),
-        Err(why) if std::env::var_os(variable).is_some() => {
-            skip(test, &format!("{variable} is set, and {why}"));
+        Err(why) => {
+            skip(test, &why);
             None
         }
-        Err(why) => panic!("{why}: {remedy}, or leave out the tests that need it with {variable}=1"),
     }
+}
+
+/// The same, with the reason when it is left out.
+fn found_or_left_out<T>(found: Result<T, String>, remedy: &str, variable: &str) -> Result<T, String> {
+    found.map_err(|why| {
+        let left_out = std::env::var_os(variable).is_some();
+        assert!(left_out, "{why}: {remedy}, or leave out the tests that need it with {variable}=1");
+        format!("{variable} is set, and {why}")
+    })
 }
 
 /// A clock for the server of this test; none when the tests of clocks are left out (`HEXA_SKIP_CLOCK`).
@@ -264,7 +272,7 @@ impl FakeClock {
 
 #[cfg(test)]
 mod tests {
-    use super::needed;
+    use super::{found_or_left_out, needed};
 
     #[test]
     #[should_panic(expected = "no clock: install one, or leave out the tests that need it with HEXA_SKIP_NOTHING=1")]
@@ -275,7 +283,8 @@ mod tests {
     #[test]
     fn what_is_left_out_is_left_out_only_where_it_is_missing() {
         // A variable that is set everywhere.
-        assert_eq!(needed::<u8>("a test", Err("no clock".into()), "install one", "PATH"), None);
-        assert_eq!(needed("a test", Ok(7), "install one", "PATH"), Some(7));
+        let left_out = found_or_left_out::<u8>(Err("no clock".into()), "install one", "PATH");
+        assert_eq!(left_out, Err("PATH is set, and no clock".into()));
+        assert_eq!(found_or_left_out(Ok(7), "install one", "PATH"), Ok(7));
     }
 }

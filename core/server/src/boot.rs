@@ -13,7 +13,6 @@ use hexa_service::Services;
 use hexa_service::auth::account::BOOTSTRAP_SETTING;
 use hexa_service::auth::keys::KeySource;
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
-use hexa_service::housekeeping::ClockGuard;
 use hexa_service::plugins::Watch;
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
@@ -119,6 +118,9 @@ async fn start(settings: Settings) -> Result<Running> {
     let issuer = settings.public_url.as_ref().map_or_else(|| format!("urn:hexa:{server_id}"), ToString::to_string);
     let config = rooms(&settings, &issuer, clock.now())?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
+    if let Some(newest) = newest {
+        services.guard.was_written(newest);
+    }
     services.keep_in_step();
     services.grants.load(&services.store, services.clock.now()).await.context("cannot read what is shared")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
@@ -140,7 +142,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
     let watch = tokio::spawn(api.clone().watch_clients());
     services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
-    loops(&services, settings.audit_retention, newest);
+    loops(&services, settings.audit_retention);
     let tidying = tokio::spawn(tidy_plugins(plugins));
     let router = hexa_api::router(api.clone());
     let exempt = settings.transport.trusted_proxies.clone();
@@ -174,15 +176,11 @@ async fn start(settings: Settings) -> Result<Running> {
 }
 
 /// What goes on beside requests, among the tasks that a stop waits for: what was told is written before the store closes.
-fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>, newest: Option<TimeMs>) {
-    let guard = Arc::new(ClockGuard::at_start(Arc::clone(&services.clock), newest));
+fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>) {
     services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(services)));
-    if let Some(keep) = audit_retention {
-        services.tasks.spawn(hexa_service::audit::retention::keep(Arc::clone(services), keep, Arc::clone(&guard)));
-    }
-    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), guard));
+    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), audit_retention));
 }
 
 /// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.

@@ -56,16 +56,22 @@ where
 }
 
 /// The same for what somebody asked for: refused in its own transaction when their access ended meanwhile. It says who
-/// they are; whether what they ask about is still theirs, the work compares itself.
+/// they are; whether what they ask about is still theirs, the work compares itself. `by` is nobody where the server or a
+/// device may ask as well.
 ///
 /// # Errors
 /// As [`change`]; `invalid_token`, `account_disabled`.
-pub(crate) async fn asked<T, F>(store: &Store, by: &Principal, key: Key<T>, work: F) -> Result<T>
+pub(crate) async fn asked<'p, T, F>(
+    store: &Store,
+    by: impl Into<Option<&'p Principal>>,
+    key: Key<T>,
+    work: F,
+) -> Result<T>
 where
     T: Send + Sync + 'static,
     F: for<'t> FnOnce(&'t mut Tx) -> Work<'t, T> + Send + 'static,
 {
-    make(store, Some(by.clone()), key, work).await
+    make(store, by.into().cloned(), key, work).await
 }
 
 /// The same as [`change`] for what nobody asked for with a key.

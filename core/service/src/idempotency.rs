@@ -249,14 +249,15 @@ impl Idempotency {
                 None => running.insert(place, ask.fingerprint),
             };
         }
-        let now = services.clock.now();
+        // Neither a clock that is set nor a start with a wrong one makes a key free before its time.
+        let now = services.guard.earliest();
         let claim = Claim {
             scope: ask.scope,
             key: ask.key,
             fingerprint: ask.fingerprint,
             request_id: ask.request_id,
             at: now,
-            expires_at: now.plus(LIFETIME),
+            expires_at: services.guard.latest().plus(LIFETIME),
         };
         let keyed = Arc::new(Keyed {
             claim,
@@ -297,7 +298,7 @@ impl Idempotency {
 /// # Errors
 /// `storage_unavailable`, `busy`.
 pub async fn forget(services: &Services, limit: u32) -> Result<u64> {
-    let now = services.clock.now();
+    let now = services.guard.earliest();
     change::internal(&services.store, move |tx| {
         Box::pin(async move { Ok(Decided::done(tx.forget_keys(now, limit).await?)) })
     })

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod authorize;
 pub mod bus;
 mod change;
+pub mod clock_guard;
 pub mod config;
 mod detached;
 pub mod device;

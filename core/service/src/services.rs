@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::bus::Bus;
+use crate::clock_guard::ClockGuard;
 use crate::config::Config;
 use crate::device::grant::Grants;
 use crate::device::live::Live;
@@ -34,6 +35,8 @@ pub struct Services {
     pub config: Config,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// How far it can be believed.
+    pub guard: ClockGuard,
     /// The cellar.
     pub store: Store,
     /// Device drivers.
@@ -92,6 +95,7 @@ impl Services {
             open: Open::default(),
             stop: CancellationToken::new(),
             config,
+            guard: ClockGuard::new(Arc::clone(&clock)),
             clock,
             store,
             drivers,

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use crate::Services;
 use crate::auth::Auth;
 use crate::auth::principal::Principal;
-use crate::change::{Decided, change};
+use crate::change::{Decided, asked};
 use crate::detached::Detached;
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
@@ -272,13 +272,9 @@ async fn turn(services: &Services, by: Option<&Principal>, key: Key<KeysView>, a
     let former = std::mem::replace(ring, fresh);
     let keep = Arc::clone(keep);
     let shown = view(&source);
-    let by = by.cloned();
-    let actor = by.as_ref().map_or(Actor::System, Principal::actor);
-    let kept = change(&services.store, key, move |tx| {
+    let actor = by.map_or(Actor::System, Principal::actor);
+    let kept = asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
-            if let Some(by) = by {
-                by.still(tx).await?;
-            }
             let entry = AuditEntry::event(now, actor, Source::Api, "keys.rotated");
             let kid = shown.keys.first().map(|k| k.kid.clone());
             tx.audit(&entry.details(&json!({ "active": kid, "at_once": at_once }))).await?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
-use crate::change::{Decided, asked, change};
+use crate::change::{Decided, asked};
 use crate::device::live::Live;
 use crate::device::provision::{ClaimCode, new_claim_code, reset_setting};
 use crate::device::view::{self, DeviceView};
@@ -171,15 +171,12 @@ pub async fn renew_claim_code(
     key: Key<ClaimCode>,
     live: &Arc<Live>,
 ) -> Result<ClaimCode> {
-    let (now, by) = (services.clock.now(), by.cloned());
-    let actor = by.as_ref().map_or(Actor::Device, Principal::actor);
+    let now = services.clock.now();
+    let actor = by.map_or(Actor::Device, Principal::actor);
     let (claim, hash) = new_claim_code(services, false);
     let device = live.key;
-    change(&services.store, key, move |tx| {
+    asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
-            if let Some(by) = by {
-                by.still(tx).await?;
-            }
             // Who owns it is asked here: a claim that came in between leaves no code that would do nothing.
             if !tx.set_claim_code(device, &hash, claim.expires_at).await? {
                 let what = "the device has an owner; release it first";

@@ -24,7 +24,6 @@ use crate::change::{Decided, asked, internal};
 use crate::device::claim::changed;
 use crate::device::live::{Live, Shares};
 use crate::error::{Error, Result};
-use crate::housekeeping::ClockGuard;
 use crate::idempotency::Key;
 use crate::limit::{FailureLimiter, Rate};
 
@@ -419,7 +418,6 @@ pub(crate) async fn give_back(services: &Services, live: &Arc<Live>, grant: &Gra
 
 /// Ends grants whose time has passed, with an audit row, and shows devices to those whose time has come.
 pub async fn keep(services: Arc<Services>) {
-    let guard = ClockGuard::new(Arc::clone(&services.clock));
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -429,7 +427,7 @@ pub async fn keep(services: Arc<Services>) {
         }
         let (over, begun) = services.grants.due(services.clock.now());
         // One whose time seems to have passed is good for nothing meanwhile; ended for good it is by a clock that is right.
-        for grant in over.into_iter().filter(|_| guard.trusted()) {
+        for grant in over.into_iter().filter(|_| services.guard.trusted()) {
             if let Err(error) = expire(&services, &grant).await {
                 // Nobody can use it: it is tried again.
                 tracing::warn!(%error, grant = %grant.id, "a grant that is over was not ended");
