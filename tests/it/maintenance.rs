@@ -48,6 +48,10 @@ async fn the_socket_file_is_for_everything_and_the_main_port_behind_a_proxy_for_
     // A scraper, an account, a refusal: as anywhere, without TLS, and whatever is claimed in headers.
     let metrics = inside(&file, &get("/metrics", "host: localhost\r\nx-forwarded-for: 1.2.3.4\r\n")).await;
     assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("hexa_device_sessions"), "{metrics}");
+    assert!(
+        inside(&file, &get("/metrics", "host: any.example\r\n")).await.starts_with("HTTP/1.1 200"),
+        "no name matters"
+    );
     let body = format!("{{\"email\":\"inside@example.org\",\"password\":\"{PASSWORD}\"}}");
     let request = format!(
         "POST /api/v1/auth/register HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\

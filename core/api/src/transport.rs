@@ -24,7 +24,10 @@ pub(crate) struct Encrypted;
 
 /// The connection came in by the maintenance listener; put there by it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Maintenance;
+pub(crate) struct Maintenance {
+    /// By the socket file, which no browser reaches.
+    pub(crate) file: bool,
+}
 
 /// For whom a request speaks (ADR 0030).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,7 +77,7 @@ impl MaintenanceListener {
 
     /// Accepts and serves until `stop`; returns when every connection is closed.
     pub async fn serve(self, router: Router, stop: CancellationToken) {
-        let router = router.layer(Extension(transport::Maintenance));
+        let router = router.layer(Extension(transport::Maintenance { file: matches!(self.socket, Bound::File(_)) }));
         let (places, connections) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
         loop {
             let accepting = async {

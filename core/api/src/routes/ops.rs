@@ -15,7 +15,7 @@ use crate::extract::bearer;
 
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::{Maintenance, Way};
 
 /// Alive, and the database answers.
 #[derive(Serialize, ToSchema)]
@@ -54,9 +54,12 @@ pub(super) async fn get_ready(State(state): State<ApiState>) -> ApiResult<Respon
 pub(super) async fn get_metrics(
     State(state): State<ApiState>,
     Extension(way): Extension<Way>,
+    maintenance: Option<Extension<Maintenance>>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    if !way.is_maintenance() || public::rebound(&state, &headers) {
+    // No page reaches the socket file: what its peers call the server says nothing.
+    let file = maintenance.is_some_and(|Extension(m)| m.file);
+    if !way.is_maintenance() || !file && public::rebound(&state, &headers) {
         let offered = bearer(&headers).unwrap_or_default();
         let token = state.config.metrics_token.as_ref();
         let (ip, now) = (way.ip.map(network), state.services.clock.monotonic());

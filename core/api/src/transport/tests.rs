@@ -195,7 +195,7 @@ fn an_old_protocol_is_a_proxy_that_nobody_configured_and_tls_to_us_is_not_tls_to
 fn the_maintenance_listener_is_maintenance_whoever_is_trusted() {
     let mut request = Request::new(());
     request.extensions_mut().insert(Peer(([127, 0, 0, 1], 9).into()));
-    request.extensions_mut().insert(Maintenance);
+    request.extensions_mut().insert(Maintenance { file: true });
     request.headers_mut().insert(XFF, HeaderValue::from_static("1.2.3.4"));
     let way = Way::of(&request, &config(LOOP));
     assert_eq!((way.ip, way.check("/metrics", &config(LOOP))), (Some([127, 0, 0, 1].into()), Ok(())));
