@@ -94,5 +94,5 @@ fn write(seq: u64) -> HotWrite {
     entry.state = Some(on);
     entry.latency_ms = Some(1);
     entry.command = Some(CommandId::at(TimeMs(seq as i64), [0; 10]));
-    HotWrite { device, relays: [RelaySet { index: 0, on }].into_iter().collect(), audit: Some(entry), durable: None }
+    HotWrite { relays: [RelaySet { index: 0, on }].into_iter().collect(), audit: Some(entry), ..HotWrite::of(device) }
 }

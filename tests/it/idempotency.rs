@@ -149,6 +149,36 @@ async fn a_relay_is_switched_once_however_often_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_commands_answer_is_heard_again_whatever_became_of_the_device_and_counts_once() {
+    let server = TestServer::start(Options::new());
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let path = format!("/api/v1/devices/{}/relays/0", device.uid());
+    let body = json!({ "state": true });
+    let (first, command) = tokio::join!(post(&user.client, &path, "on-1", &body), async {
+        let command = device.expect_command().await;
+        device.ack(&command).await;
+        command
+    });
+    assert_eq!(first.expect(200)["command_id"], command.id);
+    let samples = async || server.metrics().await.count("hexa_commands_total", &[]);
+    let counted = samples().await;
+    let again = post(&user.client, &path, "on-1", &body).await;
+    assert_eq!((&again.text, replayed(&again)), (&first.text, true));
+    assert_eq!(samples().await, counted, "one command, however often it is asked for");
+    // Whatever else is wrong with a request, its key was used for another one.
+    let beyond = format!("/api/v1/devices/{}/relays/7", device.uid());
+    for (path, body) in [(&beyond, json!({ "state": true })), (&path, json!({ "state": "on" }))] {
+        post(&user.client, path, "on-1", &body).await.expect_error(409, "idempotency_conflict");
+    }
+    let released = format!("/api/v1/devices/{}/release", device.uid());
+    user.client.post(&released, &json!({})).await.expect(200);
+    let again = post(&user.client, &path, "on-1", &body).await;
+    assert_eq!((again.status, &again.text, replayed(&again)), (200, &first.text, true));
+    post(&user.client, &path, "on-2", &body).await.expect_error(404, "not_found");
+}
+
+#[tokio::test]
 async fn how_a_command_failed_is_told_again_and_what_never_began_can_be_mended() {
     let server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "100"));
     let user = server.user().await;

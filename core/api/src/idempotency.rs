@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use hexa_model::ErrorCode;
+use hexa_model::{ErrorCode, Scope};
 use hexa_service::auth::principal::Principal;
 use hexa_service::device::provision;
 use hexa_service::idempotency::{Ask, Decision, Key, Keyed, MAX_ANSWER_BYTES};
@@ -145,30 +145,35 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
     let (scope, principal) = scope(state, access, &parts, &body).await?;
     let ask = Ask { scope, key, fingerprint: fingerprint(state, &parts, &body), request_id };
     let services = &state.services;
-    // A second one may lose against a first one of another process: then that one's answer is there.
+    let mut first_time = true;
+    // One that finds its key taken hears the answer of whoever took it: that one's is there then.
     for _ in 0..2 {
-        let keyed = match services.idempotency.decide(services, ask.clone()).await? {
-            Decision::Replay(kept) => {
-                if access == Access::Public {
-                    still_welcome(state, &kept).await?;
-                }
-                return decode(&kept).map(replayed);
-            }
-            Decision::Command(id, first) => {
-                let done = lookup::outcome(services, id).await?;
-                return Ok(replayed(command(done, &first)?));
-            }
-            Decision::Run(keyed) => keyed,
+        let unseen = std::mem::take(&mut first_time) && is_command(access);
+        let decision = if unseen {
+            Decision::Run(services.idempotency.enter(services, ask.clone())?)
+        } else {
+            services.idempotency.decide(services, ask.clone()).await?
         };
-        let mut again = Request::from_parts(parts.clone(), Body::from(body.clone()));
-        *again.extensions_mut() = parts.extensions.clone();
-        again.extensions_mut().insert(Arc::clone(&keyed));
+        let keyed = match decision {
+            Decision::Run(keyed) => keyed,
+            known => return again(state, access, known).await,
+        };
+        let mut request = Request::from_parts(parts.clone(), Body::from(body.clone()));
+        *request.extensions_mut() = parts.extensions.clone();
+        request.extensions_mut().insert(Arc::clone(&keyed));
         if let Some(principal) = &principal {
-            again.extensions_mut().insert(principal.clone());
+            request.extensions_mut().insert(principal.clone());
         }
-        let response = next.clone().run(again).await;
+        let response = next.clone().run(request).await;
         if keyed.lost() {
             continue;
+        }
+        // It did not come as far as its key: whatever it is refused for now, an earlier one may have its answer.
+        if unseen
+            && !keyed.placed()
+            && let Some(known) = services.idempotency.known(services, &keyed).await?
+        {
+            return again(state, access, known).await;
         }
         // What anybody may ask for leaves nothing behind when it is refused: a refusal costs no write.
         if access == Access::Public && response.extensions().get::<Carried>().is_some() {
@@ -177,6 +182,28 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
         return keep(state, &keyed, response, &ask.request_id).await;
     }
     Err(Error::new(ErrorCode::IdempotencyInProgress, "a request with this idempotency key is under way").retry_after(1))
+}
+
+/// A relay command takes its key itself, before it sends anything; what others do is decided before they begin.
+fn is_command(access: Access) -> bool {
+    access == Access::Scope(Scope::RelaysWrite)
+}
+
+/// The answer of an earlier request with the same key.
+async fn again(state: &ApiState, access: Access, known: Decision) -> Result<Response> {
+    match known {
+        Decision::Replay(kept) => {
+            if access == Access::Public {
+                still_welcome(state, &kept).await?;
+            }
+            decode(&kept).map(replayed)
+        }
+        Decision::Command(id, first) => {
+            let done = lookup::outcome(&state.services, id).await?;
+            Ok(replayed(command(done, &first)?))
+        }
+        Decision::Run(_) => Err(Error::internal("a request that is to be run has no answer")),
+    }
 }
 
 /// Keeps an answer that is not kept yet, where the rule says so (ID-7).

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use hexa_model::DeviceKey;
 use hexa_model::audit::AuditEntry;
 use hexa_store::{HotWrite, Store};
-use smallvec::SmallVec;
 
 use self::waiting::Waiting;
 use crate::ops::metrics::Metrics;
@@ -33,7 +32,7 @@ impl Audit {
     /// Writes a row and waits for its commit. One that fails is kept: there is nobody to tell who could do more.
     pub async fn write(&self, device: DeviceKey, entry: AuditEntry) {
         let again = entry.clone();
-        let write = HotWrite { device, relays: SmallVec::new(), audit: Some(entry), durable: None };
+        let write = HotWrite { audit: Some(entry), ..HotWrite::of(device) };
         match self.store.writer().commit(write).await {
             Ok(_) => self.waiting.committed(),
             Err(error) => self.waiting.add(again, None, &error),
@@ -43,7 +42,7 @@ impl Audit {
     /// Writes a row without waiting; in order with everything else of this process. One that fails is kept.
     pub fn note(&self, device: DeviceKey, entry: AuditEntry) {
         let (again, waiting) = (entry.clone(), Arc::clone(&self.waiting));
-        let write = HotWrite { device, relays: SmallVec::new(), audit: Some(entry), durable: None };
+        let write = HotWrite { audit: Some(entry), ..HotWrite::of(device) };
         let done = Box::new(move |commit: Result<_, hexa_store::StoreError>| {
             if let Err(error) = commit {
                 waiting.add(again, None, &error);

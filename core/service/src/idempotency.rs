@@ -7,16 +7,14 @@
 //! cannot be rolled back: its key is committed with the command's id before the frame is sent, and its answer is read
 //! from the audit, where the command's end is.
 
-mod claims;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hexa_crypto::seal::SealKey;
-use hexa_model::{CommandId, ErrorCode};
-use hexa_store::{Claim, StoreError, Tx};
+use hexa_model::{CommandId, DeviceKey, ErrorCode};
+use hexa_store::{Claim, CommandClaim, HotWrite, StoreError, Tx};
 use parking_lot::Mutex;
 use secrecy::SecretString;
 
@@ -36,11 +34,12 @@ const MAX_RUNNING: usize = 10_000;
 pub struct Keyed {
     claim: Claim,
     seal: Arc<SealKey>,
-    claims: Arc<claims::Claims>,
     /// The key is in the store.
     placed: AtomicBool,
     /// Somebody else placed it first.
     lost: AtomicBool,
+    /// The database fell silent while it was placed.
+    unsure: AtomicBool,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
 
@@ -105,13 +104,17 @@ impl Keyed {
     pub fn lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
+    /// Whether its key may be in the store without our knowing.
+    pub(crate) fn unsure(&self) -> bool {
+        self.unsure.load(Ordering::Acquire)
+    }
     pub(crate) fn is_placed(&self) {
         self.placed.store(true, Ordering::Release);
     }
 
     async fn place(&self, tx: &mut Tx, answer: &[u8]) -> Result<()> {
         let sealed = self.seal.seal(&about(&self.claim.scope, &self.claim.key), answer);
-        self.placed_as(tx.keep_answer(&self.claim, None, Some(&sealed)).await)
+        self.placed_as(tx.keep_answer(&self.claim, &sealed).await)
     }
 
     fn placed_as(&self, end: Result<(), StoreError>) -> Result<()> {
@@ -125,13 +128,19 @@ impl Keyed {
                 self.lost.store(true, Ordering::Release);
                 Err(in_progress())
             }
-            Err(other) => Err(other.into()),
+            Err(other) => {
+                self.unsure.store(matches!(other, StoreError::Unknown), Ordering::Release);
+                Err(other.into())
+            }
         }
     }
 
-    /// Before a command's frame is sent: its key is durable, with its id.
-    pub(crate) async fn claim_command(&self, services: &Services, id: CommandId) -> Result<()> {
-        self.placed_as(self.claims.place(&services.store, self.claim.clone(), id).await)?;
+    /// Before a command's frame is sent: its key is durable, with its id. It goes the way of states and audit rows, so
+    /// that all that come together are one commit and none stands behind changes of another kind.
+    pub(crate) async fn claim_command(&self, services: &Services, device: DeviceKey, id: CommandId) -> Result<()> {
+        let claim = Box::new(CommandClaim { claim: self.claim.clone(), command: id });
+        let end = services.store.writer().commit(HotWrite { claim: Some(claim), ..HotWrite::of(device) }).await;
+        self.placed_as(end.map(|_| ()))?;
         self.is_placed();
         hexa_model::crash_point!("cmd.after_claim");
         Ok(())
@@ -168,6 +177,13 @@ impl Keyed {
 
 fn about(scope: &[u8; 32], key: &str) -> Vec<u8> {
     [&scope[..], key.as_bytes()].concat()
+}
+
+fn conflict() -> Error {
+    Error::new(
+        ErrorCode::IdempotencyConflict,
+        "this idempotency key was used for another request; take a fresh key for each",
+    )
 }
 
 fn in_progress() -> Error {
@@ -208,7 +224,6 @@ type Place = ([u8; 32], String);
 #[derive(Debug)]
 pub struct Idempotency {
     seal: Arc<SealKey>,
-    claims: Arc<claims::Claims>,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
 
@@ -216,7 +231,7 @@ impl Idempotency {
     /// Under a key derived from this secret (`KEY_ENCRYPTION_KEY`).
     pub fn new(secret: &SecretString) -> Self {
         let seal = Arc::new(SealKey::derive(secret, "idempotency/v1"));
-        Self { seal, claims: Arc::default(), running: Arc::default() }
+        Self { seal, running: Arc::default() }
     }
 
     /// For scopes and fingerprints: what was hashed cannot be guessed from them.
@@ -229,12 +244,17 @@ impl Idempotency {
     /// # Errors
     /// `idempotency_conflict`, `idempotency_in_progress`, `busy`.
     pub async fn decide(&self, services: &Services, ask: Ask) -> Result<Decision> {
-        let conflict = || {
-            Error::new(
-                ErrorCode::IdempotencyConflict,
-                "this idempotency key was used for another request; take a fresh key for each",
-            )
-        };
+        let keyed = self.enter(services, ask)?;
+        let known = self.known(services, &keyed).await?;
+        Ok(known.unwrap_or(Decision::Run(keyed)))
+    }
+
+    /// Keeps others with the same key out, without a look at what was before: for a command, whose key is taken before
+    /// anything is sent, so that it finds by itself that it was used.
+    ///
+    /// # Errors
+    /// `idempotency_conflict`, `idempotency_in_progress`, `busy`.
+    pub fn enter(&self, services: &Services, ask: Ask) -> Result<Arc<Keyed>> {
         let place = (ask.scope, ask.key.clone());
         {
             let mut running = self.running.lock();
@@ -259,18 +279,25 @@ impl Idempotency {
             at: now,
             expires_at: services.guard.latest().plus(LIFETIME),
         };
-        let keyed = Arc::new(Keyed {
+        Ok(Arc::new(Keyed {
             claim,
             seal: Arc::clone(&self.seal),
-            claims: Arc::clone(&self.claims),
             placed: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
             // From here on its place is given back whatever happens.
             running: Arc::clone(&self.running),
-        });
+        }))
+    }
+
+    /// What became of an earlier request with this key; none when there was none.
+    ///
+    /// # Errors
+    /// `idempotency_conflict`, `idempotency_in_progress`; `storage_unavailable` when the database does not answer.
+    pub async fn known(&self, services: &Services, keyed: &Keyed) -> Result<Option<Decision>> {
         let claim = &keyed.claim;
-        let Some(kept) = services.store.kept_answer(&claim.scope, &claim.key, now).await? else {
-            return Ok(Decision::Run(keyed));
+        let Some(kept) = services.store.kept_answer(&claim.scope, &claim.key, claim.at).await? else {
+            return Ok(None);
         };
         if kept.fingerprint != claim.fingerprint {
             return Err(conflict());
@@ -279,14 +306,14 @@ impl Idempotency {
             (Some(sealed), _) => {
                 let plain = self.seal.open(&about(&claim.scope, &claim.key), &sealed);
                 plain
-                    .map(Decision::Replay)
+                    .map(|answer| Some(Decision::Replay(answer)))
                     .ok_or_else(|| Error::internal("a kept answer cannot be opened: was KEY_ENCRYPTION_KEY changed?"))
             }
             (None, Some(id)) => {
                 // In this order: it leaves the list once its row is there. Its client is gone, and it goes on by itself.
                 let open = services.open_command(id).is_some();
                 let ended = services.store.command_result(id).await?.is_some();
-                if open && !ended { Err(in_progress()) } else { Ok(Decision::Command(id, kept.request_id)) }
+                if open && !ended { Err(in_progress()) } else { Ok(Some(Decision::Command(id, kept.request_id))) }
             }
             (None, None) => Err(Error::internal("a key without an answer and without a command")),
         }

@@ -64,44 +64,67 @@ impl Store {
     }
 }
 
+/// The key of a command: it is on the disk with the command's id before the frame is sent (ID-5).
+#[derive(Clone, Debug)]
+pub struct CommandClaim {
+    /// The key.
+    pub claim: Claim,
+    /// What it stands for.
+    pub command: CommandId,
+}
+
+/// Takes a key; one that is over is taken over. Parameters in column order.
+pub(crate) const TAKE_KEY: &str = "insert into idempotency (scope, key, fingerprint, request_id, command_id, answer, \
+     created_at, expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (scope, key) do update set \
+     fingerprint = excluded.fingerprint, request_id = excluded.request_id, command_id = excluded.command_id, \
+     answer = excluded.answer, created_at = excluded.created_at, expires_at = excluded.expires_at \
+     where idempotency.expires_at <= excluded.created_at";
+
+/// How many keys a caller has.
+pub(crate) const COUNT_KEYS: &str = "select count(*) as n from idempotency where scope = $1";
+
+impl Claim {
+    /// Whether its caller's keys are counted with it. Counting costs more the more there are, so one key in sixteen pays
+    /// for it. Which one, nobody outside can choose: the fingerprint is made with the server's own key.
+    pub(crate) fn counts(&self) -> bool {
+        self.fingerprint[0].is_multiple_of(16)
+    }
+}
+
+/// The key was used.
+pub(crate) fn used() -> StoreError {
+    StoreError::Conflict("idempotency.key".into())
+}
+
+/// Its caller has too many.
+pub(crate) fn full() -> StoreError {
+    StoreError::Conflict("idempotency.full".into())
+}
+
 impl Tx {
-    /// Takes the key, for an answer or for a command.
+    /// Takes the key for an answer.
     ///
     /// # Errors
     /// `Conflict("idempotency.key")` when it was used; `Conflict("idempotency.full")` when its caller has too many.
-    pub async fn keep_answer(
-        &mut self,
-        claim: &Claim,
-        command: Option<CommandId>,
-        answer: Option<&[u8]>,
-    ) -> Result<(), StoreError> {
-        // Counting costs more the more there are, so one key in sixteen pays for it. Which one, nobody outside can choose:
-        // the fingerprint is made with the server's own key.
-        if claim.fingerprint[0].is_multiple_of(16) {
-            let sql = "select count(*) as n from idempotency where scope = $1";
-            let count: i64 = query(sql).bind(claim.scope).fetch_one(self.on()).await?.get("n")?;
+    pub async fn keep_answer(&mut self, claim: &Claim, answer: &[u8]) -> Result<(), StoreError> {
+        if claim.counts() {
+            let count: i64 = query(COUNT_KEYS).bind(claim.scope).fetch_one(self.on()).await?.get("n")?;
             if count >= MAX_KEYS {
-                return Err(StoreError::Conflict("idempotency.full".into()));
+                return Err(full());
             }
         }
-        // One that is over is taken over.
-        let sql = "insert into idempotency (scope, key, fingerprint, request_id, command_id, answer, created_at, \
-             expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (scope, key) do update set \
-             fingerprint = excluded.fingerprint, request_id = excluded.request_id, command_id = excluded.command_id, \
-             answer = excluded.answer, created_at = excluded.created_at, expires_at = excluded.expires_at \
-             where idempotency.expires_at <= excluded.created_at";
-        let taken = query(sql)
+        let taken = query(TAKE_KEY)
             .bind(claim.scope)
             .bind(&claim.key)
             .bind(claim.fingerprint)
             .bind(&claim.request_id)
-            .bind(command.map(|c| c.0.as_bytes().to_vec()))
-            .bind(answer.map(<[u8]>::to_vec))
+            .bind(None::<Vec<u8>>)
+            .bind(Some(answer.to_vec()))
             .bind(claim.at)
             .bind(claim.expires_at)
             .execute(self.on())
             .await?;
-        if taken == 1 { Ok(()) } else { Err(StoreError::Conflict("idempotency.key".into())) }
+        if taken == 1 { Ok(()) } else { Err(used()) }
     }
 
     /// Gives a key back that came to nothing.

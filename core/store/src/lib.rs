@@ -42,7 +42,7 @@ pub use device_list::{DeviceFilter, DeviceOrder};
 pub use devices::{DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
 pub use grants::GrantRow;
-pub use idempotency::{Claim, Kept};
+pub use idempotency::{Claim, CommandClaim, Kept};
 pub use plugins::FaultRow;
 pub use preferences::PreferenceRow;
 pub use sessions::{NewFamily, RefreshRow, SessionRow};

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::error::StoreError;
+use crate::idempotency::CommandClaim;
 
 pub(crate) use backend::Backend;
 pub(crate) use batch::SqliteBackend;
@@ -35,7 +36,7 @@ const QUEUE: usize = 8192;
 /// Writes per transaction at the most: returns flatten after 256.
 const MAX_BATCH: usize = 512;
 
-/// One write: relay states, their audit row, a driver's durable state. All of it or none.
+/// One write: relay states, their audit row, a driver's durable state, a command's key. All of it or none.
 #[derive(Debug)]
 pub struct HotWrite {
     /// Which device.
@@ -46,6 +47,15 @@ pub struct HotWrite {
     pub audit: Option<AuditEntry>,
     /// Replaces the driver's stored state.
     pub durable: Option<DurableState>,
+    /// Taken in the same transaction; one that was used, or that is one too many, refuses the whole write.
+    pub claim: Option<Box<CommandClaim>>,
+}
+
+impl HotWrite {
+    /// Of a device, with nothing to write yet.
+    pub fn of(device: DeviceKey) -> Self {
+        Self { device, relays: RelaySets::new(), audit: None, durable: None, claim: None }
+    }
 }
 
 /// What a driver wants to find again after a restart.
@@ -185,7 +195,8 @@ impl Writer {
     /// Queues a write and waits for its commit.
     ///
     /// # Errors
-    /// `Busy`, `Unavailable`, or `Conflict` for a command that has its row already or a device that is gone.
+    /// `Busy`, `Unavailable`, or `Conflict` for a command that has its row already, a device that is gone, or a key that
+    /// was used.
     pub async fn commit(&self, write: HotWrite) -> Result<Committed, StoreError> {
         self.send(write).await.unwrap_or_else(|_| Err(StoreError::closed()))
     }

@@ -185,7 +185,7 @@ fn submit(
 ) -> (RelaySets, u64, oneshot::Receiver<CommitResult>) {
     let device = entry.device.unwrap_or(hexa_model::DeviceKey(0));
     let Some(mut states) = states.map(Mutex::lock) else {
-        let write = HotWrite { device, relays: RelaySets::new(), audit: Some(entry), durable: None };
+        let write = HotWrite { audit: Some(entry), ..HotWrite::of(device) };
         return (RelaySets::new(), 0, services.store.writer().send(write));
     };
     let live = Arc::clone(&states.live);
@@ -207,7 +207,7 @@ fn submit(
             }
             drop(tx.send(commit));
         };
-        let write = HotWrite { device: live.key, relays: sets, audit: Some(entry), durable: None };
+        let write = HotWrite { relays: sets, audit: Some(entry), ..HotWrite::of(live.key) };
         services.store.writer().submit(write, Box::new(complete));
     });
     (given, states.number, end)

@@ -310,13 +310,11 @@ impl DeviceActor {
             more.unsaved = true;
             more.saves = more.saves.wrapping_add(1);
             let write = hexa_store::HotWrite {
-                device: self.live.key,
-                relays: smallvec::SmallVec::new(),
-                audit: None,
                 durable: Some(hexa_store::DurableState {
                     blob: self.durable.clone(),
                     version: self.version.to_string(),
                 }),
+                ..hexa_store::HotWrite::of(self.live.key)
             };
             // Given out while the place is held, so that the disk sees sessions in their order.
             (more.saves, self.services.store.writer().send(write))

@@ -44,6 +44,10 @@ impl<'a> Ending<'a> {
             self.services.metrics.command_ended(self.source, outcome, reason, self.took());
         }
     }
+    /// It is no command of its own.
+    pub(super) fn forget(&mut self) {
+        self.open = false;
+    }
     pub(super) fn refused(&mut self, error: &Error) {
         let outcome = if error.code == ErrorCode::DeviceOffline { Outcome::Offline } else { Outcome::Error };
         self.count(outcome, Some(error.code.name()));
@@ -51,8 +55,8 @@ impl<'a> Ending<'a> {
 
     pub(super) fn answer(&mut self, id: CommandId, live: &Live, command: &Command, ended: Ended) -> Result<Done> {
         let with_id = |error: Error| error.detail("command_id", id.to_string());
-        let (outcome, reason, commit) = match ended {
-            Ended::Answered { outcome, reason, commit, .. } => (outcome, reason, commit),
+        let (outcome, reason, took, commit) = match ended {
+            Ended::Answered { outcome, reason, took, commit, .. } => (outcome, reason, took, commit),
             Ended::Failed(error) => {
                 let timeout = error.code == ErrorCode::DeviceTimeout;
                 self.count(if timeout { Outcome::Timeout } else { Outcome::Error }, Some(error.code.name()));
@@ -64,7 +68,11 @@ impl<'a> Ending<'a> {
         let committed = commit.map_err(|source| with_id(not_stored(outcome, source)))?;
         let relays = shown(live, command.action, &committed.relays);
         match outcome {
-            Outcome::Executed | Outcome::Noop => Ok(Done { command: id, outcome, relays, latency: self.took() }),
+            Outcome::Executed | Outcome::Noop => {
+                let same = outcome == Outcome::Executed && *relays == *committed.relays;
+                let row_latency = same.then(|| Duration::from_millis(took.as_millis() as u64));
+                Ok(Done { command: id, outcome, relays, latency: self.took(), row_latency })
+            }
             Outcome::Mismatch => {
                 let error = Error::new(
                     ErrorCode::DeviceStateMismatch,

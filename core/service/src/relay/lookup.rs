@@ -41,6 +41,7 @@ pub async fn outcome(services: &Services, id: CommandId) -> Result<Result<Done>>
             outcome: row.outcome,
             relays: relays_of(services, &row).await?,
             latency: Duration::from_millis(u64::from(row.latency_ms.unwrap_or(0))),
+            row_latency: None,
         }),
         Outcome::Timeout => Err(with_id(ending::timed_out(details["sent"] != false))),
         Outcome::Offline => of(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent".into()),

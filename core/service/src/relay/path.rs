@@ -57,6 +57,8 @@ pub struct Done {
     pub relays: RelayStates,
     /// From acceptance to the commit.
     pub latency: Duration,
+    /// That of its audit row, when everything else of an answer made from that row would be the same.
+    pub row_latency: Option<Duration>,
 }
 
 /// Starts commands. A thin handle: the state is in [`Services`].
@@ -100,7 +102,12 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
     }
     // 1. Validate ownership and device status.
     let refused = |error: Error, ending: &mut Ending<'_>| {
-        ending.refused(&error);
+        if error.code == ErrorCode::IdempotencyInProgress {
+            // It is the same command once more, and has been or will be counted.
+            ending.forget();
+        } else {
+            ending.refused(&error);
+        }
         // Whatever fails before the device's task can see the command: no frame was, or will be, written.
         error.not_sent()
     };
@@ -182,8 +189,17 @@ async fn send<'a>(
     let id = CommandId::at(now, random_bytes());
     let entered = services.open.enter(id, &live, command.action);
     if let Some(keyed) = &command.key {
-        // Boxed, as a transaction has 16 KB that commands without a key would carry. Durable before the frame: whoever asks again hears of this command, and none is sent a second time (ID-5).
-        Box::pin(keyed.claim_command(services, id)).await?;
+        // Durable before the frame: whoever asks again hears of this command, and none is sent a second time (ID-5).
+        if let Err(error) = keyed.claim_command(services, live.key, id).await {
+            if keyed.unsure() {
+                // Whoever asks again with a key that was stored after all finds that nothing was sent.
+                let asked = (command.source, command.actor, command.action);
+                let row = primary_row(services, &live, id, asked, Outcome::Error, ending.took());
+                let details = json!({ "reason": error.code.name(), "sent": false });
+                services.audit.write(live.key, row.details(&details)).await;
+            }
+            return Err(error);
+        }
     }
     let by = (command.source, command.actor);
     let expires_at = now.plus(services.config.relay.timeout);
@@ -300,7 +316,7 @@ pub(crate) fn persist(
         }
         then(commit);
     };
-    let write = HotWrite { device: live.key, relays: sets, audit: Some(audit), durable: None };
+    let write = HotWrite { relays: sets, audit: Some(audit), ..HotWrite::of(live.key) };
     services.store.writer().submit(write, Box::new(complete));
 }
 
@@ -338,7 +354,7 @@ pub(crate) fn write_answer(services: &Services, live: &Arc<Live>, write: Write<W
             let kept = sets.clone();
             persist(services, live, (sets, number, audit), by, move |commit| {
                 // Only the waiter goes along; the path waits in a task of its own until it has an end.
-                let _ = command.waiter.send(Ended::Answered { outcome, reason, sets: kept, number, commit });
+                let _ = command.waiter.send(Ended::Answered { outcome, reason, sets: kept, number, took, commit });
             });
             None
         }

@@ -1,5 +1,7 @@
 //! The open commands of one device in production: [`Commands`] whose waiter is a one-shot channel.
 
+use std::time::Duration;
+
 use hexa_model::Outcome;
 use hexa_model::audit::RelaySets;
 use hexa_store::{Committed, StoreError};
@@ -29,6 +31,8 @@ pub enum Ended {
         sets: RelaySets,
         /// The number of that write.
         number: u64,
+        /// From acceptance to the answer, as its audit row has it.
+        took: Duration,
         /// The commit.
         commit: Result<Committed, StoreError>,
     },

@@ -40,7 +40,7 @@ async fn full_queue(house: &House, device: &Device) -> oneshot::Sender<()> {
     begun.await.unwrap();
     let refused = || {
         let (device, relays) = (device.live.key, smallvec::SmallVec::new());
-        let mut end = house.services.store.writer().send(HotWrite { device, relays, audit: None, durable: None });
+        let mut end = house.services.store.writer().send(HotWrite { relays, ..HotWrite::of(device) });
         matches!(end.try_recv(), Ok(Err(StoreError::Busy)))
     };
     // The writer takes its batch out of the queue before it waits for this transaction.

@@ -12,6 +12,7 @@ use super::wal::Wal;
 use super::{Committed, HotWrite, Seen, mover};
 use crate::chain::{ChainHead, Gate};
 use crate::error::StoreError;
+use crate::idempotency::{COUNT_KEYS, CommandClaim, MAX_KEYS, TAKE_KEY, full, used};
 
 /// Raises the version with every stored state; `returning` gives it back. Parameters: device, relay, state, time.
 pub const UPSERT_RELAY: &str = "insert into relay_states (device_id, relay, state, version, updated_at) \
@@ -142,15 +143,15 @@ fn run(
     }
     for write in writes {
         if !savepoints {
-            outcomes.push(Ok(one(connection, head, write, cost)?));
+            outcomes.push(one(connection, head, write, cost)?);
             continue;
         }
         let before = head.clone();
         connection.prepare_cached("savepoint item")?.execute([])?;
         match one(connection, head, write, cost) {
-            Ok(committed) => {
+            Ok(outcome) => {
                 connection.prepare_cached("release item")?.execute([])?;
-                outcomes.push(Ok(committed));
+                outcomes.push(outcome);
             }
             Err(conflict @ StoreError::Conflict(_)) => {
                 connection.execute_batch("rollback to item; release item")?;
@@ -164,12 +165,18 @@ fn run(
     Ok(outcomes)
 }
 
+/// One write; a conflict that is an error has left something behind, one that is an outcome has not.
 fn one(
     connection: &Connection,
     head: &mut ChainHead,
     write: &HotWrite,
     cost: &mut Cost,
-) -> Result<Committed, StoreError> {
+) -> Result<Outcome, StoreError> {
+    if let Some(claim) = &write.claim
+        && let Some(refused) = take_key(connection, claim, cost)?
+    {
+        return Ok(Err(refused));
+    }
     let at = write.audit.as_ref().map_or(TimeMs(0), |a| a.at);
     let mut relays = RelayStates::new();
     if !write.relays.is_empty() {
@@ -212,7 +219,34 @@ fn one(
         connection.prepare_cached(SAVE_DURABLE)?.execute(params![write.device.0, durable.blob, durable.version])?;
         cost.statements += 1;
     }
-    Ok(Committed { relays, at })
+    Ok(Ok(Committed { relays, at }))
+}
+
+/// Takes a command's key, before anything else of its write is done; gives why it was not taken.
+fn take_key(
+    connection: &Connection,
+    CommandClaim { claim, command }: &CommandClaim,
+    cost: &mut Cost,
+) -> Result<Option<StoreError>, StoreError> {
+    if claim.counts() {
+        let count: i64 = connection.prepare_cached(COUNT_KEYS)?.query_row([claim.scope], |row| row.get(0))?;
+        cost.statements += 1;
+        if count >= MAX_KEYS {
+            return Ok(Some(full()));
+        }
+    }
+    let taken = connection.prepare_cached(TAKE_KEY)?.execute(params![
+        claim.scope,
+        claim.key,
+        claim.fingerprint,
+        claim.request_id,
+        command.0.as_bytes(),
+        None::<Vec<u8>>,
+        claim.at.0,
+        claim.expires_at.0,
+    ])?;
+    cost.statements += 1;
+    Ok((taken != 1).then(used))
 }
 
 fn save_notes(connection: &Connection, notes: &[&Seen]) -> Result<(), StoreError> {

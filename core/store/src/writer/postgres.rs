@@ -4,6 +4,8 @@
 //! It lives on the writer's thread with a small runtime of its own. Its connection holds the lock that keeps a
 //! second process off this node's chain: a writer that lost its connection writes nothing before it has it again.
 
+mod claims;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -225,8 +227,7 @@ impl Link {
     ) -> Result<Vec<Outcome>, StoreError> {
         let mut spent = Cost { statements: 2, audit_rows: 0 };
         let all = async |connection: &mut PgConnection, head: &mut ChainHead| {
-            let done = bulk(connection, head, writes, &mut spent).await?;
-            Ok(done.into_iter().map(Ok).collect())
+            bulk(connection, head, writes, &mut spent).await
         };
         let done = match self.transaction(gate, all).await {
             Err(StoreError::Conflict(_)) => {
@@ -264,7 +265,7 @@ async fn halves(
         match bulk(tx, head, some, cost).await {
             Ok(done) => {
                 sqlx::raw_sql("release savepoint half").execute(&mut *tx).await?;
-                outcomes.extend(done.into_iter().map(Ok));
+                outcomes.extend(done);
             }
             Err(conflict @ StoreError::Conflict(_)) => {
                 sqlx::raw_sql("rollback to savepoint half; release savepoint half").execute(&mut *tx).await?;
@@ -289,14 +290,20 @@ async fn bulk(
     head: &mut ChainHead,
     writes: &[&HotWrite],
     cost: &mut Cost,
-) -> Result<Vec<Committed>, StoreError> {
-    let mut versions = upsert(tx, writes, cost).await?;
-    let commands = || writes.iter().filter_map(|w| w.audit.as_ref()).any(|a| a.command.is_some());
+) -> Result<Vec<Outcome>, StoreError> {
+    let mut refused = claims::take(tx, writes, cost).await?;
+    let kept: Vec<_> = writes.iter().enumerate().filter(|(at, _)| !refused.contains_key(at)).map(|(_, w)| *w).collect();
+    let mut versions = upsert(tx, &kept, cost).await?;
+    let commands = || kept.iter().filter_map(|w| w.audit.as_ref()).any(|a| a.command.is_some());
     hexa_model::crash_point!("cmd.in_tx_after_state", if commands());
     let mut rows = Vec::with_capacity(writes.len());
     let mut done = Vec::with_capacity(writes.len());
     let mut durable = BTreeMap::new();
-    for write in writes {
+    for (place, write) in writes.iter().enumerate() {
+        if let Some(why) = refused.remove(&place) {
+            done.push(Err(why));
+            continue;
+        }
         let at = write.audit.as_ref().map_or(TimeMs(0), |a| a.at);
         let mut relays = RelayStates::new();
         for set in &write.relays {
@@ -311,13 +318,13 @@ async fn bulk(
         if let Some(state) = &write.durable {
             durable.insert(write.device.0, state);
         }
-        done.push(Committed { relays, at });
+        done.push(Ok(Committed { relays, at }));
     }
     append(tx, &head.node, rows, cost).await?;
     hexa_model::crash_point!("cmd.in_tx_after_audit", if commands());
     hexa_model::crash_point!(
         "report.in_tx",
-        if writes.iter().filter_map(|w| w.audit.as_ref()).any(|a| a.action == "state_report")
+        if kept.iter().filter_map(|w| w.audit.as_ref()).any(|a| a.action == "state_report")
     );
     if !durable.is_empty() {
         let blobs: Vec<&[u8]> = durable.values().map(|d| d.blob.as_slice()).collect();

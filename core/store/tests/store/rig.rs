@@ -134,5 +134,5 @@ pub(crate) fn command(n: u16) -> CommandId {
 pub(crate) fn write(device: DeviceKey, n: u16, on: bool) -> HotWrite {
     let entry = AuditEntry::event(TimeMs(5_000 + i64::from(n)), Actor::System, Source::Api, "set_relay").device(device);
     let audit = AuditEntry { command: Some(command(n)), outcome: hexa_model::Outcome::Executed, ..entry };
-    HotWrite { device, relays: smallvec![RelaySet { index: 0, on }], audit: Some(audit), durable: None }
+    HotWrite { relays: smallvec![RelaySet { index: 0, on }], audit: Some(audit), ..HotWrite::of(device) }
 }

@@ -57,7 +57,7 @@ async fn notes_and_driver_state_are_stored_for_their_own_device() {
     }
     store.writer().note(Seen { device: b, last_seen_at: TimeMs(30), ip: None, firmware: None, online: None });
     let durable = Some(DurableState { blob: vec![1, 2], version: "p@1".into() });
-    let write = HotWrite { device: b, relays: smallvec::SmallVec::new(), audit: None, durable };
+    let write = HotWrite { durable, ..HotWrite::of(b) };
     store.writer().commit(write).await.unwrap();
     store.close().await;
     let store = home.open().await.unwrap();
@@ -252,7 +252,7 @@ async fn a_caller_has_ten_thousand_keys_a_day_and_others_are_not_concerned() {
     change!(store, |tx| {
         let mut kept = 0;
         let refused = loop {
-            match tx.keep_answer(&claim(1, kept), None, Some(b"x")).await {
+            match tx.keep_answer(&claim(1, kept), b"x").await {
                 Ok(()) => kept += 1,
                 Err(error) => break error,
             }
@@ -260,9 +260,9 @@ async fn a_caller_has_ten_thousand_keys_a_day_and_others_are_not_concerned() {
         };
         assert!(matches!(refused, StoreError::Conflict(what) if what == "idempotency.full"));
         assert!(kept >= 10_000, "{kept}");
-        tx.keep_answer(&claim(2, 0), None, Some(b"x")).await.unwrap();
+        tx.keep_answer(&claim(2, 0), b"x").await.unwrap();
         assert!(matches!(
-            tx.keep_answer(&claim(2, 0), None, Some(b"x")).await,
+            tx.keep_answer(&claim(2, 0), b"x").await,
             Err(StoreError::Conflict(what)) if what == "idempotency.key"
         ));
     });
