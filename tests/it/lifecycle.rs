@@ -48,6 +48,54 @@ async fn a_stop_ends_open_commands_closes_sockets_with_1012_and_exits_with_0() {
 }
 
 #[tokio::test]
+async fn a_stop_that_loses_a_promised_row_is_no_ordinary_one_and_the_log_has_the_row() {
+    let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "2000"));
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let answer = tokio::spawn({
+        let (user, uid) = (user.clone(), device.uid().to_owned());
+        async move { user.set_relay(&uid, 0, true).await }
+    });
+    let command = device.expect_command().await;
+    let db = server.db();
+    let locked = db.lock_out_writers();
+    device.ack(&command).await;
+    // It says that the row is kept, and stored as soon as the database takes it.
+    answer.await.unwrap().expect_error(503, "storage_unavailable");
+    server.terminate();
+    let (code, took) = server.ended().await;
+    assert_eq!(code, 1, "whoever supervises it has to hear of it");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    let log = server.log().text();
+    let lost = log.lines().find(|line| line.contains("audit row lost")).expect("the log says what is lost");
+    for part in [command.id.as_str(), "executed", "set_relay"] {
+        assert!(lost.contains(part), "{part}: {lost}");
+    }
+    drop(locked);
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_a_database_that_takes_the_rows_in_time() {
+    let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "2000"));
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let answer = tokio::spawn({
+        let (user, uid) = (user.clone(), device.uid().to_owned());
+        async move { user.set_relay(&uid, 0, true).await }
+    });
+    let command = device.expect_command().await;
+    let db = server.db();
+    let locked = db.lock_out_writers();
+    device.ack(&command).await;
+    answer.await.unwrap().expect_error(503, "storage_unavailable");
+    server.terminate();
+    assert_eq!(device.socket.expect_close().await.0, 1012);
+    drop(locked);
+    assert_eq!(server.ended().await.0, 0);
+    assert_eq!(server.db().relay(device.uid(), 0), Some((true, 1)), "stored at the last moment");
+}
+
+#[tokio::test]
 async fn a_stopping_server_is_not_ready_and_takes_no_commands() {
     let mut server = TestServer::start(Options::new());
     let user = server.user().await;

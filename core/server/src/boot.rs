@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hexa_api::listen::{Guests, Limits, Listener, MaintenanceListener};
 use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::{hex, token};
@@ -32,8 +32,10 @@ const COMPILE_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 /// Instances of plugins that were not used for so long are thrown away, at twice this time at the latest.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// How often it is looked whether another process has taken this one's place at the database.
+/// How often it is looked whether a write found that another process has taken this one's place at the database.
 const LOST_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
+/// How many times less often the database is asked: a process that writes nothing finds nothing.
+const ASK_EVERY: u32 = 40;
 
 /// Runs until a signal, also one that comes while it starts.
 pub(crate) async fn serve(settings: Settings) -> Result<()> {
@@ -52,15 +54,22 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         // Nothing that this process would say is of any worth: another one writes in its place.
         () = lost(&running.services.store) => {}
     }
-    lifecycle::stop(&running.services, &running.api, running.serving).await;
+    let stopped = lifecycle::stop(&running.services, &running.api, running.serving).await;
     for task in running.tasks {
         task.abort();
     }
     // Not an ordinary end: whoever supervises this process is to see it.
-    match running.services.store.lost() {
-        None => Ok(()),
-        Some(why) => Err(anyhow::anyhow!("this process has lost its place at the database: {why}")),
+    if let Some(why) = running.services.store.lost() {
+        bail!("this process has lost its place at the database: {why}");
     }
+    if stopped.lost > 0 {
+        let lost = stopped.lost;
+        bail!("{lost} audit rows were not stored: the database did not take them before the stop; the log has them");
+    }
+    if !stopped.closed {
+        bail!("the database did not answer, and was not closed; the next start checks it");
+    }
+    Ok(())
 }
 
 /// What runs until it is stopped.
@@ -226,8 +235,13 @@ async fn server_id(store: &Store) -> Result<String> {
 /// Waits until this process has lost its place at the database.
 async fn lost(store: &Store) {
     let mut tick = tokio::time::interval(LOST_EVERY);
-    loop {
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for round in 0u32.. {
         tick.tick().await;
+        if round.is_multiple_of(ASK_EVERY) {
+            // What it finds is noted with the store; that the database is away is no reason to end.
+            drop(store.has_turn().await);
+        }
         if store.lost().is_some() {
             return;
         }

@@ -7,13 +7,18 @@ use hexa_api::ApiState;
 use hexa_service::Services;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Devices come back within this time, each at its own moment.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// Time for sockets and requests to end once they were asked to.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// Time for the whole of it: within 15 seconds the process is gone.
+const WHOLE: Duration = Duration::from_secs(13);
+/// Time to close the database, at least.
+const CLOSING: Duration = Duration::from_secs(1);
 /// Time for audit rows that the database did not take before.
-const LAST_TRY: Duration = Duration::from_secs(1);
+const LAST_TRY: Duration = Duration::from_secs(3);
 
 /// SIGTERM and SIGINT, heard from the moment this is made: one that comes while the server starts is not its death.
 #[derive(Debug)]
@@ -40,8 +45,18 @@ impl Signals {
     }
 }
 
-/// Stops everything.
-pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandle<()>) {
+/// How a stop went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopped {
+    /// Audit rows that the database did not take.
+    pub(crate) lost: usize,
+    /// The database was closed; one that does not answer is left as it is, for the next start to check.
+    pub(crate) closed: bool,
+}
+
+/// Stops everything, within [`WHOLE`].
+pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandle<()>) -> Stopped {
+    let until = Instant::now() + WHOLE;
     // Not ready, no new connections, no new commands.
     services.stop.cancel();
     services.tasks.close();
@@ -66,9 +81,15 @@ pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandl
             "some connections did not close in time"
         );
     }
-    if tokio::time::timeout(LAST_TRY, hexa_service::audit::waiting::flush(services)).await.is_err() {
-        tracing::warn!("the database did not take the audit rows that waited for it");
+    let patience = LAST_TRY.min(until.saturating_duration_since(Instant::now()));
+    let lost = hexa_service::audit::waiting::flush(services, patience).await;
+    // Also where the commands took all of it: closing is quick as a rule.
+    let until = until.max(Instant::now() + CLOSING);
+    let closed = tokio::time::timeout_at(until, services.store.close()).await.is_ok();
+    if closed {
+        tracing::info!("stopped");
+    } else {
+        tracing::error!("the database did not answer: it is left as it is, and checked at the next start");
     }
-    services.store.close().await;
-    tracing::info!("stopped");
+    Stopped { lost, closed }
 }

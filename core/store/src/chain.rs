@@ -48,10 +48,19 @@ pub(crate) struct Gate {
     pub(crate) stale: bool,
 }
 
-/// Whether a conflict on this constraint says that the chain's head is another one than we thought.
+/// Whether a conflict on this constraint says that the chain's head is another one than we thought. The gate is held and
+/// the head was read when there was a doubt, so only somebody else can have moved it.
 pub(crate) fn is_head(constraint: &str) -> bool {
     ["audit_tail.seq", "audit.seq", "audit_tail_pkey", "audit_pkey", "audit_tail.chain, audit_tail.seq"]
         .contains(&constraint)
+}
+
+/// The chain went on behind the head that was known, under the gate: somebody else writes to this database.
+pub(crate) fn somebody_else(seq: i64) -> StoreError {
+    StoreError::Fenced(format!(
+        "another process has written to this database: its audit goes on behind row {seq}. Two servers must never share \
+         one database; stop one of them, and let `hexa.lock` be"
+    ))
 }
 
 /// The newest row of a chain, which is either in the tail or in the table.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::chain::{ChainHead, Gate};
+use crate::chain::{ChainHead, Gate, NEWEST, somebody_else};
 use crate::change::{Changed, Changes, Link, Observer, Outfit, Worker};
 use crate::db::{Db, On, query, within};
 use crate::error::{OpenError, StoreError};
@@ -34,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) changes: Changes,
     pub(crate) health: Arc<WriteHealth>,
     pub(crate) observers: Arc<parking_lot::RwLock<Vec<Arc<dyn Observer>>>>,
+    gate: Arc<Mutex<Gate>>,
     /// Of PostgreSQL: whose turn it is to write.
     generation: Option<Generation>,
     worker: parking_lot::Mutex<Option<JoinHandle<Link>>>,
@@ -89,6 +90,7 @@ impl Store {
             changes,
             health: Arc::clone(&health),
             observers,
+            gate: Arc::clone(&gate),
             generation: turn,
             worker: parking_lot::Mutex::new(Some(worker)),
             thread: parking_lot::Mutex::new(None),
@@ -129,13 +131,33 @@ impl Store {
 
     /// Whether it is still this process's turn to write, as the database says now: one that writes nothing would not hear
     /// of it.
-    pub(crate) async fn has_turn(&self) -> Result<(), StoreError> {
-        let (Db::Postgres(pool), Some(generation)) = (&self.inner.db, &self.inner.generation) else { return Ok(()) };
-        let asked = async { generation.check(&mut *within(pool.acquire()).await?).await }.await;
+    ///
+    /// # Errors
+    /// `Fenced` when it is not; `Unavailable` when the database does not say.
+    pub async fn has_turn(&self) -> Result<(), StoreError> {
+        let asked = match (&self.inner.db, &self.inner.generation) {
+            (Db::Postgres(pool), Some(generation)) => {
+                async { generation.check(&mut *within(pool.acquire()).await?).await }.await
+            }
+            _ => self.wrote_last().await,
+        };
         if let Err(error @ StoreError::Fenced(_)) = &asked {
             self.inner.health.failed(error);
         }
         asked
+    }
+
+    /// Whether the audit of a file, which has no generations, ends where this process ended it.
+    async fn wrote_last(&self) -> Result<(), StoreError> {
+        // Whoever writes at the moment finds it out.
+        let Ok(gate) = self.inner.gate.try_lock() else { return Ok(()) };
+        if gate.stale {
+            return Ok(());
+        }
+        let head = &gate.head;
+        let newest = query(NEWEST).bind(head.node.as_str()).fetch_all(self.reader()).await?;
+        let newest = ChainHead::of(&head.node, &newest)?;
+        if newest.seq > head.seq { Err(somebody_else(head.seq)) } else { Ok(()) }
     }
 
     /// Whether the writer's thread and the task that makes changes are there to take writes.

@@ -4,7 +4,7 @@
 use hexa_model::audit::{AuditEntry, RelayStates};
 use sqlx::{Executor as _, PgConnection, SqliteConnection};
 
-use crate::chain::{ChainHead, ChainedRow};
+use crate::chain::{ChainHead, ChainedRow, is_head, somebody_else};
 use crate::db::{COMMIT, On, query, within};
 use crate::error::StoreError;
 use crate::open::generation::Transaction;
@@ -19,6 +19,8 @@ pub struct Tx {
     transaction: Option<Transaction>,
     rows: u64,
     left_tail: u64,
+    /// Why this process may not write any more, as a statement of the work found out.
+    fenced: Option<StoreError>,
 }
 
 /// The connection it is open on.
@@ -66,7 +68,7 @@ impl Connection {
 
 impl Tx {
     pub(crate) fn new(connection: Connection, head: ChainHead, transaction: Option<Transaction>) -> Self {
-        Self { connection, head, transaction, rows: 0, left_tail: 0 }
+        Self { connection, head, transaction, rows: 0, left_tail: 0, fenced: None }
     }
 
     pub(crate) fn into_parts(self) -> (Connection, ChainHead, Option<Transaction>) {
@@ -109,8 +111,29 @@ impl Tx {
         self.left_tail += rows;
     }
 
+    /// Why this process may not write any more, if a statement found that out.
+    pub(crate) fn fenced(&self) -> Option<StoreError> {
+        self.fenced.as_ref().map(StoreError::again)
+    }
+
     /// Appends to the audit, in this transaction.
+    ///
+    /// # Errors
+    /// `Fenced` when another process has appended to this chain; `Unavailable`.
     pub async fn audit(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let before = self.head.seq;
+        let done = self.append(entry).await;
+        if let Err(StoreError::Conflict(on)) = &done
+            && is_head(on)
+        {
+            let error = somebody_else(before);
+            self.fenced = Some(error.again());
+            return Err(error);
+        }
+        done
+    }
+
+    async fn append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
         let row = self.head.append(entry, &RelayStates::new());
         let ChainedRow { seq, at, follow_up, relay, state, latency_ms, .. } = row;
         query(writer::INSERT_AUDIT)

@@ -29,6 +29,8 @@ pub const MAX_WAITING: usize = 4_096;
 const TOGETHER: usize = 128;
 /// How often they are tried when nothing else is written.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// The same during a stop, which has little time.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// The states of a write that failed with its row.
 #[derive(Debug)]
@@ -232,14 +234,34 @@ pub async fn keep(services: Arc<Services>) {
     }
 }
 
-/// Before the store is closed: one more try.
-pub async fn flush(services: &Services) {
+/// Before the store is closed: tries for so long, and says how many rows are lost. Each of them is in the log then: it was
+/// promised that it would be stored, and whoever reads the log can say what became of the command.
+pub async fn flush(services: &Services, patience: Duration) -> usize {
     let waiting = &services.audit.waiting;
-    while waiting.pass(services).await {}
-    let left = waiting.count.load(Ordering::Acquire);
-    if left > 0 {
-        tracing::error!(rows = left, "audit rows of commands are lost: the database did not take them before the stop");
+    let all = async {
+        while waiting.count.load(Ordering::Acquire) > 0 {
+            if !waiting.pass(services).await {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        }
+    };
+    // Only the time counts here, not whether it was enough.
+    drop(tokio::time::timeout(patience, all).await);
+    let list = waiting.list.lock();
+    for Row { entry, states, .. } in &list.rows {
+        tracing::error!(
+            at = entry.at.0,
+            actor = ?entry.actor,
+            action = entry.action,
+            command.id = entry.command.map(tracing::field::display),
+            device.key = entry.device.map(|device| device.0),
+            outcome = entry.outcome.as_str(),
+            details = entry.details,
+            states = states.as_ref().map(|states| tracing::field::debug(states.lock().sets.clone())),
+            "audit row lost: the database did not take it before the stop"
+        );
     }
+    list.rows.len()
 }
 
 #[cfg(test)]

@@ -119,6 +119,10 @@ impl Worker {
                 return (None, Vec::new());
             }
             let facts = AssertUnwindSafe(job.work(&mut tx)).catch_unwind().await.unwrap_or_default();
+            if let Some(error) = tx.fenced() {
+                self.give_up(tx, ran, Some(job), &error).await;
+                return (None, Vec::new());
+            }
             if facts.is_none() && alone {
                 job.finish();
                 self.link.roll_back(tx).await;

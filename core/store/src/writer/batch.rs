@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::backend::Backend;
 use super::wal::Wal;
 use super::{Committed, HotWrite, Seen, mover};
-use crate::chain::{ChainHead, Gate};
+use crate::chain::{ChainHead, Gate, is_head, somebody_else};
 use crate::error::StoreError;
 use crate::idempotency::{COUNT_KEYS, CommandClaim, MAX_KEYS, TAKE_KEY, full, used};
 
@@ -109,17 +109,15 @@ fn attempt(
     let mut next = gate.head.clone();
     let mut spent = Cost { statements: 2, audit_rows: 0 };
     let done = run(connection, (&mut next, gate.stale), writes, savepoints, &mut spent);
+    let done = match done {
+        Err(StoreError::Conflict(on)) if is_head(&on) => Err(somebody_else(gate.head.seq)),
+        done => done,
+    };
     if done.is_err() && !connection.is_autocommit() {
         // A failed rollback leaves nothing to roll back: SQLite has done it by itself (disk full, I/O error).
         let _ = connection.execute_batch("rollback");
     }
-    // What stands against a row may be the head that it was chained to: the next transaction reads it.
-    gate.stale = match &done {
-        Ok(outcomes) => {
-            outcomes.iter().any(|o| matches!(o, Err(StoreError::Conflict(on)) if crate::chain::is_head(on)))
-        }
-        Err(_) => true,
-    };
+    gate.stale = done.is_err();
     if done.is_ok() {
         gate.head = next;
         cost.statements += spent.statements;
@@ -153,6 +151,7 @@ fn run(
                 connection.prepare_cached("release item")?.execute([])?;
                 outcomes.push(outcome);
             }
+            Err(StoreError::Conflict(on)) if is_head(&on) => return Err(StoreError::Conflict(on)),
             Err(conflict @ StoreError::Conflict(_)) => {
                 connection.execute_batch("rollback to item; release item")?;
                 *head = before;

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use super::backend::Backend;
 use super::batch::{Cost, Outcome};
 use super::{Committed, HotWrite, Seen, mover};
-use crate::chain::{ChainHead, ChainedRow, Gate};
+use crate::chain::{ChainHead, ChainedRow, Gate, is_head, somebody_else};
 use crate::db::{COMMIT, PATIENCE};
 use crate::error::StoreError;
 use crate::open::generation::{Generation, Transaction};
@@ -267,6 +267,7 @@ async fn halves(
                 sqlx::raw_sql("release savepoint half").execute(&mut *tx).await?;
                 outcomes.extend(done);
             }
+            Err(StoreError::Conflict(on)) if is_head(&on) => return Err(somebody_else(before.seq)),
             Err(conflict @ StoreError::Conflict(_)) => {
                 sqlx::raw_sql("rollback to savepoint half; release savepoint half").execute(&mut *tx).await?;
                 *head = before;

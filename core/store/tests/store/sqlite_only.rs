@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use hexa_store::OpenError;
+use hexa_model::audit::AuditEntry;
+use hexa_model::{Actor, DeviceKey, Source, TimeMs};
+use hexa_store::{Changed, HotWrite, OpenError, Store, StoreError};
 
 use crate::rig::{Home, device, write};
 
@@ -193,4 +195,56 @@ async fn without_room_for_the_copy_nothing_is_changed() {
     fs::remove_dir(home.path().join("hexa.db.part")).unwrap();
     home.open().await.unwrap().close().await;
     assert_eq!(copies(&home), ["hexa.db.before-0010"]);
+}
+
+/// Two processes on one file are two stores whose lock somebody took away.
+async fn twice(home: &Home) -> (Store, Store) {
+    let first = home.open().await.unwrap();
+    std::fs::remove_file(home.path().join("hexa.lock")).unwrap();
+    (first, home.open().await.unwrap())
+}
+
+fn row() -> AuditEntry {
+    AuditEntry::event(TimeMs(1), Actor::System, Source::Api, "set_relay")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_write_one_file_the_one_that_finds_out_stops_and_the_chain_stays_whole() {
+    for hot in [true, false] {
+        let home = Home::sqlite();
+        let (first, second) = twice(&home).await;
+        let append = async |store: &Store| {
+            if hot {
+                let write = HotWrite { audit: Some(row()), ..HotWrite::of(DeviceKey(0)) };
+                store.writer().commit(write).await.map(drop)
+            } else {
+                store.change(|tx| Box::pin(async move { Ok(Changed::only(tx.audit(&row()).await?)) })).await
+            }
+        };
+        append(&second).await.unwrap();
+        assert!(first.lost().is_none());
+        let found = append(&first).await;
+        assert!(matches!(&found, Err(StoreError::Fenced(why)) if why.contains("hexa.lock")), "{hot} {found:?}");
+        assert!(first.lost().is_some() && first.ready().await.is_err());
+        assert!(matches!(append(&first).await, Err(StoreError::Fenced(_))), "it never writes again");
+        append(&second).await.unwrap();
+        second.ready().await.unwrap();
+        first.close().await;
+        second.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_writes_nothing_finds_out_when_it_is_asked() {
+    let home = Home::sqlite();
+    let (first, second) = twice(&home).await;
+    let write = HotWrite { audit: Some(row()), ..HotWrite::of(DeviceKey(0)) };
+    // The head is known once something was written.
+    first.has_turn().await.unwrap();
+    second.writer().commit(write).await.unwrap();
+    second.has_turn().await.unwrap();
+    assert!(first.ready().await.is_err(), "it says so the first time it is asked");
+    assert!(first.lost().is_some());
+    first.close().await;
+    second.close().await;
 }
