@@ -52,23 +52,24 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
     assert_eq!(me(&ended).await, 200);
     sign_out(&server, &ended).await;
 
-    let mut of_yesterday = vec![("+0", now)];
-    for (jump, seconds) in [("-2h", -7200), ("+0", 0), ("+2h", 7200), ("+0", 0)] {
+    let mut of_before = vec![("+0", now)];
+    // The time by which credentials begin and end goes ahead with the clock, and not back with it.
+    for (jump, seconds, ahead) in [("-2h", -7200, 0), ("+0", 0, 0), ("+2h", 7200, 7200), ("+0", 0, 7200)] {
         clock.set(jump);
         let fresh = log_in(&server, &user).await;
-        assert!((claim(&fresh, "iat") - true_time() - seconds).abs() < 60, "{jump}: the server's clock has moved");
+        assert!((claim(&fresh, "iat") - true_time() - ahead).abs() < 60, "{jump}");
+        let row = server.evidence().audit.iter().map(|row| row.at).next_back().unwrap();
+        assert!((row / 1000 - true_time() - seconds).abs() < 60, "{jump}: the server's clock has moved");
         assert_eq!(me(&fresh).await, 200, "{jump}: whoever logs in now is served");
         // Whenever a session ends, what is over is forgotten.
         sign_out(&server, &log_in(&server, &user).await).await;
         assert_eq!(me(&ended).await, 401, "{jump}: a session that ended");
-        // Tokens of another time: not beyond their end by this clock, and none that is not born yet.
-        for (of, token) in &of_yesterday {
-            let here = true_time() + seconds;
-            let valid = claim(token, "iat") <= here + 60 && claim(token, "exp") > here;
-            let expected = if valid { 200 } else { 401 };
+        // What was over is over.
+        for (of, token) in &of_before {
+            let expected = if claim(token, "exp") > true_time() + ahead { 200 } else { 401 };
             assert_eq!(me(token).await, expected, "a token of {of} at {jump}");
         }
-        of_yesterday.push((jump, fresh.clone()));
+        of_before.push((jump, fresh.clone()));
         // Commands go on, in both directions, and the open sockets hear of them.
         for state in [false, true] {
             let answer = fresh.set_relay(&uid, 0, state).await.expect(200);
@@ -90,11 +91,8 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     }
-    // Back at the true time: what was issued two hours ago by the server's clock has ended, what was issued in its
-    // future has not begun.
-    for (of, token) in &of_yesterday {
-        assert_eq!(me(token).await, if *of == "+0" { 200 } else { 401 }, "a token of {of} at the end");
-    }
+    let good: Vec<_> = futures_util::future::join_all(of_before.iter().map(|(_, token)| me(token))).await;
+    assert_eq!(good, [401, 401, 401, 200, 200], "what was over for two hours stays over");
     assert!(device.seen().len() == 9, "nothing was sent again: {}", device.seen().len());
     server.stop().await;
     let evidence = server.evidence();
@@ -166,4 +164,44 @@ async fn a_keyed_command_is_not_sent_again_when_the_clock_is_set_a_day_ahead() {
         assert_eq!(*first.get_or_insert(answer.clone()), answer, "{jump}");
     }
     assert_eq!(Db::open(server.data_dir()).actions("set_relay").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_a_clock_set_back_nor_a_start_behind_revives_a_token_or_a_code() {
+    let test = "clock::neither_a_clock_set_back_nor_a_start_behind_revives_a_token_or_a_code";
+    let Some(clock) = machine::clock(test) else { return };
+    let mut server = TestServer::start(clock.options(Options::new()));
+    let user = server.user().await;
+    let (session, waiting) = (log_in(&server, &user).await, server.provision(1).await);
+    let device = server.provision(1).await;
+    user.client.post("/api/v1/devices/claim", &json!({ "code": device.claim_code })).await.expect(200);
+    user.client.post(&format!("/api/v1/devices/{}/token/rotate", device.uid), &json!({})).await.expect(200);
+    let former = async |server: &TestServer| {
+        let client = server.client();
+        let asked = client.request(Method::POST, "/api/v1/devices/claim-code");
+        client.send(asked.header("authorization", device.authorization())).await.status
+    };
+    assert_eq!(former(&server).await, 409, "a former token is good for ten minutes; the device has an owner");
+    assert_eq!(me(&session).await, 200);
+    let over = async |server: &TestServer, when: &str| {
+        assert_eq!(me(&session.at(server)).await, 401, "{when}: an access token");
+        assert_eq!(former(server).await, 401, "{when}: the former token of a device");
+        let living = log_in(server, &user).await;
+        assert_eq!(me(&living).await, 200, "{when}: whoever signs in now is served");
+        let code = json!({ "code": waiting.claim_code });
+        living.client.post("/api/v1/devices/claim", &code).await.expect_error(404, "not_found");
+        let fresh = server.provision(1).await;
+        living.client.post("/api/v1/devices/claim", &json!({ "code": fresh.claim_code })).await.expect(200);
+    };
+    clock.set("+20m");
+    over(&server, "after twenty minutes").await;
+    clock.set("+0");
+    over(&server, "set back").await;
+    server.stop().await;
+    server.restart();
+    over(&server, "started anew").await;
+    server.stop().await;
+    clock.set("-400d");
+    server.restart();
+    over(&server, "a battery is empty").await;
 }

@@ -9,11 +9,11 @@ use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::{hex, token};
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
 use hexa_model::{Clock, SystemClock, TimeMs};
-use hexa_service::Services;
 use hexa_service::auth::account::BOOTSTRAP_SETTING;
 use hexa_service::auth::keys::KeySource;
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
 use hexa_service::plugins::Watch;
+use hexa_service::{Services, clock_guard};
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
@@ -113,6 +113,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let store = Store::open(store_config(&settings)).await?;
     // Before anything is written with the time of this start.
     let newest = store.newest_audit().await.context("cannot read the audit")?;
+    let noted = clock_guard::noted(&store).await.context("cannot read the settings")?;
     let (watch, told) = hexa_service::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
@@ -130,8 +131,11 @@ async fn start(settings: Settings) -> Result<Running> {
     if let Some(newest) = newest {
         services.guard.was_written(newest);
     }
+    if let Some(noted) = noted {
+        services.guard.was_running(noted);
+    }
     services.keep_in_step();
-    services.grants.load(&services.store, services.clock.now()).await.context("cannot read what is shared")?;
+    services.grants.load(&services.store, services.guard.latest()).await.context("cannot read what is shared")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
         Arc::clone(&services),
@@ -188,6 +192,7 @@ async fn start(settings: Settings) -> Result<Running> {
 fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>) {
     services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(services)));
+    services.tasks.spawn(clock_guard::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), audit_retention));
 }

@@ -23,6 +23,7 @@ use hexa_store::Store;
 pub use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
 use parking_lot::RwLock;
 
+use crate::clock_guard::ClockGuard;
 use crate::config::AuthConfig;
 use crate::error::Result;
 use crate::limit::{FailureLimiter, Limiter};
@@ -43,6 +44,8 @@ pub struct Auth {
     pub(crate) config: AuthConfig,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The time by which credentials begin and end.
+    pub(crate) guard: Arc<ClockGuard>,
     pub(crate) keys: keys::KeyRoom,
     tokens: tokens::Tokens,
     pats: pats::Pats,
@@ -78,7 +81,7 @@ pub struct Origin {
 
 impl Auth {
     /// Over this store.
-    pub fn new(config: AuthConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(config: AuthConfig, store: Store, clock: Arc<dyn Clock>, guard: Arc<ClockGuard>) -> Self {
         Self {
             keys: keys::KeyRoom::new(config.keys.clone(), &config.issuer),
             requests: Limiter::new("requests", config.user_rate),
@@ -95,6 +98,7 @@ impl Auth {
             config,
             store,
             clock,
+            guard,
         }
     }
 

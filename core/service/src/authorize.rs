@@ -74,7 +74,7 @@ impl Services {
             return Ok(Sight::ADMIN);
         }
         let shares = shares(live)?;
-        let now = self.clock.now();
+        let now = self.guard.latest();
         let of = |sight: Option<Sight>, grant: &Grant| {
             let before = sight.map_or((GrantAccess::Read, RelayMask::default()), |s| match s.standing {
                 Standing::Guest(access) => (access, s.relays),
@@ -108,7 +108,7 @@ impl Services {
             return Ok(Permit::Own);
         }
         let shares = shares(live)?;
-        let now = self.clock.now();
+        let now = self.guard.latest();
         let covers = |grant: &Grant| match action.index() {
             Some(index) => grant.relays.has(index),
             None => grant.relays.is_all(),

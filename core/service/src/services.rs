@@ -36,7 +36,7 @@ pub struct Services {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// How far it can be believed.
-    pub guard: ClockGuard,
+    pub guard: Arc<ClockGuard>,
     /// The cellar.
     pub store: Store,
     /// Device drivers.
@@ -76,6 +76,7 @@ impl Services {
         let bus = Arc::new(Bus::default());
         let metrics = Arc::new(Metrics::new());
         crate::ops::writer::register(&metrics, &store);
+        let guard = Arc::new(ClockGuard::new(Arc::clone(&clock)));
         let grants = Arc::new(Grants::new(config.provision.claim_failures));
         let registry = Arc::new(Registry::new(
             store.clone(),
@@ -87,7 +88,7 @@ impl Services {
         ));
         Arc::new(Self {
             audit: Audit::new(store.clone(), Arc::clone(&metrics)),
-            auth: Arc::new(Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock))),
+            auth: Arc::new(Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock), Arc::clone(&guard))),
             provision: Provision::new(config.provision.clone()),
             cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
             idempotency: Idempotency::new(&config.key_encryption_key),
@@ -95,7 +96,7 @@ impl Services {
             open: Open::default(),
             stop: CancellationToken::new(),
             config,
-            guard: ClockGuard::new(Arc::clone(&clock)),
+            guard,
             clock,
             store,
             drivers,

@@ -244,7 +244,7 @@ impl Auth {
         account: Arc<Account>,
         origin: Origin,
     ) -> Result<Decided<SignedIn>> {
-        let now = self.clock.now();
+        let now = self.guard.latest();
         let session = SessionId::at(now, random_bytes());
         let family = hexa_store::NewFamily {
             id: session,
@@ -270,7 +270,7 @@ impl Auth {
     }
 
     pub(crate) fn access_token(&self, account: &Account, session: SessionId) -> Result<SecretString> {
-        let now = self.clock.now();
+        let now = self.guard.latest();
         let issued = self.keys.load().issue(account.id, session, account.role, account.epoch, now);
         issued.map(Into::into).map_err(Error::internal)
     }

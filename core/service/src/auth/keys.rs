@@ -264,7 +264,7 @@ async fn turn(services: &Services, by: Option<&Principal>, key: Key<KeysView>, a
                     comma, and remove the present one a quarter of an hour later";
         return Err(Error::new(ErrorCode::SetByConfiguration, what));
     };
-    let now = services.clock.now();
+    let (at, now) = (services.clock.now(), services.guard.latest());
     let fresh = ring.rotated(now, !at_once);
     // On the disk before it signs: a crash must not leave tokens behind that nobody can verify.
     store(keep, &fresh).await?;
@@ -275,7 +275,7 @@ async fn turn(services: &Services, by: Option<&Principal>, key: Key<KeysView>, a
     let actor = by.map_or(Actor::System, Principal::actor);
     let kept = asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
-            let entry = AuditEntry::event(now, actor, Source::Api, "keys.rotated");
+            let entry = AuditEntry::event(at, actor, Source::Api, "keys.rotated");
             let kid = shown.keys.first().map(|k| k.kid.clone());
             tx.audit(&entry.details(&json!({ "active": kid, "at_once": at_once }))).await?;
             Ok(Decided::done(shown).telling(Change::SigningKeys { ends_access: at_once }))
@@ -322,7 +322,7 @@ async fn store(keep: &Arc<dyn KeepRing>, ring: &Ring) -> Result<()> {
 
 /// Rotates when it is time, and removes keys whose time is over.
 pub async fn tend(services: &Services) -> Result<()> {
-    let now = services.clock.now();
+    let now = services.guard.latest();
     let due = {
         let mut source = services.auth.keys.source.lock().await;
         let KeySource::Kept { ring, keep, rotate_after } = &mut *source else { return Ok(()) };

@@ -100,7 +100,7 @@ impl Auth {
     /// try so many that nobody has.
     pub(super) async fn personal_token(&self, given: &str, from: Option<IpAddr>) -> Result<Option<Arc<Pat>>> {
         let hash = token::sha256(given.as_bytes());
-        let now = self.clock.now();
+        let now = self.guard.latest();
         let known = self.pats.known.read().get(&hash).cloned();
         let pat = if let Some(pat) = known {
             pat
@@ -179,7 +179,7 @@ impl Auth {
             hash: token::sha256(secret.expose_secret().as_bytes()),
             scopes,
             created_at: now,
-            expires_at: lasts.map(|d| now.plus(d)),
+            expires_at: lasts.map(|d| self.guard.latest().plus(d)),
         };
         let by = by.clone();
         asked(&self.store, &by.clone(), key, move |tx| {

@@ -152,7 +152,7 @@ impl Auth {
     }
 
     async fn by_session(&self, token: &str) -> Result<Principal> {
-        let now = (self.clock.now(), self.clock.monotonic());
+        let now = (self.guard.latest(), self.clock.monotonic());
         let claims = match self.tokens.known(token, now) {
             Known::Good(claims) => claims,
             Known::Over => return Err(invalid()),

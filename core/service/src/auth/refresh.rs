@@ -33,7 +33,7 @@ impl Auth {
     /// # Errors
     /// `invalid_token`, `refresh_token_reused` (the family is revoked then), `account_disabled`.
     pub async fn refresh(self: &Arc<Self>, key: Key<SignedIn>, given: &SecretString) -> Result<SignedIn> {
-        let now = self.clock.now();
+        let now = self.guard.latest();
         let hash = token::sha256(given.expose_secret().as_bytes());
         // What is made up never stands in the way of those who write.
         if !self.store.refresh_known(&hash, now).await? {
@@ -74,7 +74,7 @@ impl Auth {
             Some(_) => {
                 tx.revoke_family(row.family, now).await?;
                 let actor = Actor::User { key: user.key, id: user.id, role: user.role };
-                let entry = AuditEntry::event(now, actor, Source::Api, "security.refresh_reuse");
+                let entry = AuditEntry::event(self.clock.now(), actor, Source::Api, "security.refresh_reuse");
                 tx.audit(&entry.outcome(Outcome::Rejected)).await?;
                 let reused = Error::new(
                     ErrorCode::RefreshTokenReused,

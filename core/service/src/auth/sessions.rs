@@ -25,7 +25,7 @@ use crate::idempotency::Key;
 /// `insufficient_scope` for a token's bearer.
 pub async fn list(services: &Services, by: &Principal) -> Result<Vec<SessionRow>> {
     by.require_session()?;
-    Ok(services.store.sessions_of(by.account.key, services.clock.now()).await?)
+    Ok(services.store.sessions_of(by.account.key, services.guard.latest()).await?)
 }
 
 /// Ends one session of the caller: its next request is refused, its sockets close.
@@ -84,7 +84,7 @@ pub async fn end_others(services: &Services, by: &Principal, key: Key<usize>) ->
 /// # Errors
 /// `storage_unavailable`, `busy`.
 pub async fn logout(services: &Services, key: Key<()>, given: &SecretString) -> Result<()> {
-    let now = services.clock.now();
+    let now = services.guard.latest();
     let hash = hexa_crypto::token::sha256(given.expose_secret().as_bytes());
     // What is made up never stands in the way of those who write.
     if !services.store.refresh_known(&hash, now).await? {
@@ -182,7 +182,7 @@ impl Auth {
         let account = self.account(by.account.id).await?.filter(|a| a.active).ok_or_else(super::principal::disabled)?;
         let over = match by.via {
             Via::Session(session) => account.epoch != by.account.epoch || self.is_session_ended(session),
-            Via::Token { expires_at, .. } => expires_at.is_some_and(|at| at <= self.clock.now()),
+            Via::Token { expires_at, .. } => expires_at.is_some_and(|at| at <= self.guard.latest()),
         };
         if over {
             return Err(super::principal::invalid());
@@ -196,7 +196,7 @@ impl Auth {
     /// # Errors
     /// `storage_unavailable`: nothing is known of any.
     pub async fn remaining(&self, of: &[Principal]) -> Result<Vec<Option<Duration>>> {
-        let now = self.clock.now();
+        let now = self.guard.latest();
         let (mut sessions, mut tokens) = (Vec::new(), Vec::new());
         for by in of {
             match by.via {

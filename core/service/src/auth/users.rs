@@ -144,7 +144,7 @@ pub async fn end_sessions(services: &Services, by: &Principal, key: Key<usize>, 
 /// `not_found`, `forbidden`, `insufficient_scope`.
 pub async fn sessions_of(services: &Services, by: &Principal, id: UserId) -> Result<Vec<SessionRow>> {
     let row = get(services, by, id).await?;
-    Ok(services.store.sessions_of(row.key, services.clock.now()).await?)
+    Ok(services.store.sessions_of(row.key, services.guard.latest()).await?)
 }
 
 /// Ends one session of an account: its next request is refused, its sockets close.

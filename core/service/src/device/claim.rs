@@ -40,13 +40,14 @@ pub(super) async fn changed(tx: &mut Tx, live: &Live, what: DeviceChange) -> Res
 /// `not_found` for a wrong, spent or expired code; `rate_limited` after too many of them.
 pub async fn claim(services: &Arc<Services>, by: &Principal, key: Key<DeviceView>, code: &str) -> Result<DeviceView> {
     let (user, now) = (by.account.key, services.clock.now());
+    let judged = services.guard.latest();
     let attempt = services.provision.wrong_codes.attempt(&user, services.clock.monotonic())?;
     let hash = token::claim_code_hash(code);
     let (house, by) = (Arc::clone(services), by.clone());
     asked(&services.store, &by.clone(), key, move |tx| {
         Box::pin(async move {
             let claimed = match &hash {
-                Some(hash) => tx.claim_device(hash, user, now).await,
+                Some(hash) => tx.claim_device(hash, user, judged).await,
                 None => Ok(None),
             };
             // An attempt that is dropped with a wrong code counts as one; what is nobody's fault does not.
@@ -143,7 +144,7 @@ pub async fn rotate_token(
 ) -> Result<Rotated> {
     let (now, actor, owner) = (services.clock.now(), by.actor(), live.owner());
     let fresh = token::generate("hxd_");
-    let previous_until = now.plus(services.provision.config.rotation_grace);
+    let previous_until = services.guard.latest().plus(services.provision.config.rotation_grace);
     let live = Arc::clone(live);
     asked(&services.store, by, key, move |tx| {
         Box::pin(async move {

@@ -119,7 +119,7 @@ impl Grants {
         live: Option<&Live>,
         grants: Vec<Grant>,
     ) {
-        let now = services.clock.now();
+        let now = services.guard.latest();
         let mut table = self.table.write();
         let former = table.by_device.remove(&key);
         let mut users: BTreeSet<_> = former.iter().flat_map(|s| &s.grants).map(|g| g.user).collect();
@@ -214,7 +214,7 @@ fn tell(services: &Services, device: impl Fn() -> EventDevice, before: &[Viewer]
 pub async fn list(services: &Services, by: &Principal, live: &Live) -> Result<Vec<GrantRow>> {
     let guest = services.sight(by.actor(), live)?.is_guest();
     let mut rows = services.store.grants_of(live.key).await?;
-    let now = services.clock.now();
+    let now = services.guard.latest();
     rows.retain(|row| !row.grant.is_over(now) && (!guest || row.grant.user == by.account.key));
     Ok(rows)
 }
@@ -264,7 +264,7 @@ pub async fn create(
 ) -> Result<GrantRow> {
     services.may_manage(by.actor(), live)?;
     let now = services.clock.now();
-    let relays = check(&request, live, now)?;
+    let relays = check(&request, live, services.guard.latest())?;
     let owner = live.owner().ok_or_else(|| {
         Error::new(ErrorCode::DeviceNotReady, "nobody owns this device; only an owner's device can be shared")
     })?;
@@ -425,7 +425,7 @@ pub async fn keep(services: Arc<Services>) {
             () = services.stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let (over, begun) = services.grants.due(services.clock.now());
+        let (over, begun) = services.grants.due(services.guard.latest());
         // One whose time seems to have passed is good for nothing meanwhile; ended for good it is by a clock that is right.
         for grant in over.into_iter().filter(|_| services.guard.trusted()) {
             if let Err(error) = expire(&services, &grant).await {

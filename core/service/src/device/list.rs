@@ -106,7 +106,7 @@ async fn resolve(services: &Services, by: &Principal, wanted: Wanted) -> Result<
         DeviceOrder::Added(after) => *after,
         DeviceOrder::Name(_) => None,
     };
-    let shared = if wanted.all { Vec::new() } else { services.grants.devices_of(me, behind, services.clock.now()) };
+    let shared = if wanted.all { Vec::new() } else { services.grants.devices_of(me, behind, services.guard.latest()) };
     Ok(Some(DeviceFilter {
         owner,
         shared,

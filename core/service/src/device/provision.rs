@@ -243,7 +243,7 @@ async fn reissue(
     });
     let now = services.clock.now();
     let setting = reset_setting(row.key);
-    let allowed = services.store.setting(&setting).await?.is_some_and(|until| is_open(&until, now));
+    let allowed = services.store.setting(&setting).await?.is_some_and(|until| is_open(&until, services.guard.latest()));
     if !allowed && (row.owner.is_some() || !proven) {
         let ip = caller.ip.map(|ip| ip.to_string());
         let what = "security.provision_refused";
@@ -301,7 +301,7 @@ pub async fn allow_reset(
     live: &Live,
 ) -> Result<ResetAllowed> {
     let (now, actor, device, owner) = (services.clock.now(), by.actor(), live.key, live.owner());
-    let until = now.plus(services.provision.config.claim_lifetime);
+    let until = services.guard.latest().plus(services.provision.config.claim_lifetime);
     asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             let row = tx.device_by_key(device).await?.filter(|row| row.owner == owner).ok_or_else(Error::no_device)?;
@@ -329,7 +329,7 @@ pub(crate) fn new_claim_code(services: &Services, label: bool) -> (ClaimCode, to
     let code = token::generate_claim_code();
     let hash = token::claim_code_hash(code.expose_secret()).unwrap_or_default();
     let lifetime = if label { LABEL_LIFETIME } else { services.provision.config.claim_lifetime };
-    (ClaimCode { code, expires_at: services.clock.now().plus(lifetime) }, hash)
+    (ClaimCode { code, expires_at: services.guard.latest().plus(lifetime) }, hash)
 }
 
 async fn audit(
@@ -383,7 +383,7 @@ pub async fn authenticate(services: &Services, uid: &str, given: &SecretString) 
                 drop_it.await?;
             }
         } else {
-            let now = services.clock.now();
+            let now = services.guard.latest();
             let old = row.previous_token_hash.is_some_and(|h| token::same(&h, &hash));
             if !old || row.previous_token_until.is_none_or(|until| until <= now) {
                 return Err(wrong());

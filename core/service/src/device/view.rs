@@ -154,7 +154,7 @@ pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live
             break;
         }
     }
-    let shared = services.grants.devices_of(by.account.key, None, services.clock.now());
+    let shared = services.grants.devices_of(by.account.key, None, services.guard.latest());
     for together in shared.chunks(PAGE as usize) {
         let moment = services.registry.moment();
         let rows = services.store.devices_by_key(together).await?;
