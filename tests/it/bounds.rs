@@ -296,7 +296,11 @@ async fn a_thousand_names_fit_into_one_subscription() {
     names.push("one-more".into());
     client.send(&json!({ "type": "subscribe", "devices": names })).await;
     assert_eq!(client.next().await["code"], "validation_error");
-    client.socket.send(Message::text("x".repeat(100 * 1024))).await.unwrap();
+    // A message of exactly so many bytes is read, and one of a byte more is not.
+    let ping = json!({ "type": "ping" }).to_string();
+    client.socket.send(Message::text(ping.clone() + &" ".repeat(70 * 1024 - ping.len()))).await.unwrap();
+    assert_eq!(client.next().await["type"], "error", "it is read, and not understood");
+    client.socket.send(Message::text(ping.clone() + &" ".repeat(70 * 1024 + 1 - ping.len()))).await.unwrap();
     let (code, reason) = client.socket.expect_close().await;
     assert_eq!(code, 1009);
     assert!(!reason.contains(|c: char| c.is_ascii_digit()), "{reason}");

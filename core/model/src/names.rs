@@ -6,7 +6,7 @@
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 use icu_properties::props::{
-    CanonicalCombiningClass, DefaultIgnorableCodePoint, ExtendedPictographic, GeneralCategory, Script,
+    CanonicalCombiningClass, DefaultIgnorableCodePoint, ExtendedPictographic, GeneralCategory, JoiningType, Script,
 };
 use icu_properties::{CodePointMapData, CodePointSetData};
 use unicode_segmentation::UnicodeSegmentation;
@@ -75,6 +75,9 @@ pub enum NameError {
     /// Nobody sees it.
     #[error("a name has no invisible characters; leave out U+{:04X}", *.0 as u32)]
     Invisible(char),
+    /// Nothing is there that it could be a mark of: it would be shown on whatever stands before the name.
+    #[error("a name has no mark without a letter before it; leave out U+{:04X}", *.0 as u32)]
+    Mark(char),
     /// Unicode promises never to give it a meaning.
     #[error("a name has characters of Unicode only; leave out U+{:04X}", *.0 as u32)]
     NoCharacter(char),
@@ -151,6 +154,12 @@ fn is_emoji(letter: char) -> bool {
     CodePointSetData::new::<ExtendedPictographic>().contains(letter)
 }
 
+/// What shows itself only by what it makes of others, but for the number signs of some scripts, which are seen.
+fn is_format(letter: char) -> bool {
+    let numbers = matches!(letter, '\u{600}'..='\u{605}' | '\u{6dd}' | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{110bd}' | '\u{110cd}');
+    CodePointMapData::<GeneralCategory>::new().get(letter) == GeneralCategory::Format && !numbers
+}
+
 fn is_mark(letter: char) -> bool {
     let kind = CodePointMapData::<GeneralCategory>::new().get(letter);
     matches!(kind, GeneralCategory::NonspacingMark | GeneralCategory::SpacingMark | GeneralCategory::EnclosingMark)
@@ -189,8 +198,12 @@ fn check(letter: char, before: &[char], after: &[char]) -> Result<(), NameError>
         }
         '\u{fdd0}'..='\u{fdef}' => Err(NameError::NoCharacter(letter)),
         _ if letter as u32 & 0xfffe == 0xfffe => Err(NameError::NoCharacter(letter)),
-        // Around annotations between the lines; a Braille cell without a dot.
-        '\u{fff9}'..='\u{fffb}' | '\u{2800}' => Err(NameError::Invisible(letter)),
+        // A Braille cell without a dot.
+        '\u{2800}' => Err(NameError::Invisible(letter)),
+        _ if is_format(letter) && !is_unseen(letter) => Err(NameError::Invisible(letter)),
+        _ if is_mark(letter) && !is_unseen(letter) && before.last().is_none_or(|l| l.is_whitespace()) => {
+            Err(NameError::Mark(letter))
+        }
         _ if is_unseen(letter) && !is_needed(letter, before, after) => Err(NameError::Invisible(letter)),
         _ => Ok(()),
     }
@@ -202,7 +215,7 @@ fn is_needed(letter: char, before: &[char], after: &[char]) -> bool {
     match letter {
         _ if is_variation(letter) => last.is_some_and(|l| has_forms(letter, l)),
         ZERO_WIDTH_JOINER => joins_emoji(before, next) || joins_letters(before, next),
-        ZERO_WIDTH_NON_JOINER => joins_letters(before, next),
+        ZERO_WIDTH_NON_JOINER => joins_letters(before, next) && parts(before, after),
         _ if is_tag(letter) => {
             let start = before.iter().rposition(|l| !is_tag(*l) || *l == END_OF_TAGS);
             let end = after.iter().position(|l| !is_tag(*l)).unwrap_or(after.len());
@@ -222,6 +235,18 @@ fn joins_emoji(before: &[char], next: Option<char>) -> bool {
     let with_colour = |l: char| is_variation(l) || ('\u{1f3fb}'..='\u{1f3ff}').contains(&l);
     let last = before.iter().rev().find(|l| !with_colour(**l));
     last.is_some_and(|l| is_emoji(*l)) && next.is_some_and(is_emoji)
+}
+
+/// Whether the letters around it would be joined without it, where the script joins its letters at all (RFC 5892, A.1);
+/// where it does not, the joiner chooses another form of a sign.
+fn parts(before: &[char], after: &[char]) -> bool {
+    let kind = |letter: &&char| CodePointMapData::<JoiningType>::new().get(**letter);
+    let seen = |letter: &&char| kind(letter) != JoiningType::Transparent;
+    let (last, next) = (before.iter().rev().find(seen), after.iter().find(seen));
+    let joining = [last, next].into_iter().flatten().any(|l| kind(&l) != JoiningType::NonJoining);
+    let left = last.is_some_and(|l| matches!(kind(&l), JoiningType::DualJoining | JoiningType::LeftJoining));
+    let right = next.is_some_and(|l| matches!(kind(&l), JoiningType::DualJoining | JoiningType::RightJoining));
+    !joining || left && right
 }
 
 /// Between letters of one script that needs joiners, and behind a sign that takes a vowel away.
@@ -298,14 +323,25 @@ mod tests {
             ("a\u{fe0f}b", NameError::Invisible('\u{fe0f}')),
             ("a\u{e0100}b", NameError::Invisible('\u{e0100}')),
             ("\u{2800}", NameError::Invisible('\u{2800}')),
+            // Behind a letter that joins nothing on its left, and before one that joins nothing on its right.
+            ("\u{62f}\u{200c}\u{645}", NameError::Invisible('\u{200c}')),
+            ("\u{645}\u{200c}\u{621}", NameError::Invisible('\u{200c}')),
+            ("\u{712}\u{70f}\u{712}", NameError::Invisible('\u{70f}')),
+            ("a\u{13430}b", NameError::Invisible('\u{13430}')),
+            ("\u{301}", NameError::Mark('\u{301}')),
+            ("\u{301}Lamp", NameError::Mark('\u{301}')),
+            ("Lamp \u{20dd}", NameError::Mark('\u{20dd}')),
             ("🏴\u{e0068}\u{e0069}\u{e0064}\u{e007f}", NameError::Invisible('\u{e0068}')),
             ("a\u{fffe}b", NameError::NoCharacter('\u{fffe}')),
             ("a\u{fdd0}b", NameError::NoCharacter('\u{fdd0}')),
         ] {
             let found = take(text).expect_err(text);
             assert_eq!(found, expected, "{text:?}");
-            let (NameError::Control(c) | NameError::Direction(c) | NameError::Invisible(c) | NameError::NoCharacter(c)) =
-                found
+            let (NameError::Control(c)
+            | NameError::Direction(c)
+            | NameError::Invisible(c)
+            | NameError::Mark(c)
+            | NameError::NoCharacter(c)) = found
             else {
                 panic!("{found}")
             };

@@ -39,8 +39,9 @@ use crate::ws::{BUFFER_BYTES, STALL, device::close, not_an_upgrade, reason_of, t
 
 /// Devices that one `subscribe` may name.
 const MAX_NAMED: usize = 1000;
-/// So many of the longest names fit, in quotes and with a comma and a blank each.
-const MAX_MESSAGE_BYTES: usize = MAX_NAMED * (DeviceUid::MAX_LEN + 4) + 4 * 1024;
+/// So many of the longest names fit, in quotes and with a comma and a blank each; as it is documented, 70 KiB.
+const MAX_MESSAGE_BYTES: usize = 70 * 1024;
+const _: () = assert!(MAX_NAMED * (DeviceUid::MAX_LEN + 4) + 1024 <= MAX_MESSAGE_BYTES);
 /// Frames per second from one client, and the burst above them; pings, pongs and binary frames too.
 const FRAMES_PER_S: f64 = 60.0;
 const FRAME_BURST: f64 = 120.0;

@@ -32,9 +32,14 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Characters of a device's text in the log.
 const LOG_TEXT: usize = 256;
 
-/// A device's text as it may be logged: short, and on one line, so that no line of the log can be forged.
+/// A device's text as it may be shown, in the log and to people: short, on one line, and in the order in which it is read,
+/// so that no line can be forged.
 fn loggable(text: &str) -> String {
-    let harmless = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { '\u{fffd}' } else { c };
+    let turns =
+        |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |c: char| {
+        if c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}') { '\u{fffd}' } else { c }
+    };
     text.chars().take(LOG_TEXT).map(harmless).collect()
 }
 
@@ -166,7 +171,7 @@ fn greeting(services: &Arc<Services>, live: &Arc<Live>, hello: &Hello) {
 /// Tells two devices with one identity apart ([`contest`](crate::device::contest)).
 fn booted(live: &Live, meta: &EventMeta) {
     if let (Some(boot_id), Some(session)) = (&meta.boot_id, live.session()) {
-        session.booted(boot_id);
+        session.booted(&loggable(boot_id));
     }
 }
 
