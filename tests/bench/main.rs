@@ -11,6 +11,7 @@ mod devices;
 mod door;
 mod driver;
 mod floor;
+mod gate;
 mod growth;
 mod house;
 mod lean;
@@ -88,6 +89,11 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// What holds commands up that is no command.
+    Gate {
+        #[command(flatten)]
+        options: Options,
+    },
     /// All of them.
     All {
         #[command(flatten)]
@@ -133,6 +139,7 @@ fn main() -> anyhow::Result<()> {
         Command::Growth { options } => end(&options, runtime.block_on(growth::run(&options))?),
         Command::Audit { options } => end(&options, runtime.block_on(audit::run(&options))?),
         Command::Door { options } => end(&options, runtime.block_on(door::run(&options))?),
+        Command::Gate { options } => end(&options, runtime.block_on(gate::run(&options))?),
         Command::All { options, node_red, table } => {
             std::process::exit(table::run(&options, node_red.as_deref(), table.as_deref())?)
         }

@@ -11,7 +11,8 @@ use crate::report::{Goal, HOLDS, Report};
 
 const BEGIN: &str = "<!-- figures: written by `cargo xtask bench all --table`, not by hand -->";
 const END: &str = "<!-- end of figures -->";
-const BENCHES: [&str; 9] = ["relay", "devices", "broadcast", "driver", "sandbox", "storm", "growth", "audit", "door"];
+const BENCHES: [&str; 10] =
+    ["relay", "devices", "broadcast", "driver", "sandbox", "storm", "growth", "audit", "door", "gate"];
 
 /// Runs every bench in a process of its own; with `table` writes their figures into that file. Gives the worst code.
 pub(crate) fn run(options: &Options, node_red: Option<&Path>, table: Option<&Path>) -> Result<i32> {

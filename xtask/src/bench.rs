@@ -44,6 +44,8 @@ enum What {
     Audit(How),
     /// 200 sign-ins at once, 2,000 senders of slow headers, and what an idempotency key costs a command.
     Door(How),
+    /// 200 changes of settings at once, and a fleet's last signs of life: how long commands wait for them.
+    Gate(How),
     /// All of them, with Node-RED.
     All {
         #[command(flatten)]
@@ -76,6 +78,7 @@ impl What {
             Self::Growth(_) => "growth",
             Self::Audit(_) => "audit",
             Self::Door(_) => "door",
+            Self::Gate(_) => "gate",
             Self::All { .. } => "all",
         }
     }
@@ -90,7 +93,8 @@ impl What {
             | Self::Storm(how)
             | Self::Growth(how)
             | Self::Audit(how)
-            | Self::Door(how) => *how,
+            | Self::Door(how)
+            | Self::Gate(how) => *how,
         }
     }
 }
