@@ -60,6 +60,10 @@ uuid_id!(
     /// A device, or relays of it, that are shared with somebody.
     GrantId
 );
+uuid_id!(
+    /// An invitation to make an account.
+    InvitationId
+);
 
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
