@@ -8,6 +8,7 @@ pub(crate) mod docs;
 mod fleet;
 mod grants;
 mod history;
+mod invitations;
 mod keys;
 mod ops;
 mod plugins;

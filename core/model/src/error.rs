@@ -35,6 +35,8 @@ error_codes! {
     AccountDisabled = "account_disabled", 401, "The account is deactivated.";
     Forbidden = "forbidden", 403, "The role does not allow this.";
     InsufficientScope = "insufficient_scope", 403, "The access token was not given the scope that this needs.";
+    RegistrationClosed = "registration_closed", 403, "Nobody may make an account here; see REGISTRATION.";
+    InvalidInvitation = "invalid_invitation", 403, "An invitation is needed that is good, and none was given: it may be missing, used, over, taken back, or for another e-mail.";
     OriginNotAllowed = "origin_not_allowed", 403, "The Origin may not do this here: it is not this server, or not a listed one.";
     NotFound = "not_found", 404, "No such object, or not yours.";
     MethodNotAllowed = "method_not_allowed", 405, "The route exists, but not with this method.";

@@ -193,6 +193,7 @@ fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>)
     services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(services)));
     services.tasks.spawn(clock_guard::keep(Arc::clone(services)));
+    services.tasks.spawn(hexa_service::auth::invitations::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), audit_retention));
 }
@@ -325,6 +326,9 @@ fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
             login_failures: settings.login_failures,
             public_rate: settings.public_rate,
             token_failures: settings.token_failures,
+            registration: settings.registration,
+            invitation_failures: settings.invitation_failures,
+            max_invitations: settings.max_invitations,
             max_sessions: settings.user_sessions,
             ..AuthConfig::new(keys_of_tokens, issuer.to_owned())
         },

@@ -89,6 +89,9 @@ pub(crate) struct Settings {
     pub(crate) warnings: Vec<String>,
     pub(crate) public_rate: Rate,
     pub(crate) token_failures: Rate,
+    pub(crate) registration: rooms::RegistrationMode,
+    pub(crate) invitation_failures: Rate,
+    pub(crate) max_invitations: u32,
     pub(crate) user_sockets: u32,
     pub(crate) user_sessions: u32,
     pub(crate) write_stall: Duration,
@@ -197,6 +200,9 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         login_failures: Rate::new(v.number("LIMIT_LOGIN_FAILURES", 1..=100_000)?, minute),
         public_rate: Rate::new(public_rps.saturating_mul(10), second * 10),
         token_failures: Rate::new(v.number("LIMIT_TOKEN_FAILURES", 1..=100_000)?, minute),
+        registration: registration(v)?,
+        invitation_failures: Rate::new(v.number("LIMIT_INVITATION_FAILURES", 1..=100_000)?, minute),
+        max_invitations: v.number("LIMIT_INVITATIONS", 1..=100_000)?,
         user_sockets: v.number("LIMIT_USER_SOCKETS", 1..=1_000_000)?,
         user_sessions: v.number("LIMIT_USER_SESSIONS", 1..=100_000)?,
         write_stall: second * v.number("LIMIT_WRITE_STALL_SECONDS", 1..=3_600)?,
@@ -205,6 +211,12 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         warnings: warnings(v, production),
         effective: v.effective(),
     })
+}
+
+/// Who may make an account.
+fn registration(v: &Values) -> Result<rooms::RegistrationMode, ConfigError> {
+    let name = v.one_of("REGISTRATION", &rooms::RegistrationMode::ALL.map(rooms::RegistrationMode::as_str))?;
+    Ok(rooms::RegistrationMode::ALL.into_iter().find(|mode| mode.as_str() == name).unwrap_or_default())
 }
 
 /// A socket file, or an address that only this machine reaches.

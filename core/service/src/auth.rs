@@ -1,6 +1,7 @@
 //! The account room: who you are, and how you prove it.
 
 pub mod account;
+pub mod invitations;
 pub mod keys;
 pub mod pats;
 pub mod principal;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use hexa_model::{Clock, SessionId, UserId, UserKey};
 use hexa_store::Store;
-pub use hexa_store::{SessionRow, TokenRow, UserFilter, UserRow};
+pub use hexa_store::{InvitationRow, PersonRow, SessionRow, TokenRow, UserFilter, UserRow};
 use parking_lot::RwLock;
 
 use crate::clock_guard::ClockGuard;
@@ -59,6 +60,8 @@ pub struct Auth {
     strangers: Limiter<Option<IpAddr>>,
     /// Access tokens that nobody has, by address.
     unknown_tokens: FailureLimiter<Option<IpAddr>>,
+    /// Invitations that nobody has, or that are not good any more, by address.
+    wrong_invitations: FailureLimiter<Option<IpAddr>>,
     sign_ins: HashQueue,
     registrations: HashQueue,
 }
@@ -87,6 +90,7 @@ impl Auth {
             requests: Limiter::new("requests", config.user_rate),
             strangers: Limiter::new("requests from your address", config.public_rate),
             unknown_tokens: FailureLimiter::new("unknown access tokens", config.token_failures),
+            wrong_invitations: FailureLimiter::new("invitations that are not good", config.invitation_failures),
             sign_ins: HashQueue::new("logins", config.hash_permits, MAX_HASH_QUEUE),
             registrations: HashQueue::new("registrations", REGISTER_PERMITS, MAX_REGISTER_QUEUE),
             accounts: RwLock::default(),

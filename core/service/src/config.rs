@@ -70,6 +70,32 @@ impl std::fmt::Debug for ProvisionConfig {
     }
 }
 
+/// Who may make an account. The first admin is made with the bootstrap secret in every mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationMode {
+    /// Everybody.
+    #[default]
+    Open,
+    /// Whoever has an invitation.
+    Invite,
+    /// Nobody, with an invitation neither.
+    Closed,
+}
+
+impl RegistrationMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Open, Self::Invite, Self::Closed];
+
+    /// As in the configuration and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Invite => "invite",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// Accounts.
 #[derive(Clone)]
 pub struct AuthConfig {
@@ -85,6 +111,12 @@ pub struct AuthConfig {
     pub public_rate: Rate,
     /// Access tokens that nobody has, per minute and address (`LIMIT_TOKEN_FAILURES`).
     pub token_failures: Rate,
+    /// Who may make an account (`REGISTRATION`).
+    pub registration: RegistrationMode,
+    /// Invitations that are not good, per minute and address (`LIMIT_INVITATION_FAILURES`).
+    pub invitation_failures: Rate,
+    /// Open invitations of the server (`LIMIT_INVITATIONS`).
+    pub max_invitations: u32,
     /// Sessions of an account; one more, and the one that was used least lately ends (`LIMIT_USER_SESSIONS`).
     pub max_sessions: u32,
     /// Passwords hashed at the same time (AU-2).
@@ -113,6 +145,9 @@ impl AuthConfig {
             login_failures: Rate::new(5, Duration::from_secs(60)),
             public_rate: Rate::new(100, Duration::from_secs(10)),
             token_failures: Rate::new(60, Duration::from_secs(60)),
+            registration: RegistrationMode::Open,
+            invitation_failures: Rate::new(10, Duration::from_secs(60)),
+            max_invitations: 100,
             max_sessions: 100,
             hash_permits: 2,
             refresh_idle: Duration::from_secs(14 * 86_400),

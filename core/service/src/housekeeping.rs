@@ -65,6 +65,7 @@ pub async fn purge(services: &Services) -> Result<u64> {
             Box::pin(async move {
                 let mut piece = tx.forget_sessions(before, PIECE).await?;
                 piece += tx.forget_tokens(before, PIECE).await?;
+                piece += tx.forget_invitations(before, PIECE).await?;
                 Ok(Decided::done(piece + tx.forget_grants(before, PIECE).await?))
             })
         });

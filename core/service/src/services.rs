@@ -86,6 +86,7 @@ impl Services {
             Arc::clone(&grants),
             &config.device,
         ));
+        let guard = Arc::new(ClockGuard::new(Arc::clone(&clock)));
         Arc::new(Self {
             audit: Audit::new(store.clone(), Arc::clone(&metrics)),
             auth: Arc::new(Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock), Arc::clone(&guard))),

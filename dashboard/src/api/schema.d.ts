@@ -104,6 +104,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Invitations, the newest first, without their tokens
+         * @description For an admin, `admin:*`. Those that ended are kept for 30 days.
+         */
+        get: operations["listInvitations"];
+        put?: never;
+        /**
+         * Invite somebody: a link that is good once, for 7 days
+         * @description For an admin, `admin:*`. Token and link are shown once. It is good for as long as whoever made it is an active admin.
+         */
+        post: operations["createInvitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/invitations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Take an open invitation back
+         * @description For an admin, `admin:*`.
+         */
+        delete: operations["revokeInvitation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/keys": {
         parameters: {
             query?: never;
@@ -463,9 +507,29 @@ export interface paths {
         put?: never;
         /**
          * Make an account and sign in
-         * @description For anybody. The first admin is made with the server's one-time `bootstrap_secret`.
+         * @description For anybody. The first admin is made with the server's one-time `bootstrap_secret`, in every mode. An `invitation` is spent in the same transaction.
          */
         post: operations["register"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/registration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who may make an account here
+         * @description For anybody. `open`: everybody; `invite`: whoever has an invitation; `closed`: nobody.
+         */
+        get: operations["getRegistration"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1312,6 +1376,21 @@ export interface components {
         };
         /**
          * @example {
+         *       "email": "bob@example.com",
+         *       "note": "the neighbour"
+         *     }
+         */
+        CreateInvitationRequest: {
+            /**
+             * Format: email
+             * @description Only this e-mail may be registered with it.
+             */
+            email?: string | null;
+            /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
+            note?: string | null;
+        };
+        /**
+         * @example {
          *       "expires_in_days": 365,
          *       "name": "Home Assistant",
          *       "scopes": [
@@ -1467,7 +1546,7 @@ export interface components {
          */
         Error: {
             /** @enum {string} */
-            code: "validation_error" | "invalid_credentials" | "invalid_token" | "refresh_token_reused" | "invalid_provision_key" | "account_disabled" | "forbidden" | "insufficient_scope" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "request_timeout" | "last_admin" | "email_taken" | "already_claimed" | "already_provisioned" | "set_by_configuration" | "idempotency_conflict" | "idempotency_in_progress" | "device_not_ready" | "device_offline" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "unsupported_command" | "https_required" | "rate_limited" | "device_busy" | "headers_too_large" | "internal_error" | "driver_fault" | "device_rejected" | "device_state_mismatch" | "busy" | "storage_unavailable" | "driver_unavailable" | "shutting_down" | "device_timeout";
+            code: "validation_error" | "invalid_credentials" | "invalid_token" | "refresh_token_reused" | "invalid_provision_key" | "account_disabled" | "forbidden" | "insufficient_scope" | "registration_closed" | "invalid_invitation" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "request_timeout" | "last_admin" | "email_taken" | "already_claimed" | "already_provisioned" | "set_by_configuration" | "idempotency_conflict" | "idempotency_in_progress" | "device_not_ready" | "device_offline" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "unsupported_command" | "https_required" | "rate_limited" | "device_busy" | "headers_too_large" | "internal_error" | "driver_fault" | "device_rejected" | "device_state_mismatch" | "busy" | "storage_unavailable" | "driver_unavailable" | "shutting_down" | "device_timeout";
             /** @description Facts for programs. */
             details: Record<string, never> | null;
             /** @description For people. */
@@ -1699,6 +1778,43 @@ export interface components {
             source: "api" | "ws" | "schedule" | "automation" | "homekit" | "alexa" | "home_assistant" | "device" | "system";
             state: boolean | null;
         };
+        /**
+         * @example {
+         *       "created_at": "2026-11-23T12:00:00.000Z",
+         *       "email": null,
+         *       "ended_at": null,
+         *       "expires_at": "2026-11-30T12:00:00.000Z",
+         *       "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+         *       "made_by": {
+         *         "email": "ann@example.com",
+         *         "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+         *         "name": "Ann"
+         *       },
+         *       "note": "the neighbour",
+         *       "state": "open",
+         *       "used_by": null
+         *     }
+         */
+        InvitationBody: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description The one e-mail that may be registered with it; null = any. */
+            email: string | null;
+            /**
+             * Format: date-time
+             * @description When it was used, taken back, or over.
+             */
+            ended_at: string | null;
+            /** Format: date-time */
+            expires_at: string;
+            /** Format: uuid */
+            id: string;
+            made_by: components["schemas"]["PersonBody"];
+            note: string | null;
+            /** @enum {string} */
+            state: "open" | "used" | "expired" | "revoked";
+            used_by: components["schemas"]["PersonBody"] | null;
+        };
         KeyBody: {
             kid: string;
             /** Format: date-time */
@@ -1762,6 +1878,30 @@ export interface components {
             email: string;
             /** Format: password */
             password: string;
+        };
+        /**
+         * @example {
+         *       "created_at": "2026-11-23T12:00:00.000Z",
+         *       "email": null,
+         *       "ended_at": null,
+         *       "expires_at": "2026-11-30T12:00:00.000Z",
+         *       "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+         *       "link": "https://hexa.example/dashboard#invitation=hxi_7dk2…",
+         *       "made_by": {
+         *         "email": "ann@example.com",
+         *         "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+         *         "name": "Ann"
+         *       },
+         *       "note": "the neighbour",
+         *       "state": "open",
+         *       "token": "hxi_7dk2…",
+         *       "used_by": null
+         *     }
+         */
+        NewInvitationBody: components["schemas"]["InvitationBody"] & {
+            /** @description The console with the token behind the `#`, which no browser sends to any server. */
+            link: string;
+            token: string;
         };
         /**
          * @example {
@@ -1830,6 +1970,12 @@ export interface components {
             /** @enum {string|null} */
             role?: "user" | "admin" | null;
         };
+        PersonBody: {
+            email: string;
+            /** Format: uuid */
+            id: string;
+            name: string | null;
+        };
         /**
          * @example {
          *       "calls": 1024,
@@ -1862,7 +2008,7 @@ export interface components {
         };
         Problem: {
             /** @enum {string} */
-            code: "validation_error" | "invalid_credentials" | "invalid_token" | "refresh_token_reused" | "invalid_provision_key" | "account_disabled" | "forbidden" | "insufficient_scope" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "request_timeout" | "last_admin" | "email_taken" | "already_claimed" | "already_provisioned" | "set_by_configuration" | "idempotency_conflict" | "idempotency_in_progress" | "device_not_ready" | "device_offline" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "unsupported_command" | "https_required" | "rate_limited" | "device_busy" | "headers_too_large" | "internal_error" | "driver_fault" | "device_rejected" | "device_state_mismatch" | "busy" | "storage_unavailable" | "driver_unavailable" | "shutting_down" | "device_timeout";
+            code: "validation_error" | "invalid_credentials" | "invalid_token" | "refresh_token_reused" | "invalid_provision_key" | "account_disabled" | "forbidden" | "insufficient_scope" | "registration_closed" | "invalid_invitation" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "request_timeout" | "last_admin" | "email_taken" | "already_claimed" | "already_provisioned" | "set_by_configuration" | "idempotency_conflict" | "idempotency_in_progress" | "device_not_ready" | "device_offline" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "unsupported_command" | "https_required" | "rate_limited" | "device_busy" | "headers_too_large" | "internal_error" | "driver_fault" | "device_rejected" | "device_state_mismatch" | "busy" | "storage_unavailable" | "driver_unavailable" | "shutting_down" | "device_timeout";
             detail: string;
             /** @description Facts for programs. */
             details: Record<string, never> | null;
@@ -1941,10 +2087,24 @@ export interface components {
             bootstrap_secret?: string | null;
             /** Format: email */
             email: string;
+            /** @description The token of an invitation, where `REGISTRATION` asks for one. */
+            invitation?: string | null;
             /** @description At most 64 characters as a reader counts them (UAX 29) and 2048 bytes, none of them a control character, invisible, or one that changes the direction of writing. */
             name?: string | null;
             /** Format: password */
             password: string;
+        };
+        /**
+         * @example {
+         *       "awaits_bootstrap": false,
+         *       "mode": "open"
+         *     }
+         */
+        RegistrationBody: {
+            /** @description The first admin is still to be made, with the bootstrap secret, in whatever mode. */
+            awaits_bootstrap: boolean;
+            /** @enum {string} */
+            mode: "open" | "invite" | "closed";
         };
         RelayBody: {
             /** Format: int32 */
@@ -2601,6 +2761,24 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description `origin_not_allowed`: The Origin may not do this here: it is not this server, or not a listed one. `registration_closed`: Nobody may make an account here; see REGISTRATION. `invalid_invitation`: An invitation is needed that is good, and none was given: it may be missing, used, over, taken back, or for another e-mail. */
+        OriginNotAllowedOrRegistrationClosedOrInvalidInvitation: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "code": "origin_not_allowed",
+                 *       "details": null,
+                 *       "message": "What was wrong, what is allowed, what to do.",
+                 *       "request_id": "01a2073b926e7be6807f936f85565c9c"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description `payload_too_large`: The body is larger than allowed. */
         PayloadTooLarge: {
             headers: {
@@ -3066,6 +3244,172 @@ export interface operations {
             401: components["responses"]["InvalidTokenOrAccountDisabled"];
             403: components["responses"]["InsufficientScopeOrForbidden"];
             408: components["responses"]["RequestTimeout"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    listInvitations: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+                state?: "open" | "used" | "expired" | "revoked";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "created_at": "2026-11-23T12:00:00.000Z",
+                     *           "email": null,
+                     *           "ended_at": null,
+                     *           "expires_at": "2026-11-30T12:00:00.000Z",
+                     *           "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *           "made_by": {
+                     *             "email": "ann@example.com",
+                     *             "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *             "name": "Ann"
+                     *           },
+                     *           "note": "the neighbour",
+                     *           "state": "open",
+                     *           "used_by": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["InvitationBody"][];
+                        /** @description For the next page; null on the last one. */
+                        next_cursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            408: components["responses"]["RequestTimeout"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    createInvitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The request is done once however often it comes with this key; later ones hear the first answer. */
+                "idempotency-key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email": "bob@example.com",
+                 *       "note": "the neighbour"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateInvitationRequest"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    /** @description `true` when this is the answer to an earlier request with this key. */
+                    "idempotency-replayed"?: string;
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-11-23T12:00:00.000Z",
+                     *       "email": null,
+                     *       "ended_at": null,
+                     *       "expires_at": "2026-11-30T12:00:00.000Z",
+                     *       "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *       "link": "https://hexa.example/dashboard#invitation=hxi_7dk2…",
+                     *       "made_by": {
+                     *         "email": "ann@example.com",
+                     *         "id": "01a2073b-926e-7be6-807f-936f85565c9c",
+                     *         "name": "Ann"
+                     *       },
+                     *       "note": "the neighbour",
+                     *       "state": "open",
+                     *       "token": "hxi_7dk2…",
+                     *       "used_by": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewInvitationBody"];
+                };
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInProgressOrEmailTaken"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    revokeInvitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The request is done once however often it comes with this key; later ones hear the first answer. */
+                "idempotency-key"?: string;
+            };
+            path: {
+                /** @example 01a2073b-926e-7be6-807f-936f85565c9c */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    /** @description `true` when this is the answer to an earlier request with this key. */
+                    "idempotency-replayed"?: string;
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInProgress"];
+            413: components["responses"]["PayloadTooLarge"];
             426: components["responses"]["HttpsRequired"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
@@ -4124,11 +4468,45 @@ export interface operations {
             };
             400: components["responses"]["ValidationError"];
             401: components["responses"]["InvalidToken"];
-            403: components["responses"]["OriginNotAllowed"];
+            403: components["responses"]["OriginNotAllowedOrRegistrationClosedOrInvalidInvitation"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInProgressOrEmailTaken"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    getRegistration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "awaits_bootstrap": false,
+                     *       "mode": "open"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RegistrationBody"];
+                };
+            };
+            400: components["responses"]["ValidationError"];
+            408: components["responses"]["RequestTimeout"];
             426: components["responses"]["HttpsRequired"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];

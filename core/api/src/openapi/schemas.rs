@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use hexa_model::device::{MAX_INPUTS, MAX_RELAYS};
-use hexa_model::{DeviceClass, Role, Scope, Source, names};
+use hexa_model::{DeviceClass, InvitationState, Role, Scope, Source, names};
+use hexa_service::config::RegistrationMode;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, schema};
@@ -140,6 +141,9 @@ fn name() -> Value {
 fn limit() -> Value {
     json!({ "minimum": 1, "maximum": 500, "default": 50 })
 }
+fn invitation_states() -> Value {
+    json!({ "enum": InvitationState::ALL.map(InvitationState::as_str) })
+}
 fn outcomes() -> Value {
     let names = ["pending", "executed", "noop", "rejected", "timeout", "offline", "mismatch", "error"];
     json!({ "enum": names })
@@ -155,6 +159,15 @@ const RULES: &[(&str, Rule)] = &[
     ("AccountBody.id", uuid),
     ("GrantBody.id", uuid),
     ("GuestBody.id", uuid),
+    ("PersonBody.id", uuid),
+    ("InvitationBody.id", uuid),
+    ("InvitationBody.state", invitation_states),
+    ("ListInvitationsQuery.state", invitation_states),
+    ("ListInvitationsQuery.limit", limit),
+    ("RegistrationBody.mode", || json!({ "enum": RegistrationMode::ALL.map(RegistrationMode::as_str) })),
+    ("CreateInvitationRequest.email", || json!({ "format": "email", "maxLength": 254 })),
+    ("CreateInvitationRequest.note", name),
+    ("ended_at", time),
     ("OwnerBody.id", uuid),
     ("ListDevicesQuery.owner", uuid),
     ("ListDevicesQuery.sort", || json!({ "enum": ["name", "added"], "default": "added" })),

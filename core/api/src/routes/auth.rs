@@ -28,6 +28,9 @@ pub(super) struct RegisterRequest {
     name: Option<String>,
     #[schema(value_type = Option<String>)]
     bootstrap_secret: Option<SecretString>,
+    /// The token of an invitation, where `REGISTRATION` asks for one.
+    #[schema(value_type = Option<String>)]
+    invitation: Option<SecretString>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -72,6 +75,7 @@ pub(super) async fn register(
         password: request.password,
         name: request.name,
         bootstrap_secret: request.bootstrap_secret,
+        invitation: request.invitation,
     };
     let auth = &state.services.auth;
     once.answer(StatusCode::CREATED, SignedInBody::new, |key| auth.register(key, new, origin)).await

@@ -3,8 +3,8 @@
 use hexa_model::ErrorCode::{
     self, AlreadyClaimed, AlreadyProvisioned, Busy, DeviceBusy, DeviceNotReady, DeviceOffline, DeviceRejected,
     DeviceStateMismatch, DeviceTimeout, DriverFault, DriverUnavailable, EmailTaken, Forbidden, InvalidCredentials,
-    InvalidProvisionKey, LastAdmin, OriginNotAllowed, PreconditionFailed, RefreshTokenReused, SetByConfiguration,
-    ShuttingDown, UnsupportedCommand, ValidationError,
+    InvalidInvitation, InvalidProvisionKey, LastAdmin, OriginNotAllowed, PreconditionFailed, RefreshTokenReused,
+    RegistrationClosed, SetByConfiguration, ShuttingDown, UnsupportedCommand, ValidationError,
 };
 
 use super::audit::{AuditQuery, ExportQuery};
@@ -16,6 +16,9 @@ use super::devices::{
 use super::fleet::FleetBody;
 use super::grants::{CreateGrantRequest, GrantBody};
 use super::history::{HistoryBody, HistoryQuery};
+use super::invitations::{
+    CreateInvitationRequest, InvitationBody, ListInvitationsQuery, NewInvitationBody, RegistrationBody,
+};
 use super::keys::{KeysBody, RotateKeysRequest};
 use super::ops::{HealthBody, ReadyBody};
 use super::plugins::{FaultBody, FaultsQuery, PluginBody};
@@ -109,11 +112,24 @@ pub(crate) fn docs() -> Vec<Doc> {
 
 fn accounts() -> Vec<Doc> {
     vec![
+        doc("GET /api/v1/auth/registration", "getRegistration", "Who may make an account here")
+            .more("`open`: everybody; `invite`: whoever has an invitation; `closed`: nobody.")
+            .json(200, one::<RegistrationBody>),
         doc("POST /api/v1/auth/register", "register", "Make an account and sign in")
-            .more("The first admin is made with the server's one-time `bootstrap_secret`.")
+            .more(
+                "The first admin is made with the server's one-time `bootstrap_secret`, in every mode. An `invitation` is \
+                 spent in the same transaction.",
+            )
             .body(one::<RegisterRequest>)
             .json(201, one::<SignedInBody>)
-            .errors(&[EmailTaken, Busy, ErrorCode::InvalidToken, OriginNotAllowed]),
+            .errors(&[
+                EmailTaken,
+                Busy,
+                ErrorCode::InvalidToken,
+                OriginNotAllowed,
+                RegistrationClosed,
+                InvalidInvitation,
+            ]),
         doc("POST /api/v1/auth/login", "login", "Sign in")
             .body(one::<LoginRequest>)
             .json(200, one::<SignedInBody>)
@@ -284,6 +300,20 @@ fn admin() -> Vec<Doc> {
             .json(200, page::<TokenBody>),
         doc("DELETE /api/v1/admin/users/{id}/tokens/{token_id}", "revokeUserToken", "Revoke a token of an account")
             .empty(204),
+        doc("GET /api/v1/admin/invitations", "listInvitations", "Invitations, the newest first, without their tokens")
+            .more("Those that ended are kept for 30 days.")
+            .query(one::<ListInvitationsQuery>)
+            .json(200, page::<InvitationBody>),
+        doc(
+            "POST /api/v1/admin/invitations",
+            "createInvitation",
+            "Invite somebody: a link that is good once, for 7 days",
+        )
+        .more("Token and link are shown once. It is good for as long as whoever made it is an active admin.")
+        .body(one::<CreateInvitationRequest>)
+        .json(201, one::<NewInvitationBody>)
+        .errors(&[EmailTaken]),
+        doc("DELETE /api/v1/admin/invitations/{id}", "revokeInvitation", "Take an open invitation back").empty(204),
         doc("GET /api/v1/admin/keys", "listKeys", "Keys that access tokens are signed with, without themselves")
             .json(200, one::<KeysBody>),
         doc("POST /api/v1/admin/keys/rotate", "rotateKeys", "The next key signs from now on")

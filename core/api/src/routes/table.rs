@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hexa_model::Scope;
 
 use super::{
-    audit, auth, commands, devices, fleet, grants, history, keys, ops, plugins, preferences, provision, relays,
-    sessions, users,
+    audit, auth, commands, devices, fleet, grants, history, invitations, keys, ops, plugins, preferences, provision,
+    relays, sessions, users,
 };
 use crate::state::ApiState;
 use crate::{compress, dashboard, openapi, ws};
@@ -75,6 +75,7 @@ pub fn routes() -> Vec<Route> {
     let settings = Access::Scope(Scope::Preferences);
     let to = |method, path, access, handler| Route { method, path, access, handler };
     vec![
+        to("GET", "/api/v1/auth/registration", Public, get(invitations::get_registration)),
         to("POST", "/api/v1/auth/register", Public, post(auth::register)),
         to("POST", "/api/v1/auth/login", Public, post(auth::login)),
         to("POST", "/api/v1/auth/refresh", Public, post(auth::refresh)),
@@ -125,6 +126,9 @@ pub fn routes() -> Vec<Route> {
         to("DELETE", "/api/v1/admin/users/{id}/sessions/{session_id}", Admin, delete(users::end_user_session)),
         to("GET", "/api/v1/admin/users/{id}/tokens", Admin, get(users::list_user_tokens)),
         to("DELETE", "/api/v1/admin/users/{id}/tokens/{token_id}", Admin, delete(users::revoke_user_token)),
+        to("GET", "/api/v1/admin/invitations", Admin, get(invitations::list_invitations)),
+        to("POST", "/api/v1/admin/invitations", Admin, post(invitations::create_invitation)),
+        to("DELETE", "/api/v1/admin/invitations/{id}", Admin, delete(invitations::revoke_invitation)),
         to("GET", "/api/v1/admin/keys", Admin, get(keys::list_keys)),
         to("POST", "/api/v1/admin/keys/rotate", Admin, post(keys::rotate_keys)),
         to("GET", "/api/v1/admin/plugins", Admin, get(plugins::list_plugins)),

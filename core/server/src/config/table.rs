@@ -129,6 +129,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Other servers, comma separated origins, that this server's console may be pointed at; they must allow it.",
     ),
     plain(
+        "REGISTRATION",
+        "open",
+        "Who may make an account: `open` everybody, `invite` whoever has an invitation of an admin, `closed` nobody, with an \
+         invitation neither. The first admin is made with the bootstrap secret whatever it says.",
+    ),
+    plain(
         "LIMIT_ANONYMOUS_CONNECTIONS",
         "100",
         "Open connections of one address (of IPv6: a /64) that have not said who they are; loopback and trusted proxies are \
@@ -163,6 +169,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "60",
         "Access tokens `hxp_…` that nobody has, per minute and address (of IPv6: a /64), loopback too.",
     ),
+    plain(
+        "LIMIT_INVITATION_FAILURES",
+        "10",
+        "Invitations that are not good, per minute and address (of IPv6: a /64), loopback too.",
+    ),
+    plain("LIMIT_INVITATIONS", "100", "Open invitations, of all admins together."),
     plain("LIMIT_PROVISION_RPS", "10", "Provisioning requests with a right key per second; ten times as many at once."),
     plain(
         "LIMIT_PROVISION_FAILURES",

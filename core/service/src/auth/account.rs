@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use hexa_crypto::{hex, password, random_bytes, token};
+use hexa_crypto::{password, random_bytes, token};
 use hexa_model::audit::AuditEntry;
-use hexa_model::{Actor, Change, ErrorCode, Outcome, Role, SessionId, Source, UserId, UserKey, names};
+use hexa_model::{Actor, Change, ErrorCode, Outcome, Role, SessionId, Source, TimeMs, UserId, UserKey, names};
 use hexa_store::{NewUser, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use super::invitations::{self, Door};
 use super::principal::Account;
 use super::{Auth, Origin};
 use crate::change::{Decided, change, internal};
@@ -29,6 +30,16 @@ pub struct Registration {
     pub name: Option<String>,
     /// Makes it an admin, once.
     pub bootstrap_secret: Option<SecretString>,
+    /// The token of an invitation.
+    pub invitation: Option<SecretString>,
+}
+
+/// An account that this transaction makes.
+#[derive(Debug)]
+pub(super) struct NewAccount {
+    pub(super) key: UserKey,
+    pub(super) at: TimeMs,
+    pub(super) actor: Actor,
 }
 
 /// A session that has just begun: the two tokens, shown once.
@@ -46,7 +57,7 @@ pub struct SignedIn {
 
 /// The shape of an e-mail address that we take: something, `@`, a domain with a dot or `localhost`. Whether mail
 /// arrives there is for a confirmation mail to find out, not for a pattern.
-fn normalize_email(email: &str) -> Result<String> {
+pub(super) fn normalize_email(email: &str) -> Result<String> {
     let email = names::composed(&email.trim().to_lowercase());
     let wrong = |why: &str| Err(Error::validation("email", format!("the e-mail address {why}")));
     if email.len() > 254 {
@@ -83,14 +94,18 @@ pub(super) fn check_name(name: Option<&str>) -> Result<Option<String>> {
 }
 
 impl Auth {
-    /// Makes an account and signs it in. With the bootstrap secret, which works once, it is an admin.
+    /// Makes an account and signs it in. With the bootstrap secret, which works once, it is an admin. Whoever may not make
+    /// one is refused before anything is hashed.
     ///
     /// # Errors
-    /// `validation_error`, `email_taken`, `invalid_token` for a wrong or spent bootstrap secret, `busy`.
+    /// `registration_closed`, `invalid_invitation`, `rate_limited` after many wrong ones, `validation_error`, `email_taken`,
+    /// `invalid_token` for a wrong or spent bootstrap secret, `busy`.
     pub async fn register(self: &Arc<Self>, key: Key<SignedIn>, new: Registration, origin: Origin) -> Result<SignedIn> {
+        let door = self.door(&new)?;
         let email = normalize_email(&new.email)?;
         check_password(&new.password)?;
         let name = check_name(new.name.as_deref())?;
+        self.check_door(&door, &email, origin.ip).await?;
         let (plain, own) = (new.password, [email.clone(), name.clone().unwrap_or_default()]);
         let password_hash = self
             .registrations
@@ -105,18 +120,15 @@ impl Auth {
             return Err(email_taken());
         }
         let (auth, now) = (Arc::clone(self), self.clock.now());
-        let offered = new.bootstrap_secret.map(|s| hex(&token::sha256(s.expose_secret().as_bytes())));
         change(&self.store, key, move |tx| {
             Box::pin(async move {
-                let role = match &offered {
-                    None => Role::User,
-                    // Taking and comparing happen in one transaction: two at once cannot both become admin.
-                    Some(offered) => match tx.take_setting(BOOTSTRAP_SETTING).await? {
-                        Some(kept) if token::same_text(&kept, offered) => Role::Admin,
-                        _ => {
-                            let what = "the bootstrap secret is wrong or was used";
-                            return Err(Error::new(ErrorCode::InvalidToken, what));
-                        }
+                // Taking and comparing happen in one transaction: two at once cannot both come in.
+                let (role, invitation) = match &door {
+                    Door::Open => (Role::User, None),
+                    Door::Invited(hash) => (Role::User, Some(auth.pass(tx, hash, &email).await?)),
+                    Door::Bootstrap(offered) => match tx.take_setting(BOOTSTRAP_SETTING).await? {
+                        Some(kept) if token::same_text(&kept, offered) => (Role::Admin, None),
+                        _ => return Err(invitations::not_bootstrap()),
                     },
                 };
                 let id = UserId::at(now, random_bytes());
@@ -129,6 +141,9 @@ impl Auth {
                 let actor = Actor::User { key, id, role };
                 let entry = AuditEntry::event(now, actor, Source::Api, "account.registered");
                 tx.audit(&entry.details(&json!({ "role": role.as_str() }))).await?;
+                if let Some(invitation) = &invitation {
+                    invitations::spend(tx, invitation, &NewAccount { key, at: now, actor }).await?;
+                }
                 let account = Arc::new(Account { key, id, email, name, role, active: true, epoch: 0, created_at: now });
                 auth.sign_in(tx, account, origin).await
             })
@@ -280,7 +295,7 @@ fn wrong() -> Error {
     Error::new(ErrorCode::InvalidCredentials, "e-mail or password is wrong")
 }
 
-fn email_taken() -> Error {
+pub(super) fn email_taken() -> Error {
     Error::new(ErrorCode::EmailTaken, "an account with this e-mail exists; log in instead")
 }
 

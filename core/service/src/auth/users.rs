@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::account::check_name;
 use super::principal::Principal;
-use super::{pats, sessions};
+use super::{invitations, pats, sessions};
 use crate::Services;
 use crate::change::Decided;
 use crate::error::{Error, Result};
@@ -100,6 +100,9 @@ pub async fn change(
             let mut ended = Vec::new();
             if standing {
                 tx.set_standing(user, role, active, now).await?;
+                if was_admin && !(role == Role::Admin && active) {
+                    invitations::end_of(tx, &before, now, actor).await?;
+                }
                 if !active {
                     ended = tx.revoke_sessions_of(user, None, now).await?;
                 }

@@ -5,6 +5,7 @@
 mod changes;
 mod device;
 mod ends;
+mod invitations;
 mod relay;
 mod rig;
 mod sessions;

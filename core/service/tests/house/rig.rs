@@ -249,8 +249,13 @@ pub(crate) async fn sign_up(services: &Services, email: &str) -> Principal {
 
 /// A new account's access token.
 pub(crate) async fn sign_in(services: &Services, email: &str) -> String {
-    let new =
-        Registration { email: email.into(), password: "a long password".into(), name: None, bootstrap_secret: None };
+    let new = Registration {
+        email: email.into(),
+        password: "a long password".into(),
+        name: None,
+        bootstrap_secret: None,
+        invitation: None,
+    };
     let signed_in = services.auth.register(Key::none(), new, Origin::default()).await.unwrap();
     signed_in.access_token.expose_secret().to_owned()
 }
