@@ -6,6 +6,7 @@
 mod audit;
 mod docs;
 mod http;
+mod invite;
 mod profile;
 mod remote;
 
@@ -56,6 +57,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: remote::KeysCommand,
+    },
+    /// Links with which somebody may make an account, for admins.
+    Invite {
+        #[command(subcommand)]
+        command: invite::InviteCommand,
     },
     /// Run simulated devices against a server.
     Sim(Box<sim::SimArgs>),
@@ -142,6 +148,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Devices { command } => remote::devices(command),
         Command::Relay(args) => remote::relay(args),
         Command::Keys { command } => remote::keys(command),
+        Command::Invite { command } => invite::invite(command),
         Command::Sim(args) => simulate(*args),
         Command::CompilePlugin { parent, cpu_s, memory_bytes } => {
             match hexa_host::compile_child(parent, cpu_s, memory_bytes) {

@@ -45,7 +45,7 @@ pub(super) struct Where {
     insecure_http: bool,
     /// As JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Sign in.
@@ -130,7 +130,7 @@ pub(super) enum KeysCommand {
 }
 
 /// Why a command did not end well.
-enum Ended {
+pub(super) enum Ended {
     Server(Failed),
     /// Before the server was asked, or about a file here.
     Here(anyhow::Error),
@@ -147,9 +147,9 @@ impl From<anyhow::Error> for Ended {
     }
 }
 
-type Done = Result<(), Ended>;
+pub(super) type Done = Result<(), Ended>;
 
-fn run(as_json: bool, work: impl Future<Output = Done>) -> ExitCode {
+pub(super) fn run(as_json: bool, work: impl Future<Output = Done>) -> ExitCode {
     let ended = match runtime() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => Err(error.into()),
@@ -233,7 +233,7 @@ impl Where {
     }
 
     /// The server, with a token.
-    fn server(&self) -> Result<Server> {
+    pub(super) fn server(&self) -> Result<Server> {
         let (_, profile) = self.profile()?;
         let given = self.given_url()?;
         let url = match (&given, &profile) {
@@ -255,7 +255,7 @@ impl Where {
         Server::new(url, token, ca.as_deref())
     }
 
-    fn show(&self, value: &Value, text: impl FnOnce(&Value) -> String) {
+    pub(super) fn show(&self, value: &Value, text: impl FnOnce(&Value) -> String) {
         if self.json {
             println!("{value}");
         } else {
@@ -395,8 +395,22 @@ fn device_line(device: &Value) -> [String; 5] {
     [text("uid"), text("name"), online.to_owned(), text("access"), relays.unwrap_or_default()]
 }
 
+/// Everything of a list; `path` has a query already.
+pub(super) async fn pages(server: &Server, path: &str) -> Result<Vec<Value>, Ended> {
+    let (mut items, mut cursor) = (Vec::new(), None);
+    loop {
+        let more = cursor.map_or_else(String::new, |cursor: String| format!("&cursor={cursor}"));
+        let mut page = server.call(Method::GET, &format!("{path}{more}"), None).await?;
+        items.append(page["items"].as_array_mut().context("the answer is no list")?);
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(items);
+        }
+    }
+}
+
 /// Columns as wide as what is in them.
-fn table(rows: &[[String; 5]]) -> String {
+pub(super) fn table(rows: &[[String; 5]]) -> String {
     let width = |n: usize| rows.iter().map(|r| r[n].chars().count()).max().unwrap_or(0);
     let widths = [0, 1, 2, 3].map(width);
     let mut out = String::new();
@@ -420,19 +434,8 @@ fn path_part(text: &str) -> Result<&str> {
 pub(super) fn devices(command: DevicesCommand) -> ExitCode {
     match command {
         DevicesCommand::List { at, all } => run(at.json, async {
-            let server = at.server()?;
-            let (mut items, mut cursor) = (Vec::new(), None);
-            loop {
-                let more = cursor.map_or_else(String::new, |c: String| format!("&cursor={c}"));
-                let all = if all { "&all=true" } else { "" };
-                let path = format!("/api/v1/devices?limit=500{all}{more}");
-                let mut page = server.call(Method::GET, &path, None).await?;
-                items.append(page["items"].as_array_mut().context("the answer is no list")?);
-                cursor = page["next_cursor"].as_str().map(str::to_owned);
-                if cursor.is_none() {
-                    break;
-                }
-            }
+            let all = if all { "&all=true" } else { "" };
+            let items = pages(&at.server()?, &format!("/api/v1/devices?limit=500{all}")).await?;
             at.show(&json!({ "items": items }), |_| {
                 let head = ["UID", "NAME", "STATE", "ACCESS", "RELAYS"].map(str::to_owned);
                 table(&std::iter::once(head).chain(items.iter().map(device_line)).collect::<Vec<_>>())
