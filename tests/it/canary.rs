@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hexa_tests::device::Socket;
 use hexa_tests::server::User;
-use hexa_tests::{Options, Reply, TestServer};
+use hexa_tests::{Client, Options, Reply, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -130,6 +130,31 @@ async fn devices(server: &TestServer, user: &User, nest: &mut Nest) {
     nest.hear(&open.with_token(KEYS[2].1).get("/metrics").await);
 }
 
+async fn invitations(server: &TestServer, admin: &Client, nest: &mut Nest) {
+    let path = "/api/v1/admin/invitations";
+    let request = admin.request(Method::POST, path).header("idempotency-key", "canary-4");
+    let made = admin.send(request.json(&json!({ "note": "canary" }))).await.expect(201);
+    let token = nest.hide("an invitation", &made["token"]);
+    nest.hear(&admin.get(path).await);
+    let open = server.client();
+    let register = |password: &str| {
+        let body = json!({ "email": "invited@example.org", "password": password, "invitation": token });
+        async move { server.client().post("/api/v1/auth/register", &body).await }
+    };
+    nest.hear(&register("short").await);
+    register(PASSWORD).await.expect(201);
+    nest.hear(&register(PASSWORD).await);
+    nest.hear(
+        &open
+            .post("/api/v1/auth/register", &json!({ "email": "a@b.cd", "password": PASSWORD, "invitation": WRONG }))
+            .await,
+    );
+    nest.hear(
+        &open.post("/api/v1/auth/register", &json!({ "email": "a@b.cd", "password": PASSWORD, "role": token })).await,
+    );
+    nest.hear(&admin.get("/api/v1/admin/audit?limit=500").await);
+}
+
 #[tokio::test]
 async fn no_secret_is_found_in_anything_that_the_server_wrote_or_said() {
     let mut options = Options::new().env("HEXA_LOG", "debug");
@@ -151,6 +176,7 @@ async fn no_secret_is_found_in_anything_that_the_server_wrote_or_said() {
     {
         nest.hear(&admin.get(path).await);
     }
+    invitations(&server, &admin, &mut nest).await;
     assert!(nest.said.len() > 15 && nest.secrets.len() > 15);
     for said in &nest.said {
         nest.search(&format!("an answer: {said}"), said.as_bytes());

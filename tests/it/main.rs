@@ -31,6 +31,7 @@ mod hang_up;
 mod hostile;
 mod idempotency;
 mod identity;
+mod invitations;
 mod keys;
 mod kill_loop;
 mod lifecycle;

@@ -49,6 +49,7 @@ impl Row {
 
 /// Routes that take no account: what they answer to everybody, with an empty body.
 const OPEN: &[(&str, u16)] = &[
+    ("GET /api/v1/auth/registration", 200),
     ("POST /api/v1/auth/register", 400),
     ("POST /api/v1/auth/login", 400),
     ("POST /api/v1/auth/refresh", 400),
@@ -119,6 +120,9 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("DELETE /api/v1/admin/users/{id}/sessions/{session_id}", row(403, 403, 204)),
         ("GET /api/v1/admin/users/{id}/tokens", row(403, 403, 200)),
         ("DELETE /api/v1/admin/users/{id}/tokens/{token_id}", row(403, 403, 204)),
+        ("GET /api/v1/admin/invitations", row(403, 403, 200)),
+        ("POST /api/v1/admin/invitations", row(403, 403, 201).with(json!({}))),
+        ("DELETE /api/v1/admin/invitations/{id}", row(403, 403, 204)),
         ("GET /api/v1/admin/keys", row(403, 403, 200)),
         ("POST /api/v1/admin/keys/rotate", row(403, 403, 200).with(json!({}))),
         ("GET /api/v1/admin/plugins", row(403, 403, 200)),
@@ -184,6 +188,10 @@ impl House<'_> {
         if path.contains("/grants/{id}") {
             let body = json!({ "email": self.server.user().await.email, "access": "read" });
             return text(&self.owner.client.post(path.trim_end_matches("/{id}"), &body).await.expect(201)["id"]);
+        }
+        if path.contains("/invitations/{id}") {
+            let admin = self.server.admin().await;
+            return text(&admin.post("/api/v1/admin/invitations", &json!({})).await.expect(201)["id"]);
         }
         if path.contains("/tokens/{id}") {
             return self.token().await;

@@ -45,6 +45,7 @@ impl Options {
             .env("LIMIT_LOGIN_FAILURES", "1000")
             .env("LIMIT_PUBLIC_RPS", "100000")
             .env("LIMIT_TOKEN_FAILURES", "10000")
+            .env("LIMIT_INVITATION_FAILURES", "1000")
             .env("LIMIT_USER_SOCKETS", "1000")
             .env("LIMIT_USER_SESSIONS", "100000")
     }

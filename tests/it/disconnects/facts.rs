@@ -24,9 +24,10 @@ const GRANTS: usize = 4;
 const PREFERENCES: usize = 5;
 const RELAYS: usize = 6;
 const AUDIT: usize = 7;
+const INVITATIONS: usize = 8;
 
 /// What is read: each statement gives what the facts need of a table, living rows only.
-const READ: [&str; 8] = [
+const READ: [&str; 9] = [
     "select uid, email, name, role, active, epoch from users",
     "select f.uid as uid, u.uid as owner from refresh_families f join users u on u.id = f.user_id \
      where f.revoked_at is null",
@@ -43,6 +44,8 @@ const READ: [&str; 8] = [
     "select a.action as action, a.follow_up as follow_up, a.details as details, \
      (select uid from users where id = a.actor_id) as actor, (select uid from devices where id = a.device_id) as device \
      from (select * from audit_tail union all select * from audit) as a",
+    "select i.note as note, coalesce(i.ended_why, 'open') as state, u.email as used_by from invitations i \
+     left join users u on u.id = i.user_id",
 ];
 
 /// The four documents of an account.
@@ -106,6 +109,11 @@ impl Tables {
         for email in &case.emails {
             let found = self.all(USERS, "email", email).map(|row| text(row, "uid").to_owned()).collect();
             facts.insert(format!("account of {email}"), list(found));
+        }
+        for note in &case.invitations {
+            let shown = |row: &Value| format!("{} {}", text(row, "state"), text(row, "used_by"));
+            let found = self.all(INVITATIONS, "note", note).map(shown).collect();
+            facts.insert(format!("invitation {note}"), list(found));
         }
         for (n, credential) in case.credentials.iter().enumerate() {
             let good = self.good(credential);
@@ -176,6 +184,15 @@ pub(super) async fn of_server(house: &House, case: &Case) -> Facts {
         let (_, page) = admin(format!("/api/v1/admin/users?search={email}")).await;
         facts.insert(format!("account of {email}"), ids(&page));
     }
+    if !case.invitations.is_empty() {
+        let all = invitations(house).await;
+        for note in &case.invitations {
+            let shown = |row: &&Value| text(row, "note") == note;
+            let found =
+                all.iter().filter(shown).map(|i| format!("{} {}", text(i, "state"), text(&i["used_by"], "email")));
+            facts.insert(format!("invitation {note}"), list(found.collect()));
+        }
+    }
     for (n, credential) in case.credentials.iter().enumerate() {
         let status = async |path: &str| house.ask(path, &credential.token).await.map_or(0, |a| a.status);
         facts.insert(format!("token {n}"), status("/api/v1/auth/me").await.to_string());
@@ -224,6 +241,20 @@ pub(super) async fn of_server(house: &House, case: &Case) -> Facts {
         }
     }
     facts
+}
+
+/// All that the server shows.
+async fn invitations(house: &House) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/v1/admin/invitations?limit=500{cursor}");
+        let page = house.ask(&path, &house.admin).await.map_or(Value::Null, |a| a.json());
+        all.extend(page["items"].as_array().cloned().unwrap_or_default());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
 }
 
 /// `true` for the status that means yes, `false` for those that mean no; any other stands for itself.

@@ -82,6 +82,8 @@ pub(super) struct Case {
     pub(super) emails: Vec<String>,
     pub(super) credentials: Vec<Credential>,
     pub(super) devices: Vec<Identity>,
+    /// Notes of invitations whose state is compared.
+    pub(super) invitations: Vec<String>,
     /// Whether the devices' tokens are tried, too.
     pub(super) connects: bool,
     /// Whose preferences are compared: a credential's place.
@@ -103,6 +105,7 @@ impl Case {
             request: Request::new(route),
             people: Vec::new(),
             emails: Vec::new(),
+            invitations: Vec::new(),
             credentials: Vec::new(),
             devices: Vec::new(),
             connects: false,
@@ -172,7 +175,7 @@ pub(super) struct House {
 
 impl House {
     pub(super) async fn open() -> Self {
-        let server = TestServer::start(Options::new().env("LIMIT_FLAP", "100000"));
+        let server = TestServer::start(Options::new().env("LIMIT_FLAP", "100000").env("LIMIT_INVITATIONS", "100000"));
         let http = reqwest::Client::builder().no_proxy().timeout(hexa_tests::PATIENCE).build().unwrap();
         let admin = server.admin().await.token().to_owned();
         let provision_key = server.provision_key();
@@ -281,6 +284,14 @@ impl House {
         let body = json!({ "email": self.guest.email, "access": "control" });
         let request = Request::new(&format!("POST /api/v1/devices/{uid}/grants")).bearer(&owner.token).json(body);
         self.must(request).await["id"].as_str().unwrap().to_owned()
+    }
+    /// An invitation with a note that no other one has: the note, its id, its token.
+    pub(super) async fn invitation(&self) -> [String; 3] {
+        let note = format!("walk {}", self.number());
+        let request = Request::new("POST /api/v1/admin/invitations").bearer(&self.admin);
+        let made = self.must(request.json(json!({ "note": note }))).await;
+        let text = |member: &str| made[member].as_str().unwrap().to_owned();
+        [note, text("id"), text("token")]
     }
     /// A personal access token: its id, and itself.
     pub(super) async fn token(&self, owner: &Person) -> (String, String) {

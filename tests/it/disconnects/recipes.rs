@@ -54,12 +54,17 @@ pub(super) fn recipes() -> Vec<Recipe> {
     let hashing = |r: Recipe| Recipe { hashes: true, ..r };
     let beside = |r: Recipe| Recipe { commits: Commits::Beside, ..r };
     vec![
-        hashing(recipe("POST /api/v1/auth/register", Shared("account.registered"), |_| {
+        hashing(recipe("POST /api/v1/auth/register", Shared("account.registered"), |h| {
             async {
                 let email = House::fresh_email();
-                let case =
-                    Case::new("POST /api/v1/auth/register").json(json!({ "email": email, "password": PASSWORD }));
-                Case { emails: vec![email], ..case }
+                let mut body = json!({ "email": email, "password": PASSWORD });
+                let mut invitations = Vec::new();
+                if h.number().is_multiple_of(2) {
+                    let [note, _, token] = h.invitation().await;
+                    body["invitation"] = token.into();
+                    invitations.push(note);
+                }
+                Case { emails: vec![email], invitations, ..Case::new("POST /api/v1/auth/register").json(body) }
             }
             .boxed()
         })),
@@ -280,6 +285,22 @@ pub(super) fn recipes() -> Vec<Recipe> {
                 let token = h.token(person).await;
                 let route = format!("DELETE /api/v1/admin/users/{}/tokens/{}", person.id, token.0);
                 Case::new(&route).by(&h.admin).person(person).token(person, &token).named(&token.0)
+            }
+            .boxed()
+        }),
+        recipe("POST /api/v1/admin/invitations", Own("invitation.created"), |h| {
+            async {
+                let note = format!("walk {}", uuid::Uuid::now_v7().simple());
+                let case = Case::new("POST /api/v1/admin/invitations").by(&h.admin).json(json!({ "note": note }));
+                Case { invitations: vec![note.clone()], ..case.named(&note) }
+            }
+            .boxed()
+        }),
+        recipe("DELETE /api/v1/admin/invitations/{id}", Own("invitation.revoked"), |h| {
+            async {
+                let [note, id, _] = h.invitation().await;
+                let case = Case::new(&format!("DELETE /api/v1/admin/invitations/{id}")).by(&h.admin).named(&id);
+                Case { invitations: vec![note], ..case }
             }
             .boxed()
         }),
