@@ -158,6 +158,34 @@ async fn the_environment_beats_the_profile_and_a_token_goes_to_its_own_server_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_invites_looks_and_takes_back() {
+    let server = server();
+    let (user, admin) = (server.user().await, server.admin().await);
+    let mut home = Home::new();
+    home.env = vec![("HEXA_URL", url(&server)), ("HEXA_TOKEN", user.client.token().to_owned())];
+    home.hexa(&["invite", "create"], "").await.expect(77);
+    home.env = vec![("HEXA_URL", url(&server)), ("HEXA_TOKEN", admin.token().to_owned())];
+    let made = home.hexa(&["invite", "create", "--email", "Ann@example.org", "--note", "Ann"], "").await.expect(0);
+    let link = made.out.lines().next().unwrap();
+    assert!(link.starts_with("http://hexa.example/dashboard#invitation=hxi_"), "{}", made.out);
+    let second = home.hexa(&["invite", "create", "--json"], "").await.expect(0).json();
+    let id = second["id"].as_str().unwrap();
+    let list = home.hexa(&["invite", "list", "--open"], "").await.expect(0).out;
+    assert!(list.starts_with("ID") && list.contains("ann@example.org") && list.contains(id), "{list}");
+    home.hexa(&["invite", "revoke", id], "").await.expect(0);
+    let again = home.hexa(&["invite", "revoke", id, "--json"], "").await.expect(1);
+    assert!(again.err.contains("not_found"), "{}", again.err);
+    home.hexa(&["invite", "revoke", "../users"], "").await.expect(1);
+    let list = home.hexa(&["invite", "list", "--json"], "").await.expect(0).json();
+    let state = |of: &str| list["items"].as_array().unwrap().iter().find(|i| i["id"] == of).unwrap()["state"].clone();
+    assert_eq!(state(id), "revoked");
+    let body = serde_json::json!({
+        "email": "ann@example.org", "password": PASSWORD, "invitation": link.split_once('=').unwrap().1,
+    });
+    server.client().post("/api/v1/auth/register", &body).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_wrong_is_told_and_keeps_nothing() {
     let server = server();
     let user = server.user().await;
