@@ -20,6 +20,7 @@ beforeAll(async () => {
   await server.call('PATCH', `/api/v1/devices/${lamp.uid}`, server.admin.token, { relays })
   await server.call('POST', `/api/v1/devices/${lamp.uid}/grants`, server.admin.token, { email: user.email, access: 'control', relays: [0, 1] })
   await server.device(user, 2, 'Garage')
+  await server.call('POST', '/api/v1/admin/invitations', server.admin.token, { note: 'The neighbour', email: 'nora@hexa.local' })
   for (const [relay, state] of [[0, true], [1, true], [1, false], [2, true]] as const)
     await server.call('POST', `/api/v1/devices/${lamp.uid}/relays/${relay}`, server.admin.token, { state })
   lamp.press(1)
@@ -50,6 +51,7 @@ test.each(LOOKS)('every page of the console, $name', async ({ name, options }) =
     [`/devices/${lamp.uid}`, 'device', '[data-relay]'],
     ['/users', 'users', '[data-user]'],
     [`/users/${user.id}`, 'user', '[data-session]'],
+    ['/invitations', 'invitations', '[data-invitation]'],
     ['/audit', 'audit', '[role=listitem]'],
     ['/plugins', 'plugins', '[data-card]'],
     ['/metrics', 'metrics', '.uplot canvas'],
@@ -88,7 +90,7 @@ test('a user has a home and no console', async () => {
   // Own and shared, and of the shared one the two relays.
   await until('both devices', async () => (await page.locator('section[data-uid]').count()) === 2)
   expect(await page.locator(`section[data-uid="${lamp.uid}"] [data-relay]`).count()).toBe(2)
-  for (const name of ['Overview', 'Users', 'Audit', 'Plugins', 'Metrics']) expect(await page.getByRole('link', { name, exact: true }).count()).toBe(0)
+  for (const name of ['Overview', 'Users', 'Invitations', 'Audit', 'Plugins', 'Metrics']) expect(await page.getByRole('link', { name, exact: true }).count()).toBe(0)
   // Who types the address gets what the server says, in its words.
   tab.expected = [/403/]
   await page.goto(`${server.url}/dashboard/users`)

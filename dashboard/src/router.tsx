@@ -59,6 +59,11 @@ export const userRoute = createRoute({
   path: '/users/$id',
   component: lazyRouteComponent(() => part(() => import('./pages/User')), 'UserPage'),
 })
+const invitations = createRoute({
+  getParentRoute: () => root,
+  path: '/invitations',
+  component: lazyRouteComponent(() => part(() => import('./pages/Invitations')), 'Invitations'),
+})
 const plugins = createRoute({
   getParentRoute: () => root,
   path: '/plugins',
@@ -125,7 +130,7 @@ export const toBeginning = (): void => history.replace(BASE)
 const options = {
   ...plainSearch,
   history,
-  routeTree: root.addChildren([index, home, overview, devicesRoute, deviceRoute, users, userRoute, auditRoute, plugins, metrics, preferences, account]),
+  routeTree: root.addChildren([index, home, overview, devicesRoute, deviceRoute, users, userRoute, invitations, auditRoute, plugins, metrics, preferences, account]),
   basepath: BASE,
   defaultPreload: 'intent',
   defaultPendingComponent: Spinner,

@@ -50,6 +50,21 @@ export async function answered(response: Response): Promise<SignedIn> {
   return signedIn
 }
 
+export type Registration = components['schemas']['RegistrationBody']
+
+/** Who may make an account there. */
+export async function registration(base: string, signal: AbortSignal): Promise<Registration> {
+  const init = { signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]), credentials: 'omit' as const }
+  const response = await unreachable(fetch(`${address(base)}/api/v1/auth/registration`, init))
+  // A server of before, where everybody may.
+  if (response.status === 404) return { mode: 'open', awaits_bootstrap: true }
+  const body = await json(response)
+  if (!response.ok) throw fromAnswer(response, body)
+  const found = body as Registration | null
+  if (typeof found?.mode !== 'string') throw asApiError(new SyntaxError())
+  return found
+}
+
 /** Ends the session of an access token whose refresh token nobody has. */
 export async function forgetSession(base: string, access_token: string): Promise<void> {
   const headers = { authorization: `Bearer ${access_token}` }

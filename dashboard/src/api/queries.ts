@@ -1,6 +1,7 @@
 /** What pages ask for; one key for each, so that a change knows what to ask for anew. */
 import { infiniteQueryOptions, QueryClient, queryOptions } from '@tanstack/react-query'
-import { api, ask, askList, askText, type Device, shaped } from './client'
+import { registration } from './auth'
+import { api, ask, askList, askText, type Device, type Invitation, shaped } from './client'
 import { ApiError } from './error'
 
 /** There was no answer at all. */
@@ -162,6 +163,22 @@ export const usersQuery = (query: UserQuery) =>
       ),
     ...pages,
   })
+
+export interface InvitationQuery {
+  state: '' | Invitation['state']
+}
+
+export const invitationsQuery = (query: InvitationQuery) =>
+  infiniteQueryOptions({
+    queryKey: ['invitations', query],
+    queryFn: ({ signal, pageParam }) =>
+      askList(api().GET('/api/v1/admin/invitations', { signal, params: { query: given({ limit: PAGE, cursor: pageParam, state: query.state }) } })),
+    ...pages,
+  })
+
+/** Who may make an account at this server (empty: the page's own one); asked before anybody is signed in. */
+export const registrationQuery = (base: string) =>
+  queryOptions({ queryKey: ['registration', base], queryFn: ({ signal }) => registration(base, signal), refetchOnWindowFocus: false })
 
 export const userQuery = (id: string) =>
   queryOptions({

@@ -152,6 +152,7 @@ interface NewAccount {
   password: string
   name?: string
   bootstrap_secret?: string
+  invitation?: string
 }
 
 /** Makes an account and signs in. */

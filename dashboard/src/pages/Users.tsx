@@ -30,7 +30,7 @@ export function Users(): ReactNode {
       {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} title="The accounts cannot be shown" />}
       {query.isSuccess && users.length === 0 && (
         <Paper withBorder>
-          <Empty title="No account matches">People make their accounts themselves on the sign-in page; here you say what they may do.</Empty>
+          <Empty title="No account matches">People make their accounts themselves on the sign-in page, with an invitation where the server asks for one; here you say what they may do.</Empty>
         </Paper>
       )}
       {users.length > 0 && (

@@ -1,7 +1,7 @@
 import { ActionIcon, AppShell, Badge, Burger, Button, Group, Menu, NavLink, Text, Tooltip, UnstyledButton } from '@mantine/core'
 import { useDisclosure, useHotkeys } from '@mantine/hooks'
 import {
-  IconChartLine, IconDeviceDesktopAnalytics, IconHistory, IconHome, IconLogout, IconPlugConnected, IconPuzzle, IconSearch, IconSettings, IconUserCircle, IconUsers,
+  IconChartLine, IconDeviceDesktopAnalytics, IconHistory, IconHome, IconLogout, IconPlugConnected, IconPuzzle, IconSearch, IconSettings, IconUserCircle, IconUserPlus, IconUsers,
 } from '@tabler/icons-react'
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
 import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
@@ -19,6 +19,7 @@ const PAGES = [
   { to: '/overview', label: 'Overview', icon: IconDeviceDesktopAnalytics, admin: true },
   { to: '/devices', label: 'Devices', icon: IconPlugConnected, admin: false },
   { to: '/users', label: 'Users', icon: IconUsers, admin: true },
+  { to: '/invitations', label: 'Invitations', icon: IconUserPlus, admin: true },
   { to: '/audit', label: 'Audit', icon: IconHistory, admin: true },
   { to: '/plugins', label: 'Plugins', icon: IconPuzzle, admin: true },
   { to: '/metrics', label: 'Metrics', icon: IconChartLine, admin: true },
