@@ -147,8 +147,6 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     }
     let second = Duration::from_secs(1);
     let minute = Duration::from_secs(60);
-    let burst = v.number("LIMIT_USER_BURST", 1..=1_000_000)?;
-    let rps = v.number("LIMIT_USER_RPS", 1..=1_000_000)?;
     let provision_rps = v.number("LIMIT_PROVISION_RPS", 1..=100_000)?;
     let tls = tls(v)?;
     let transport = transport(v, public_url.as_ref(), production && tls.is_none())?;
@@ -206,11 +204,17 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         user_sockets: v.number("LIMIT_USER_SOCKETS", 1..=1_000_000)?,
         user_sessions: v.number("LIMIT_USER_SESSIONS", 1..=100_000)?,
         write_stall: second * v.number("LIMIT_WRITE_STALL_SECONDS", 1..=3_600)?,
-        // A bucket of `burst` that refills at `rps`.
-        user_rate: Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))),
+        user_rate: user_rate(v)?,
         warnings: warnings(v, production),
         effective: v.effective(),
     })
+}
+
+/// A bucket of a burst that refills at a rate.
+fn user_rate(v: &Values) -> Result<Rate, ConfigError> {
+    let burst = v.number("LIMIT_USER_BURST", 1..=1_000_000)?;
+    let rps = v.number("LIMIT_USER_RPS", 1..=1_000_000)?;
+    Ok(Rate::new(burst, Duration::from_secs_f64(f64::from(burst) / f64::from(rps))))
 }
 
 /// Who may make an account.
