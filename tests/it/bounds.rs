@@ -299,7 +299,7 @@ async fn a_thousand_names_fit_into_one_subscription() {
     // A message of exactly so many bytes is read, and one of a byte more is not.
     let ping = json!({ "type": "ping" }).to_string();
     client.socket.send(Message::text(ping.clone() + &" ".repeat(70 * 1024 - ping.len()))).await.unwrap();
-    assert_eq!(client.next().await["type"], "error", "it is read, and not understood");
+    assert_eq!(client.next().await["type"], "pong");
     client.socket.send(Message::text(ping.clone() + &" ".repeat(70 * 1024 + 1 - ping.len()))).await.unwrap();
     let (code, reason) = client.socket.expect_close().await;
     assert_eq!(code, 1009);

@@ -76,7 +76,6 @@ impl Services {
         let bus = Arc::new(Bus::default());
         let metrics = Arc::new(Metrics::new());
         crate::ops::writer::register(&metrics, &store);
-        let guard = Arc::new(ClockGuard::new(Arc::clone(&clock)));
         let grants = Arc::new(Grants::new(config.provision.claim_failures));
         let registry = Arc::new(Registry::new(
             store.clone(),

@@ -203,7 +203,7 @@ pub async fn create(
         email,
         note,
         created_at: now,
-        expires_at: now.plus(LIFETIME),
+        expires_at: latest.plus(LIFETIME),
     };
     let by = by.clone();
     asked(&services.store, &by.clone(), key, move |tx| {
