@@ -129,6 +129,8 @@ struct Window {
     ends: Duration,
     failures: u32,
     under_way: u32,
+    /// Somebody was told that it is used up.
+    told: bool,
 }
 
 /// Keys kept at the most. When even sweeping leaves it full, further keys are not counted: memory stays bounded, and
@@ -163,9 +165,9 @@ impl<K: Hash + Eq + Clone> FailureLimiter<K> {
             }
         }
         let ends = now + self.rate.per;
-        let window = windows.entry(key.clone()).or_insert(Window { ends, failures: 0, under_way: 0 });
+        let window = windows.entry(key.clone()).or_insert(Window { ends, failures: 0, under_way: 0, told: false });
         if window.ends <= now {
-            (window.ends, window.failures) = (ends, 0);
+            (window.ends, window.failures, window.told) = (ends, 0, false);
         }
         if window.failures >= most {
             let seconds = (window.ends - now).as_millis().div_ceil(1000) as u64;
@@ -177,6 +179,16 @@ impl<K: Hash + Eq + Clone> FailureLimiter<K> {
         }
         window.under_way += 1;
         Ok(Attempt { counted: Some((Arc::clone(&self.windows), key.clone())) })
+    }
+
+    /// How long a key whose failures are used up is refused from now on; only once in a window, so that whoever is told of
+    /// it is told once, however often somebody tries.
+    pub fn tell_once(&self, key: &K, now: Duration) -> Option<Duration> {
+        let mut windows = self.windows.lock();
+        let used_up = |w: &&mut Window| w.ends > now && w.failures >= self.rate.burst.get() && !w.told;
+        let window = windows.get_mut(key).filter(used_up)?;
+        window.told = true;
+        Some(window.ends - now)
     }
 }
 
@@ -219,6 +231,20 @@ mod tests {
         assert_eq!(refused.retry_after_s, Some(595));
         limiter.attempt(&2, at(5)).expect("another key is not concerned").forgive();
         assert!(limiter.attempt(&1, at(600)).is_ok());
+    }
+
+    #[test]
+    fn that_failures_are_used_up_is_told_once_in_a_window() {
+        let limiter = FailureLimiter::new("wrong codes", Rate::new(2, Duration::from_secs(600)));
+        let at = Duration::from_secs;
+        for start in [0, 1_000] {
+            drop(limiter.attempt(&1, at(start)).unwrap());
+            assert_eq!(limiter.tell_once(&1, at(start + 1)), None, "one is left");
+            drop(limiter.attempt(&1, at(start + 1)).unwrap());
+            assert_eq!(limiter.tell_once(&1, at(start + 2)), Some(at(598)));
+            assert_eq!(limiter.tell_once(&1, at(start + 3)), None, "it was told");
+            assert_eq!(limiter.tell_once(&2, at(start + 3)), None, "another key is not concerned");
+        }
     }
 
     #[test]
