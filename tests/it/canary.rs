@@ -8,6 +8,7 @@ use hexa_tests::server::User;
 use hexa_tests::{Client, Options, Reply, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 const PASSWORD: &str = "canary-password-Zaunkoenig-77";
 const FRESH: &str = "canary-fresh-password-Rotkehlchen-88";
@@ -23,6 +24,8 @@ const KEYS: [(&str, &str); 4] = [
 #[derive(Default)]
 struct Nest {
     secrets: Vec<(String, String)>,
+    /// Of secrets that are short enough to be tried one by one.
+    plain_hashes: Vec<[u8; 32]>,
     said: Vec<String>,
 }
 
@@ -40,6 +43,9 @@ impl Nest {
         for (what, secret) in &self.secrets {
             let found = bytes.windows(secret.len()).any(|w| w == secret.as_bytes());
             assert!(!found, "{what} is in {place}");
+        }
+        for hash in &self.plain_hashes {
+            assert!(!bytes.windows(32).any(|w| w == hash), "the plain hash of a claim code is in {place}");
         }
     }
 }
@@ -111,6 +117,7 @@ async fn devices(server: &TestServer, user: &User, nest: &mut Nest) {
     let uid = made["device_uid"].as_str().unwrap().to_owned();
     let token = nest.hide("a device token", &made["device_token"]);
     let code = nest.hide("a claim code", &made["claim_code"]);
+    nest.plain_hashes.push(Sha256::digest(code.replace('-', "")).into());
     nest.secrets.push(("a claim code as it is typed".into(), code.replace('-', "")));
     for given in [WRONG, &token] {
         let path = format!("/ws/device?uid={uid}&token={given}");
@@ -126,7 +133,8 @@ async fn devices(server: &TestServer, user: &User, nest: &mut Nest) {
     let rotated = user.client.post_empty(&format!("{path}/token/rotate")).await.expect(200);
     nest.hide("a rotated device token", &rotated["device_token"]);
     let released = user.client.post_empty(&format!("{path}/release")).await.expect(200);
-    nest.hide("a second claim code", &released["claim_code"]);
+    let code = nest.hide("a second claim code", &released["claim_code"]);
+    nest.plain_hashes.push(Sha256::digest(code.replace('-', "")).into());
     nest.hear(&open.with_token(KEYS[2].1).get("/metrics").await);
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use hexa_tests::{FakeDevice, Options, Reply, Shared, TestServer};
+use hexa_tests::{FakeDevice, Options, Reply, Shared, TestServer, User};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -251,6 +251,65 @@ async fn guessing_claim_codes_ends_after_five() {
     reply.expect_error(429, "rate_limited");
     assert!(reply.header("retry-after").is_some());
     owner.client.post("/api/v1/devices/claim", &json!({ "code": device.claim_code })).await.expect(200);
+}
+
+#[tokio::test]
+async fn wrong_codes_of_all_accounts_end_together_and_a_right_one_is_good_after_a_restart() {
+    let mut server = TestServer::start(Options::new().env("LIMIT_CLAIM_FAILURES_TOTAL", "6"));
+    let device = server.provision(1).await;
+    let claim = |user: &User, code: &str| {
+        let (client, body) = (user.client.clone(), json!({ "code": code }));
+        async move { client.post("/api/v1/devices/claim", &body).await }
+    };
+    for n in 0..3 {
+        let guesser = server.user().await;
+        for guess in 0..2 {
+            claim(&guesser, &format!("ZZZZZ-ZZZ{n}{guess}")).await.expect_error(404, "not_found");
+        }
+    }
+    let owner = server.user().await;
+    for _ in 0..3 {
+        let refused = claim(&owner, &device.claim_code).await;
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((500..=600).contains(&wait), "{wait}");
+        let error = refused.expect_error(429, "rate_limited");
+        assert!(error["message"].as_str().unwrap().contains("on this server"), "{error}");
+    }
+    let told = "select count(*) from (select action from audit_tail union all select action from audit) as r \
+        where action = 'security.claim_codes_limited'";
+    assert_eq!(server.db().value::<i64>(told), 1);
+    assert_eq!(server.log().text().matches("so many wrong claim codes").count(), 1);
+    // What is counted is in memory.
+    server.stop().await;
+    server.restart();
+    claim(&owner.at(&server), &device.claim_code).await.expect(200);
+}
+
+#[tokio::test]
+async fn without_the_file_of_their_key_open_codes_are_void_and_the_log_says_so() {
+    let mut server = TestServer::start(Options::new());
+    let (user, admin) = (server.user().await, server.admin().await);
+    let device = server.provision(1).await;
+    server.stop().await;
+    let file = server.data_dir().join("secrets/key_encryption_key");
+    let former = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    server.restart();
+    assert!(server.log().text().contains("open claim codes were made under another KEY_ENCRYPTION_KEY and are void"));
+    let (user, admin) = (user.at(&server), server.client().with_token(admin.token()));
+    let claim =
+        async |user: &User, code: Value| user.client.post("/api/v1/devices/claim", &json!({ "code": code })).await;
+    claim(&user, json!(device.claim_code)).await.expect_error(404, "not_found");
+    // A new one is good, under the new key.
+    let other = server.provision(1).await;
+    let path = format!("/api/v1/devices/{}/claim-code", other.uid);
+    let renewed = admin.post_empty(&path).await.expect(200);
+    claim(&user, renewed["claim_code"].clone()).await.expect(200);
+    // With the former file the former code is, too.
+    server.stop().await;
+    std::fs::write(&file, former).unwrap();
+    server.restart();
+    claim(&user.at(&server), json!(device.claim_code)).await.expect(200);
 }
 
 #[tokio::test]

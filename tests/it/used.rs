@@ -203,6 +203,29 @@ async fn audit_verifies(server: &TestServer) {
     assert!(done.stdout.contains("the audit is whole"), "{}", done.stdout);
 }
 
+/// SHA-256 of the claim codes that were open: what a version kept that had no key for them.
+fn plain_hashes(house: &House) -> Vec<[u8; 32]> {
+    let codes = house.list("devices").iter().filter_map(|d| d["claim_code"].as_str());
+    let hashes: Vec<_> = codes.map(|code| Sha256::digest(code.replace('-', "")).into()).collect();
+    assert!(!hashes.is_empty(), "no open code");
+    hashes
+}
+
+fn has_part(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|w| w == part)
+}
+
+fn codes_are_kept_under_a_key(house: &House, server: &TestServer) {
+    let waiting = "select count(*) from devices where claim_hash is not null";
+    assert!(server.db().value::<i64>(waiting) >= plain_hashes(house).len() as i64, "open codes are still kept");
+    assert_eq!(server.db().value::<i64>(&format!("{waiting} and claim_key is null")), 0);
+    for hash in plain_hashes(house) {
+        let hex = hash.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
+        let value = if server.db().is_sqlite() { format!("x'{hex}'") } else { format!("'\\x{hex}'::bytea") };
+        assert_eq!(server.db().value::<i64>(&format!("{waiting} and claim_hash = {value}")), 0, "the plain hash");
+    }
+}
+
 fn copies(dir: &Path) -> Vec<PathBuf> {
     let names = std::fs::read_dir(dir).unwrap().flatten().map(|e| e.path());
     names.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with("hexa.db.before-")).collect()
@@ -242,7 +265,10 @@ async fn a_used_database_is_brought_up_to_date_and_everything_is_there() {
             assert_eq!((whole.as_str(), devices), ("ok", house.list("devices").len() as i64));
             let schema = rows("select max(version) from _sqlx_migrations");
             assert!(schema < server.db().value("select max(version) from _sqlx_migrations"), "{schema}");
+            let kept = std::fs::read(copy).unwrap();
+            assert!(plain_hashes(&house).iter().all(|hash| has_part(&kept, hash)), "they were where we look for them");
         }
+        codes_are_kept_under_a_key(&house, &server);
         audit_verifies(&server).await;
         accounts_are_there(&house, &server).await;
         let admin = house.list("accounts").iter().find(|a| a["role"] == "admin").unwrap();
@@ -252,6 +278,11 @@ async fn a_used_database_is_brought_up_to_date_and_everything_is_there() {
         let exported = admin.get("/api/v1/admin/audit/export?format=jsonl").await.text.lines().count();
         assert!(exported > house.facts["audit_rows"].as_u64().unwrap() as usize, "{exported} rows");
         server.stop().await;
+        if server.db().is_sqlite() {
+            // Not even between the rows.
+            let file = std::fs::read(house.dir.path().join("hexa.db")).unwrap();
+            assert!(!plain_hashes(&house).iter().any(|hash| has_part(&file, hash)), "the file has a plain hash");
+        }
         // With the rows of before and of now; the oldest went under a checkpoint then.
         audit_verifies(&server).await;
         // Nothing is left to do at the next start, so nothing is copied.

@@ -1,4 +1,5 @@
-//! Opaque secrets: device tokens, refresh tokens, claim codes. Only their SHA-256 is ever stored.
+//! Opaque secrets: device tokens, refresh tokens, claim codes. Only their SHA-256 is ever stored; of claim codes, which are
+//! short, an HMAC of it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

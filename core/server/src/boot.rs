@@ -12,6 +12,7 @@ use hexa_model::{Clock, SystemClock, TimeMs};
 use hexa_service::auth::account::BOOTSTRAP_SETTING;
 use hexa_service::auth::keys::KeySource;
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
+use hexa_service::device::codes;
 use hexa_service::plugins::Watch;
 use hexa_service::{Services, clock_guard};
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
@@ -135,6 +136,7 @@ async fn start(settings: Settings) -> Result<Running> {
         services.guard.was_running(noted);
     }
     services.keep_in_step();
+    codes::bring_up_to_date(&services).await.context("cannot bring claim codes up to date")?;
     services.grants.load(&services.store, services.guard.latest()).await.context("cannot read what is shared")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
@@ -317,6 +319,7 @@ fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
             rate: settings.provision_rate,
             failures: settings.provision_failures,
             claim_failures: settings.claim_failures,
+            total_claim_failures: settings.total_claim_failures,
             max_unclaimed: MAX_UNCLAIMED,
             claim_lifetime: std::time::Duration::from_secs(15 * 60),
             rotation_grace: std::time::Duration::from_secs(10 * 60),

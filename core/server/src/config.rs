@@ -83,6 +83,7 @@ pub(crate) struct Settings {
     pub(crate) provision_rate: Rate,
     pub(crate) provision_failures: Rate,
     pub(crate) claim_failures: Rate,
+    pub(crate) total_claim_failures: Rate,
     pub(crate) user_rate: Rate,
     pub(crate) login_failures: Rate,
     /// What is allowed and hardly meant, for the log.
@@ -195,6 +196,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         provision_rate: Rate::new(provision_rps.saturating_mul(10), second * 10),
         provision_failures: Rate::new(v.number("LIMIT_PROVISION_FAILURES", 1..=100_000)?, minute),
         claim_failures: Rate::new(v.number("LIMIT_CLAIM_FAILURES", 1..=100_000)?, minute * 10),
+        total_claim_failures: Rate::new(v.number("LIMIT_CLAIM_FAILURES_TOTAL", 1..=1_000_000)?, minute * 10),
         login_failures: Rate::new(v.number("LIMIT_LOGIN_FAILURES", 1..=100_000)?, minute),
         public_rate: Rate::new(public_rps.saturating_mul(10), second * 10),
         token_failures: Rate::new(v.number("LIMIT_TOKEN_FAILURES", 1..=100_000)?, minute),

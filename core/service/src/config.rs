@@ -56,6 +56,8 @@ pub struct ProvisionConfig {
     pub failures: Rate,
     /// Wrong claim codes per user (`LIMIT_CLAIM_FAILURES`).
     pub claim_failures: Rate,
+    /// Wrong claim codes of all users together (`LIMIT_CLAIM_FAILURES_TOTAL`).
+    pub total_claim_failures: Rate,
     /// Unclaimed devices at the most; beyond them provisioning is refused (DV-3).
     pub max_unclaimed: u32,
     /// Lifetime of a claim code.

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub mod actor;
 pub mod claim;
+pub mod codes;
 pub mod contest;
 mod crowd;
 pub mod grant;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey, names};
 
 use crate::change::DeviceAccess;
+use crate::claim_codes::KeptCode;
 use crate::db::{On, Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
@@ -97,8 +98,8 @@ pub struct NewDevice {
     pub capabilities: Vec<String>,
     /// SHA-256 of the token.
     pub token_hash: [u8; 32],
-    /// SHA-256 of the claim code.
-    pub claim_hash: [u8; 32],
+    /// Its claim code.
+    pub claim: KeptCode,
     /// Until then it is good.
     pub claim_expires_at: TimeMs,
     /// Now.
@@ -265,10 +266,11 @@ impl Tx {
             .bind(new.relay_count)
             .bind(new.input_count)
             .bind(new.token_hash.to_vec())
-            .bind(new.claim_hash.to_vec())
+            .bind(new.claim.mac.to_vec())
             .bind(new.claim_expires_at.0)
             .bind(new.created_at.0)
             .bind(names::fold(new.uid.as_str()))
+            .bind(new.claim.key.as_str())
             .fetch_one(self.on())
             .await?;
         let key = DeviceKey(row.get("id")?);
@@ -277,21 +279,6 @@ impl Tx {
             query(sql).bind(key.0).bind(capability).execute(self.on()).await?;
         }
         Ok(key)
-    }
-
-    /// Claims the device of a living code: one conditional update, which also spends the code.
-    pub async fn claim_device(
-        &mut self,
-        claim_hash: &[u8; 32],
-        owner: UserKey,
-        now: TimeMs,
-    ) -> Result<Option<DeviceKey>, StoreError> {
-        let sql = "update devices set owner_id = $2, claimed_at = $3, updated_at = $3, claim_hash = null, \
-             claim_expires_at = null where claim_hash = $1 and owner_id is null and active \
-             and claim_expires_at > $3 returning id";
-        let row = query(sql).bind(claim_hash.to_vec()).bind(owner.0).bind(now.0);
-        let row = row.fetch_optional(self.on()).await?;
-        Ok(row.map(|r| r.get("id")).transpose()?.map(DeviceKey))
     }
 
     /// Raises a device's access version, with each change of who may do what with it; gives the new one, or none when the
@@ -303,18 +290,6 @@ impl Tx {
         let sql = "update devices set access_version = access_version + 1 where id = $1 returning access_version";
         let row = query(sql).bind(key.0).fetch_optional(self.on()).await?;
         row.map(|row| row.get("access_version")).transpose()
-    }
-
-    /// Sets a new claim code; the old one is dead.
-    pub async fn set_claim_code(
-        &mut self,
-        key: DeviceKey,
-        claim_hash: &[u8; 32],
-        expires_at: TimeMs,
-    ) -> Result<bool, StoreError> {
-        let sql = "update devices set claim_hash = $2, claim_expires_at = $3 where id = $1 and owner_id is null";
-        let update = query(sql).bind(key.0).bind(claim_hash.to_vec()).bind(expires_at.0);
-        Ok(update.execute(self.on()).await? == 1)
     }
 
     /// Takes a device from its owner, with the names that the owner gave. False when it is not the owner's any more.

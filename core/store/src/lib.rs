@@ -9,6 +9,7 @@ mod access_tokens;
 mod audit;
 mod chain;
 pub mod change;
+mod claim_codes;
 mod config;
 mod db;
 mod device_list;
@@ -38,6 +39,7 @@ pub use audit::{
     ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, CommandRow, ListedRow, Wrong,
 };
 pub use change::{Changed, DeviceAccess, Fact, Observer, Stage, Work};
+pub use claim_codes::KeptCode;
 pub use config::{Durability, StoreConfig};
 pub use device_list::{DeviceFilter, DeviceOrder};
 pub use devices::{DeviceRow, NewDevice};

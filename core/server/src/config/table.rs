@@ -87,8 +87,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     secret(
         "KEY_ENCRYPTION_KEY",
-        "Seals what is kept and must be read again, such as answers to requests with an idempotency key. At least 32 \
-         bytes; generated once into the data directory if empty.",
+        "Seals what is kept and must be read again, such as answers to requests with an idempotency key, and keeps claim \
+         codes from being guessed against the database: with another key those that are open are void. At least 32 bytes; \
+         generated once into the data directory if empty.",
     ),
     secret(
         "DEVICE_PROVISION_KEY",
@@ -182,6 +183,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Wrong provisioning keys per minute and address (of IPv6: a /64), loopback too; as many wrong tokens for `/metrics`.",
     ),
     plain("LIMIT_CLAIM_FAILURES", "5", "Wrong claim codes per user in 10 minutes."),
+    plain(
+        "LIMIT_CLAIM_FAILURES_TOTAL",
+        "300",
+        "Wrong claim codes of all users together in 10 minutes; beyond it nobody claims by code until the 10 minutes are over.",
+    ),
     plain("LIMIT_FLAP", "15", "Connects per minute and device; one more, and it is refused for 5 minutes."),
     plain("HEXA_LOG", "info", "Log filter, for example `info,hexa_api=debug`."),
 ];

@@ -1,10 +1,11 @@
 //! A device changes hands: claim, release, delete, token rotation, new claim codes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_crypto::token;
 use hexa_model::audit::AuditEntry;
-use hexa_model::{Actor, Change, DeviceChange, ErrorCode, Outcome, Source, TimeMs};
+use hexa_model::{Actor, Change, DeviceChange, ErrorCode, Outcome, Source, TimeMs, UserKey};
 use hexa_store::Tx;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -12,12 +13,13 @@ use serde_json::json;
 use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Sight;
-use crate::change::{Decided, asked};
+use crate::change::{Decided, asked, internal};
 use crate::device::live::Live;
 use crate::device::provision::{ClaimCode, new_claim_code, reset_setting};
 use crate::device::view::{self, DeviceView};
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
+use crate::limit::Attempt;
 
 /// A rotated token, shown once.
 #[derive(Debug)]
@@ -34,20 +36,73 @@ pub(super) async fn changed(tx: &mut Tx, live: &Live, what: DeviceChange) -> Res
     Ok(Change::Device { device: live.key, uid: live.uid.clone(), version, what })
 }
 
+/// A code under way, counted for its account and for all of them together: dropped, it was a wrong one.
+struct Guess {
+    own: Attempt<UserKey>,
+    all: Option<Attempt<()>>,
+}
+
+impl Guess {
+    fn forgive(self) {
+        self.own.forgive();
+        if let Some(all) = self.all {
+            all.forgive();
+        }
+    }
+}
+
+/// The account may try; so may all of them together, or the code is not even looked at.
+async fn begin(services: &Services, own: Attempt<UserKey>) -> Result<Guess> {
+    let (all, at) = (&services.provision.all_wrong_codes, services.clock.monotonic());
+    match all.attempt(&(), at) {
+        Ok(attempt) => Ok(Guess { own, all: Some(attempt) }),
+        Err(refused) => {
+            own.forgive();
+            if let Some(wait) = all.tell_once(&(), at) {
+                limited(services, wait).await;
+            }
+            Err(refused)
+        }
+    }
+}
+
+/// Many accounts guess, each within its own bound: said once, in the log and in the audit.
+async fn limited(services: &Services, wait: Duration) {
+    let (seconds, limit) = (wait.as_secs(), services.provision.config.total_claim_failures.burst.get());
+    tracing::warn!(
+        limit,
+        seconds,
+        "so many wrong claim codes came from all accounts together that nobody claims by code until the time is over: \
+         somebody may be guessing; the audit has each as security.wrong_claim_code"
+    );
+    let entry = AuditEntry::event(services.clock.now(), Actor::System, Source::Api, "security.claim_codes_limited");
+    let entry = entry.outcome(Outcome::Rejected).details(&json!({ "limit": limit, "seconds": seconds }));
+    let told = internal(&services.store, move |tx| Box::pin(async move { Ok(Decided::done(tx.audit(&entry).await?)) }));
+    if let Err(error) = told.await {
+        tracing::warn!(%error, "the limit of wrong claim codes is not in the audit");
+    }
+}
+
 /// Claims the device of this code for the caller: one conditional update, so that of many at once one gets it.
 ///
 /// # Errors
-/// `not_found` for a wrong, spent or expired code; `rate_limited` after too many of them.
+/// `not_found` for a wrong, spent or expired code; `rate_limited` after too many of them, of this account or of all.
 pub async fn claim(services: &Arc<Services>, by: &Principal, key: Key<DeviceView>, code: &str) -> Result<DeviceView> {
     let (user, now) = (by.account.key, services.clock.now());
     let judged = services.guard.latest();
-    let attempt = services.provision.wrong_codes.attempt(&user, services.clock.monotonic())?;
+    let own = services.provision.wrong_codes.attempt(&user, services.clock.monotonic())?;
     let hash = token::claim_code_hash(code);
+    let attempt = match &hash {
+        Some(_) => begin(services, own).await?,
+        // What cannot be a code guesses none.
+        None => Guess { own, all: None },
+    };
+    let kept = hash.map(|hash| services.provision.codes.kept(&hash));
     let (house, by) = (Arc::clone(services), by.clone());
     asked(&services.store, &by.clone(), key, move |tx| {
         Box::pin(async move {
-            let claimed = match &hash {
-                Some(hash) => tx.claim_device(hash, user, judged).await,
+            let claimed = match &kept {
+                Some(kept) => tx.claim_device(kept, user, judged).await,
                 None => Ok(None),
             };
             // An attempt that is dropped with a wrong code counts as one; what is nobody's fault does not.
@@ -89,14 +144,14 @@ pub async fn release(
     live: &Arc<Live>,
 ) -> Result<ClaimCode> {
     let (former, now, actor) = (live.owner(), services.clock.now(), by.actor());
-    let (claim, hash) = new_claim_code(services, false);
+    let (claim, kept) = new_claim_code(services, false);
     let live = Arc::clone(live);
     asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             if !tx.release_device(live.key, former, now).await? {
                 return Err(Error::no_device());
             }
-            tx.set_claim_code(live.key, &hash, claim.expires_at).await?;
+            tx.set_claim_code(live.key, &kept, claim.expires_at).await?;
             tx.take_setting(&reset_setting(live.key)).await?;
             let ended = tx.end_grants_of(live.key, now, "released").await?;
             let entry = AuditEntry::event(now, actor, Source::Api, "device.released").device(live.key);
@@ -174,12 +229,12 @@ pub async fn renew_claim_code(
 ) -> Result<ClaimCode> {
     let now = services.clock.now();
     let actor = by.map_or(Actor::Device, Principal::actor);
-    let (claim, hash) = new_claim_code(services, false);
+    let (claim, kept) = new_claim_code(services, false);
     let device = live.key;
     asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             // Who owns it is asked here: a claim that came in between leaves no code that would do nothing.
-            if !tx.set_claim_code(device, &hash, claim.expires_at).await? {
+            if !tx.set_claim_code(device, &kept, claim.expires_at).await? {
                 let what = "the device has an owner; release it first";
                 return Err(Error::new(ErrorCode::AlreadyClaimed, what));
             }

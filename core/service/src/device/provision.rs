@@ -8,7 +8,7 @@ use hexa_crypto::{random_bytes, token};
 use hexa_model::audit::AuditEntry;
 use hexa_model::device::{MAX_INPUTS, MAX_RELAYS};
 use hexa_model::{Actor, Change, DeviceChange, DeviceClass, DeviceUid, ErrorCode, Outcome, Source, TimeMs};
-use hexa_store::{DeviceRow, NewDevice, StoreError};
+use hexa_store::{DeviceRow, KeptCode, NewDevice, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use crate::Services;
 use crate::auth::principal::Principal;
 use crate::change::{Decided, asked, change, internal};
 use crate::config::ProvisionConfig;
+use crate::device::codes::Codes;
 use crate::device::live::Live;
 use crate::device::registry::READ_AGAIN;
 use crate::error::{Error, Result};
@@ -32,15 +33,19 @@ pub struct Provision {
     wrong_keys: FailureLimiter<Option<IpAddr>>,
     right_keys: Limiter<()>,
     pub(crate) wrong_codes: FailureLimiter<hexa_model::UserKey>,
+    pub(crate) all_wrong_codes: FailureLimiter<()>,
+    pub(crate) codes: Codes,
 }
 
 impl Provision {
-    /// With these keys and limits.
-    pub fn new(config: ProvisionConfig) -> Self {
+    /// With these keys and limits; claim codes are kept under a key that is derived from `secret`.
+    pub fn new(config: ProvisionConfig, secret: &SecretString) -> Self {
         Self {
             wrong_keys: FailureLimiter::new("wrong provisioning keys", config.failures),
             right_keys: Limiter::new("provisioning requests", config.rate),
             wrong_codes: FailureLimiter::new("wrong claim codes", config.claim_failures),
+            all_wrong_codes: FailureLimiter::new("wrong claim codes on this server", config.total_claim_failures),
+            codes: Codes::new(secret),
             config,
         }
     }
@@ -194,7 +199,7 @@ async fn create(services: &Services, key: Key<Provisioned>, new: Registration) -
     }
     let now = services.clock.now();
     let token = token::generate("hxd_");
-    let (claim, claim_hash) = new_claim_code(services, new.label);
+    let (claim, kept) = new_claim_code(services, new.label);
     let mut capabilities: Vec<String> = class.default_capabilities().iter().map(|c| (*c).to_owned()).collect();
     capabilities.extend(new.capabilities.unwrap_or_default());
     capabilities.sort();
@@ -210,7 +215,7 @@ async fn create(services: &Services, key: Key<Provisioned>, new: Registration) -
         input_count: new.input_count,
         capabilities,
         token_hash: token::sha256(token.expose_secret().as_bytes()),
-        claim_hash,
+        claim: kept,
         claim_expires_at: claim.expires_at,
         created_at: now,
     };
@@ -251,7 +256,7 @@ async fn reissue(
         return Err(already_provisioned());
     }
     let token = token::generate("hxd_");
-    let (claim, claim_hash) = new_claim_code(services, new.label);
+    let (claim, kept) = new_claim_code(services, new.label);
     let ip = caller.ip.map(|ip| ip.to_string());
     change(&services.store, key, move |tx| {
         Box::pin(async move {
@@ -268,7 +273,7 @@ async fn reissue(
                 return Err(already_provisioned());
             }
             // One that has an owner already has no use for a code, and this one claims nothing from them.
-            tx.set_claim_code(row.key, &claim_hash, claim.expires_at).await?;
+            tx.set_claim_code(row.key, &kept, claim.expires_at).await?;
             let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned").device(row.key);
             tx.audit(&entry.details(&json!({ "ip": ip, "after_reset": allowed }))).await?;
             let version = tx.raise_access(row.key).await?.ok_or_else(already_provisioned)?;
@@ -325,11 +330,12 @@ fn already_provisioned() -> Error {
     )
 }
 
-pub(crate) fn new_claim_code(services: &Services, label: bool) -> (ClaimCode, token::Hash) {
+pub(crate) fn new_claim_code(services: &Services, label: bool) -> (ClaimCode, KeptCode) {
     let code = token::generate_claim_code();
     let hash = token::claim_code_hash(code.expose_secret()).unwrap_or_default();
     let lifetime = if label { LABEL_LIFETIME } else { services.provision.config.claim_lifetime };
-    (ClaimCode { code, expires_at: services.guard.latest().plus(lifetime) }, hash)
+    let kept = services.provision.codes.kept(&hash);
+    (ClaimCode { code, expires_at: services.guard.latest().plus(lifetime) }, kept)
 }
 
 async fn audit(

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected comes")]
 
 mod changes;
+mod claims;
 mod device;
 mod ends;
 mod invitations;

@@ -143,6 +143,7 @@ impl House {
                 rate: many,
                 failures: Rate::new(10, Duration::from_secs(60)),
                 claim_failures: Rate::new(5, Duration::from_secs(600)),
+                total_claim_failures: Rate::new(12, Duration::from_secs(600)),
                 max_unclaimed: 100,
                 claim_lifetime: Duration::from_secs(900),
                 rotation_grace: Duration::from_secs(600),

@@ -3,7 +3,7 @@
 use hexa_model::{DeviceKey, TimeMs, UserKey};
 use hexa_store::{DeviceFilter, DeviceOrder, Store};
 
-use crate::rig::{Home, Raw, change, device, store, user};
+use crate::rig::{Home, Raw, change, device, kept, store, user};
 
 async fn call(store: &Store, key: DeviceKey, name: &str) {
     let name = name.to_owned();
@@ -190,7 +190,7 @@ async fn people_and_relays_are_found_as_they_are_shown() {
     let key = device(&store, 1).await;
     change!(store, |tx| {
         tx.set_user_name(owner, Some("Änne Großmann"), TimeMs(2)).await.unwrap();
-        assert_eq!(tx.claim_device(&[1; 32], owner, TimeMs(3)).await.unwrap(), Some(key));
+        assert_eq!(tx.claim_device(&kept(1), owner, TimeMs(3)).await.unwrap(), Some(key));
         tx.rename_device(key, Some("Öfen"), TimeMs(3)).await.unwrap();
         tx.set_relay_names(key, &[(0, "Türöffner".into())]).await.unwrap();
     });

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hexa_model::audit::{AuditEntry, RelaySet};
 use hexa_model::{Actor, CommandId, DeviceClass, DeviceKey, DeviceUid, Role, Source, TimeMs, UserId, UserKey};
-use hexa_store::{HotWrite, NewDevice, NewUser, OpenError, Store, StoreConfig};
+use hexa_store::{HotWrite, KeptCode, NewDevice, NewUser, OpenError, Store, StoreConfig};
 use smallvec::smallvec;
 use sqlx::Connection;
 
@@ -20,6 +20,11 @@ macro_rules! change {
     };
 }
 pub(crate) use change;
+
+/// A claim code as it is kept.
+pub(crate) fn kept(n: u8) -> KeptCode {
+    KeptCode { mac: [n; 32], key: "test".into() }
+}
 
 /// Where a store lives: its directory, and its database if that is elsewhere.
 pub(crate) struct Home {
@@ -117,7 +122,7 @@ pub(crate) async fn device(store: &Store, n: u8) -> DeviceKey {
         input_count: 0,
         capabilities: vec!["relay".into()],
         token_hash: [n; 32],
-        claim_hash: [n; 32],
+        claim: kept(n),
         claim_expires_at: TimeMs(1_000),
         created_at: TimeMs(1),
     };

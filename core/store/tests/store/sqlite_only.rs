@@ -6,7 +6,7 @@ use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, DeviceKey, Source, TimeMs};
 use hexa_store::{Changed, HotWrite, OpenError, Store, StoreError};
 
-use crate::rig::{Home, device, write};
+use crate::rig::{Home, change, device, kept, write};
 
 /// Nothing that is not a sound database of ours is opened, and not one byte of it changes.
 #[tokio::test(flavor = "multi_thread")]
@@ -247,4 +247,36 @@ async fn one_that_writes_nothing_finds_out_when_it_is_asked() {
     assert!(first.lost().is_some());
     first.close().await;
     second.close().await;
+}
+
+/// Plain hashes of claim codes leave nothing behind, not even between the rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_byte_of_a_plain_hash_is_left_in_the_file() {
+    let home = Home::sqlite();
+    let store = home.open().await.unwrap();
+    for n in 1..=200 {
+        device(&store, n).await;
+    }
+    store.close().await;
+    let plain = "update devices set claim_key = null, claim_hash = unhex(printf('b1a%061x', id))";
+    home.raw().await.run(plain).await.unwrap();
+    let left = || {
+        let file = fs::read(home.path().join("hexa.db")).unwrap();
+        // Its beginning, and as much of the rest as is the same in all of them.
+        file.windows(24).filter(|w| w[..2] == [0xb1, 0xa0] && w[2..].iter().all(|b| *b == 0)).count()
+    };
+    let store = home.open().await.unwrap();
+    assert!(left() >= 200, "they are where we look for them");
+    let mut place = 0;
+    loop {
+        let piece = store.plain_claim_codes(64).await.unwrap();
+        let Some((last, _)) = piece.last() else { break };
+        assert!(last.0 > place);
+        place = last.0;
+        let codes: Vec<_> = piece.iter().map(|(key, _)| (*key, kept(key.0 as u8))).collect();
+        change!(store, |tx| { tx.seal_claim_codes(&codes).await.unwrap() });
+    }
+    assert_eq!(place, 200);
+    store.close().await;
+    assert_eq!(left(), 0);
 }

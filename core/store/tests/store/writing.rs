@@ -4,7 +4,7 @@ use std::sync::Arc;
 use hexa_model::TimeMs;
 use hexa_store::{Changed, DurableState, HotWrite, NewFamily, Seen, StoreError};
 
-use crate::rig::{change, command, device, store, user, write};
+use crate::rig::{change, command, device, kept, store, user, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_commits_share_transactions_and_versions_have_no_gap() {
@@ -204,7 +204,7 @@ async fn fifty_racers_claim_one_code_and_one_gets_it() {
         .map(|_| {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
-                change!(store, |tx| { tx.claim_device(&[7; 32], owner, TimeMs(500)).await.unwrap().is_some() })
+                change!(store, |tx| { tx.claim_device(&kept(7), owner, TimeMs(500)).await.unwrap().is_some() })
             })
         })
         .collect();
@@ -214,7 +214,7 @@ async fn fifty_racers_claim_one_code_and_one_gets_it() {
     }
     assert_eq!(won, 1);
     device(&store, 8).await;
-    let late = change!(store, |tx| { tx.claim_device(&[8; 32], owner, TimeMs(1_000)).await.unwrap() });
+    let late = change!(store, |tx| { tx.claim_device(&kept(8), owner, TimeMs(1_000)).await.unwrap() });
     assert_eq!(late, None, "expired");
 }
 

@@ -1,5 +1,5 @@
 use hexa_model::{DeviceClass, SystemClock, TimeMs};
-use hexa_store::{Changed, NewDevice, StoreConfig, StoreError};
+use hexa_store::{Changed, KeptCode, NewDevice, StoreConfig, StoreError};
 
 use super::*;
 use crate::config::DeviceConfig;
@@ -28,7 +28,7 @@ async fn insert(registry: &Registry, n: u8) -> (hexa_model::DeviceKey, DeviceUid
         input_count: 0,
         capabilities: Vec::new(),
         token_hash: [n; 32],
-        claim_hash: [n; 32],
+        claim: KeptCode { mac: [n; 32], key: "test".into() },
         claim_expires_at: TimeMs(9),
         created_at: TimeMs(1),
     };

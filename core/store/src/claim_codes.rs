@@ -1,0 +1,101 @@
+//! Claim codes of devices that wait for an owner.
+
+use hexa_model::{DeviceKey, TimeMs, UserKey};
+
+use crate::db::query;
+use crate::error::StoreError;
+use crate::{Store, Tx};
+
+/// A claim code as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptCode {
+    /// An HMAC.
+    pub mac: [u8; 32],
+    /// The name of its key, which is not in the database.
+    pub key: String,
+}
+
+impl Store {
+    /// Up to `limit` devices whose codes were kept as a plain SHA-256 by an earlier version.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn plain_claim_codes(&self, limit: u32) -> Result<Vec<(DeviceKey, [u8; 32])>, StoreError> {
+        let sql = "select id, claim_hash from devices where claim_hash is not null and claim_key is null \
+             order by id limit $1";
+        let rows = query(sql).bind(limit).fetch_all(self.reader()).await?;
+        let code = |row: &crate::db::Row| {
+            let hash: Vec<u8> = row.get("claim_hash")?;
+            let hash =
+                hash.try_into().map_err(|_| StoreError::Corrupt("devices.claim_hash has not 32 bytes".into()))?;
+            Ok((DeviceKey(row.get("id")?), hash))
+        };
+        rows.iter().map(code).collect()
+    }
+
+    /// How many codes would still be good if they had not been kept under another key than this one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn void_claim_codes(&self, key: &str, now: TimeMs) -> Result<u64, StoreError> {
+        let sql = "select count(*) as n from devices where claim_hash is not null and claim_key <> $1 \
+             and owner_id is null and claim_expires_at > $2";
+        let n: i64 = query(sql).bind(key).bind(now.0).fetch_one(self.reader()).await?.get("n")?;
+        Ok(n as u64)
+    }
+}
+
+impl Tx {
+    /// Claims the device of a living code: one conditional update, which also spends the code.
+    pub async fn claim_device(
+        &mut self,
+        code: &KeptCode,
+        owner: UserKey,
+        now: TimeMs,
+    ) -> Result<Option<DeviceKey>, StoreError> {
+        let sql = "update devices set owner_id = $2, claimed_at = $3, updated_at = $3, claim_hash = null, \
+             claim_key = null, claim_expires_at = null where claim_hash = $1 and owner_id is null and active \
+             and claim_expires_at > $3 returning id";
+        let row = query(sql).bind(code.mac.to_vec()).bind(owner.0).bind(now.0);
+        let row = row.fetch_optional(self.on()).await?;
+        Ok(row.map(|r| r.get("id")).transpose()?.map(DeviceKey))
+    }
+
+    /// Sets a new claim code; the old one is dead.
+    pub async fn set_claim_code(
+        &mut self,
+        device: DeviceKey,
+        code: &KeptCode,
+        expires_at: TimeMs,
+    ) -> Result<bool, StoreError> {
+        let sql = "update devices set claim_hash = $2, claim_key = $4, claim_expires_at = $3 \
+             where id = $1 and owner_id is null";
+        let update = query(sql).bind(device.0).bind(code.mac.to_vec()).bind(expires_at.0).bind(code.key.as_str());
+        Ok(update.execute(self.on()).await? == 1)
+    }
+
+    /// Puts these in the place of plain hashes; the file keeps none of their bytes.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn seal_claim_codes(&mut self, codes: &[(DeviceKey, KeptCode)]) -> Result<(), StoreError> {
+        self.overwrite_freed(true).await?;
+        for (device, code) in codes {
+            let sql = "update devices set claim_hash = $2, claim_key = $3 \
+                 where id = $1 and claim_hash is not null and claim_key is null";
+            let update = query(sql).bind(device.0).bind(code.mac.to_vec()).bind(code.key.as_str());
+            update.execute(self.on()).await?;
+        }
+        self.overwrite_freed(false).await
+    }
+
+    /// Whether SQLite overwrites with zeros what it frees inside of its pages. PostgreSQL keeps former versions of a row
+    /// until it is vacuumed, which it does by itself.
+    async fn overwrite_freed(&mut self, on: bool) -> Result<(), StoreError> {
+        if self.on().is_sqlite() {
+            let set = if on { "pragma secure_delete = on" } else { "pragma secure_delete = off" };
+            query(set).fetch_optional(self.on()).await?;
+        }
+        Ok(())
+    }
+}
