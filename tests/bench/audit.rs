@@ -66,11 +66,11 @@ async fn slice(reader: &AuditReader, filter: &AuditFilter, skip: i64, time: Dura
     let mut pages = 0;
     while started.elapsed() < time {
         let newest = ROWS - skip;
-        let mut before = (skip > 0).then_some(AuditPlace { at: TimeMs(newest), seq: newest });
+        let mut before = (skip > 0).then_some(AuditPlace { at: TimeMs(newest), chain: "main".into(), seq: newest });
         for _ in 0..PAGES {
-            let rows = reader.list(filter, before, LIMIT).await?;
+            let rows = reader.list(filter, before.as_ref(), LIMIT).await?;
             ensure!(rows.len() == LIMIT as usize, "a page of {} rows behind {before:?}", rows.len());
-            before = rows.last().map(|r| r.place);
+            before = rows.last().map(|r| r.place.clone());
         }
         pages += PAGES;
     }

@@ -50,6 +50,8 @@ impl ActorBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuditBody {
     seq: i64,
+    /// Which chain it is a row of: `seq` counts there.
+    chain: String,
     at: String,
     actor: ActorBody,
     source: String,
@@ -70,6 +72,7 @@ impl AuditBody {
     pub(crate) fn new(row: ListedRow) -> Self {
         Self {
             seq: row.place.seq,
+            chain: row.place.chain,
             at: rfc3339(row.place.at),
             actor: ActorBody::new(row.actor_kind, row.actor),
             source: row.source,
@@ -90,7 +93,7 @@ impl AuditBody {
 }
 
 /// Names of the columns.
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "seq",
     "at",
     "actor_kind",
@@ -108,6 +111,7 @@ const COLUMNS: [&str; 17] = [
     "latency_ms",
     "changes",
     "details",
+    "chain",
 ];
 
 /// Turns the rows of an export into bytes, a part at a time.
@@ -152,7 +156,7 @@ impl Encoder {
     }
 }
 
-fn cells(row: AuditBody) -> [String; 17] {
+fn cells(row: AuditBody) -> [String; 18] {
     let json = |value: Option<String>| value.unwrap_or_default();
     [
         row.seq.to_string(),
@@ -172,6 +176,7 @@ fn cells(row: AuditBody) -> [String; 17] {
         row.latency_ms.map_or_else(String::new, |n| n.to_string()),
         json(Some(row.changes).filter(|c| !c.is_empty()).and_then(|c| serde_json::to_string(&c).ok())),
         json(row.details.map(|d| d.to_string())),
+        row.chain,
     ]
 }
 

@@ -41,6 +41,9 @@ pub async fn run(services: Arc<Services>, audit_retention: Option<Duration>) {
         if let Err(error) = purge(&services).await {
             tracing::warn!(%error, "expired rows were not removed; tried again in an hour");
         }
+        if let Err(error) = retention::forget_checkpoints(&services).await {
+            tracing::warn!(%error, "checkpoints that no audit row names were not removed; tried again in an hour");
+        }
         match audit_retention {
             None => {}
             Some(keep) => match retention::prune(&services, keep).await {

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 
 pub use list::{ActionFilter, AuditFilter, AuditPlace, ListedRow};
 pub use reader::AuditReader;
-pub use verify::{AuditCheck, AuditHead, Wrong};
+pub use verify::{AuditCheck, AuditHead, ChainCheck, Wrong};
 
 /// What the audit says of one command.
 #[derive(Clone, Debug)]
@@ -141,7 +141,7 @@ impl Store {
         }))
     }
 
-    /// A device's rows, newest first, below `before`.
+    /// A device's rows in this node's chain, newest first, below `before`.
     pub async fn audit_rows_for_device(
         &self,
         device: DeviceKey,
@@ -149,10 +149,10 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "select * from {BOTH} where device_id = $1 and seq < $2 order by seq desc limit $3"
+            "select * from {BOTH} where device_id = $1 and chain = $2 and seq < $3 order by seq desc limit $4"
         ));
-        let before = before.unwrap_or(i64::MAX);
-        let rows = query(sql).bind(device.0).bind(before).bind(limit).fetch_all(self.reader()).await?;
+        let (chain, before) = (self.inner.config.node.as_str(), before.unwrap_or(i64::MAX));
+        let rows = query(sql).bind(device.0).bind(chain).bind(before).bind(limit).fetch_all(self.reader()).await?;
         rows.iter().map(shown).collect()
     }
 }

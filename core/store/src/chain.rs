@@ -51,7 +51,7 @@ pub(crate) struct Gate {
 /// Whether a conflict on this constraint says that the chain's head is another one than we thought. The gate is held and
 /// the head was read when there was a doubt, so only somebody else can have moved it.
 pub(crate) fn is_head(constraint: &str) -> bool {
-    ["audit_tail.seq", "audit.seq", "audit_tail_pkey", "audit_pkey", "audit_tail.chain, audit_tail.seq"]
+    ["audit_tail.chain, audit_tail.seq", "audit.chain, audit.seq", "audit_tail_pkey", "audit_pkey"]
         .contains(&constraint)
 }
 

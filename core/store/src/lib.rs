@@ -36,7 +36,8 @@ use db::{Db, On, Query};
 
 pub use access_tokens::{NewToken, TokenRow};
 pub use audit::{
-    ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, CommandRow, ListedRow, Wrong,
+    ActionFilter, AuditCheck, AuditFilter, AuditHead, AuditPlace, AuditReader, AuditRow, ChainCheck, CommandRow,
+    ListedRow, Wrong,
 };
 pub use change::{Changed, DeviceAccess, Fact, Observer, Stage, Work};
 pub use claim_codes::KeptCode;

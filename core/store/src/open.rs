@@ -204,19 +204,19 @@ impl Store {
     }
 }
 
-/// A file has one chain of the audit: another node's name would begin a second one over the numbers of the first.
+/// The audit goes on under the name under which it was written: another one would begin a chain of its own unnoticed.
 async fn own_chain(readers: &sqlx::SqlitePool, node: &str) -> Result<(), OpenError> {
-    for newest in
-        ["select chain from audit_tail order by seq desc limit 1", "select chain from audit order by seq desc limit 1"]
-    {
-        if let Some(row) = query(newest).fetch_optional(On::Sqlite(readers)).await? {
-            let other: String = row.get("chain")?;
-            if other != node {
-                return Err(OpenError::OtherNode { node: node.to_owned(), other });
-            }
-        }
+    let own = "select 1 as found where exists (select 1 from audit_tail where chain = $1) \
+         or exists (select 1 from audit where chain = $1)";
+    if query(own).bind(node).fetch_optional(On::Sqlite(readers)).await?.is_some() {
+        return Ok(());
     }
-    Ok(())
+    let other = "select min(chain) as chain from \
+         (select min(chain) as chain from audit_tail union all select min(chain) from audit) as parts";
+    match query(other).fetch_one(On::Sqlite(readers)).await?.get::<Option<String>>("chain")? {
+        None => Ok(()),
+        Some(other) => Err(OpenError::OtherNode { node: node.to_owned(), other }),
+    }
 }
 
 /// Takes the data directory for this process. The lock goes with the process, however it ends.

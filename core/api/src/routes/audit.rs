@@ -65,14 +65,25 @@ impl ExportQuery {
     }
 }
 
-pub(super) fn write_cursor(place: AuditPlace) -> String {
-    format!("a{}.{}", place.at.0, place.seq)
+/// Those of versions whose places had no chain began with `a`, and are refused.
+const CURSOR: char = 'b';
+/// As long as the name of a node may be.
+const MAX_CHAIN: usize = 64;
+
+pub(super) fn write_cursor(place: &AuditPlace) -> String {
+    format!("{CURSOR}{}.{}.{}", place.at.0, place.seq, place.chain)
 }
 
 pub(super) fn read_cursor(cursor: &str) -> Result<AuditPlace, Error> {
-    let parts = cursor.strip_prefix('a').and_then(|rest| rest.split_once('.'));
-    let place = parts.and_then(|(at, seq)| Some(AuditPlace { at: TimeMs(at.parse().ok()?), seq: seq.parse().ok()? }));
-    place.ok_or_else(|| Error::validation("cursor", "cursor is the next_cursor of an earlier page"))
+    let read = || {
+        let mut parts = cursor.strip_prefix(CURSOR)?.splitn(3, '.');
+        let (at, seq, chain) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
+        let named = chain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let fits = named && (1..=MAX_CHAIN).contains(&chain.len());
+        fits.then(|| AuditPlace { at: TimeMs(at), chain: chain.to_owned(), seq })
+    };
+    let what = "cursor is the next_cursor of an earlier page, given out by this version; begin again without it";
+    read().ok_or_else(|| Error::validation("cursor", what))
 }
 
 pub(super) async fn list_audit(
@@ -91,7 +102,7 @@ pub(super) async fn list_audit(
     let wanted = ExportQuery { format, actor, device, action, outcome, source, since, until }.wanted()?;
     let (rows, next) = list::page(&state.services, &user, &wanted, before, limit).await?;
     let items = rows.into_iter().map(AuditBody::new).collect();
-    Ok(axum::Json(PageBody { items, next_cursor: next.map(write_cursor) }))
+    Ok(axum::Json(PageBody { items, next_cursor: next.as_ref().map(write_cursor) }))
 }
 
 pub(super) async fn export_audit(
@@ -137,9 +148,14 @@ mod tests {
 
     #[test]
     fn cursors_come_back_and_nonsense_does_not() {
-        let place = AuditPlace { at: TimeMs(1_700_000_000_123), seq: 42 };
-        assert_eq!(read_cursor(&write_cursor(place)).unwrap(), place);
-        for bad in ["", "a", "a1", "a1.", "a.1", "1.2", "a1.2.3", "ax.2", "d1f"] {
+        let place = AuditPlace { at: TimeMs(1_700_000_000_123), chain: "node-2".into(), seq: 42 };
+        assert_eq!(read_cursor(&write_cursor(&place)).unwrap(), place);
+        let long = format!("b1.2.{}", "x".repeat(65));
+        // The third one is of a version whose places had no chain.
+        for bad in ["", "b", "a1700000000123.42", "b1.2", "b1.2.", "b1..main", "b.2.main", "bx.2.main", "b1.2.a.b"]
+            .into_iter()
+            .chain(["b1.2.Main", "b1.2.a b", "1.2.main", "d1f", long.as_str()])
+        {
             assert!(read_cursor(bad).is_err(), "{bad}");
         }
     }

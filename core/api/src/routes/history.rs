@@ -73,5 +73,5 @@ pub(super) async fn list_history(
     let before = query.cursor.as_deref().map(read_cursor).transpose()?;
     let (rows, next) = history::page(&state.services, &user, &uid, before, limit).await?;
     let items = rows.into_iter().map(HistoryBody::new).collect();
-    Ok(axum::Json(PageBody { items, next_cursor: next.map(write_cursor) }))
+    Ok(axum::Json(PageBody { items, next_cursor: next.as_ref().map(write_cursor) }))
 }

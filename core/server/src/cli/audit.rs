@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use hexa_api::audit_text::{Encoder, Format};
 use hexa_service::audit::list::Export;
-use hexa_store::{AuditCheck, AuditFilter, AuditHead, AuditReader, OpenError, StoreConfig, Wrong};
+use hexa_store::{AuditCheck, AuditFilter, AuditHead, AuditReader, ChainCheck, OpenError, StoreConfig, Wrong};
 use serde_json::{Value, json};
 
 use super::{ConfigArgs, EX_CONFIG, runtime};
@@ -30,9 +30,10 @@ pub(super) enum AuditCommand {
         /// As JSON.
         #[arg(long)]
         json: bool,
-        /// A head that an earlier run printed: shows also that no newest rows were cut off since.
-        #[arg(long, value_name = "SEQ:HASH", value_parser = parse_head)]
-        head: Option<AuditHead>,
+        /// A head that an earlier run printed, one of each chain: shows also that no newest rows were cut off since. Without
+        /// a chain it is that of NODE_ID.
+        #[arg(long, value_name = "[CHAIN:]SEQ:HASH", value_parser = parse_head)]
+        head: Vec<Noted>,
     },
     /// Print every row, newest first.
     Export {
@@ -53,9 +54,22 @@ pub(super) enum ExportFormat {
     Csv,
 }
 
-fn parse_head(text: &str) -> Result<AuditHead, String> {
-    let wrong = || "a head is SEQ:HASH as `hexa audit verify` prints it, with 64 hexadecimal digits".to_owned();
-    let (seq, digits) = text.split_once(':').ok_or_else(wrong)?;
+/// A head as it was noted: with the name of its chain, or without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    chain: Option<String>,
+    seq: i64,
+    hash: [u8; 32],
+}
+
+fn parse_head(text: &str) -> Result<Noted, String> {
+    let wrong = || "a head is [CHAIN:]SEQ:HASH as `hexa audit verify` prints it, with 64 hexadecimal digits".to_owned();
+    let (place, digits) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let (chain, seq) = match place.split_once(':') {
+        Some((chain, seq)) if !chain.is_empty() => (Some(chain.to_owned()), seq),
+        Some(_) => return Err(wrong()),
+        None => (None, place),
+    };
     let seq = seq.parse().ok().filter(|seq| *seq > 0).ok_or_else(wrong)?;
     if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(wrong());
@@ -64,7 +78,7 @@ fn parse_head(text: &str) -> Result<AuditHead, String> {
     for (at, byte) in hash.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
     }
-    Ok(AuditHead { chain: "main".into(), seq, hash })
+    Ok(Noted { chain, seq, hash })
 }
 
 /// Runs it.
@@ -79,7 +93,7 @@ pub(super) fn run(command: AuditCommand) -> ExitCode {
         }
     };
     let done = runtime().and_then(|rt| match command {
-        AuditCommand::Verify { json, head, .. } => rt.block_on(verify(&settings, json, head.as_ref())),
+        AuditCommand::Verify { json, head, .. } => rt.block_on(verify(&settings, json, head)),
         AuditCommand::Export { format, .. } => rt.block_on(export(&settings, format)),
     });
     done.unwrap_or_else(|error| {
@@ -95,9 +109,11 @@ async fn open(settings: &Settings) -> Result<AuditReader, OpenError> {
     AuditReader::open(&config).await
 }
 
-async fn verify(settings: &Settings, json: bool, head: Option<&AuditHead>) -> Result<ExitCode> {
-    let reader = open(settings).await?;
-    let check = reader.verify(head).await.context("the audit could not be read to its end")?;
+async fn verify(settings: &Settings, json: bool, noted: Vec<Noted>) -> Result<ExitCode> {
+    let head =
+        |n: Noted| AuditHead { chain: n.chain.unwrap_or_else(|| settings.node.clone()), seq: n.seq, hash: n.hash };
+    let noted: Vec<_> = noted.into_iter().map(head).collect();
+    let check = open(settings).await?.verify(&noted).await.context("the audit could not be read to its end")?;
     if json {
         println!("{}", as_json(&check));
     } else {
@@ -108,40 +124,60 @@ async fn verify(settings: &Settings, json: bool, head: Option<&AuditHead>) -> Re
 
 fn print(check: &AuditCheck) {
     println!("rows checked: {}", check.rows);
-    if check.checkpoints > 0 {
+    if check.removed > 0 {
         println!("checkpoints checked: {}, rows removed under them: {}", check.checkpoints, check.removed);
     }
-    let whole = if check.wrong.is_none() { "head" } else { "whole up to" };
-    for head in check.heads.iter().filter(|head| head.seq > 0) {
-        println!("{whole}, chain {}: {}:{}", head.chain, head.seq, hex(&head.hash));
+    for chain in &check.chains {
+        let whole = if chain.wrong.is_none() { "head" } else { "whole up to" };
+        let AuditHead { chain: name, seq, hash } = &chain.head;
+        if *seq > 0 {
+            println!("{whole}, chain {name}: {seq}:{}", hex(hash));
+        }
     }
-    match problem(check) {
-        None => println!("the audit is whole: no row was edited, removed or moved"),
-        Some((_, message)) => println!("THE AUDIT WAS TAMPERED WITH: {message}"),
+    let mut whole = true;
+    for chain in &check.chains {
+        if let Some((_, message)) = problem(chain) {
+            whole = false;
+            println!("THE AUDIT WAS TAMPERED WITH: in chain {}, {message}", chain.head.chain);
+        } else if check.chains.len() > 1 {
+            println!("chain {} is whole: {} rows", chain.head.chain, chain.rows);
+        }
+    }
+    if whole {
+        println!("the audit is whole: no row was edited, removed or moved");
     }
 }
 
 fn as_json(check: &AuditCheck) -> Value {
-    let heads: Vec<_> = check
-        .heads
+    let head = |head: &AuditHead| json!({ "chain": head.chain, "seq": head.seq, "hash": hex(&head.hash) });
+    let told = |chain: &ChainCheck| {
+        problem(chain).map(|(kind, message)| {
+            json!({ "chain": chain.head.chain, "seq": chain.first_bad, "kind": kind, "message": message,
+                    "at_ms": chain.bad_at.map(|t| t.0) })
+        })
+    };
+    let chains: Vec<_> = check
+        .chains
         .iter()
-        .map(|head| json!({ "chain": head.chain, "seq": head.seq, "hash": hex(&head.hash) }))
+        .map(|chain| {
+            json!({ "chain": chain.head.chain, "whole": chain.wrong.is_none(), "rows": chain.rows,
+                    "checkpoints": chain.checkpoints, "removed": chain.removed, "problem": told(chain),
+                    "head": head(&chain.head) })
+        })
         .collect();
-    let problem = problem(check).map(|(kind, message)| {
-        json!({ "seq": check.first_bad, "kind": kind, "message": message, "at_ms": check.bad_at.map(|t| t.0) })
-    });
     json!({
         "whole": check.wrong.is_none(),
         "rows": check.rows,
         "checkpoints": check.checkpoints,
         "removed": check.removed,
-        "problem": problem,
-        "heads": heads,
+        "problem": check.chains.iter().find_map(told),
+        "heads": check.heads.iter().map(head).collect::<Vec<_>>(),
+        "chains": chains,
     })
 }
 
 /// A word for programs and a sentence for people.
-fn problem(check: &AuditCheck) -> Option<(&'static str, String)> {
+fn problem(check: &ChainCheck) -> Option<(&'static str, String)> {
     let seq = check.first_bad.unwrap_or_default();
     Some(match check.wrong? {
         Wrong::Edited => ("edited", format!("row {seq} was edited: its hash was made of other contents")),
@@ -196,10 +232,20 @@ mod tests {
     fn a_head_is_read_as_it_was_printed() {
         let hash: [u8; 32] = std::array::from_fn(|n| n as u8);
         let head = parse_head(&format!("17:{}", hex(&hash))).unwrap();
-        assert_eq!((head.seq, head.hash), (17, hash));
-        for bad in
-            ["", "17", "17:", "0:00", "x:00", &format!("1:{}", "g".repeat(64)), &format!("1:{}é", "0".repeat(62))]
-        {
+        assert_eq!((head.chain, head.seq, head.hash), (None, 17, hash));
+        let head = parse_head(&format!("node-2:17:{}", hex(&hash))).unwrap();
+        assert_eq!((head.chain.as_deref(), head.seq, head.hash), (Some("node-2"), 17, hash));
+        for bad in [
+            "",
+            "17",
+            "17:",
+            "0:00",
+            "x:00",
+            &format!("1:{}", "g".repeat(64)),
+            &format!(":1:{}", "0".repeat(64)),
+            &format!("a:b:1:{}", "0".repeat(64)),
+            &format!("1:{}é", "0".repeat(62)),
+        ] {
             assert!(parse_head(bad).is_err(), "{bad}");
         }
     }

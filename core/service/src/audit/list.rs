@@ -81,10 +81,10 @@ pub async fn page(
 ) -> Result<(Vec<ListedRow>, Option<AuditPlace>)> {
     by.require_admin()?;
     let Some(filter) = resolve(services, wanted).await? else { return Ok((Vec::new(), None)) };
-    let mut rows = services.store.audit_reader().list(&filter, before, limit + 1).await?;
+    let mut rows = services.store.audit_reader().list(&filter, before.as_ref(), limit + 1).await?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let next = if more { rows.last().map(|r| r.place) } else { None };
+    let next = if more { rows.last().map(|r| r.place.clone()) } else { None };
     Ok((rows, next))
 }
 
@@ -140,9 +140,9 @@ impl Export {
         if self.stop.is_cancelled() {
             return Err(Error::new(ErrorCode::ShuttingDown, "the server is stopping; the export is not complete"));
         }
-        let rows = self.reader.list(&self.filter, self.before, EXPORT_ROWS).await?;
+        let rows = self.reader.list(&self.filter, self.before.as_ref(), EXPORT_ROWS).await?;
         self.ended = rows.len() < EXPORT_ROWS as usize;
-        self.before = rows.last().map(|r| r.place);
+        self.before = rows.last().map(|r| r.place.clone());
         Ok(Some(rows).filter(|rows| !rows.is_empty()))
     }
 }

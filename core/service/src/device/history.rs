@@ -28,10 +28,10 @@ pub async fn page(
         _ => row.claimed_at.unwrap_or(row.created_at),
     };
     let filter = AuditFilter { device: Some(live.key), since: Some(since), ..AuditFilter::default() };
-    let mut rows = services.store.audit_reader().list(&filter, before, limit + 1).await?;
+    let mut rows = services.store.audit_reader().list(&filter, before.as_ref(), limit + 1).await?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let next = if more { rows.last().map(|r| r.place) } else { None };
+    let next = if more { rows.last().map(|r| r.place.clone()) } else { None };
     if sight.is_guest() {
         let me = by.account.id.to_string();
         rows = rows.into_iter().filter_map(|row| cut(row, sight, &me)).collect();

@@ -2,6 +2,9 @@
 //!
 //! A checkpoint holds place and hash of the last row that went with it, and the hash of the checkpoint before it. A row of
 //! the audit, written in the same transaction, holds the checkpoint's own hash: so neither can be changed unseen.
+//! A checkpoint lives as long as the row that names it; the newest one of a chain stays.
+
+use std::collections::HashSet;
 
 use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, Source, TimeMs};
@@ -58,12 +61,12 @@ impl Checkpoint {
         sha.finalize().into()
     }
 
-    /// Whether it goes on where the one before ended.
+    /// Whether it goes on where the one before ended. The first one that is left follows others that went, if it says so:
+    /// its own hash holds theirs.
     pub(super) fn follows(&self, before: &Self, chain: &str) -> bool {
-        self.prev == before.hash
-            && self.rows > 0
-            && self.up_to_seq == before.up_to_seq + self.rows
-            && self.hash == self.computed_hash(chain)
+        let whole = self.rows > 0 && self.hash == self.computed_hash(chain);
+        let first_left = before.up_to_seq == 0 && self.prev != GENESIS && self.up_to_seq > self.rows;
+        whole && (first_left || self.prev == before.hash && self.up_to_seq == before.up_to_seq + self.rows)
     }
 }
 
@@ -97,6 +100,45 @@ impl Store {
         })
         .await
     }
+}
+
+impl Store {
+    /// Removes up to `limit` of this chain's oldest checkpoints that no row names any more; gives how many. The newest
+    /// one stays. Which ones is looked at before anything waits for it: a row that is gone does not come back.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_checkpoints(&self, limit: u32) -> Result<u64, StoreError> {
+        let chain = self.inner.config.node.clone();
+        let oldest = "select * from audit_checkpoints c where chain = $1 and exists (select 1 from audit_checkpoints n \
+             where n.chain = c.chain and n.up_to_seq > c.up_to_seq) order by up_to_seq limit $2";
+        let rows = query(oldest).bind(chain.as_str()).bind(limit).fetch_all(self.reader()).await?;
+        let old = rows.iter().map(Checkpoint::read).collect::<Result<Vec<_>, _>>()?;
+        let times = old.iter().map(|c| c.at);
+        let Some((from, to)) = times.clone().min().zip(times.max()) else { return Ok(0) };
+        let sql = "select details from audit_tail where chain = $1 and action = $2 and at >= $3 and at <= $4 \
+             union all select details from audit where chain = $1 and action = $2 and at >= $3 and at <= $4";
+        let naming = query(sql).bind(chain.as_str()).bind(ACTION).bind(from).bind(to);
+        let mut named = HashSet::new();
+        for row in naming.fetch_all(self.reader()).await? {
+            named.extend(name_in(row.get::<Option<String>>("details")?.as_deref()).map(|(_, name)| name));
+        }
+        let unnamed = old.iter().take_while(|c| !named.contains(&hex(&c.hash)));
+        let Some(last) = unnamed.last().map(|c| c.up_to_seq) else { return Ok(0) };
+        self.change(move |tx| {
+            Box::pin(async move {
+                let delete = query("delete from audit_checkpoints where chain = $1 and up_to_seq <= $2");
+                Ok(Changed::only(delete.bind(chain.as_str()).bind(last).execute(tx.on()).await?))
+            })
+        })
+        .await
+    }
+}
+
+/// The checkpoint that a row with [`ACTION`] names: its place and its hash.
+pub(super) fn name_in(details: Option<&str>) -> Option<(i64, String)> {
+    let details: serde_json::Value = serde_json::from_str(details?).ok()?;
+    Some((details["up_to_seq"].as_i64()?, details["checkpoint"].as_str()?.to_owned()))
 }
 
 async fn prune(tx: &mut Tx, chain: &str, (before, now): (TimeMs, TimeMs), limit: u32) -> Result<u64, StoreError> {

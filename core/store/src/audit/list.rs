@@ -38,12 +38,14 @@ pub enum ActionFilter {
     Prefix(String),
 }
 
-/// A row's place in the list: rows of one time are in the order of the chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A row's place in the list: rows of one time are in the order of their chains.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuditPlace {
     /// When.
     pub at: TimeMs,
-    /// Place in the chain.
+    /// Which chain.
+    pub chain: String,
+    /// Place in it.
     pub seq: i64,
 }
 
@@ -138,7 +140,7 @@ impl AuditReader {
     pub async fn list(
         &self,
         filter: &AuditFilter,
-        before: Option<AuditPlace>,
+        before: Option<&AuditPlace>,
         limit: u32,
     ) -> Result<Vec<ListedRow>, StoreError> {
         let actions = match &filter.action {
@@ -160,7 +162,7 @@ impl AuditReader {
     pub async fn plan(
         &self,
         filter: &AuditFilter,
-        before: Option<AuditPlace>,
+        before: Option<&AuditPlace>,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
         let actions = match &filter.action {
@@ -183,7 +185,7 @@ fn page(
     sqlite: bool,
     filter: &AuditFilter,
     actions: Option<&[String]>,
-    before: Option<AuditPlace>,
+    before: Option<&AuditPlace>,
     limit: u32,
 ) -> Query {
     let mut all = Conditions { sqlite, terms: Vec::new(), args: Vec::new(), served: false };
@@ -207,8 +209,8 @@ fn page(
     // One end alone, whichever comes first: SQLite begins at the first of two and would read down to the other.
     match (before, filter.until) {
         (Some(before), until) if until.is_none_or(|until| before.at < until) => {
-            let (at, seq) = (all.bind(before.at), all.bind(before.seq));
-            all.terms.push(format!("(at, seq) < (${at}, ${seq})"));
+            let (at, chain, seq) = (all.bind(before.at), all.bind(before.chain.as_str()), all.bind(before.seq));
+            all.terms.push(format!("(at, chain, seq) < (${at}, ${chain}, ${seq})"));
         }
         (_, Some(until)) => all.time("at <", until),
         (_, None) => {}
@@ -223,16 +225,16 @@ fn page(
         let terms: Vec<_> = all.terms.iter().chain(action).map(String::as_str).collect();
         let condition = if terms.is_empty() { String::new() } else { format!("where {}", terms.join(" and ")) };
         for table in ["audit_tail", "audit"] {
-            let order = format!("order by at desc, seq desc limit ${limit}");
+            let order = format!("order by at desc, chain desc, seq desc limit ${limit}");
             parts.push(format!("select * from (select * from {table} {condition} {order}) as part{}", parts.len()));
         }
     }
     // Keys of deleted rows may be given again: what came before a device or a user was made is not theirs.
     let sql = format!(
         "select p.*, d.uid as device_uid, d.name as device_name, u.uid as user_uid, u.email as user_email \
-         from (select * from ({}) as parts order by at desc, seq desc limit ${limit}) as p \
+         from (select * from ({}) as parts order by at desc, chain desc, seq desc limit ${limit}) as p \
          left join devices d on d.id = p.device_id and d.created_at <= p.at \
-         left join users u on u.id = p.actor_id and u.created_at <= p.at order by p.at desc, p.seq desc",
+         left join users u on u.id = p.actor_id and u.created_at <= p.at order by p.at desc, p.chain desc, p.seq desc",
         parts.join(" union all ")
     );
     all.args.into_iter().fold(query(sqlx::AssertSqlSafe(sql)), Query::bind)
@@ -241,7 +243,7 @@ fn page(
 fn listed(row: &Row) -> Result<ListedRow, StoreError> {
     let user: (Option<String>, Option<String>) = (row.get("user_uid")?, row.get("user_email")?);
     Ok(ListedRow {
-        place: AuditPlace { at: TimeMs(row.get("at")?), seq: row.get("seq")? },
+        place: AuditPlace { at: TimeMs(row.get("at")?), chain: row.get("chain")?, seq: row.get("seq")? },
         actor_kind: row.get("actor_kind")?,
         actor: user.0.zip(user.1),
         source: row.get("source")?,

@@ -5,7 +5,7 @@ use hexa_model::TimeMs;
 use super::checkpoint::{self, Checkpoint};
 use super::{AuditReader, BOTH, chained};
 use crate::Store;
-use crate::chain::ChainedRow;
+use crate::chain::{ChainedRow, GENESIS};
 use crate::db::{Row, query};
 use crate::error::StoreError;
 
@@ -50,16 +50,47 @@ pub struct AuditHead {
     pub hash: [u8; 32],
 }
 
-/// The result of reading everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditCheck {
+/// What became of reading one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainCheck {
+    /// The chain's end, as far as it was read.
+    pub head: AuditHead,
     /// Rows recomputed.
     pub rows: u64,
     /// Checkpoints recomputed.
     pub checkpoints: u64,
-    /// Rows that were removed under them.
+    /// Rows that were removed under checkpoints.
     pub removed: u64,
     /// The first row (or checkpoint, by the last row it covers) that does not fit.
+    pub first_bad: Option<i64>,
+    /// What is wrong with it.
+    pub wrong: Option<Wrong>,
+    /// When it says that it was written.
+    pub bad_at: Option<TimeMs>,
+}
+
+impl ChainCheck {
+    fn of(chain: String) -> Self {
+        let head = AuditHead { chain, seq: 0, hash: GENESIS };
+        Self { head, rows: 0, checkpoints: 0, removed: 0, first_bad: None, wrong: None, bad_at: None }
+    }
+    fn bad(&mut self, seq: i64, wrong: Wrong) {
+        (self.first_bad, self.wrong) = (Some(seq), Some(wrong));
+    }
+}
+
+/// The result of reading everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditCheck {
+    /// Each chain by itself, in the order of their names.
+    pub chains: Vec<ChainCheck>,
+    /// Rows recomputed, in all chains.
+    pub rows: u64,
+    /// Checkpoints recomputed, in all chains.
+    pub checkpoints: u64,
+    /// Rows that were removed under checkpoints, in all chains.
+    pub removed: u64,
+    /// That of the first chain that does not fit.
     pub first_bad: Option<i64>,
     /// What is wrong with it.
     pub wrong: Option<Wrong>,
@@ -69,20 +100,34 @@ pub struct AuditCheck {
     pub heads: Vec<AuditHead>,
 }
 
+impl AuditCheck {
+    fn add(&mut self, chain: ChainCheck) {
+        self.rows += chain.rows;
+        self.checkpoints += chain.checkpoints;
+        self.removed += chain.removed;
+        if self.wrong.is_none() {
+            (self.first_bad, self.wrong, self.bad_at) = (chain.first_bad, chain.wrong, chain.bad_at);
+        }
+        self.heads.push(chain.head.clone());
+        self.chains.push(chain);
+    }
+}
+
 impl Store {
     /// Reads the whole audit in order and recomputes it.
     ///
     /// # Errors
     /// When the database does not answer; what does not fit is part of the result.
     pub async fn verify_audit(&self) -> Result<AuditCheck, StoreError> {
-        self.audit_reader().verify(None).await
+        self.audit_reader().verify(&[]).await
     }
 }
 
 /// One chain while it is read.
 struct Walk<'a> {
     reader: &'a AuditReader,
-    chain: String,
+    check: ChainCheck,
+    noted: Option<&'a AuditHead>,
     from: Checkpoint,
     /// Whether a row of the audit names `from`.
     named: bool,
@@ -91,32 +136,45 @@ struct Walk<'a> {
 }
 
 impl AuditReader {
-    /// Reads the whole audit in order and recomputes it: checkpoints, then rows, chain by chain. `noted` is a head that
-    /// somebody has written down elsewhere; only with one can it be seen that the newest rows were cut off.
+    /// Reads the whole audit in order and recomputes it: checkpoints, then rows, chain by chain; what is wrong with one
+    /// keeps none of the others from being read. `noted` are heads that somebody has written down elsewhere, one of a
+    /// chain; only with one can it be seen that the chain's newest rows were cut off.
     ///
     /// # Errors
     /// When the database does not answer; what does not fit is part of the result.
-    pub async fn verify(&self, noted: Option<&AuditHead>) -> Result<AuditCheck, StoreError> {
+    pub async fn verify(&self, noted: &[AuditHead]) -> Result<AuditCheck, StoreError> {
         let mut check = AuditCheck::default();
         for chain in self.chains().await? {
-            let noted = noted.filter(|head| head.chain == chain);
-            let from = self.checkpoints(&chain, &mut check).await?;
-            if check.wrong.is_some() {
-                return Ok(check);
+            let noted = noted.iter().find(|head| head.chain == chain);
+            let mut walk = Walk {
+                reader: self,
+                check: ChainCheck::of(chain),
+                noted,
+                from: Checkpoint::none(),
+                named: true,
+                seq: 0,
+                prev: GENESIS,
+            };
+            if walk.checkpoints().await? {
+                walk.run().await?;
             }
-            let (seq, prev) = (from.up_to_seq, from.up_to_hash);
-            let named = from.up_to_seq == 0;
-            let mut walk = Walk { reader: self, chain, from, named, seq, prev };
-            walk.run(&mut check, noted).await?;
-            check.heads.push(AuditHead { chain: walk.chain, seq: walk.seq, hash: walk.prev });
-            if check.wrong.is_some() {
-                return Ok(check);
-            }
+            let Walk { check: mut chain, seq, prev, .. } = walk;
+            (chain.head.seq, chain.head.hash) = (seq, prev);
+            check.add(chain);
         }
-        if let Some(noted) = noted.filter(|noted| check.heads.iter().all(|h| h.chain != noted.chain)) {
-            (check.first_bad, check.wrong) = (Some(noted.seq), Some(Wrong::Head));
+        for gone in noted.iter().filter(|noted| check.heads.iter().all(|h| h.chain != noted.chain)).collect::<Vec<_>>()
+        {
+            let mut chain = ChainCheck::of(gone.chain.clone());
+            chain.bad(gone.seq, Wrong::Head);
+            check.add(chain);
         }
         Ok(check)
+    }
+
+    async fn has_checkpoint(&self, chain: &str, up_to: i64, name: &str) -> Result<bool, StoreError> {
+        let sql = "select hash from audit_checkpoints where chain = $1 and up_to_seq = $2";
+        let row = query(sql).bind(chain).bind(up_to).fetch_optional(self.on()).await?;
+        Ok(row.is_some_and(|row| super::hash(&row, "hash").is_ok_and(|hash| checkpoint::hex(&hash) == name)))
     }
 
     /// Every chain that has left a trace, one after the other by an index.
@@ -135,37 +193,42 @@ impl AuditReader {
             }
         }
     }
+}
 
-    /// Recomputes a chain's checkpoints and gives the newest.
-    async fn checkpoints(&self, chain: &str, check: &mut AuditCheck) -> Result<Checkpoint, StoreError> {
+impl Walk<'_> {
+    /// Recomputes the chain's checkpoints and begins behind the newest; false when one does not fit.
+    async fn checkpoints(&mut self) -> Result<bool, StoreError> {
         let sql = "select * from audit_checkpoints where chain = $1 and up_to_seq > $2 order by up_to_seq limit $3";
-        let mut last = Checkpoint::none();
+        let (mut last, mut count) = (Checkpoint::none(), 0);
         loop {
-            let rows = query(sql).bind(chain).bind(last.up_to_seq).bind(CHUNK).fetch_all(self.on()).await?;
+            let chain = self.check.head.chain.as_str();
+            let rows = query(sql).bind(chain).bind(last.up_to_seq).bind(CHUNK).fetch_all(self.reader.on()).await?;
             if rows.is_empty() {
-                return Ok(last);
+                break;
             }
             for row in &rows {
                 let next = Checkpoint::read(row).ok().filter(|next| next.follows(&last, chain));
                 let Some(next) = next else {
-                    check.first_bad = Some(row.get("up_to_seq")?);
-                    check.wrong = Some(Wrong::Checkpoint);
-                    return Ok(last);
+                    let seq = row.get("up_to_seq")?;
+                    self.check.bad(seq, Wrong::Checkpoint);
+                    return Ok(false);
                 };
-                check.checkpoints += 1;
-                check.removed += next.rows as u64;
+                count += 1;
                 last = next;
             }
         }
+        // Whatever went before the first one that is left is part of the newest's place.
+        (self.check.checkpoints, self.check.removed) = (count, last.up_to_seq as u64);
+        (self.seq, self.prev, self.named) = (last.up_to_seq, last.up_to_hash, last.up_to_seq == 0);
+        self.from = last;
+        Ok(true)
     }
-}
 
-impl Walk<'_> {
-    async fn run(&mut self, check: &mut AuditCheck, noted: Option<&AuditHead>) -> Result<(), StoreError> {
+    async fn run(&mut self) -> Result<(), StoreError> {
         let sql = format!("select * from {BOTH} where chain = $1 and seq > $2 order by seq limit $3");
         loop {
-            let read = query(sqlx::AssertSqlSafe(sql.clone())).bind(self.chain.as_str()).bind(self.seq).bind(CHUNK);
-            let mut rows = read.fetch_all(self.reader.on()).await?;
+            let read = query(sqlx::AssertSqlSafe(sql.clone())).bind(self.check.head.chain.as_str());
+            let mut rows = read.bind(self.seq).bind(CHUNK).fetch_all(self.reader.on()).await?;
             let full = rows.len() == CHUNK as usize;
             if full {
                 // Two rows of one place must not be parted: the last place of a full read is read again with the next.
@@ -175,18 +238,17 @@ impl Walk<'_> {
             }
             let mut jumped = false;
             for row in &rows {
-                let Some(wrong) = self.step(row, noted)? else {
-                    check.rows += 1;
+                let Some((place, wrong)) = self.step(row).await? else {
+                    self.check.rows += 1;
                     continue;
                 };
                 // The retention job may have removed what is being read.
-                jumped = matches!(wrong, Wrong::Missing { .. }) && self.jump(check).await?;
+                jumped = matches!(wrong, Wrong::Missing { .. } | Wrong::Checkpoint) && self.jump().await?;
                 if jumped {
                     break;
                 }
-                check.first_bad = Some(row.get("seq")?);
-                check.bad_at = row.get::<i64>("at").ok().map(TimeMs);
-                check.wrong = Some(wrong);
+                self.check.bad(place, wrong);
+                self.check.bad_at = row.get::<i64>("at").ok().map(TimeMs);
                 return Ok(());
             }
             if !full && !jumped {
@@ -194,46 +256,59 @@ impl Walk<'_> {
             }
         }
         if !self.named {
-            (check.first_bad, check.wrong) = (Some(self.from.up_to_seq), Some(Wrong::Checkpoint));
-        } else if let Some(noted) = noted.filter(|noted| noted.seq > self.seq) {
-            (check.first_bad, check.wrong) = (Some(noted.seq), Some(Wrong::Head));
+            self.check.bad(self.from.up_to_seq, Wrong::Checkpoint);
+        } else if let Some(noted) = self.noted.filter(|noted| noted.seq > self.seq) {
+            self.check.bad(noted.seq, Wrong::Head);
         }
         Ok(())
     }
 
     /// Goes on behind a checkpoint that was made meanwhile, if there is one.
-    async fn jump(&mut self, check: &mut AuditCheck) -> Result<bool, StoreError> {
-        let mut again = AuditCheck::default();
-        let newest = self.reader.checkpoints(&self.chain, &mut again).await?;
-        if again.wrong.is_some() || newest.up_to_seq <= self.seq {
+    async fn jump(&mut self) -> Result<bool, StoreError> {
+        let Walk { reader, noted, .. } = *self;
+        let mut again = Walk {
+            reader,
+            check: ChainCheck::of(self.check.head.chain.clone()),
+            noted,
+            from: Checkpoint::none(),
+            named: true,
+            seq: 0,
+            prev: GENESIS,
+        };
+        if !again.checkpoints().await? || again.seq <= self.seq {
             return Ok(false);
         }
-        check.checkpoints += again.checkpoints;
-        check.removed += again.removed;
-        (self.seq, self.prev, self.named) = (newest.up_to_seq, newest.up_to_hash, false);
-        self.from = newest;
+        again.check.rows = self.check.rows;
+        *self = again;
         Ok(true)
     }
 
-    fn step(&mut self, row: &Row, noted: Option<&AuditHead>) -> Result<Option<Wrong>, StoreError> {
-        let seq: i64 = row.get("seq")?;
+    /// The next row; where something does not fit, and what.
+    async fn step(&mut self, row: &Row) -> Result<Option<(i64, Wrong)>, StoreError> {
+        let (seq, chain) = (row.get::<i64>("seq")?, self.check.head.chain.as_str());
         if seq > self.seq + 1 {
-            return Ok(Some(Wrong::Missing { from: self.seq + 1, to: seq - 1 }));
+            return Ok(Some((seq, Wrong::Missing { from: self.seq + 1, to: seq - 1 })));
         }
         // A value of a wrong kind is an edit too.
-        let Ok(row) = chained(row) else { return Ok(Some(Wrong::Edited)) };
-        if row.computed_hash(&self.chain) != row.hash {
-            return Ok(Some(place(row, &self.chain).map_or(Wrong::Edited, |belongs_at| Wrong::Swapped { belongs_at })));
+        let Ok(row) = chained(row) else { return Ok(Some((seq, Wrong::Edited))) };
+        if row.computed_hash(chain) != row.hash {
+            let wrong = place(row, chain).map_or(Wrong::Edited, |belongs_at| Wrong::Swapped { belongs_at });
+            return Ok(Some((seq, wrong)));
         }
         if row.seq != self.seq + 1 || row.prev != self.prev {
-            return Ok(Some(Wrong::Foreign));
+            return Ok(Some((seq, Wrong::Foreign)));
         }
-        if noted.is_some_and(|noted| noted.seq == row.seq && noted.hash != row.hash) {
-            return Ok(Some(Wrong::Head));
+        if self.noted.is_some_and(|noted| noted.seq == row.seq && noted.hash != row.hash) {
+            return Ok(Some((seq, Wrong::Head)));
         }
-        if !self.named && row.action == checkpoint::ACTION {
-            let details: Option<serde_json::Value> = row.details.and_then(|d| serde_json::from_str(&d).ok());
-            self.named = details.is_some_and(|d| d["checkpoint"] == checkpoint::hex(&self.from.hash).as_str());
+        if row.action == checkpoint::ACTION
+            && let Some((up_to, name)) = checkpoint::name_in(row.details.as_deref())
+        {
+            // A checkpoint stays as long as the row that names it.
+            if !self.reader.has_checkpoint(chain, up_to, &name).await? {
+                return Ok(Some((up_to, Wrong::Checkpoint)));
+            }
+            self.named |= name == checkpoint::hex(&self.from.hash);
         }
         (self.seq, self.prev) = (row.seq, row.hash);
         Ok(None)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Executor as _, SqliteConnection, SqlitePool};
 
 use crate::error::{OpenError, StoreError};
 use crate::{Durability, StoreConfig};
@@ -38,15 +38,27 @@ pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Re
     }
     let copy = if path.exists() { keep_before(path, check(path, unclean)?)? } else { not_lost(path, unclean)? };
     let options = options(path, config, false);
-    let mut first: SqliteConnection = options.connect().await.map_err(StoreError::from)?;
-    MIGRATIONS.run(&mut first).await.map_err(|e| super::migration_error(path, &MIGRATIONS, e))?;
-    sqlx::Connection::close(first).await.map_err(StoreError::from)?;
+    migrate(path, &options).await?;
     if let Some(copy) = copy {
         forget_others(&copy);
     }
     let readers = readers(path, config).await?;
     let hot = hot_connection(path, config.durability).map_err(StoreError::from)?;
     Ok(Opened { readers, options, hot })
+}
+
+/// Brings the schema up to date. What a migration keeps beside, to undo a table that it made anew or to sort an index, is
+/// as large as that table: it goes to files beside the database, not to memory.
+async fn migrate(path: &Path, options: &SqliteConnectOptions) -> Result<(), OpenError> {
+    let options = options.clone().pragma("temp_store", "file");
+    let mut connection: SqliteConnection = options.connect().await.map_err(StoreError::from)?;
+    if let Some(folder) = path.parent().and_then(Path::to_str) {
+        // Wherever else SQLite would put them, nobody has said that there is room, or that it may be written to.
+        let place = format!("pragma temp_store_directory = '{}'", folder.replace('\'', "''"));
+        connection.execute(sqlx::AssertSqlSafe(place)).await.map_err(StoreError::from)?;
+    }
+    MIGRATIONS.run(&mut connection).await.map_err(|e| super::migration_error(path, &MIGRATIONS, e))?;
+    Ok(sqlx::Connection::close(connection).await.map_err(StoreError::from)?)
 }
 
 /// Refused where a log, or a server that did not stop, says that there was a file.

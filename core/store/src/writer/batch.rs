@@ -87,8 +87,8 @@ impl Backend for SqliteBackend {
         save_notes(&self.connection, notes)
     }
 
-    fn move_tail(&mut self, _: &mut Gate) -> Result<u64, StoreError> {
-        mover::move_chunk(&self.connection)
+    fn move_tail(&mut self, gate: &mut Gate) -> Result<u64, StoreError> {
+        mover::move_chunk(&self.connection, &gate.head.node)
     }
 }
 

@@ -12,20 +12,22 @@ pub(super) const IDLE_TAIL: u64 = 1_000;
 /// Rows per move: one transaction of some milliseconds, for which every writer waits.
 pub(super) const CHUNK: i64 = 2_048;
 
-/// Moves up to one chunk of the oldest rows; gives how many.
-pub(super) fn move_chunk(connection: &Connection) -> Result<u64, StoreError> {
+/// Moves up to one chunk of a chain's oldest rows; gives how many.
+pub(super) fn move_chunk(connection: &Connection, chain: &str) -> Result<u64, StoreError> {
     let done = (|| -> Result<u64, StoreError> {
         connection.execute_batch("begin immediate")?;
-        let oldest: Option<i64> = connection.query_row("select min(seq) from audit_tail", [], |row| row.get(0))?;
+        let oldest: Option<i64> =
+            connection.query_row("select min(seq) from audit_tail where chain = $1", [chain], |row| row.get(0))?;
         let Some(oldest) = oldest else {
             connection.execute_batch("commit")?;
             return Ok(0);
         };
         let until = oldest + CHUNK;
-        connection
-            .prepare_cached("insert into audit select * from audit_tail where seq < $1 order by device_id, at, seq")?
-            .execute(params![until])?;
-        let moved = connection.prepare_cached("delete from audit_tail where seq < $1")?.execute(params![until])?;
+        let copy =
+            "insert into audit select * from audit_tail where chain = ?1 and seq < ?2 order by device_id, at, seq";
+        connection.prepare_cached(copy)?.execute(params![chain, until])?;
+        let leave = "delete from audit_tail where chain = ?1 and seq < ?2";
+        let moved = connection.prepare_cached(leave)?.execute(params![chain, until])?;
         connection.execute_batch("commit")?;
         Ok(moved as u64)
     })();
