@@ -1214,6 +1214,7 @@ export interface components {
          *         "kind": "user"
          *       },
          *       "at": "2026-11-23T12:00:00.000Z",
+         *       "chain": "main",
          *       "changes": [
          *         {
          *           "index": 0,
@@ -1239,6 +1240,8 @@ export interface components {
             actor: components["schemas"]["ActorBody"];
             /** Format: date-time */
             at: string;
+            /** @description Which chain it is a row of: `seq` counts there. */
+            chain: string;
             changes: components["schemas"]["RelayBody"][];
             /** Format: uuid */
             command_id: string | null;
@@ -3106,6 +3109,7 @@ export interface operations {
                      *             "kind": "user"
                      *           },
                      *           "at": "2026-11-23T12:00:00.000Z",
+                     *           "chain": "main",
                      *           "changes": [
                      *             {
                      *               "index": 0,

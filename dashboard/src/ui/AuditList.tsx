@@ -83,10 +83,15 @@ export function Earlier({ query, still, newest }: EarlierProps): ReactNode {
   )
 }
 
+/** Tells a row from every other one: each chain has numbers of its own. */
+function place(row: AuditRow): string {
+  return `${row.chain} ${row.seq}`
+}
+
 /** All that the audit has of a row, for whoever wants to look something up. */
 function Whole({ row }: { row: AuditRow }): ReactNode {
   const facts: [string, string | null][] = [
-    ['Number', String(row.seq)],
+    ['Number', `${row.seq} of chain ${row.chain}`],
     ['Time', row.at],
     ['Account', row.actor.id === null ? row.actor.kind : `${row.actor.email ?? ''} ${row.actor.id}`],
     ['Source', row.source],
@@ -96,7 +101,7 @@ function Whole({ row }: { row: AuditRow }): ReactNode {
     ['Follow-up', row.follow_up ? 'yes: told after the command had ended' : null],
   ]
   return (
-    <Box component="dl" m={0} pb="xs" fz="xs" className="hx-facts" data-whole={row.seq}>
+    <Box component="dl" m={0} pb="xs" fz="xs" className="hx-facts" data-whole={place(row)}>
       {facts.map(
         ([name, value]) =>
           value !== null && (
@@ -129,13 +134,13 @@ interface AuditListProps {
 
 /** Rows of the audit or of a device's history. */
 export function AuditList({ rows, names, whole, filtered }: AuditListProps): ReactNode {
-  const [open, setOpen] = useState<number | null>(null)
+  const [open, setOpen] = useState<string | null>(null)
   if (rows.length === 0 && filtered === true) return <Empty title="No row matches">Nothing that happened has all of these properties.</Empty>
   if (rows.length === 0) return <Empty title="Nothing happened yet">Every command and every change of accounts and devices is written down here.</Empty>
   return (
     <Box role="list">
       {rows.map((row, n) => (
-        <Box key={'seq' in row ? row.seq : `${row.at} ${n}`} role="listitem" className="hx-line">
+        <Box key={'seq' in row ? place(row) : `${row.at} ${n}`} role="listitem" className="hx-line">
           <Group justify="space-between" wrap="nowrap" gap="sm" py={6}>
             <Box miw={0} flex={1}>
               <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
@@ -169,16 +174,16 @@ export function AuditList({ rows, names, whole, filtered }: AuditListProps): Rea
                 <ActionIcon
                   variant="subtle"
                   color="gray"
-                  aria-expanded={open === row.seq}
-                  aria-label={`${open === row.seq ? 'Fold' : 'Open'} row ${row.seq}`}
-                  onClick={() => setOpen(open === row.seq ? null : row.seq)}
+                  aria-expanded={open === place(row)}
+                  aria-label={`${open === place(row) ? 'Fold' : 'Open'} row ${row.seq}`}
+                  onClick={() => setOpen(open === place(row) ? null : place(row))}
                 >
-                  {open === row.seq ? <IconChevronDown size={16} aria-hidden /> : <IconChevronRight size={16} aria-hidden />}
+                  {open === place(row) ? <IconChevronDown size={16} aria-hidden /> : <IconChevronRight size={16} aria-hidden />}
                 </ActionIcon>
               )}
             </Group>
           </Group>
-          {'seq' in row && open === row.seq && <Whole row={row} />}
+          {'seq' in row && open === place(row) && <Whole row={row} />}
         </Box>
       ))}
     </Box>

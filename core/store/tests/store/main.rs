@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected comes")]
 
 mod audit;
+mod chains;
 mod command_keys;
 mod device_list;
 mod grants;
