@@ -388,3 +388,113 @@ async fn old_rows_go_under_checkpoints_and_the_audit_stays_whole() {
     let done = audit(dir.path(), &["verify", "--json"]).await;
     assert_eq!((done.code, &verdict(&done)["problem"]["kind"]), (1, &json!("checkpoint")));
 }
+
+/// Rows of a chain of another node, as they would stand in this database, oldest first.
+async fn foreign_rows(dir: &Path, rows: i64, postgres: bool) -> Vec<String> {
+    let mut config = StoreConfig::new(dir.to_owned());
+    config.node = "attic".into();
+    let store = Store::open(config).await.unwrap();
+    let made = store.change(move |tx| {
+        Box::pin(async move {
+            for n in 0..rows {
+                let at = TimeMs(1_900_000_000_000 + n);
+                tx.audit(&AuditEntry::event(at, Actor::System, Source::System, "test.attic")).await?;
+            }
+            Ok::<_, StoreError>(Changed::only(()))
+        })
+    });
+    made.await.unwrap();
+    store.close().await;
+    let file = rusqlite::Connection::open(dir.join("hexa.db")).unwrap();
+    let read = "select seq, at, actor_kind, source, action, outcome, hex(prev), hex(hash) from audit_tail order by seq";
+    let mut statement = file.prepare(read).unwrap();
+    let bytes = |hex: String| if postgres { format!("decode('{hex}', 'hex')") } else { format!("x'{hex}'") };
+    let no = if postgres { "false" } else { "0" };
+    let inserts = statement.query_map([], |row| {
+        let text = |n: usize| row.get::<_, String>(n);
+        let (seq, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok(format!(
+            "insert into audit_tail (seq, chain, at, actor_kind, source, action, follow_up, outcome, prev, hash) \
+             values ({seq}, 'attic', {at}, '{}', '{}', '{}', {no}, '{}', {}, {})",
+            text(2)?,
+            text(3)?,
+            text(4)?,
+            text(5)?,
+            bytes(text(6)?),
+            bytes(text(7)?)
+        ))
+    });
+    inserts.unwrap().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn every_chain_is_listed_exported_and_verified_by_its_name() {
+    let mut server = TestServer::start(Options::new());
+    let admin = server.admin().await;
+    let (dir, source) = (server.data_dir().to_owned(), ScratchDir::new());
+    let db = Db::open(&dir);
+    for insert in foreign_rows(source.path(), 10, !db.is_sqlite()).await {
+        db.tamper(&insert);
+    }
+    let whole = all(&admin, "", 3).await;
+    let mut places: Vec<_> = whole.iter().map(|r| (r["chain"].as_str().unwrap(), r["seq"].as_i64().unwrap())).collect();
+    assert_eq!(places.iter().filter(|(chain, _)| *chain == "attic").count(), 10);
+    assert!(places.contains(&("main", 1)) && places.contains(&("attic", 1)), "{places:?}");
+    let count = places.len();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), count, "none twice");
+    let attic = all(&admin, "&action=test.attic", 4).await;
+    assert_eq!(seqs(&attic), (1..=10).rev().collect::<Vec<_>>());
+    let file = admin.get(&format!("{EXPORT}?format=csv&action=test.attic")).await;
+    let rows = csv_rows(&file.text);
+    let column = rows[0].iter().position(|c| c == "chain").unwrap();
+    assert!(rows.len() == 11 && rows[1..].iter().all(|r| r[column] == "attic"), "{}", file.text);
+    // Each by itself, beside the running server and without one.
+    for stopped in [false, true] {
+        if stopped {
+            server.stop().await;
+        }
+        let done = audit(&dir, &["verify"]).await;
+        assert_eq!(done.code, 0, "{} {}", done.stdout, done.stderr);
+        for line in ["chain attic is whole: 10 rows", "chain main is whole", "the audit is whole"] {
+            assert!(done.stdout.contains(line), "{line}: {}", done.stdout);
+        }
+    }
+    let good = verdict(&audit(&dir, &["verify", "--json"]).await);
+    let chains = good["chains"].as_array().unwrap();
+    assert_eq!(
+        (&chains[0]["chain"], &chains[0]["rows"], &chains[1]["chain"]),
+        (&json!("attic"), &json!(10), &json!("main"))
+    );
+    let heads: Vec<_> = chains
+        .iter()
+        .map(|c| &c["head"])
+        .map(|h| format!("{}:{}:{}", h["chain"].as_str().unwrap(), h["seq"], h["hash"].as_str().unwrap()))
+        .collect();
+    let noted = ["verify", "--json", "--head", &heads[0], "--head", &heads[1]];
+    assert_eq!(audit(&dir, &noted).await.code, 0);
+    let unlock = if db.is_sqlite() {
+        "drop trigger audit_tail_no_update; drop trigger audit_tail_move_only"
+    } else {
+        "drop trigger audit_tail_no_update on audit_tail; drop trigger audit_tail_move_only on audit_tail"
+    };
+    db.tamper(unlock);
+    db.tamper("delete from audit_tail where chain = 'attic' and seq = 10");
+    assert_eq!(audit(&dir, &["verify"]).await.code, 0);
+    let cut = audit(&dir, &noted).await;
+    let problem = &verdict(&cut)["problem"];
+    assert_eq!((cut.code, &problem["kind"], &problem["chain"]), (1, &json!("head"), &json!("attic")));
+    db.tamper("update audit_tail set action = 'innocent' where seq = 4 and chain = 'attic'");
+    let edited = audit(&dir, &["verify"]).await;
+    for line in ["chain main is whole", "THE AUDIT WAS TAMPERED WITH: in chain attic, row 4 was edited"] {
+        assert!(edited.code == 1 && edited.stdout.contains(line), "{line}: {}", edited.stdout);
+    }
+    assert!(!edited.stdout.contains("the audit is whole"), "{}", edited.stdout);
+    let told = verdict(&audit(&dir, &["verify", "--json"]).await);
+    assert_eq!(
+        (&told["whole"], &told["chains"][0]["whole"], &told["chains"][1]["whole"]),
+        (&json!(false), &json!(false), &json!(true))
+    );
+    assert_eq!((&told["problem"]["chain"], &told["problem"]["seq"]), (&json!("attic"), &json!(4)));
+}

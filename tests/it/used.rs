@@ -278,6 +278,15 @@ async fn a_used_database_is_brought_up_to_date_and_everything_is_there() {
         let exported = admin.get("/api/v1/admin/audit/export?format=jsonl").await.text.lines().count();
         assert!(exported > house.facts["audit_rows"].as_u64().unwrap() as usize, "{exported} rows");
         server.stop().await;
+        for edit in [
+            "delete from audit",
+            "delete from audit_tail",
+            "update audit set seq = seq",
+            "update audit_tail set seq = seq",
+        ] {
+            let refused = server.db().try_tamper(edit).unwrap_err();
+            assert!(refused.contains("append-only"), "{edit}: {refused}");
+        }
         if server.db().is_sqlite() {
             // Not even between the rows.
             let file = std::fs::read(house.dir.path().join("hexa.db")).unwrap();

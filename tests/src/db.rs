@@ -138,11 +138,22 @@ impl Db {
     /// # Panics
     /// When it is refused.
     pub fn tamper(&self, sql: &str) {
+        self.try_tamper(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+
+    /// The same, for what may be refused: with the reason.
+    ///
+    /// # Errors
+    /// When the database refuses it.
+    ///
+    /// # Panics
+    /// When there is no psql.
+    pub fn try_tamper(&self, sql: &str) -> Result<(), String> {
         match &self.0 {
-            Kind::Sqlite(connection) => connection.execute_batch(sql).unwrap_or_else(|e| panic!("{sql}: {e}")),
+            Kind::Sqlite(connection) => connection.execute_batch(sql).map_err(|e| e.to_string()),
             Kind::Postgres(address) => {
                 let done = psql(address).arg("--command").arg(sql).output().expect("psql runs");
-                assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+                if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
             }
         }
     }

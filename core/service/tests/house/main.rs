@@ -8,5 +8,6 @@ mod device;
 mod ends;
 mod invitations;
 mod relay;
+mod retention;
 mod rig;
 mod sessions;

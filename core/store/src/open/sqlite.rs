@@ -50,7 +50,8 @@ pub(super) async fn open(path: &Path, unclean: bool, config: &StoreConfig) -> Re
 /// Brings the schema up to date. What a migration keeps beside, to undo a table that it made anew or to sort an index, is
 /// as large as that table: it goes to files beside the database, not to memory.
 async fn migrate(path: &Path, options: &SqliteConnectOptions) -> Result<(), OpenError> {
-    let options = options.clone().pragma("temp_store", "file");
+    // It takes as long as it takes.
+    let options = options.clone().pragma("temp_store", "file").disable_statement_logging();
     let mut connection: SqliteConnection = options.connect().await.map_err(StoreError::from)?;
     if let Some(folder) = path.parent().and_then(Path::to_str) {
         // Wherever else SQLite would put them, nobody has said that there is room, or that it may be written to.

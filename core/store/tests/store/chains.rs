@@ -33,7 +33,7 @@ async fn beside(home: &Home, n: u16) {
                 let hex = bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
                 if postgres { format!("'\\x{hex}'") } else { format!("x'{hex}'") }
             }
-            other => panic!("{name}: {other:?}"),
+            ValueRef::Real(n) => panic!("{name}: {n}"),
         };
         let values: Vec<_> = names.iter().enumerate().map(value).collect();
         raw.run(&format!("insert into audit_tail ({}) values ({})", names.join(", "), values.join(", ")))
