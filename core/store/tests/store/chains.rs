@@ -1,5 +1,7 @@
 //! More than one chain of the audit in a database, and checkpoints that go.
 
+use std::time::Duration;
+
 use hexa_model::TimeMs;
 use hexa_store::{ActionFilter, AuditFilter, AuditHead, AuditReader, Store, Wrong};
 use rusqlite::types::ValueRef;
@@ -66,21 +68,31 @@ async fn two_chains_in_one_database_are_listed_paged_and_verified() {
         }
     }
     // The chain of this node goes on, hot and cold, and its rows alone are moved.
-    for n in 0..40 {
+    for n in 0..1_100 {
         store.writer().commit(write(device, n, true)).await.unwrap();
     }
     rows(&store, 2).await;
-    check(72).await;
+    while store.writer().stats().tail_rows > 1_000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    check(1_132).await;
     assert!(store.command_result(command(7)).await.unwrap().is_some());
     let history = AuditFilter { device: Some(device), ..AuditFilter::default() };
-    assert_eq!(pages(&reader, &history, 9).await.len(), 40);
+    assert_eq!(pages(&reader, &history, 400).await.len(), 1_100);
     store.close().await;
     drop((store, reader));
+    // A row leaves the tail only for the table: those of the other chain have not left it.
+    let mut raw = home.raw().await;
+    raw.run("delete from audit_tail where chain = 'main' and seq <= 1000").await.unwrap();
+    assert!(
+        raw.run("delete from audit_tail where chain = 'attic' and seq = 1").await.unwrap_err().contains("append-only")
+    );
+    drop(raw);
     // Beside the other one it is still this node's database.
     let store = home.open().await.unwrap();
     rows(&store, 1).await;
     let check = AuditReader::open(&home.config()).await.unwrap().verify(&[]).await.unwrap();
-    assert_eq!((check.heads.len(), check.rows, found(&check)), (2, 93, (None, None)));
+    assert_eq!((check.heads.len(), check.rows, found(&check)), (2, 1_153, (None, None)));
     store.close().await;
 }
 
