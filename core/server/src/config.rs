@@ -139,13 +139,6 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     if key_encryption_key.as_ref().is_some_and(|s| secrecy::ExposeSecret::expose_secret(s).len() < 32) {
         return Err(v.wrong("KEY_ENCRYPTION_KEY", "at least 32 bytes"));
     }
-    let provision_keys = v.secret_list("DEVICE_PROVISION_KEY")?;
-    if provision_keys.len() > 2 {
-        return Err(v.wrong("DEVICE_PROVISION_KEY", "one key, or two separated by a comma while rotating"));
-    }
-    if provision_keys.iter().any(|k| secrecy::ExposeSecret::expose_secret(k).len() < 16) {
-        return Err(v.wrong("DEVICE_PROVISION_KEY", "at least 16 characters each"));
-    }
     let second = Duration::from_secs(1);
     let minute = Duration::from_secs(60);
     let provision_rps = v.number("LIMIT_PROVISION_RPS", 1..=100_000)?;
@@ -185,7 +178,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
             days => Some(Duration::from_secs(86_400) * days),
         },
         key_encryption_key,
-        provision_keys,
+        provision_keys: provision_keys(v)?,
         relay: rooms::RelayConfig {
             timeout: Duration::from_millis(u64::from(v.number("COMMAND_TIMEOUT_MS", 50..=8_000)?)),
         },
@@ -210,6 +203,18 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         warnings: warnings(v, production),
         effective: v.effective(),
     })
+}
+
+/// The keys of the fleet: the present one, and while it is replaced the one before.
+fn provision_keys(v: &Values) -> Result<Vec<SecretString>, ConfigError> {
+    let keys = v.secret_list("DEVICE_PROVISION_KEY")?;
+    if keys.len() > 2 {
+        return Err(v.wrong("DEVICE_PROVISION_KEY", "one key, or two separated by a comma while rotating"));
+    }
+    if keys.iter().any(|k| secrecy::ExposeSecret::expose_secret(k).len() < 16) {
+        return Err(v.wrong("DEVICE_PROVISION_KEY", "at least 16 characters each"));
+    }
+    Ok(keys)
 }
 
 /// A bucket of a burst that refills at a rate.
