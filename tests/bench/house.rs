@@ -95,7 +95,7 @@ impl House {
     /// The metrics page.
     pub(crate) async fn metrics(&self) -> Result<Metrics> {
         let mut http = Http::open(&self.address).await?;
-        let (status, body) = http.call(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+        let (status, body) = http.call(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
         anyhow::ensure!(status == 200, "/metrics answered {status}");
         Ok(Metrics(String::from_utf8_lossy(body).into_owned()))
     }
