@@ -20,7 +20,7 @@ use self::facts::Tables;
 use self::house::{Case, House, SLOW, SLOW_BEHIND_A_HASH};
 use self::recipes::{Commits, Recipe, recipes};
 use self::walk::{
-    INSIDE_COMMIT, Kept, PILOTS, Row, Since, abandoned, against_restart, changing_routes, compare, keyed, prepare, read,
+    Kept, PILOTS, Row, Since, abandoned, against_restart, changing_routes, compare, inside_commit, keyed, prepare, read,
 };
 
 /// The recipes of these routes of the table, in its order.
@@ -67,8 +67,8 @@ fn judge(what: &str, rows: &[Row], mut wrong: Vec<String>) {
 /// Kinds of requests of a recipe, and how many are to be cut inside COMMIT.
 fn kinds(recipe: &Recipe) -> [(bool, u64); 2] {
     match recipe.commits {
-        Commits::Always => [(false, INSIDE_COMMIT / 2), (true, INSIDE_COMMIT / 2)],
-        Commits::WithKey => [(false, 0), (true, INSIDE_COMMIT)],
+        Commits::Always => [(false, inside_commit() / 2), (true, inside_commit() / 2)],
+        Commits::WithKey => [(false, 0), (true, inside_commit())],
         Commits::Beside => [(false, 0), (true, 0)],
     }
 }
@@ -126,7 +126,7 @@ async fn a_caller_that_leaves_at_any_moment_leaves_memory_database_and_restart_a
     house.server.db().assert_sound();
     for recipe in &recipes {
         let inside: u64 = rows.iter().filter(|r| r.route == recipe.route).map(|r| r.stages[2]).sum();
-        if inside < INSIDE_COMMIT && recipe.commits != Commits::Beside {
+        if inside < inside_commit() && recipe.commits != Commits::Beside {
             wrong.push(format!("{}: only {inside} of its requests were cut inside COMMIT", recipe.route));
         }
     }

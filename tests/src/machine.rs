@@ -11,6 +11,11 @@ pub fn is_long() -> bool {
     std::env::var_os("HEXA_LONG").is_some()
 }
 
+/// Whether this group of tests is asked for (`HEXA_WITH`), which is left out by itself.
+pub fn with(group: &str) -> bool {
+    std::env::var("HEXA_WITH").is_ok_and(|groups| groups.split(' ').any(|name| name == group))
+}
+
 /// The same for a test that has no short variant: says so when it is skipped.
 pub fn long(test: &str) -> bool {
     let asked = is_long();

@@ -16,8 +16,9 @@ pub(crate) struct TestArgs {
     /// The longer variants: more rounds, soaks.
     #[arg(long)]
     long: bool,
-    /// Also a group that is left out by itself: `browsers` is the console in Firefox and WebKit. Repeatable.
-    #[arg(long, value_name = "NAME", value_parser = ["browsers"])]
+    /// Also a group that is left out by itself: `browsers` is the console in Firefox and WebKit, `disconnects` cuts every
+    /// route on PostgreSQL as often as on SQLite. Repeatable.
+    #[arg(long, value_name = "NAME", value_parser = ["browsers", "disconnects"])]
     with: Vec<String>,
     /// Only tests whose name contains this.
     filter: Vec<String>,
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         command.env("HEXA_SKIPPED", &skipped);
         // Where they are, also when CARGO_TARGET_DIR moved them.
         command.args(&args.filter).env("HEXA_PLUGINS_DIR", &plugins_dir).env("HEXA_BIN", hexa("debug"));
+        command.env("HEXA_WITH", args.with.join(" "));
         if args.long {
             command.env("HEXA_LONG", "1");
         }
