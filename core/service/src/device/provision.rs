@@ -246,9 +246,9 @@ async fn reissue(
     let proven = caller.proof.as_ref().is_some_and(|(uid, token)| {
         *uid == row.uid && token::same(&row.token_hash, &token::sha256(token.expose_secret().as_bytes()))
     });
-    let now = services.clock.now();
+    let (now, judged) = (services.clock.now(), services.guard.latest());
     let setting = reset_setting(row.key);
-    let allowed = services.store.setting(&setting).await?.is_some_and(|until| is_open(&until, services.guard.latest()));
+    let allowed = services.store.setting(&setting).await?.is_some_and(|until| is_open(&until, judged));
     if !allowed && (row.owner.is_some() || !proven) {
         let ip = caller.ip.map(|ip| ip.to_string());
         let what = "security.provision_refused";
@@ -265,7 +265,7 @@ async fn reissue(
             // and of two that come at the same time after a reset the second one finds the owner's word taken.
             let replaced = if allowed {
                 let word = tx.take_setting(&setting).await?;
-                word.is_some_and(|until| is_open(&until, now)) && tx.rotate_token(row.key, hash, None, now).await?
+                word.is_some_and(|until| is_open(&until, judged)) && tx.rotate_token(row.key, hash, None, now).await?
             } else {
                 tx.replace_token(row.key, row.token_hash, hash, now).await?
             };

@@ -46,8 +46,7 @@ pub(super) async fn open(config: &StoreConfig, url: &SecretString) -> Result<Ope
     let options = options(url, config.durability, &fence)?;
     let place = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
     let mut first = connect(&options).await?;
-    if let Err(error) = writable(&mut first).await {
-        tracing::debug!(%error, "PostgreSQL takes no writes");
+    if refuses_writes(&mut first).await? {
         return Err(OpenError::ReadOnly(place));
     }
     own_session(&mut first, &options).await?;
@@ -120,14 +119,18 @@ fn options(url: &SecretString, durability: Durability, fence: &Fence) -> Result<
         .disable_statement_logging())
 }
 
+/// Whether this server says that it takes no writes.
+async fn refuses_writes(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let look = "select pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as read_only";
+    Ok(within(sqlx::raw_sql(look).fetch_one(connection)).await?.try_get("read_only")?)
+}
+
 /// Whether this server takes writes: a standby does not, and after a failover the address may lead to one.
 ///
 /// # Errors
 /// `Unavailable` when it does not, or does not answer.
 pub(crate) async fn writable(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let look = "select pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as read_only";
-    let row = within(sqlx::raw_sql(look).fetch_one(connection)).await?;
-    if row.try_get("read_only")? {
+    if refuses_writes(connection).await? {
         return Err(StoreError::unavailable("this PostgreSQL takes no writes: it is a standby, or set to read only"));
     }
     Ok(())
