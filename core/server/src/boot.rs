@@ -68,7 +68,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         bail!("{lost} audit rows were not stored: the database did not take them before the stop; the log has them");
     }
     if !stopped.closed {
-        bail!("the database did not answer, and was not closed; the next start checks it");
+        bail!("the database was not closed as it should be: the log says why, and the next start checks it");
     }
     Ok(())
 }

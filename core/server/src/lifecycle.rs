@@ -1,6 +1,7 @@
 //! How it ends: not ready, no new connections and commands, open commands to their end, sockets closed with 1012,
 //! everything written, within 15 seconds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_api::ApiState;
@@ -15,6 +16,8 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Time for the whole of it: within 15 seconds the process is gone.
 const WHOLE: Duration = Duration::from_secs(13);
+/// Time for the list of those rows to follow what the writer answered.
+const LISTED: Duration = Duration::from_millis(200);
 /// Time to close the database, at least.
 const CLOSING: Duration = Duration::from_secs(1);
 /// Time for audit rows that the database did not take before.
@@ -54,8 +57,8 @@ pub(crate) struct Stopped {
     pub(crate) closed: bool,
 }
 
-/// Stops everything, within [`WHOLE`].
-pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandle<()>) -> Stopped {
+/// Stops everything: within [`WHOLE`], or a second more where open commands took as long as they may.
+pub(crate) async fn stop(services: &Arc<Services>, api: &ApiState, serving: JoinHandle<()>) -> Stopped {
     let until = Instant::now() + WHOLE;
     // Not ready, no new connections, no new commands.
     services.stop.cancel();
@@ -82,10 +85,17 @@ pub(crate) async fn stop(services: &Services, api: &ApiState, serving: JoinHandl
         );
     }
     let patience = LAST_TRY.min(until.saturating_duration_since(Instant::now()));
-    let lost = hexa_service::audit::waiting::flush(services, patience).await;
+    let mut flushing = hexa_service::audit::waiting::flush(services);
+    let flushed = tokio::time::timeout(patience, &mut flushing).await.is_ok();
     // Also where the commands took all of it: closing is quick as a rule.
     let until = until.max(Instant::now() + CLOSING);
-    let closed = tokio::time::timeout_at(until, services.store.close()).await.is_ok();
+    let closed = tokio::time::timeout_at(until, services.store.close()).await.unwrap_or(false);
+    if !flushed {
+        // The writer has answered by now, and what it stored is taken off the list in a moment.
+        drop(tokio::time::timeout(LISTED, &mut flushing).await);
+        flushing.abort();
+    }
+    let lost = hexa_service::audit::waiting::lost(services);
     if closed {
         tracing::info!("stopped");
     } else {

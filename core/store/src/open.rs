@@ -149,15 +149,12 @@ impl Store {
 
     /// Whether the audit of a file, which has no generations, ends where this process ended it.
     async fn wrote_last(&self) -> Result<(), StoreError> {
+        // Read before the gate is taken, which nobody may hold while they wait: the head only goes on meanwhile.
+        let node = self.inner.config.node.as_str();
+        let newest = ChainHead::of(node, &query(NEWEST).bind(node).fetch_all(self.reader()).await?)?;
         // Whoever writes at the moment finds it out.
         let Ok(gate) = self.inner.gate.try_lock() else { return Ok(()) };
-        if gate.stale {
-            return Ok(());
-        }
-        let head = &gate.head;
-        let newest = query(NEWEST).bind(head.node.as_str()).fetch_all(self.reader()).await?;
-        let newest = ChainHead::of(&head.node, &newest)?;
-        if newest.seq > head.seq { Err(somebody_else(head.seq)) } else { Ok(()) }
+        if !gate.stale && newest.seq > gate.head.seq { Err(somebody_else(gate.head.seq)) } else { Ok(()) }
     }
 
     /// Whether the writer's thread and the task that makes changes are there to take writes.
@@ -167,9 +164,11 @@ impl Store {
     }
 
     /// Writes what is queued and noted, stops the writer, folds the log into the file and marks the stop as clean.
-    pub async fn close(&self) {
+    ///
+    /// False when something of that did not work: it is in the log, and the next start checks the database.
+    pub async fn close(&self) -> bool {
         let thread = self.inner.thread.lock().take();
-        let Some(thread) = thread else { return };
+        let Some(thread) = thread else { return true };
         let inner = Arc::clone(&self.inner);
         // Changes that wait are made; no more are taken.
         inner.changes.close();
@@ -191,16 +190,24 @@ impl Store {
             Some(link) => link.close().await,
             None => Err(StoreError::unavailable("the last change did not end in time")),
         };
-        match (stopped, folded) {
+        let clean = match (stopped, folded) {
             (Ok(Ok(())), Ok(())) => {
                 if let Err(error) = std::fs::remove_file(&self.inner.unclean) {
                     tracing::warn!(%error, "the clean stop could not be marked; the next start checks the database");
                 }
+                true
             }
-            (Ok(Ok(())), Err(error)) => tracing::error!(%error, "the log could not be folded into the database"),
-            _ => tracing::error!("the writer did not end by itself"),
-        }
+            (Ok(Ok(())), Err(error)) => {
+                tracing::error!(%error, "the log could not be folded into the database");
+                false
+            }
+            _ => {
+                tracing::error!("the writer did not end by itself");
+                false
+            }
+        };
         drop(self.inner.lock.lock().take());
+        clean
     }
 }
 

@@ -14,6 +14,7 @@ use hexa_model::audit::{AuditEntry, RelaySets};
 use hexa_store::{HotWrite, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::Services;
 use crate::device::live::Live;
@@ -234,20 +235,24 @@ pub async fn keep(services: Arc<Services>) {
     }
 }
 
-/// Before the store is closed: tries for so long, and says how many rows are lost. Each of them is in the log then: it was
-/// promised that it would be stored, and whoever reads the log can say what became of the command.
-pub async fn flush(services: &Services, patience: Duration) -> usize {
-    let waiting = &services.audit.waiting;
-    let all = async {
+/// Before the store is closed: goes on trying until nothing waits or it is aborted. What it has given to the writer is taken
+/// off the list when the writer has answered, which it does at the latest when it is closed.
+pub fn flush(services: &Arc<Services>) -> JoinHandle<()> {
+    let services = Arc::clone(services);
+    tokio::spawn(async move {
+        let waiting = &services.audit.waiting;
         while waiting.count.load(Ordering::Acquire) > 0 {
-            if !waiting.pass(services).await {
+            if !waiting.pass(&services).await {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
         }
-    };
-    // Only the time counts here, not whether it was enough.
-    drop(tokio::time::timeout(patience, all).await);
-    let list = waiting.list.lock();
+    })
+}
+
+/// After the store was closed: how many rows are lost. Each of them is in the log then: it was promised that it would be
+/// stored, and whoever reads the log can say what became of the command.
+pub fn lost(services: &Services) -> usize {
+    let list = services.audit.waiting.list.lock();
     for Row { entry, states, .. } in &list.rows {
         tracing::error!(
             at = entry.at.0,
