@@ -192,11 +192,7 @@ async fn send<'a>(
         // Durable before the frame: whoever asks again hears of this command, and none is sent a second time (ID-5).
         if let Err(error) = keyed.claim_command(services, live.key, id).await {
             if keyed.unsure() {
-                // Whoever asks again with a key that was stored after all finds that nothing was sent.
-                let asked = (command.source, command.actor, command.action);
-                let row = primary_row(services, &live, id, asked, Outcome::Error, ending.took());
-                let details = json!({ "reason": error.code.name(), "sent": false });
-                services.audit.write(live.key, row.details(&details)).await;
+                not_sent(services, &live, id, command, &error, ending).await;
             }
             return Err(error);
         }
@@ -205,26 +201,44 @@ async fn send<'a>(
     let expires_at = now.plus(services.config.relay.timeout);
     let new = NewCommand::new(id, command.action, by, authority, ending.accepted, expires_at);
     let placed = match &counted {
-        None => enqueue(&live, new),
-        Some(grant) => Box::pin(spend_and_enqueue(services, &live, grant, new)).await?,
+        None => Ok(enqueue(&live, new)),
+        Some(grant) => Box::pin(spend_and_enqueue(services, &live, grant, new)).await,
     };
-    match placed {
-        Ok(Some(reply)) => Ok((entered, reply)),
-        Ok(None) => {
-            if let Some(keyed) = &command.key {
-                Box::pin(keyed.release_command(services)).await?;
-            }
-            Err(Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end")
-                .retry_after(1))
+    let refused = match placed {
+        Ok(Ok(Some(reply))) => return Ok((entered, reply)),
+        Ok(Ok(None)) => {
+            Error::new(ErrorCode::DeviceBusy, "the device has 32 open commands; wait for one to end").retry_after(1)
         }
-        Err(Offline) => {
+        Err(error) => error,
+        Ok(Err(Offline)) => {
             let asked = (command.source, command.actor, command.action);
             let entry = primary_row(services, &live, id, asked, Outcome::Offline, ending.took());
             services.audit.write(live.key, entry).await;
             let error = Error::new(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent");
-            Err(error.detail("command_id", id.to_string()))
+            return Err(error.detail("command_id", id.to_string()));
         }
+    };
+    if let Some(keyed) = &command.key
+        && Box::pin(keyed.release_command(services)).await.is_err()
+    {
+        not_sent(services, &live, id, command, &refused, ending).await;
     }
+    Err(refused)
+}
+
+/// The row of a command that was not sent, whose key may stand all the same: whoever asks again with it hears just that.
+async fn not_sent(
+    services: &Services,
+    live: &Arc<Live>,
+    id: CommandId,
+    command: &Command,
+    error: &Error,
+    ending: &Ending<'_>,
+) {
+    let asked = (command.source, command.actor, command.action);
+    let row = primary_row(services, live, id, asked, Outcome::Error, ending.took());
+    let details = json!({ "reason": error.code.name(), "sent": false });
+    services.audit.write(live.key, row.details(&details)).await;
 }
 
 /// Takes a use of a guest's grant, durably, before the command can be sent; one that gets no place costs none.

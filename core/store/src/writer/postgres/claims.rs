@@ -55,6 +55,8 @@ pub(super) async fn take(
     if taking.is_empty() {
         return Ok(refused);
     }
+    // In the order of the keys, as every statement of a transaction that takes many rows.
+    taking.sort_unstable_by(|(_, a), (_, b)| (a.claim.scope, &a.claim.key).cmp(&(b.claim.scope, &b.claim.key)));
     let claims = || taking.iter().map(|(_, one)| &one.claim);
     let rows = sqlx::query(TAKE)
         .bind(claims().map(|c| c.scope.to_vec()).collect::<Vec<_>>())
