@@ -62,11 +62,14 @@ pub async fn run(services: Arc<Services>, audit_retention: Option<Duration>) {
 pub async fn purge(services: &Services) -> Result<u64> {
     let now = services.clock.now();
     let before = TimeMs(now.0.saturating_sub(KEEP.as_millis() as i64));
+    let over = services.guard.earliest();
     let mut gone = 0;
     while !services.stopping() {
+        let codes = services.store.codes_over(over, PIECE).await?;
         let piece = internal(&services.store, move |tx| {
             Box::pin(async move {
-                let mut piece = tx.forget_sessions(before, PIECE).await?;
+                let mut piece = tx.forget_codes(&codes, over).await?;
+                piece += tx.forget_sessions(before, PIECE).await?;
                 piece += tx.forget_tokens(before, PIECE).await?;
                 piece += tx.forget_invitations(before, PIECE).await?;
                 Ok(Decided::done(piece + tx.forget_grants(before, PIECE).await?))

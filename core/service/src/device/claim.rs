@@ -36,17 +36,24 @@ pub(super) async fn changed(tx: &mut Tx, live: &Live, what: DeviceChange) -> Res
     Ok(Change::Device { device: live.key, uid: live.uid.clone(), version, what })
 }
 
-/// A code under way, counted for its account and for all of them together: dropped, it was a wrong one.
-struct Guess {
-    own: Attempt<UserKey>,
-    all: Option<Attempt<()>>,
-}
+/// A code under way, counted for its account and for all of them together while it is. It goes with the change, so that
+/// its end does not depend on whether its caller waits; a change that is never made was nobody's guess.
+struct Guess(Option<(Attempt<UserKey>, Option<Attempt<()>>)>);
 
 impl Guess {
-    fn forgive(self) {
-        self.own.forgive();
-        if let Some(all) = self.all {
-            all.forgive();
+    /// It was wrong: it stays counted.
+    fn wrong(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Guess {
+    fn drop(&mut self) {
+        if let Some((own, all)) = self.0.take() {
+            own.forgive();
+            if let Some(all) = all {
+                all.forgive();
+            }
         }
     }
 }
@@ -55,7 +62,7 @@ impl Guess {
 async fn begin(services: &Services, own: Attempt<UserKey>) -> Result<Guess> {
     let (all, at) = (&services.provision.all_wrong_codes, services.clock.monotonic());
     match all.attempt(&(), at) {
-        Ok(attempt) => Ok(Guess { own, all: Some(attempt) }),
+        Ok(attempt) => Ok(Guess(Some((own, Some(attempt))))),
         Err(refused) => {
             own.forgive();
             if let Some(wait) = all.tell_once(&(), at) {
@@ -95,28 +102,18 @@ pub async fn claim(services: &Arc<Services>, by: &Principal, key: Key<DeviceView
     let attempt = match &hash {
         Some(_) => begin(services, own).await?,
         // What cannot be a code guesses none.
-        None => Guess { own, all: None },
+        None => Guess(Some((own, None))),
     };
     let kept = hash.map(|hash| services.provision.codes.kept(&hash));
     let (house, by) = (Arc::clone(services), by.clone());
     asked(&services.store, &by.clone(), key, move |tx| {
         Box::pin(async move {
             let claimed = match &kept {
-                Some(kept) => tx.claim_device(kept, user, judged).await,
+                Some(kept) => tx.claim_device(kept, user, (now, judged)).await,
                 None => Ok(None),
             };
-            // An attempt that is dropped with a wrong code counts as one; what is nobody's fault does not.
-            let claimed = match claimed {
-                Ok(None) => {
-                    drop(attempt);
-                    None
-                }
-                other => {
-                    attempt.forgive();
-                    other?
-                }
-            };
-            let Some(device) = claimed else {
+            let Some(device) = claimed? else {
+                attempt.wrong();
                 let entry = AuditEntry::event(now, by.actor(), Source::Api, "security.wrong_claim_code");
                 tx.audit(&entry.outcome(Outcome::Rejected)).await?;
                 let what = "no device waits with this claim code; it may be used or expired";

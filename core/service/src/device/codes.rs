@@ -85,7 +85,7 @@ pub async fn bring_up_to_date(services: &Services) -> Result<()> {
 /// # Errors
 /// When the database does not answer.
 pub async fn void(services: &Services) -> Result<u64> {
-    Ok(services.store.void_claim_codes(&services.provision.codes.name, services.clock.now()).await?)
+    Ok(services.store.void_claim_codes(&services.provision.codes.name, services.guard.latest()).await?)
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ async fn people_and_relays_are_found_as_they_are_shown() {
     let key = device(&store, 1).await;
     change!(store, |tx| {
         tx.set_user_name(owner, Some("Änne Großmann"), TimeMs(2)).await.unwrap();
-        assert_eq!(tx.claim_device(&kept(1), owner, TimeMs(3)).await.unwrap(), Some(key));
+        assert_eq!(tx.claim_device(&kept(1), owner, (TimeMs(3), TimeMs(3))).await.unwrap(), Some(key));
         tx.rename_device(key, Some("Öfen"), TimeMs(3)).await.unwrap();
         tx.set_relay_names(key, &[(0, "Türöffner".into())]).await.unwrap();
     });

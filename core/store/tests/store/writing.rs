@@ -204,7 +204,9 @@ async fn fifty_racers_claim_one_code_and_one_gets_it() {
         .map(|_| {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
-                change!(store, |tx| { tx.claim_device(&kept(7), owner, TimeMs(500)).await.unwrap().is_some() })
+                change!(store, |tx| {
+                    tx.claim_device(&kept(7), owner, (TimeMs(500), TimeMs(500))).await.unwrap().is_some()
+                })
             })
         })
         .collect();
@@ -214,7 +216,7 @@ async fn fifty_racers_claim_one_code_and_one_gets_it() {
     }
     assert_eq!(won, 1);
     device(&store, 8).await;
-    let late = change!(store, |tx| { tx.claim_device(&kept(8), owner, TimeMs(1_000)).await.unwrap() });
+    let late = change!(store, |tx| { tx.claim_device(&kept(8), owner, (TimeMs(500), TimeMs(1_000))).await.unwrap() });
     assert_eq!(late, None, "expired");
 }
 
