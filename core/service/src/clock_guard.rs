@@ -4,7 +4,7 @@
 //! What is refused because of the time is allowed again when the clock is right; what is removed because of it is gone,
 //! a command that is sent again has been sent twice, and a credential that was over must not be good again.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::{Clock, TimeMs};
@@ -15,14 +15,14 @@ use tokio::time::MissedTickBehavior;
 use crate::Services;
 use crate::change::{Decided, internal};
 
-/// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it. And for so
-/// long after a start, what was written last counts instead of what the clock said first.
+/// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it, until it has
+/// stayed so for as long.
 const DAY: Duration = Duration::from_secs(86_400);
 /// A clock that is so little behind is being slowed down, not set.
 const SLACK: Duration = Duration::from_secs(60);
 /// How often the time is noted for the next start, which may begin with a clock that is behind.
 const NOTE_EVERY: Duration = Duration::from_secs(300);
-/// Under this name, in milliseconds.
+/// Under this name.
 pub const SETTING: &str = "clock";
 
 /// Notes the time now and then, and once more at the stop: what was over by then is not good again after a start with
@@ -35,7 +35,7 @@ pub async fn keep(services: Arc<Services>) {
             () = services.stop.cancelled() => true,
             _ = tick.tick() => false,
         };
-        let now = services.guard.believed().0.to_string();
+        let now = services.guard.noted().to_string();
         let noted = internal(&services.store, move |tx| {
             Box::pin(async move {
                 tx.put_setting(SETTING, &now).await?;
@@ -55,8 +55,8 @@ pub async fn keep(services: Arc<Services>) {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn noted(store: &hexa_store::Store) -> Result<Option<TimeMs>, StoreError> {
-    Ok(store.setting(SETTING).await?.and_then(|at| at.parse().ok()).map(TimeMs))
+pub async fn noted(store: &hexa_store::Store) -> Result<Option<Noted>, StoreError> {
+    Ok(store.setting(SETTING).await?.as_deref().and_then(Noted::parse))
 }
 
 /// Compares the wall clock with the monotonic one, from a moment at which something was known.
@@ -64,9 +64,13 @@ pub struct ClockGuard {
     clock: Arc<dyn Clock>,
     wall: TimeMs,
     steady: Duration,
-    /// When something was last written before this start.
-    written: OnceLock<TimeMs>,
-    believed: Mutex<Believed>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    believed: Believed,
+    least: Least,
 }
 
 /// What the wall clock showed when it was believed, carried on by the monotonic one.
@@ -74,8 +78,15 @@ pub struct ClockGuard {
 struct Believed {
     wall: TimeMs,
     steady: Duration,
-    /// Since when the wall clock has shown something else.
-    doubt: Option<Duration>,
+    doubt: Option<Doubt>,
+}
+
+/// The wall clock shows something else.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    since: Duration,
+    /// As long as it had been doubted before this start.
+    before: Duration,
 }
 
 impl Believed {
@@ -92,73 +103,149 @@ impl Believed {
         } else if now.plus(SLACK) >= expected && now <= expected {
             self.doubt = None;
         } else {
-            let since = *self.doubt.get_or_insert(steady);
-            if steady.saturating_sub(since) >= DAY {
+            self.doubt.get_or_insert(Doubt { since: steady, before: Duration::ZERO });
+            if self.doubted(steady) >= DAY {
                 *self = Self { wall: now, steady, doubt: None };
             }
         }
     }
+
+    fn doubted(&self, steady: Duration) -> Duration {
+        self.doubt.map_or(Duration::ZERO, |doubt| steady.saturating_sub(doubt.since) + doubt.before)
+    }
+}
+
+/// By how much the wall clock was ahead of the monotonic one at the start, or later for a whole day at least: what took a day
+/// by the monotonic clock has taken a day by this one too, whatever was set meanwhile. In milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Least {
+    known: i64,
+    /// Within this period, and within the one before.
+    since: Duration,
+    now: i64,
+    before: i64,
+}
+
+impl Least {
+    fn of(ahead: i64, since: Duration) -> Self {
+        Self { known: ahead, since, now: ahead, before: ahead }
+    }
+
+    fn look(&mut self, ahead: i64, steady: Duration) {
+        let age = steady.saturating_sub(self.since);
+        if age < DAY {
+            self.now = self.now.min(ahead);
+            return;
+        }
+        // Of the period that has just ended, unless nobody looked for so long that nothing is known of the last day.
+        let before = if age < 2 * DAY { self.now } else { ahead };
+        *self = Self { known: self.known.max(before.min(ahead)), since: steady, now: ahead, before };
+    }
+
+    fn at(&self, steady: Duration) -> TimeMs {
+        TimeMs(self.known.max(self.now.min(self.before)).saturating_add(steady.as_millis() as i64))
+    }
+}
+
+fn ahead(wall: TimeMs, steady: Duration) -> i64 {
+    wall.0.saturating_sub(steady.as_millis() as i64)
 }
 
 impl ClockGuard {
     /// As far as anybody knows, the clock is right now.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (wall, steady) = (clock.now(), clock.monotonic());
-        let believed = Mutex::new(Believed { wall, steady, doubt: None });
-        Self { wall, steady, clock, written: OnceLock::new(), believed }
-    }
-
-    /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
-    pub fn was_running(&self, at: TimeMs) {
-        let mut believed = self.believed.lock();
-        *believed = Believed { wall: at, steady: self.steady, doubt: None };
-        believed.look(self.wall, self.steady);
+        let believed = Believed { wall, steady, doubt: None };
+        let least = Least::of(ahead(wall, steady), steady);
+        Self { wall, steady, clock, state: Mutex::new(State { believed, least }) }
     }
 
     /// Something was written at this time before this start, as far as is known the last of all. Told once, before
-    /// anything is written.
+    /// anything is written, and before [`ClockGuard::was_running`].
     pub fn was_written(&self, at: TimeMs) {
-        let _ = self.written.set(at);
+        let mut state = self.state.lock();
+        if self.wall > at.plus(DAY) {
+            state.believed = Believed { wall: at, steady: self.steady, doubt: None };
+            state.believed.look(self.wall, self.steady);
+        }
+        state.least = Least::of(state.least.known.min(ahead(at, self.steady)), self.steady);
     }
 
-    /// False while the clock is ahead by more than a day of what is known.
+    /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
+    pub fn was_running(&self, noted: Noted) {
+        let mut state = self.state.lock();
+        let doubt = Some(noted.doubt).filter(|age| !age.is_zero());
+        let doubt = doubt.map(|before| Doubt { since: self.steady, before });
+        state.believed = Believed { wall: noted.at, steady: self.steady, doubt };
+        state.believed.look(self.wall, self.steady);
+        state.least = Least::of(state.least.known.min(ahead(noted.at, self.steady)), self.steady);
+    }
+
+    /// False while the clock is ahead by more than a day of what is believed.
     pub fn trusted(&self) -> bool {
-        let passed = self.passed();
-        // A start soon after the last row is believed: else a machine that is off at night would remove nothing.
-        let late = self.written.get().filter(|at| passed < DAY && self.wall > at.plus(DAY));
-        self.clock.now() <= late.copied().unwrap_or(self.wall).plus(passed + DAY)
+        let (now, _, believed) = self.look();
+        now <= believed.plus(DAY)
     }
 
     /// The earliest that it can be now: what is over at this time is over whatever the clock does.
     pub fn earliest(&self) -> TimeMs {
-        let passed = self.passed();
-        let written = self.written.get().filter(|_| passed < DAY).map_or(self.wall, |at| self.wall.min(*at));
-        self.clock.now().min(written.plus(passed))
+        let (now, steady, _) = self.look();
+        let least = self.state.lock().least;
+        now.min(least.at(steady))
     }
 
     /// The latest that it can be now, as far as the clock was ever right: the time by which credentials begin and end.
     /// It does not go back when the clock is set back, unless that lasts for a day.
     pub fn latest(&self) -> TimeMs {
-        let (now, steady) = (self.clock.now(), self.clock.monotonic());
-        let mut believed = self.believed.lock();
-        believed.look(now, steady);
-        now.max(believed.at(steady))
+        let (now, _, believed) = self.look();
+        now.max(believed)
     }
 
     /// What there is to be found again after a restart.
-    fn believed(&self) -> TimeMs {
-        self.latest();
-        self.believed.lock().at(self.clock.monotonic())
+    fn noted(&self) -> Noted {
+        let (_, steady, at) = self.look();
+        Noted { at, doubt: self.state.lock().believed.doubted(steady) }
     }
 
-    fn passed(&self) -> Duration {
-        self.clock.monotonic().saturating_sub(self.steady)
+    /// Both clocks as they are, and the time that is believed.
+    fn look(&self) -> (TimeMs, Duration, TimeMs) {
+        let (now, steady) = (self.clock.now(), self.clock.monotonic());
+        let mut state = self.state.lock();
+        state.believed.look(now, steady);
+        state.least.look(ahead(now, steady), steady);
+        (now, steady, state.believed.at(steady))
+    }
+}
+
+/// A time that was believed, and for how long the wall clock had shown another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The time.
+    pub at: TimeMs,
+    /// As long as another one was shown.
+    pub doubt: Duration,
+}
+
+impl Noted {
+    /// Two numbers, in milliseconds.
+    fn parse(text: &str) -> Option<Self> {
+        let (at, doubt) = text.split_once(' ')?;
+        Some(Self { at: TimeMs(at.parse().ok()?), doubt: Duration::from_millis(doubt.parse().ok()?) })
+    }
+}
+
+impl std::fmt::Display for Noted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.at.0, self.doubt.as_millis())
     }
 }
 
 impl std::fmt::Debug for ClockGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClockGuard").field("wall", &self.wall).field("written", &self.written).finish_non_exhaustive()
+        f.debug_struct("ClockGuard")
+            .field("wall", &self.wall)
+            .field("state", &*self.state.lock())
+            .finish_non_exhaustive()
     }
 }
 
@@ -253,15 +340,61 @@ mod tests {
         for (start, latest) in [(BEGIN, noted), (noted.plus(DAY / 2), noted.plus(DAY / 2))] {
             let clock = Arc::new(ManualClock::at(start));
             let guard = guard(&clock);
-            guard.was_running(noted);
+            guard.was_running(Noted { at: noted, doubt: Duration::ZERO });
             assert_eq!(guard.latest(), latest);
         }
         // The machine was off for a month, or its clock is wrong: it is what it shows, and not kept when it is set.
         let clock = Arc::new(ManualClock::at(noted.plus(30 * DAY)));
         let guard = guard(&clock);
-        guard.was_running(noted);
-        assert_eq!((guard.latest(), guard.believed()), (noted.plus(30 * DAY), noted));
+        guard.was_running(Noted { at: noted, doubt: Duration::ZERO });
+        assert_eq!((guard.latest(), guard.noted().at), (noted.plus(30 * DAY), noted));
         clock.advance(DAY);
-        assert_eq!(guard.believed(), clock.now(), "it has stayed so for a day");
+        assert_eq!(guard.noted().at, clock.now(), "it has stayed so for a day");
+    }
+
+    #[test]
+    fn a_machine_that_started_in_1970_works_again_a_day_after_its_clock_was_set() {
+        let clock = Arc::new(ManualClock::at(TimeMs(0)));
+        let (guard, true_time) = (guard(&clock), BEGIN.plus(20_000 * DAY));
+        guard.was_running(Noted { at: true_time, doubt: Duration::ZERO });
+        assert_eq!((guard.latest(), guard.earliest()), (true_time, TimeMs(0)));
+        clock.jump(true_time.0);
+        assert!(guard.trusted());
+        for _ in 0..2 {
+            guard.earliest();
+            clock.advance(DAY);
+        }
+        assert_eq!((guard.earliest(), guard.latest()), (clock.now(), clock.now()));
+    }
+
+    #[test]
+    fn a_doubt_goes_on_over_restarts_and_ends() {
+        let (wrong, true_time) = (BEGIN.plus(4_000 * DAY), BEGIN.plus(DAY));
+        let mut noted = Noted { at: wrong, doubt: Duration::ZERO };
+        for day in 0..3 {
+            // Nine hours a day, which is never a day in one go.
+            let clock = Arc::new(ManualClock::at(true_time.plus(day * DAY)));
+            let guard = guard(&clock);
+            guard.was_running(noted);
+            clock.advance(DAY * 9 / 24);
+            guard.latest();
+            noted = Noted::parse(&guard.noted().to_string()).unwrap();
+            assert_eq!(noted.at < wrong, day == 2, "day {day}: {noted:?}");
+        }
+        assert_eq!(noted.doubt, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_took_a_day_is_a_day_old_however_the_clock_was_set_meanwhile() {
+        let clock = Arc::new(ManualClock::at(BEGIN));
+        let guard = guard(&clock);
+        let asked = guard.earliest();
+        // Ahead by twenty hours, which is believed at once by whoever judges credentials.
+        clock.jump(20 * 3_600_000);
+        for hour in 0..24 {
+            assert!(guard.earliest() < asked.plus(DAY), "{hour}");
+            clock.advance(DAY / 24);
+        }
+        assert!(guard.earliest() >= asked.plus(DAY));
     }
 }

@@ -426,8 +426,9 @@ pub async fn keep(services: Arc<Services>) {
             _ = tick.tick() => {}
         }
         let (over, begun) = services.grants.due(services.guard.latest());
-        // One whose time seems to have passed is good for nothing meanwhile; ended for good it is by a clock that is right.
-        for grant in over.into_iter().filter(|_| services.guard.trusted()) {
+        // One whose time seems to have passed is good for nothing meanwhile; ended for good it is when it surely has.
+        let sure = services.guard.earliest();
+        for grant in over.into_iter().filter(|grant| grant.is_over(sure)) {
             if let Err(error) = expire(&services, &grant).await {
                 // Nobody can use it: it is tried again.
                 tracing::warn!(%error, grant = %grant.id, "a grant that is over was not ended");

@@ -83,3 +83,34 @@ async fn what_remains_of_an_access_is_what_the_database_says() {
     assert_eq!(remaining(&both).await, [None, None]);
     assert_eq!(remaining(&[]).await, []);
 }
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_for_a_moment_leaves_no_session_that_lives_on() {
+    let (clock, house) = house().await;
+    let first = sign_in(&house).await;
+    clock.jump(40 * 24 * HOUR_MS);
+    let second = sign_in(&house).await;
+    // By this clock the first one is over, and it is ended all the same.
+    let ended = sessions::end_others(&house.services, &second.by, Key::none()).await.unwrap();
+    assert_eq!(ended, 2, "the one of the registration too");
+    clock.jump(-40 * 24 * HOUR_MS);
+    assert_eq!(refused(&house, &first.token).await, Some(ErrorCode::InvalidToken));
+    assert!(!house.services.store.family_active(first.session).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_claim_that_was_never_tried_is_nobodys_wrong_code() {
+    let (_clock, house) = house().await;
+    let (ended, other) = (sign_in(&house).await, sign_in(&house).await);
+    sessions::end(&house.services, &other.by, Key::none(), ended.session).await.unwrap();
+    let claim = async |by: &Principal| {
+        hexa_service::device::claim::claim(&house.services, by, Key::none(), "ABCDE-FGH12").await.unwrap_err().code
+    };
+    for _ in 0..20 {
+        assert_eq!(claim(&ended.by).await, ErrorCode::InvalidToken);
+    }
+    for _ in 0..5 {
+        assert_eq!(claim(&other.by).await, ErrorCode::NotFound);
+    }
+    assert_eq!(claim(&other.by).await, ErrorCode::RateLimited);
+}
