@@ -18,7 +18,9 @@ use crate::change::{Decided, internal};
 /// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it, until it has
 /// stayed so for as long.
 const DAY: Duration = Duration::from_secs(86_400);
-/// A clock that is so little behind is being slowed down, not set.
+/// What is ahead by less than a day is believed when it has stayed so for so long.
+const HOUR: Duration = Duration::from_secs(3_600);
+/// A clock that is off by so little is being slowed down or hurried, not set.
 const SLACK: Duration = Duration::from_secs(60);
 /// How often the time is noted for the next start, which may begin with a clock that is behind.
 const NOTE_EVERY: Duration = Duration::from_secs(300);
@@ -84,6 +86,7 @@ struct Believed {
 /// The wall clock shows something else.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
+    ahead: bool,
     since: Duration,
     /// As long as it had been doubted before this start.
     before: Duration,
@@ -94,17 +97,20 @@ impl Believed {
         self.wall.plus(steady.saturating_sub(self.steady))
     }
 
-    /// A clock that goes ahead by less than a day is believed at once; what was set otherwise, when it has stayed so for a
-    /// day: else one mistake would last for ever.
-    fn look(&mut self, now: TimeMs, steady: Duration) {
+    /// A clock that is ahead by no more than `at_once` is believed at once, by less than a day when it has stayed so for an
+    /// hour, and what was set otherwise when it has stayed so for a day: else one mistake would last for ever.
+    fn look(&mut self, now: TimeMs, steady: Duration, at_once: Duration) {
         let expected = self.at(steady);
-        if now >= expected && now <= expected.plus(DAY) {
+        if now >= expected && now <= expected.plus(at_once) {
             *self = Self { wall: now, steady, doubt: None };
         } else if now.plus(SLACK) >= expected && now <= expected {
             self.doubt = None;
         } else {
-            self.doubt.get_or_insert(Doubt { since: steady, before: Duration::ZERO });
-            if self.doubted(steady) >= DAY {
+            let ahead = now > expected;
+            let doubt = self.doubt.filter(|doubt| doubt.ahead == ahead);
+            self.doubt = doubt.or(Some(Doubt { ahead, since: steady, before: Duration::ZERO }));
+            let patience = if ahead && now <= expected.plus(DAY) { HOUR } else { DAY };
+            if self.doubted(steady) >= patience {
                 *self = Self { wall: now, steady, doubt: None };
             }
         }
@@ -166,7 +172,7 @@ impl ClockGuard {
         let mut state = self.state.lock();
         if self.wall > at.plus(DAY) {
             state.believed = Believed { wall: at, steady: self.steady, doubt: None };
-            state.believed.look(self.wall, self.steady);
+            state.believed.look(self.wall, self.steady, DAY);
         }
         state.least = Least::of(state.least.known.min(ahead(at, self.steady)), self.steady);
     }
@@ -175,9 +181,9 @@ impl ClockGuard {
     pub fn was_running(&self, noted: Noted) {
         let mut state = self.state.lock();
         let doubt = Some(noted.doubt).filter(|age| !age.is_zero());
-        let doubt = doubt.map(|before| Doubt { since: self.steady, before });
+        let doubt = doubt.map(|before| Doubt { ahead: self.wall > noted.at, since: self.steady, before });
         state.believed = Believed { wall: noted.at, steady: self.steady, doubt };
-        state.believed.look(self.wall, self.steady);
+        state.believed.look(self.wall, self.steady, DAY);
         state.least = Least::of(state.least.known.min(ahead(noted.at, self.steady)), self.steady);
     }
 
@@ -195,7 +201,8 @@ impl ClockGuard {
     }
 
     /// The latest that it can be now, as far as the clock was ever right: the time by which credentials begin and end.
-    /// It does not go back when the clock is set back, unless that lasts for a day.
+    /// It does not go back when the clock is set back, unless that lasts for a day; a clock that was ahead for less than an
+    /// hour has left nothing behind.
     pub fn latest(&self) -> TimeMs {
         let (now, _, believed) = self.look();
         now.max(believed)
@@ -211,7 +218,7 @@ impl ClockGuard {
     fn look(&self) -> (TimeMs, Duration, TimeMs) {
         let (now, steady) = (self.clock.now(), self.clock.monotonic());
         let mut state = self.state.lock();
-        state.believed.look(now, steady);
+        state.believed.look(now, steady, SLACK);
         state.least.look(ahead(now, steady), steady);
         (now, steady, state.believed.at(steady))
     }
@@ -317,11 +324,19 @@ mod tests {
     fn the_time_of_credentials_does_not_go_back_with_the_clock() {
         let clock = Arc::new(ManualClock::at(BEGIN));
         let guard = guard(&clock);
+        // Ahead for a moment: judged by it then, and not any more when it is set right.
+        clock.jump(23 * 3_600_000);
+        assert_eq!(guard.latest(), BEGIN.plus(23 * HOUR));
+        clock.jump(-23 * 3_600_000);
+        assert_eq!(guard.latest(), BEGIN);
+        // Ahead for an hour.
         clock.jump(3_600_000);
-        assert_eq!(guard.latest(), BEGIN.plus(DAY / 24));
+        guard.latest();
+        clock.advance(HOUR);
+        assert_eq!(guard.latest(), BEGIN.plus(2 * HOUR));
         clock.jump(-2 * 3_600_000);
         clock.advance(Duration::from_secs(60));
-        assert_eq!(guard.latest(), BEGIN.plus(DAY / 24 + Duration::from_secs(60)), "it goes on with what passes");
+        assert_eq!(guard.latest(), BEGIN.plus(2 * HOUR + Duration::from_secs(60)), "it goes on with what passes");
         // Set back for good: believed after a day.
         clock.advance(DAY - Duration::from_secs(60));
         guard.latest();
