@@ -155,7 +155,7 @@ impl AuditReader {
                 seq: 0,
                 prev: GENESIS,
             };
-            if walk.checkpoints().await? {
+            if walk.checkpoints().await? && walk.nothing_before().await? {
                 walk.run().await?;
             }
             let Walk { check: mut chain, seq, prev, .. } = walk;
@@ -222,6 +222,15 @@ impl Walk<'_> {
         (self.seq, self.prev, self.named) = (last.up_to_seq, last.up_to_hash, last.up_to_seq == 0);
         self.from = last;
         Ok(true)
+    }
+
+    /// Rows in front of the first place, or under the checkpoint that took their place, were put there by somebody else.
+    async fn nothing_before(&mut self) -> Result<bool, StoreError> {
+        let sql = format!("select min(seq) as seq from {BOTH} where chain = $1 and seq <= $2");
+        let read = query(sqlx::AssertSqlSafe(sql)).bind(self.check.head.chain.as_str()).bind(self.seq);
+        let Some(seq) = read.fetch_one(self.reader.on()).await?.get::<Option<i64>>("seq")? else { return Ok(true) };
+        self.check.bad(seq, Wrong::Foreign);
+        Ok(false)
     }
 
     async fn run(&mut self) -> Result<(), StoreError> {

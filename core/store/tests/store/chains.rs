@@ -205,3 +205,23 @@ async fn checkpoints_go_with_the_rows_that_name_them_and_the_newest_stays() {
     let check = store.verify_audit().await.unwrap();
     assert_eq!((check.checkpoints, check.removed, found(&check)), (2, 24, (None, None)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_put_before_the_first_one_or_under_a_checkpoint_are_found() {
+    for (pruned, forged) in [(false, 0), (false, -7), (true, 5), (true, 10), (true, -1)] {
+        let (store, home) = store().await;
+        rows(&store, 30).await;
+        if pruned {
+            store.prune_audit(TimeMs(i64::MAX), TimeMs(1), 10).await.unwrap();
+        }
+        assert_eq!(found(&store.verify_audit().await.unwrap()), (None, None));
+        let insert = format!(
+            "insert into audit select {forged}, chain, at, actor_kind, actor_id, source, 'user.forged', device_id, null, \
+             follow_up, outcome, relay, state, latency_ms, changes, details, prev, hash from audit_tail where seq = 25"
+        );
+        home.raw().await.run(&insert).await.unwrap();
+        let check = store.verify_audit().await.unwrap();
+        assert_eq!(found(&check), (Some(forged), Some(Wrong::Foreign)), "{pruned} {forged}");
+        store.close().await;
+    }
+}
