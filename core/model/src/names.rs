@@ -57,6 +57,18 @@ const WITH_JOINERS: [Script; 25] = [
     Script::Tirhuta,
 ];
 
+/// Those of them whose letters join.
+const CURSIVE: [Script; 8] = [
+    Script::Adlam,
+    Script::Arabic,
+    Script::HanifiRohingya,
+    Script::Mandaic,
+    Script::Mongolian,
+    Script::Nko,
+    Script::PhagsPa,
+    Script::Syriac,
+];
+
 /// Why a text is not taken as a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -214,8 +226,10 @@ fn is_needed(letter: char, before: &[char], after: &[char]) -> bool {
     let (last, next) = (before.last().copied(), after.first().copied());
     match letter {
         _ if is_variation(letter) => last.is_some_and(|l| has_forms(letter, l)),
-        ZERO_WIDTH_JOINER => joins_emoji(before, next) || joins_letters(before, next),
-        ZERO_WIDTH_NON_JOINER => joins_letters(before, next) && parts(before, after),
+        ZERO_WIDTH_JOINER if joins_emoji(before, next) => true,
+        ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
+            joins_letters(before, next) && changes_joining(letter, before, after)
+        }
         _ if is_tag(letter) => {
             let start = before.iter().rposition(|l| !is_tag(*l) || *l == END_OF_TAGS);
             let end = after.iter().position(|l| !is_tag(*l)).unwrap_or(after.len());
@@ -237,16 +251,20 @@ fn joins_emoji(before: &[char], next: Option<char>) -> bool {
     last.is_some_and(|l| is_emoji(*l)) && next.is_some_and(is_emoji)
 }
 
-/// Whether the letters around it would be joined without it, where the script joins its letters at all (RFC 5892, A.1);
-/// where it does not, the joiner chooses another form of a sign.
-fn parts(before: &[char], after: &[char]) -> bool {
+/// Whether a joiner changes how the letters around it are joined, where the script joins its letters at all (RFC 5892,
+/// A.1): a non-joiner parts two that would be, a joiner joins one that would not be. Where it does not, a joiner chooses
+/// another form of a sign.
+fn changes_joining(joiner: char, before: &[char], after: &[char]) -> bool {
     let kind = |letter: &&char| CodePointMapData::<JoiningType>::new().get(**letter);
     let seen = |letter: &&char| kind(letter) != JoiningType::Transparent;
     let (last, next) = (before.iter().rev().find(seen), after.iter().find(seen));
-    let joining = [last, next].into_iter().flatten().any(|l| kind(&l) != JoiningType::NonJoining);
+    let script = last.map(|l| CodePointMapData::<Script>::new().get(*l));
+    if !script.is_some_and(|script| CURSIVE.contains(&script)) && !last.is_some_and(|l| l.is_numeric()) {
+        return true;
+    }
     let left = last.is_some_and(|l| matches!(kind(&l), JoiningType::DualJoining | JoiningType::LeftJoining));
     let right = next.is_some_and(|l| matches!(kind(&l), JoiningType::DualJoining | JoiningType::RightJoining));
-    !joining || left && right
+    if joiner == ZERO_WIDTH_JOINER { left != right } else { left && right }
 }
 
 /// Between letters of one script that needs joiners, and behind a sign that takes a vowel away.
@@ -326,6 +344,10 @@ mod tests {
             // Behind a letter that joins nothing on its left, and before one that joins nothing on its right.
             ("\u{62f}\u{200c}\u{645}", NameError::Invisible('\u{200c}')),
             ("\u{645}\u{200c}\u{621}", NameError::Invisible('\u{200c}')),
+            ("\u{661}\u{200c}\u{662}", NameError::Invisible('\u{200c}')),
+            ("\u{661}\u{200d}\u{662}", NameError::Invisible('\u{200d}')),
+            ("\u{621}\u{200c}\u{621}", NameError::Invisible('\u{200c}')),
+            ("\u{628}\u{200d}\u{628}", NameError::Invisible('\u{200d}')),
             ("\u{712}\u{70f}\u{712}", NameError::Invisible('\u{70f}')),
             ("a\u{13430}b", NameError::Invisible('\u{13430}')),
             ("\u{301}", NameError::Mark('\u{301}')),
