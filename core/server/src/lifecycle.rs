@@ -62,6 +62,7 @@ pub(crate) async fn stop(services: &Arc<Services>, api: &ApiState, serving: Join
     let until = Instant::now() + WHOLE;
     // Not ready, no new connections, no new commands.
     services.stop.cancel();
+    services.store.writer().hurry();
     services.tasks.close();
     // Devices stay connected while their open commands end: by ack, or by their timeout.
     let patience = services.config.relay.timeout + Duration::from_secs(1);

@@ -7,7 +7,7 @@
 //! cannot be rolled back: its key is committed with the command's id before the frame is sent, and its answer is read
 //! from the audit, where the command's end is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Keyed requests under way at the same time.
 const MAX_RUNNING: usize = 10_000;
+/// Callers with too many keys that are remembered as such.
+const MAX_CROWDED: usize = 10_000;
 
 /// One request with a key, while it runs. Whoever holds it keeps others with the same key out: the handler, and the change
 /// that it asked for, which goes on when the handler's caller is gone.
@@ -40,6 +42,10 @@ pub struct Keyed {
     lost: AtomicBool,
     /// The database fell silent while it was placed.
     unsure: AtomicBool,
+    /// It was placed, and may have been given back since.
+    began: AtomicBool,
+    /// Callers that had too many keys when they were last counted: counted with each of theirs.
+    crowded: Arc<Mutex<HashSet<[u8; 32]>>>,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
 
@@ -108,7 +114,12 @@ impl Keyed {
     pub(crate) fn unsure(&self) -> bool {
         self.unsure.load(Ordering::Acquire)
     }
+    /// Whether its key was ever placed, or may have been.
+    pub(crate) fn began(&self) -> bool {
+        self.began.load(Ordering::Acquire) || self.unsure()
+    }
     pub(crate) fn is_placed(&self) {
+        self.began.store(true, Ordering::Release);
         self.placed.store(true, Ordering::Release);
     }
 
@@ -118,9 +129,18 @@ impl Keyed {
     }
 
     fn placed_as(&self, end: Result<(), StoreError>) -> Result<()> {
+        let full = matches!(&end, Err(StoreError::Conflict(what)) if what.ends_with("full"));
+        if self.claim.counted || full {
+            let mut crowded = self.crowded.lock();
+            if full && crowded.len() < MAX_CROWDED {
+                crowded.insert(self.claim.scope);
+            } else if !full {
+                crowded.remove(&self.claim.scope);
+            }
+        }
         match end {
             Ok(()) => Ok(()),
-            Err(StoreError::Conflict(what)) if what.ends_with("full") => Err(Error::rate_limited(
+            Err(_) if full => Err(Error::rate_limited(
                 "10,000 idempotency keys were used within a day; leave the key out, or wait",
                 60,
             )),
@@ -225,13 +245,14 @@ type Place = ([u8; 32], String);
 pub struct Idempotency {
     seal: Arc<SealKey>,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
+    crowded: Arc<Mutex<HashSet<[u8; 32]>>>,
 }
 
 impl Idempotency {
     /// Under a key derived from this secret (`KEY_ENCRYPTION_KEY`).
     pub fn new(secret: &SecretString) -> Self {
         let seal = Arc::new(SealKey::derive(secret, "idempotency/v1"));
-        Self { seal, running: Arc::default() }
+        Self { seal, running: Arc::default(), crowded: Arc::default() }
     }
 
     /// For scopes and fingerprints: what was hashed cannot be guessed from them.
@@ -269,6 +290,9 @@ impl Idempotency {
                 None => running.insert(place, ask.fingerprint),
             };
         }
+        // Counting costs more the more there are, so one key in sixteen pays for it, and each of who had too many. Which one,
+        // nobody outside can choose: the fingerprint is made with the server's own key.
+        let counted = ask.fingerprint[0].is_multiple_of(16) || self.crowded.lock().contains(&ask.scope);
         // Neither a clock that is set nor a start with a wrong one makes a key free before its time.
         let now = services.guard.earliest();
         let claim = Claim {
@@ -278,6 +302,7 @@ impl Idempotency {
             request_id: ask.request_id,
             at: now,
             expires_at: services.guard.latest().plus(LIFETIME),
+            counted,
         };
         Ok(Arc::new(Keyed {
             claim,
@@ -285,6 +310,8 @@ impl Idempotency {
             placed: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
+            began: AtomicBool::new(false),
+            crowded: Arc::clone(&self.crowded),
             // From here on its place is given back whatever happens.
             running: Arc::clone(&self.running),
         }))

@@ -24,6 +24,8 @@ pub struct Claim {
     pub at: TimeMs,
     /// It may be used anew then.
     pub expires_at: TimeMs,
+    /// Whether its caller's keys are counted with it.
+    pub counted: bool,
 }
 
 /// A key that was used.
@@ -83,14 +85,6 @@ pub(crate) const TAKE_KEY: &str = "insert into idempotency (scope, key, fingerpr
 /// How many keys a caller has.
 pub(crate) const COUNT_KEYS: &str = "select count(*) as n from idempotency where scope = $1";
 
-impl Claim {
-    /// Whether its caller's keys are counted with it. Counting costs more the more there are, so one key in sixteen pays
-    /// for it. Which one, nobody outside can choose: the fingerprint is made with the server's own key.
-    pub(crate) fn counts(&self) -> bool {
-        self.fingerprint[0].is_multiple_of(16)
-    }
-}
-
 /// The key was used.
 pub(crate) fn used() -> StoreError {
     StoreError::Conflict("idempotency.key".into())
@@ -107,7 +101,7 @@ impl Tx {
     /// # Errors
     /// `Conflict("idempotency.key")` when it was used; `Conflict("idempotency.full")` when its caller has too many.
     pub async fn keep_answer(&mut self, claim: &Claim, answer: &[u8]) -> Result<(), StoreError> {
-        if claim.counts() {
+        if claim.counted {
             let count: i64 = query(COUNT_KEYS).bind(claim.scope).fetch_one(self.on()).await?.get("n")?;
             if count >= MAX_KEYS {
                 return Err(full());

@@ -14,7 +14,7 @@ mod wal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 
 use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
@@ -140,6 +140,8 @@ pub struct Writer {
 }
 
 pub(crate) struct Shared {
+    /// Whoever waits must hear soon.
+    hurry: AtomicBool,
     counters: Counters,
     notes: Mutex<HashMap<DeviceKey, Seen>>,
 }
@@ -165,7 +167,8 @@ impl Writer {
     /// The queue's two ends; [`thread::run`] takes the receiver.
     pub(crate) fn channel() -> (Self, WriterEnd) {
         let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE);
-        let shared = Arc::new(Shared { counters: Counters::default(), notes: Mutex::default() });
+        let shared =
+            Arc::new(Shared { hurry: AtomicBool::new(false), counters: Counters::default(), notes: Mutex::default() });
         (Self { queue, shared: Arc::clone(&shared) }, WriterEnd { jobs, shared })
     }
 
@@ -230,6 +233,12 @@ impl Writer {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let _ = rx.await;
+    }
+
+    /// From now on a database that does not take a write is given up soon: the process stops, and whoever waits is to hear
+    /// what became of their write before it ends.
+    pub fn hurry(&self) {
+        self.shared.hurry.store(true, Ordering::Release);
     }
 
     pub(crate) fn stop(&self) {

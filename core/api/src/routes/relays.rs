@@ -109,7 +109,8 @@ async fn of_row(state: &ApiState, keyed: &Keyed, done: hexa_service::Result<Done
         Err(error) => error.details.as_ref().and_then(|d| CommandId::parse(d["command_id"].as_str()?)),
     };
     match id {
-        Some(id) => lookup::outcome(services, id).await?,
+        // What is known is told, also when the row cannot be read back.
+        Some(id) => lookup::outcome(services, id).await.unwrap_or(done),
         None => done,
     }
 }

@@ -102,12 +102,7 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
     }
     // 1. Validate ownership and device status.
     let refused = |error: Error, ending: &mut Ending<'_>| {
-        if error.code == ErrorCode::IdempotencyInProgress {
-            // It is the same command once more, and has been or will be counted.
-            ending.forget();
-        } else {
-            ending.refused(&error);
-        }
+        ending.refused(&error);
         // Whatever fails before the device's task can see the command: no frame was, or will be, written.
         error.not_sent()
     };
@@ -115,7 +110,13 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
     let live = Arc::clone(&allowed.live);
     // 2. Send: the device's task encodes and writes it, with its command id. It can be found by that until its end.
     let sent = send(&services, allowed, &command, &ending).await;
-    let (entered, reply) = sent.map_err(|e| refused(e, &mut ending))?;
+    let (entered, reply) = sent.map_err(|e| {
+        if command.key.as_ref().is_some_and(|key| !key.began()) {
+            // Its key was used, or could not be taken: it is the same command once more, or none.
+            ending.forget();
+        }
+        refused(e, &mut ending)
+    })?;
     let id = entered.id();
     drop(accepted);
     // 3. Wait for the ack or the deadline. 4 + 8. The ack's transaction holds state and audit row; `wait` returns after

@@ -1,5 +1,7 @@
 //! What the writer's thread needs of a database.
 
+use std::time::Duration;
+
 use super::batch::{Cost, Outcome};
 use super::{HotWrite, Seen};
 use crate::chain::Gate;
@@ -7,6 +9,9 @@ use crate::error::StoreError;
 
 /// A connection for the hot writes of one thread; all calls block.
 pub(crate) trait Backend: Send {
+    /// From now on a database that does not answer is waited for so long.
+    fn patience(&mut self, _: Duration) {}
+
     /// Once, before the first write.
     fn start(&mut self) {}
 

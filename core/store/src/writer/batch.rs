@@ -1,6 +1,7 @@
 //! One group commit in SQLite: a loop over prepared statements inside one transaction.
 
 use std::path::Path;
+use std::time::Duration;
 
 use hexa_model::audit::RelayStates;
 use hexa_model::{RelayState, TimeMs};
@@ -61,6 +62,11 @@ impl Backend for SqliteBackend {
             Err(StoreError::Conflict(_)) => attempt(&self.connection, gate, writes, true, cost),
             done => done,
         }
+    }
+
+    fn patience(&mut self, patience: Duration) {
+        // What cannot be set stays as it was, which is only slower.
+        let _ = self.connection.busy_timeout(patience);
     }
 
     fn start(&mut self) {
@@ -227,7 +233,7 @@ fn take_key(
     CommandClaim { claim, command }: &CommandClaim,
     cost: &mut Cost,
 ) -> Result<Option<StoreError>, StoreError> {
-    if claim.counts() {
+    if claim.counted {
         let count: i64 = connection.prepare_cached(COUNT_KEYS)?.query_row([claim.scope], |row| row.get(0))?;
         cost.statements += 1;
         if count >= MAX_KEYS {

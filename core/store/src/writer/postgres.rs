@@ -68,6 +68,7 @@ struct Link {
     generation: Generation,
     node: String,
     connection: Option<PgConnection>,
+    patience: Duration,
 }
 
 impl PostgresBackend {
@@ -82,11 +83,15 @@ impl PostgresBackend {
         node: String,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, link: Link { options, fence, generation, node, connection: None } })
+        Ok(Self { runtime, link: Link { options, fence, generation, node, connection: None, patience: PATIENCE } })
     }
 }
 
 impl Backend for PostgresBackend {
+    fn patience(&mut self, patience: Duration) {
+        self.link.patience = patience;
+    }
+
     fn start(&mut self) {
         match self.runtime.block_on(self.link.connect()) {
             Ok(connection) => self.link.connection = Some(connection),
@@ -155,7 +160,7 @@ impl Link {
     ) -> Result<T, StoreError> {
         let timeout = || StoreError::unavailable("PostgreSQL did not answer in time");
         let mut connection = self.connect().await?;
-        let prepared = tokio::time::timeout(PATIENCE, async {
+        let prepared = tokio::time::timeout(self.patience, async {
             let (mut head, transaction) = self.generation.begin(&mut connection, gate).await?;
             let done = work(&mut connection, &mut head).await;
             Ok::<_, StoreError>((head, transaction, done))
@@ -174,7 +179,7 @@ impl Link {
             }
         };
         gate.stale = true;
-        let error = match tokio::time::timeout(PATIENCE, sqlx::raw_sql(COMMIT).execute(&mut connection)).await {
+        let error = match tokio::time::timeout(self.patience, sqlx::raw_sql(COMMIT).execute(&mut connection)).await {
             Ok(Ok(_)) => {
                 gate.head = head;
                 gate.stale = false;

@@ -25,6 +25,8 @@ const ENOUGH: usize = 32;
 const NOTES: usize = 1_000;
 /// Without a write for so long, housekeeping may run.
 const IDLE: Duration = Duration::from_secs(1);
+/// For how long the database is waited for while the process stops.
+const HURRY: Duration = Duration::from_millis(500);
 
 pub(crate) struct ThreadConfig {
     pub(crate) linger: Duration,
@@ -45,6 +47,8 @@ struct Thread {
     batch: Vec<(HotWrite, Completion)>,
     flushes: Vec<oneshot::Sender<()>>,
     stopping: bool,
+    /// For how long the gate and the database are waited for.
+    patience: Duration,
 }
 
 /// Runs until told to stop, then writes what is queued and noted, and drops its connection.
@@ -71,6 +75,7 @@ pub(crate) fn run(
         batch,
         flushes: Vec::new(),
         stopping: false,
+        patience: PATIENCE,
     };
     thread.run();
 }
@@ -175,13 +180,14 @@ impl Thread {
         if self.batch.is_empty() {
             return;
         }
+        self.look_at_hurry();
         let counters = &self.end.shared.counters;
         let size = self.batch.len();
         counters.queued.fetch_sub(size as u64, Relaxed);
         let writes: Vec<&HotWrite> = self.batch.iter().map(|(write, _)| write).collect();
         let mut cost = Cost::default();
         let done = self.health.check().and_then(|()| {
-            let mut gate = lock_within(&self.gate, PATIENCE).ok_or_else(held)?;
+            let mut gate = lock_within(&self.gate, self.patience).ok_or_else(held)?;
             self.backend.commit(&mut gate, &writes, &mut cost)
         });
         drop(writes);
@@ -209,7 +215,16 @@ impl Thread {
         }
     }
 
+    /// A stop has little time for a database that takes nothing.
+    fn look_at_hurry(&mut self) {
+        if self.patience != HURRY && self.end.shared.hurry.load(Relaxed) {
+            self.patience = HURRY;
+            self.backend.patience(HURRY);
+        }
+    }
+
     fn idle(&mut self) {
+        self.look_at_hurry();
         if self.noting.is_empty() && self.noted.elapsed() >= self.config.note_flush {
             self.collect_notes();
         }
@@ -223,7 +238,7 @@ impl Thread {
     fn move_tail(&mut self) {
         self.moved = Instant::now();
         let counters = &self.end.shared.counters;
-        let Some(mut head) = lock_within(&self.gate, PATIENCE) else { return };
+        let Some(mut head) = lock_within(&self.gate, self.patience) else { return };
         counters.hot.fetch_add(1, Relaxed);
         match self.backend.move_tail(&mut head) {
             Ok(moved) => counters.leave_tail(moved),
@@ -247,7 +262,7 @@ impl Thread {
         let piece = self.noting.split_off(self.noting.len().saturating_sub(NOTES));
         self.end.shared.counters.hot.fetch_add(1, Relaxed);
         let saved = self.health.check().and_then(|()| {
-            let mut gate = lock_within(&self.gate, PATIENCE).ok_or_else(held)?;
+            let mut gate = lock_within(&self.gate, self.patience).ok_or_else(held)?;
             self.backend.save_notes(&mut gate, &piece.iter().collect::<Vec<_>>())
         });
         if let Err(error) = saved {

@@ -9,7 +9,15 @@ use crate::rig::{change, command, device, store, write};
 
 fn claim(caller: u8, key: &str) -> Claim {
     let (scope, request_id) = ([caller; 32], "r".to_owned());
-    Claim { scope, key: key.into(), fingerprint: [1; 32], request_id, at: TimeMs(10), expires_at: TimeMs(1_000) }
+    Claim {
+        scope,
+        key: key.into(),
+        fingerprint: [1; 32],
+        request_id,
+        at: TimeMs(10),
+        expires_at: TimeMs(1_000),
+        counted: false,
+    }
 }
 
 fn taking(device: hexa_model::DeviceKey, claim: Claim, n: u16) -> HotWrite {
@@ -94,8 +102,7 @@ async fn a_caller_with_ten_thousand_keys_gets_no_command_more_and_others_are_not
             tx.keep_answer(one, b"x").await.unwrap();
         }
     });
-    // This one is counted: its fingerprint begins with a multiple of sixteen.
-    let counted = |caller: u8, key: &str| Claim { fingerprint: [16; 32], ..claim(caller, key) };
+    let counted = |caller: u8, key: &str| Claim { counted: true, ..claim(caller, key) };
     let ends = together(
         &store,
         vec![taking(device, counted(1, "more"), 1), taking(device, counted(2, "more"), 2), write(device, 3, true)],

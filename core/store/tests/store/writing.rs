@@ -249,7 +249,8 @@ async fn a_caller_has_ten_thousand_keys_a_day_and_others_are_not_concerned() {
         fingerprint[..4].copy_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
         let (scope, request_id) = ([caller; 32], String::new());
         let (at, expires_at) = (TimeMs(1), TimeMs(1_000));
-        hexa_store::Claim { scope, key: n.to_string(), fingerprint, request_id, at, expires_at }
+        let counted = fingerprint[0].is_multiple_of(16);
+        hexa_store::Claim { scope, key: n.to_string(), fingerprint, request_id, at, expires_at, counted }
     };
     change!(store, |tx| {
         let mut kept = 0;

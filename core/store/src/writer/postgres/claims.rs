@@ -29,7 +29,7 @@ pub(super) async fn take(
     if all.is_empty() {
         return Ok(refused);
     }
-    let counted: Vec<_> = all.iter().filter(|(_, c)| c.claim.counts()).map(|(_, c)| c.claim.scope.to_vec()).collect();
+    let counted: Vec<_> = all.iter().filter(|(_, c)| c.claim.counted).map(|(_, c)| c.claim.scope.to_vec()).collect();
     let mut crowded = HashSet::new();
     if !counted.is_empty() {
         for row in sqlx::query(COUNT).bind(counted).fetch_all(&mut *tx).await? {
@@ -43,7 +43,7 @@ pub(super) async fn take(
     let mut asked = HashSet::new();
     let mut taking = Vec::with_capacity(all.len());
     for (at, one) in all {
-        if one.claim.counts() && crowded.contains(&one.claim.scope[..]) {
+        if one.claim.counted && crowded.contains(&one.claim.scope[..]) {
             refused.insert(at, full());
         } else if asked.insert(place(&one.claim)) {
             taking.push((at, one));
