@@ -9,12 +9,13 @@ use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::{hex, token};
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
 use hexa_model::{Clock, SystemClock, TimeMs};
+use hexa_service::Services;
 use hexa_service::auth::account::BOOTSTRAP_SETTING;
 use hexa_service::auth::keys::KeySource;
+use hexa_service::clock_guard::{self, ClockGuard, Noted};
 use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
 use hexa_service::device::codes;
 use hexa_service::plugins::Watch;
-use hexa_service::{Services, clock_guard};
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
@@ -113,8 +114,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open(store_config(&settings)).await?;
     // Before anything is written with the time of this start.
-    let newest = store.newest_audit().await.context("cannot read the audit")?;
-    let noted = clock_guard::noted(&store).await.context("cannot read the settings")?;
+    let known = known_time(&store).await?;
     let (watch, told) = hexa_service::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
@@ -129,12 +129,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let issuer = settings.public_url.as_ref().map_or_else(|| format!("urn:hexa:{server_id}"), ToString::to_string);
     let config = rooms(&settings, &issuer, clock.now())?;
     let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
-    if let Some(newest) = newest {
-        services.guard.was_written(newest);
-    }
-    if let Some(noted) = noted {
-        services.guard.was_running(noted);
-    }
+    tell(&services.guard, known);
     services.keep_in_step();
     codes::bring_up_to_date(&services).await.context("cannot bring claim codes up to date")?;
     services.grants.load(&services.store, services.guard.latest()).await.context("cannot read what is shared")?;
@@ -188,6 +183,23 @@ async fn start(settings: Settings) -> Result<Running> {
         "hexa is ready"
     );
     Ok(Running { services, api, serving, tasks: [sweep, watch, tidying] })
+}
+
+/// What the database says of the time: when the newest row of the audit was written, and what was noted last.
+async fn known_time(store: &Store) -> Result<(Option<TimeMs>, Option<Noted>)> {
+    let newest = store.newest_audit().await.context("cannot read the audit")?;
+    Ok((newest, clock_guard::noted(store).await.context("cannot read the settings")?))
+}
+
+fn tell(guard: &ClockGuard, (newest, noted): (Option<TimeMs>, Option<Noted>)) {
+    if let Some(newest) = newest {
+        guard.was_written(newest);
+    }
+    match (noted, newest) {
+        (Some(noted), _) => guard.was_running(noted),
+        (None, None) => guard.is_new(),
+        (None, Some(_)) => {}
+    }
 }
 
 /// What goes on beside requests, among the tasks that a stop waits for: what was told is written before the store closes.

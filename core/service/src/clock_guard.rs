@@ -18,6 +18,8 @@ use crate::change::{Decided, internal};
 /// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it, until it has
 /// stayed so for as long.
 const DAY: Duration = Duration::from_secs(86_400);
+/// A new server believes every setting for so long: the shortest credential lives three times as long.
+const NEW: Duration = Duration::from_secs(300);
 /// What is ahead by less than a day is believed when it has stayed so for so long.
 const HOUR: Duration = Duration::from_secs(3_600);
 /// A clock that is off by so little is being slowed down or hurried, not set.
@@ -73,6 +75,8 @@ pub struct ClockGuard {
 struct State {
     believed: Believed,
     least: Least,
+    /// There is nothing yet that could end.
+    new: bool,
 }
 
 /// What the wall clock showed when it was believed, carried on by the monotonic one.
@@ -163,7 +167,7 @@ impl ClockGuard {
         let (wall, steady) = (clock.now(), clock.monotonic());
         let believed = Believed { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
-        Self { wall, steady, clock, state: Mutex::new(State { believed, least }) }
+        Self { wall, steady, clock, state: Mutex::new(State { believed, least, new: false }) }
     }
 
     /// Something was written at this time before this start, as far as is known the last of all. Told once, before
@@ -175,6 +179,12 @@ impl ClockGuard {
             state.believed.look(self.wall, self.steady, DAY);
         }
         state.least = Least::of(state.least.known.min(ahead(at, self.steady)), self.steady);
+    }
+
+    /// Nothing was there before this start. Within its first minutes every setting of the clock is believed: a machine that
+    /// is set up begins with any date, and nothing has had an end yet.
+    pub fn is_new(&self) {
+        self.state.lock().new = true;
     }
 
     /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
@@ -218,6 +228,9 @@ impl ClockGuard {
     fn look(&self) -> (TimeMs, Duration, TimeMs) {
         let (now, steady) = (self.clock.now(), self.clock.monotonic());
         let mut state = self.state.lock();
+        if state.new && steady.saturating_sub(self.steady) < NEW {
+            state.believed = Believed { wall: now, steady, doubt: None };
+        }
         state.believed.look(now, steady, SLACK);
         state.least.look(ahead(now, steady), steady);
         (now, steady, state.believed.at(steady))
@@ -380,6 +393,19 @@ mod tests {
             clock.advance(DAY);
         }
         assert_eq!((guard.earliest(), guard.latest()), (clock.now(), clock.now()));
+    }
+
+    #[test]
+    fn a_new_server_believes_what_it_is_told_for_some_minutes() {
+        let clock = Arc::new(ManualClock::at(BEGIN.plus(400 * DAY)));
+        let guard = guard(&clock);
+        guard.is_new();
+        clock.jump(-399 * DAY_MS);
+        assert_eq!(guard.latest(), clock.now());
+        clock.advance(NEW);
+        assert_eq!(guard.latest(), clock.now());
+        clock.jump(-DAY_MS);
+        assert_eq!(guard.latest(), clock.now().plus(DAY));
     }
 
     #[test]
