@@ -134,6 +134,12 @@ fn print(check: &AuditCheck) {
             println!("{whole}, chain {name}: {seq}:{}", hex(hash));
         }
     }
+    for chain in &check.chains {
+        if let Some(seq) = chain.uncompared {
+            let name = &chain.head.chain;
+            println!("the noted head {seq} of chain {name} was removed under a checkpoint: it was not compared");
+        }
+    }
     let mut whole = true;
     for chain in &check.chains {
         if let Some((_, message)) = problem(chain) {
@@ -162,7 +168,7 @@ fn as_json(check: &AuditCheck) -> Value {
         .map(|chain| {
             json!({ "chain": chain.head.chain, "whole": chain.wrong.is_none(), "rows": chain.rows,
                     "checkpoints": chain.checkpoints, "removed": chain.removed, "problem": told(chain),
-                    "head": head(&chain.head) })
+                    "head": head(&chain.head), "uncompared": chain.uncompared })
         })
         .collect();
     json!({

@@ -67,12 +67,14 @@ pub struct ChainCheck {
     pub wrong: Option<Wrong>,
     /// When it says that it was written.
     pub bad_at: Option<TimeMs>,
+    /// The newest noted head whose row was removed under a checkpoint: there is nothing left to compare it with.
+    pub uncompared: Option<i64>,
 }
 
 impl ChainCheck {
     fn of(chain: String) -> Self {
         let head = AuditHead { chain, seq: 0, hash: GENESIS };
-        Self { head, rows: 0, checkpoints: 0, removed: 0, first_bad: None, wrong: None, bad_at: None }
+        Self { head, rows: 0, checkpoints: 0, removed: 0, first_bad: None, wrong: None, bad_at: None, uncompared: None }
     }
     fn bad(&mut self, seq: i64, wrong: Wrong) {
         (self.first_bad, self.wrong) = (Some(seq), Some(wrong));
@@ -127,7 +129,8 @@ impl Store {
 struct Walk<'a> {
     reader: &'a AuditReader,
     check: ChainCheck,
-    noted: Option<&'a AuditHead>,
+    /// Of all chains.
+    noted: &'a [AuditHead],
     from: Checkpoint,
     /// Whether a row of the audit names `from`.
     named: bool,
@@ -137,15 +140,14 @@ struct Walk<'a> {
 
 impl AuditReader {
     /// Reads the whole audit in order and recomputes it: checkpoints, then rows, chain by chain; what is wrong with one
-    /// keeps none of the others from being read. `noted` are heads that somebody has written down elsewhere, one of a
-    /// chain; only with one can it be seen that the chain's newest rows were cut off.
+    /// keeps none of the others from being read. `noted` are heads that somebody has written down elsewhere; only
+    /// with one can it be seen that the chain's newest rows were cut off.
     ///
     /// # Errors
     /// When the database does not answer; what does not fit is part of the result.
     pub async fn verify(&self, noted: &[AuditHead]) -> Result<AuditCheck, StoreError> {
         let mut check = AuditCheck::default();
         for chain in self.chains().await? {
-            let noted = noted.iter().find(|head| head.chain == chain);
             let mut walk = Walk {
                 reader: self,
                 check: ChainCheck::of(chain),
@@ -155,7 +157,7 @@ impl AuditReader {
                 seq: 0,
                 prev: GENESIS,
             };
-            if walk.checkpoints().await? && walk.nothing_before().await? {
+            if walk.checkpoints().await? && walk.nothing_before().await? && walk.noted_before() {
                 walk.run().await?;
             }
             let Walk { check: mut chain, seq, prev, .. } = walk;
@@ -233,6 +235,22 @@ impl Walk<'_> {
         Ok(false)
     }
 
+    /// The heads of this chain that somebody noted.
+    fn noted(&self) -> impl Iterator<Item = &AuditHead> {
+        self.noted.iter().filter(|head| head.chain == self.check.head.chain)
+    }
+
+    /// Compares those that the newest checkpoint stands on, or took away.
+    fn noted_before(&mut self) -> bool {
+        let (up_to, hash) = (self.from.up_to_seq, self.from.up_to_hash);
+        if self.noted().any(|noted| noted.seq == up_to && noted.hash != hash) {
+            self.check.bad(up_to, Wrong::Head);
+            return false;
+        }
+        self.check.uncompared = self.noted().map(|noted| noted.seq).filter(|seq| *seq < up_to).max();
+        true
+    }
+
     async fn run(&mut self) -> Result<(), StoreError> {
         let sql = format!("select * from {BOTH} where chain = $1 and seq > $2 order by seq limit $3");
         loop {
@@ -266,8 +284,8 @@ impl Walk<'_> {
         }
         if !self.named {
             self.check.bad(self.from.up_to_seq, Wrong::Checkpoint);
-        } else if let Some(noted) = self.noted.filter(|noted| noted.seq > self.seq) {
-            self.check.bad(noted.seq, Wrong::Head);
+        } else if let Some(noted) = self.noted().filter(|noted| noted.seq > self.seq).map(|noted| noted.seq).min() {
+            self.check.bad(noted, Wrong::Head);
         }
         Ok(())
     }
@@ -307,7 +325,7 @@ impl Walk<'_> {
         if row.seq != self.seq + 1 || row.prev != self.prev {
             return Ok(Some((seq, Wrong::Foreign)));
         }
-        if self.noted.is_some_and(|noted| noted.seq == row.seq && noted.hash != row.hash) {
+        if self.noted().any(|noted| noted.seq == row.seq && noted.hash != row.hash) {
             return Ok(Some((seq, Wrong::Head)));
         }
         if row.action == checkpoint::ACTION

@@ -225,3 +225,21 @@ async fn rows_that_are_put_before_the_first_one_or_under_a_checkpoint_are_found(
         store.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_noted_head_of_a_chain_is_compared_as_far_as_it_can_be() {
+    let (store, _home) = store().await;
+    rows(&store, 30).await;
+    let reader = store.audit_reader();
+    let head = |seq: i64, hash: [u8; 32]| AuditHead { chain: "main".into(), seq, hash };
+    let newest = store.verify_audit().await.unwrap().heads[0].clone();
+    let check = reader.verify(&[newest.clone(), head(12, [7; 32])]).await.unwrap();
+    assert_eq!(found(&check), (Some(12), Some(Wrong::Head)), "the second one counts as well");
+    store.prune_audit(TimeMs(i64::MAX), TimeMs(1), 10).await.unwrap();
+    // One stands under a checkpoint on its own row, another on a row that is gone.
+    let check = reader.verify(&[newest.clone(), head(10, [7; 32])]).await.unwrap();
+    assert_eq!(found(&check), (Some(10), Some(Wrong::Head)));
+    let check = reader.verify(&[newest, head(9, [7; 32])]).await.unwrap();
+    assert_eq!((found(&check), check.chains[0].uncompared), ((None, None), Some(9)));
+    store.close().await;
+}
