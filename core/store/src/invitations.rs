@@ -175,12 +175,13 @@ impl Tx {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} i.hash = $1"));
         query(sql).bind(hash).fetch_optional(self.on()).await?.as_ref().map(invitation).transpose()
     }
-    /// How many are open at this time.
+    /// How many are open at this time, of makers who may still invite.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn count_open_invitations(&mut self, now: TimeMs) -> Result<i64, StoreError> {
-        let sql = "select count(*) as n from invitations where ended_at is null and expires_at > $1";
+        let sql = "select count(*) as n from invitations i join users m on m.id = i.maker_id \
+             where i.ended_at is null and i.expires_at > $1 and m.active and m.role = 'admin'";
         query(sql).bind(now).fetch_one(self.on()).await?.get("n")
     }
     /// Notes that an account was made with it; false when it had ended before.

@@ -210,7 +210,7 @@ pub async fn create(
         Box::pin(async move {
             if tx.count_open_invitations(latest).await? >= i64::from(most) {
                 let what = format!("{most} invitations are open, which is as many as may be; revoke one first");
-                return Err(Error::new(ErrorCode::ValidationError, what));
+                return Err(Error::validation("invitations", what));
             }
             let key = tx.insert_invitation(&new).await?;
             let entry = AuditEntry::event(now, by.actor(), Source::Api, "invitation.created");
