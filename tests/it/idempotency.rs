@@ -248,6 +248,41 @@ async fn a_pulse_whose_result_could_not_be_stored_is_never_sent_again() {
     assert_eq!((rows.len(), rows[0].outcome.as_str()), (1, "executed"));
 }
 
+/// Only PostgreSQL keeps readers out.
+#[tokio::test]
+async fn a_command_whose_row_cannot_be_read_is_never_said_to_have_done_nothing() {
+    let server = TestServer::start(Options::new());
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let path = format!("/api/v1/devices/{}/relays/0", device.uid());
+    let pulse = json!({ "state": true, "for_ms": 500 });
+    let first = tokio::spawn({
+        let (client, path, pulse) = (user.client.clone(), path.clone(), pulse.clone());
+        async move { post(&client, &path, "garage", &pulse).await }
+    });
+    let command = device.expect_command().await;
+    let db = server.db();
+    let Some(locked) = db.lock_out_readers() else {
+        device.ack(&command).await;
+        first.await.unwrap().expect(200);
+        return;
+    };
+    device.ack(&command).await;
+    for reply in [first.await.unwrap(), post(&user.client, &path, "garage", &pulse).await] {
+        let told = reply.json();
+        assert_eq!((reply.status, &told["details"]["command_id"]), (503, &json!(command.id)), "{told}");
+        assert!(!reply.text.contains("nothing was changed"), "{}", reply.text);
+    }
+    device.assert_nothing_sent().await;
+    drop(locked);
+    let stored = eventually("it is stored", || async {
+        let reply = post(&user.client, &path, "garage", &pulse).await;
+        (reply.status == 200).then_some(reply)
+    });
+    assert_eq!(stored.await.json()["command_id"], command.id);
+    device.assert_nothing_sent().await;
+}
+
 #[tokio::test]
 async fn fifty_at_once_are_one() {
     let server = server();

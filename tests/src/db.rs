@@ -168,21 +168,15 @@ impl Db {
                 connection.execute_batch("begin immediate").expect("the lock is free for a moment");
                 LockedOut { sqlite: Some(connection), session: None }
             }
-            Kind::Postgres(address) => {
-                let mut session = psql(address)
-                    .stdin(std::process::Stdio::piped())
-                    .stdout(std::process::Stdio::piped())
-                    .spawn()
-                    .expect("psql runs");
-                let input = session.stdin.as_mut().expect("stdin is piped");
-                std::io::Write::write_all(input, b"begin; lock table audit_tail in exclusive mode; \\echo locked\n")
-                    .expect("psql reads");
-                let mut said = String::new();
-                let output = session.stdout.as_mut().expect("stdout is piped");
-                std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut said).expect("psql answers");
-                assert_eq!(said.trim(), "locked");
-                LockedOut { sqlite: None, session: Some(session) }
-            }
+            Kind::Postgres(address) => locked(address, "exclusive"),
+        }
+    }
+
+    /// Locks out those who read the audit as well, until this is dropped; none where nobody can, as with SQLite.
+    pub fn lock_out_readers(&self) -> Option<LockedOut<'_>> {
+        match &self.0 {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(address) => Some(locked(address, "access exclusive")),
         }
     }
 
@@ -251,6 +245,22 @@ impl Drop for LockedOut<'_> {
             let _ = session.wait();
         }
     }
+}
+
+fn locked(address: &str, mode: &str) -> LockedOut<'static> {
+    let mut session = psql(address)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("psql runs");
+    let input = session.stdin.as_mut().expect("stdin is piped");
+    let lock = format!("begin; lock table audit_tail in {mode} mode; \\echo locked\n");
+    std::io::Write::write_all(input, lock.as_bytes()).expect("psql reads");
+    let mut said = String::new();
+    let output = session.stdout.as_mut().expect("stdout is piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut said).expect("psql answers");
+    assert_eq!(said.trim(), "locked");
+    LockedOut { sqlite: None, session: Some(session) }
 }
 
 /// A text as a literal of SQL.

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use hexa_model::{ErrorCode, Scope};
+use hexa_model::{CommandId, ErrorCode, Scope};
 use hexa_service::auth::principal::Principal;
 use hexa_service::device::provision;
 use hexa_service::idempotency::{Ask, Decision, Key, Keyed, MAX_ANSWER_BYTES};
@@ -199,11 +199,18 @@ async fn again(state: &ApiState, access: Access, known: Decision) -> Result<Resp
             decode(&kept).map(replayed)
         }
         Decision::Command(id, first) => {
-            let done = lookup::outcome(&state.services, id).await?;
+            let done = lookup::outcome(&state.services, id).await.map_err(|error| unread(error, id))?;
             Ok(replayed(command(done, &first)?))
         }
         Decision::Run(_) => Err(Error::internal("a request that is to be run has no answer")),
     }
+}
+
+/// The key stands for a command whose end cannot be read: nothing may be said of it, least of all that nothing was done.
+fn unread(error: Error, id: CommandId) -> Error {
+    let what = "this key stands for a command, and what became of it cannot be read at the moment: ask again with the same \
+                key, and do not send the command with another one";
+    Error { message: what.into(), ..error }.detail("command_id", id.to_string())
 }
 
 /// Keeps an answer that is not kept yet, where the rule says so (ID-7).

@@ -339,8 +339,12 @@ impl Idempotency {
             (None, Some(id)) => {
                 // In this order: it leaves the list once its row is there. Its client is gone, and it goes on by itself.
                 let open = services.open_command(id).is_some();
-                let ended = services.store.command_result(id).await?.is_some();
-                if open && !ended { Err(in_progress()) } else { Ok(Some(Decision::Command(id, kept.request_id))) }
+                let ended = async || matches!(services.store.command_result(id).await, Ok(Some(_)));
+                if open && !ended().await {
+                    Err(in_progress())
+                } else {
+                    Ok(Some(Decision::Command(id, kept.request_id)))
+                }
             }
             (None, None) => Err(Error::internal("a key without an answer and without a command")),
         }

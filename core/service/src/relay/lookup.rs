@@ -75,7 +75,12 @@ enum Known {
 /// The row of a command. What waits is looked at first: a row goes from there to the database and never back.
 async fn row(services: &Services, id: CommandId) -> Result<Option<Known>> {
     let (primary, follow_up) = services.audit.waiting.of(id);
-    if let Some(mut row) = services.store.command_result(id).await? {
+    let stored = match services.store.command_result(id).await {
+        // What waits is known without the database.
+        Err(_) if primary.is_some() => None,
+        read => read?,
+    };
+    if let Some(mut row) = stored {
         if row.follow_up.is_none() {
             row.follow_up = follow_up.map(|entry| (entry.outcome, entry.at, RelayStates::new()));
         }
