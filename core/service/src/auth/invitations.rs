@@ -96,7 +96,7 @@ impl Auth {
         }
     }
 
-    /// What opens in this transaction: the invitation, which the account is to [spend](spend).
+    /// What opens in this transaction: the invitation, which the account is to [`spend`].
     pub(super) async fn pass(&self, tx: &mut Tx, hash: &Hash, email: &str) -> Result<InvitationRow> {
         self.good(tx.invitation_by_hash(hash).await?, email)
     }
