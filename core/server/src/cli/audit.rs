@@ -30,8 +30,8 @@ pub(super) enum AuditCommand {
         /// As JSON.
         #[arg(long)]
         json: bool,
-        /// A head that an earlier run printed, one of each chain: shows also that no newest rows were cut off since. Without
-        /// a chain it is that of NODE_ID.
+        /// A head that an earlier run printed: shows also that no newest rows were cut off since. Repeatable; without a chain
+        /// it is of that of NODE_ID.
         #[arg(long, value_name = "[CHAIN:]SEQ:HASH", value_parser = parse_head)]
         head: Vec<Noted>,
     },
