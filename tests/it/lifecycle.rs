@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use hexa_tests::db::LockedOut;
 use hexa_tests::process::{Finished, finish};
 use hexa_tests::server::ScratchDir;
-use hexa_tests::{Frame, Options, TestServer, WsClient, eventually};
+use hexa_tests::{Db, FakeDevice, Frame, Options, TestServer, User, WsClient, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -47,28 +48,34 @@ async fn a_stop_ends_open_commands_closes_sockets_with_1012_and_exits_with_0() {
     assert!(!server.data_dir().join("hexa.unclean").exists(), "a clean stop is marked as one");
 }
 
-#[tokio::test]
-async fn a_stop_that_loses_a_promised_row_is_no_ordinary_one_and_the_log_has_the_row() {
-    let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "2000"));
-    let user = server.user().await;
-    let mut device = server.device(&user, 1).await;
+/// A command that the device has done while the database took nothing: its caller was told that the row is kept, and stored
+/// as soon as the database takes it. Gives what locks it, and the command's id.
+async fn promised<'a>(db: &'a Db, user: &User, device: &mut FakeDevice) -> (LockedOut<'a>, String) {
     let answer = tokio::spawn({
         let (user, uid) = (user.clone(), device.uid().to_owned());
         async move { user.set_relay(&uid, 0, true).await }
     });
     let command = device.expect_command().await;
-    let db = server.db();
     let locked = db.lock_out_writers();
     device.ack(&command).await;
-    // It says that the row is kept, and stored as soon as the database takes it.
     answer.await.unwrap().expect_error(503, "storage_unavailable");
+    (locked, command.id)
+}
+
+#[tokio::test]
+async fn a_stop_that_loses_a_promised_row_is_no_ordinary_one_and_the_log_has_the_row() {
+    let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "2000"));
+    let user = server.user().await;
+    let mut device = server.device(&user, 1).await;
+    let db = server.db();
+    let (locked, command) = promised(&db, &user, &mut device).await;
     server.terminate();
     let (code, took) = server.ended().await;
     assert_eq!(code, 1, "whoever supervises it has to hear of it");
     assert!(took < Duration::from_secs(15), "{took:?}");
     let log = server.log().text();
     let lost = log.lines().find(|line| line.contains("audit row lost")).expect("the log says what is lost");
-    for part in [command.id.as_str(), "executed", "set_relay"] {
+    for part in [command.as_str(), "executed", "set_relay"] {
         assert!(lost.contains(part), "{part}: {lost}");
     }
     drop(locked);
@@ -79,15 +86,8 @@ async fn a_stop_waits_for_a_database_that_takes_the_rows_in_time() {
     let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "2000"));
     let user = server.user().await;
     let mut device = server.device(&user, 1).await;
-    let answer = tokio::spawn({
-        let (user, uid) = (user.clone(), device.uid().to_owned());
-        async move { user.set_relay(&uid, 0, true).await }
-    });
-    let command = device.expect_command().await;
     let db = server.db();
-    let locked = db.lock_out_writers();
-    device.ack(&command).await;
-    answer.await.unwrap().expect_error(503, "storage_unavailable");
+    let (locked, _) = promised(&db, &user, &mut device).await;
     server.terminate();
     assert_eq!(device.socket.expect_close().await.0, 1012);
     drop(locked);
