@@ -116,3 +116,22 @@ async fn under_another_key_codes_are_void_and_with_the_former_key_they_are_good_
     assert_eq!(codes::void(&house.services).await.unwrap(), 0);
     assert_eq!(claim(&house.services, &house.user, &code).await, Ok(()));
 }
+
+/// What is over goes with housekeeping, so that no clock that is believed later makes it good again.
+#[tokio::test]
+async fn codes_and_former_tokens_that_are_over_are_taken_away() {
+    let (clock, house) = house().await;
+    let services = &house.services;
+    let (over, open) = (code(services).await, code(services).await);
+    let owner = sign_up(services, "owner@example.com").await;
+    let uid = claim::claim(services, &owner, Key::none(), &open).await.unwrap().row.uid;
+    let live = services.registry.find(&uid).await.unwrap().unwrap();
+    claim::rotate_token(services, &owner, Key::none(), &live).await.unwrap();
+    let left = async || services.store.codes_over(services.guard.earliest(), 10).await.unwrap().len();
+    assert_eq!(left().await, 0);
+    clock.advance(Duration::from_secs(20 * 60));
+    assert_eq!(left().await, 2, "a code and a former token");
+    hexa_service::housekeeping::purge(services).await.unwrap();
+    assert_eq!(left().await, 0);
+    assert_eq!(claim(services, &owner, &over).await, WRONG);
+}
