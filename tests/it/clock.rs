@@ -1,7 +1,7 @@
 //! The wall clock jumps back and forth (abuse row 72).
 
 use hexa_tests::machine;
-use hexa_tests::{Db, Options, TestServer, User, WsClient, eventually};
+use hexa_tests::{Db, Identity, Options, TestServer, User, WsClient, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -56,9 +56,9 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
     sign_out(&server, &ended).await;
 
     let mut of_before = vec![("+0", now)];
-    // The time by which credentials begin and end does not go back with the clock; what is ahead for a moment only is judged
-    // by that, and leaves nothing behind.
-    for (jump, seconds, ahead) in [("-2h", -7200, 0), ("+0", 0, 0), ("+2h", 7200, 7200), ("+0", 0, 0)] {
+    // The time by which credentials begin and end does not go back with the clock, and soon after a start it goes ahead with
+    // it: until then the network may not have told it the time.
+    for (jump, seconds, ahead) in [("-2h", -7200, 0), ("+0", 0, 0), ("+2h", 7200, 7200), ("+0", 0, 7200)] {
         clock.set(jump);
         let fresh = log_in(&server, &user).await;
         assert!((claim(&fresh, "iat") - true_time() - ahead).abs() < 60, "{jump}");
@@ -98,7 +98,7 @@ async fn two_hours_back_and_forth_stop_no_device_and_revive_no_token() {
         }
     }
     let good: Vec<_> = futures_util::future::join_all(of_before.iter().map(|(_, token)| me(token))).await;
-    assert_eq!(good, [200, 200, 200, 401, 200], "what was issued in the future has not begun");
+    assert_eq!(good, [401, 401, 401, 200, 200], "what was over while the clock was ahead stays over");
     assert!(device.seen().len() == 9, "nothing was sent again: {}", device.seen().len());
     server.stop().await;
     let evidence = server.evidence();
@@ -172,46 +172,100 @@ async fn a_keyed_command_is_not_sent_again_when_the_clock_is_set_a_day_ahead() {
     assert_eq!(Db::open(server.data_dir()).actions("set_relay").len(), 1);
 }
 
+/// What is over a quarter of an hour later: an access token, the former token of a device, a claim code.
+struct Ending {
+    user: User,
+    session: User,
+    waiting: Identity,
+    device: Identity,
+}
+
+impl Ending {
+    async fn begin(server: &TestServer) -> Self {
+        let user = server.user().await;
+        let (session, waiting) = (log_in(server, &user).await, server.provision(1).await);
+        let device = server.provision(1).await;
+        user.client.post("/api/v1/devices/claim", &json!({ "code": device.claim_code })).await.expect(200);
+        user.client.post(&format!("/api/v1/devices/{}/token/rotate", device.uid), &json!({})).await.expect(200);
+        let begun = Self { user, session, waiting, device };
+        assert_eq!(begun.former(server).await, 409, "a former token is good for ten minutes; the device has an owner");
+        assert_eq!(me(&begun.session).await, 200);
+        begun
+    }
+
+    async fn former(&self, server: &TestServer) -> u16 {
+        let client = server.client();
+        let asked = client.request(Method::POST, "/api/v1/devices/claim-code");
+        client.send(asked.header("authorization", self.device.authorization())).await.status
+    }
+
+    async fn over(&self, server: &TestServer, when: &str) {
+        assert_eq!(me(&self.session.at(server)).await, 401, "{when}: an access token");
+        assert_eq!(self.former(server).await, 401, "{when}: the former token of a device");
+        let living = log_in(server, &self.user).await;
+        assert_eq!(me(&living).await, 200, "{when}: whoever signs in now is served");
+        let code = json!({ "code": self.waiting.claim_code });
+        living.client.post("/api/v1/devices/claim", &code).await.expect_error(404, "not_found");
+        let fresh = server.provision(1).await;
+        living.client.post("/api/v1/devices/claim", &json!({ "code": fresh.claim_code })).await.expect(200);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_a_clock_set_back_nor_a_start_behind_revives_a_token_or_a_code() {
     let test = "clock::neither_a_clock_set_back_nor_a_start_behind_revives_a_token_or_a_code";
     let Some(clock) = machine::clock(test) else { return };
     let mut server = TestServer::start(clock.options(Options::new()));
-    let user = server.user().await;
-    let (session, waiting) = (log_in(&server, &user).await, server.provision(1).await);
-    let device = server.provision(1).await;
-    user.client.post("/api/v1/devices/claim", &json!({ "code": device.claim_code })).await.expect(200);
-    user.client.post(&format!("/api/v1/devices/{}/token/rotate", device.uid), &json!({})).await.expect(200);
-    let former = async |server: &TestServer| {
-        let client = server.client();
-        let asked = client.request(Method::POST, "/api/v1/devices/claim-code");
-        client.send(asked.header("authorization", device.authorization())).await.status
-    };
-    assert_eq!(former(&server).await, 409, "a former token is good for ten minutes; the device has an owner");
-    assert_eq!(me(&session).await, 200);
-    let over = async |server: &TestServer, when: &str| {
-        assert_eq!(me(&session.at(server)).await, 401, "{when}: an access token");
-        assert_eq!(former(server).await, 401, "{when}: the former token of a device");
-        let living = log_in(server, &user).await;
-        assert_eq!(me(&living).await, 200, "{when}: whoever signs in now is served");
-        let code = json!({ "code": waiting.claim_code });
-        living.client.post("/api/v1/devices/claim", &code).await.expect_error(404, "not_found");
-        let fresh = server.provision(1).await;
-        living.client.post("/api/v1/devices/claim", &json!({ "code": fresh.claim_code })).await.expect(200);
-    };
+    let ending = Ending::begin(&server).await;
     clock.set("+20m");
-    over(&server, "twenty minutes later").await;
-    // At a start it is believed at once: nobody knows for how long the machine was off.
+    ending.over(&server, "twenty minutes later").await;
     server.stop().await;
     server.restart();
-    over(&server, "after twenty minutes").await;
+    ending.over(&server, "after twenty minutes").await;
     clock.set("+0");
-    over(&server, "set back").await;
+    ending.over(&server, "set back").await;
     server.stop().await;
     server.restart();
-    over(&server, "started anew").await;
+    ending.over(&server, "started anew").await;
     server.stop().await;
     clock.set("-400d");
     server.restart();
-    over(&server, "a battery is empty").await;
+    ending.over(&server, "a battery is empty").await;
+}
+
+/// Nobody but whoever runs the server can tell a machine that was off for days from a clock that was wrong at a start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_over_at_a_start_days_later_stays_over_until_somebody_vouches_for_the_clock() {
+    let test = "clock::what_was_over_at_a_start_days_later_stays_over_until_somebody_vouches_for_the_clock";
+    let Some(clock) = machine::clock(test) else { return };
+    let mut server = TestServer::start(clock.options(Options::new().env("RUST_LOG", "info")));
+    let ending = Ending::begin(&server).await;
+    server.stop().await;
+    clock.set("+3d");
+    server.restart();
+    ending.over(&server, "after three days").await;
+    clock.set("+0");
+    ending.over(&server, "set back").await;
+    server.kill9();
+    server.restart();
+    ending.over(&server, "started anew").await;
+    let said = || async { server.log().contains("the clock is behind what it showed before").then_some(()) };
+    eventually("the log to say so", said).await;
+    server.stop().await;
+    server.set_env("HEXA_BELIEVE_CLOCK", Some("2001-01-01"));
+    server.restart();
+    ending.over(&server, "another day").await;
+    server.stop().await;
+    assert!(server.db().actions("clock.believed").is_empty());
+    // Around midnight one of the two is today.
+    let day = |ahead| jiff::Timestamp::from_second(true_time() + ahead).unwrap().strftime("%Y-%m-%d").to_string();
+    for today in [day(0), day(60)] {
+        server.set_env("HEXA_BELIEVE_CLOCK", Some(&today));
+        server.restart();
+        server.stop().await;
+    }
+    server.restart();
+    assert!(!server.db().actions("clock.believed").is_empty());
+    assert_eq!(ending.former(&server).await, 409);
+    assert_eq!(me(&ending.session.at(&server)).await, 200);
 }

@@ -28,18 +28,35 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> TimeMs;
     /// Time since an arbitrary start; never goes back.
     fn monotonic(&self) -> Duration;
+    /// The same, and the time for which the machine was asleep counts, where the system knows it.
+    fn boottime(&self) -> Duration {
+        self.monotonic()
+    }
 }
 
 /// The machine's clock.
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,
+    #[cfg(target_os = "linux")]
+    boot: Duration,
+}
+
+/// Since the machine was started, asleep or not (Linux, `CLOCK_BOOTTIME`).
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(at).unwrap_or_default()
 }
 
 impl SystemClock {
     /// Monotonic time counts from here.
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+            #[cfg(target_os = "linux")]
+            boot: since_boot(),
+        }
     }
 }
 impl Default for SystemClock {
@@ -55,6 +72,10 @@ impl Clock for SystemClock {
     }
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
+    }
+    #[cfg(target_os = "linux")]
+    fn boottime(&self) -> Duration {
+        since_boot().saturating_sub(self.boot)
     }
 }
 

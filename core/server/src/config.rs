@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) database_url: Option<SecretString>,
     /// Under which name the audit is written.
     pub(crate) node: String,
+    /// The day on which a start believes the clock.
+    pub(crate) believed_day: Option<jiff::civil::Date>,
     pub(crate) durability: Durability,
     pub(crate) linger: Duration,
     /// How long audit rows are kept; none = for ever.
@@ -123,6 +125,14 @@ fn node(v: &Values) -> Result<String, ConfigError> {
     Ok(name.to_owned())
 }
 
+/// The day on which whoever runs the server vouches for the clock.
+fn believed_day(v: &Values) -> Result<Option<jiff::civil::Date>, ConfigError> {
+    match v.text("HEXA_BELIEVE_CLOCK") {
+        "" => Ok(None),
+        _ => v.parse("HEXA_BELIEVE_CLOCK", "empty, or a day such as 2026-11-29").map(Some),
+    }
+}
+
 /// Reads and checks everything.
 pub(crate) fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
     settings(&Values::collect(overrides, |name| std::env::var(name).ok())?)
@@ -153,6 +163,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
         database_url: v.secret("DATABASE_URL")?,
         node: node(v)?,
+        believed_day: believed_day(v)?,
         durability: match v.one_of("HEXA_DURABILITY", &["full", "normal"])? {
             "normal" => Durability::Normal,
             _ => Durability::Full,

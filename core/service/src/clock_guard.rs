@@ -7,45 +7,70 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hexa_model::{Clock, TimeMs};
+use hexa_model::audit::AuditEntry;
+use hexa_model::{Actor, Clock, Source, TimeMs};
 use hexa_store::StoreError;
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
 use crate::Services;
 use crate::change::{Decided, internal};
+use crate::error::Result;
 
 /// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it, until it has
 /// stayed so for as long.
 const DAY: Duration = Duration::from_secs(86_400);
-/// A new server believes every setting for so long: the shortest credential lives three times as long.
-const NEW: Duration = Duration::from_secs(300);
+/// What the clock is set to so soon after a start belongs to the start: the network has told the time. The shortest
+/// credential lives three times as long.
+const BEGINNING: Duration = Duration::from_secs(300);
 /// What is ahead by less than a day is believed when it has stayed so for so long.
 const HOUR: Duration = Duration::from_secs(3_600);
 /// A clock that is off by so little is being slowed down or hurried, not set.
 const SLACK: Duration = Duration::from_secs(60);
 /// How often the time is noted for the next start, which may begin with a clock that is behind.
 const NOTE_EVERY: Duration = Duration::from_secs(300);
+/// And soon after the time by which credentials end has leapt.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Under this name.
 pub const SETTING: &str = "clock";
 
 /// Notes the time now and then, and once more at the stop: what was over by then is not good again after a start with
 /// another clock.
 pub async fn keep(services: Arc<Services>) {
-    let mut tick = tokio::time::interval(NOTE_EVERY);
+    let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut said, mut last) = (false, None::<(Duration, TimeMs)>);
     loop {
         let stopping = tokio::select! {
             () = services.stop.cancelled() => true,
             _ = tick.tick() => false,
         };
-        let now = services.guard.noted().to_string();
+        let behind = services.guard.behind();
+        if let Some(behind) = behind.filter(|_| !said) {
+            tracing::warn!(
+                seconds = behind.as_secs(),
+                "the clock is behind what it showed before: sessions, tokens, codes and grants are judged by the later time \
+                 until the clock has stayed so for a day. Where it is right now and was wrong before, start the server once \
+                 with HEXA_BELIEVE_CLOCK set to the day (UTC)"
+            );
+        }
+        said = behind.is_some();
+        let (steady, now) = (services.clock.boottime(), services.guard.noted());
+        if let Some((since, judged)) = last.filter(|_| !stopping) {
+            let passed = steady.saturating_sub(since);
+            if passed < NOTE_EVERY && now.judged.at <= judged.plus(passed + SLACK) {
+                continue;
+            }
+        }
+        let text = now.to_string();
         let noted = internal(&services.store, move |tx| {
             Box::pin(async move {
-                tx.put_setting(SETTING, &now).await?;
+                tx.put_setting(SETTING, &text).await?;
                 Ok(Decided::done(()))
             })
         });
+        // Also when it was not: a database that takes nothing is not asked every two seconds.
+        last = Some((steady, now.judged.at));
         if let Err(error) = noted.await {
             tracing::warn!(%error, "the time was not noted for the next start");
         }
@@ -55,11 +80,27 @@ pub async fn keep(services: Arc<Services>) {
     }
 }
 
+/// Writes that whoever runs the server has vouched for the clock: what was over may be good again.
+///
+/// # Errors
+/// When the database does not take it.
+pub async fn note_believed(services: &Services) -> Result<()> {
+    let (now, noted) = (services.clock.now(), services.guard.noted().to_string());
+    internal(&services.store, move |tx| {
+        Box::pin(async move {
+            tx.put_setting(SETTING, &noted).await?;
+            tx.audit(&AuditEntry::event(now, Actor::System, Source::System, "clock.believed")).await?;
+            Ok(Decided::done(()))
+        })
+    })
+    .await
+}
+
 /// What a former process noted.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn noted(store: &hexa_store::Store) -> Result<Option<Noted>, StoreError> {
+pub async fn noted(store: &hexa_store::Store) -> std::result::Result<Option<Noted>, StoreError> {
     Ok(store.setting(SETTING).await?.as_deref().and_then(Noted::parse))
 }
 
@@ -73,7 +114,10 @@ pub struct ClockGuard {
 
 #[derive(Clone, Copy, Debug)]
 struct State {
+    /// What nothing is removed beyond: a start that is ahead by more than a day is in doubt too.
     believed: Believed,
+    /// What nothing becomes good again before: at a start it is whatever the clock shows.
+    judged: Believed,
     least: Least,
     /// There is nothing yet that could end.
     new: bool,
@@ -164,10 +208,10 @@ fn ahead(wall: TimeMs, steady: Duration) -> i64 {
 impl ClockGuard {
     /// As far as anybody knows, the clock is right now.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let (wall, steady) = (clock.now(), clock.monotonic());
+        let (wall, steady) = (clock.now(), clock.boottime());
         let believed = Believed { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
-        Self { wall, steady, clock, state: Mutex::new(State { believed, least, new: false }) }
+        Self { wall, steady, clock, state: Mutex::new(State { believed, judged: believed, least, new: false }) }
     }
 
     /// Something was written at this time before this start, as far as is known the last of all. Told once, before
@@ -178,6 +222,9 @@ impl ClockGuard {
             state.believed = Believed { wall: at, steady: self.steady, doubt: None };
             state.believed.look(self.wall, self.steady, DAY);
         }
+        if self.wall.plus(SLACK) < at {
+            state.judged = Believed { wall: at, steady: self.steady, doubt: None };
+        }
         state.least = Least::of(state.least.known.min(ahead(at, self.steady)), self.steady);
     }
 
@@ -187,76 +234,116 @@ impl ClockGuard {
         self.state.lock().new = true;
     }
 
+    /// Whoever runs the server vouches for the clock, whatever a former process noted.
+    pub fn is_right(&self) {
+        let (wall, steady) = (self.wall, self.steady);
+        let believed = Believed { wall, steady, doubt: None };
+        let least = Least::of(ahead(wall, steady), steady);
+        *self.state.lock() = State { believed, judged: believed, least, new: false };
+    }
+
     /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
     pub fn was_running(&self, noted: Noted) {
         let mut state = self.state.lock();
-        let doubt = Some(noted.doubt).filter(|age| !age.is_zero());
-        let doubt = doubt.map(|before| Doubt { ahead: self.wall > noted.at, since: self.steady, before });
-        state.believed = Believed { wall: noted.at, steady: self.steady, doubt };
+        state.believed = noted.believed.again(self.wall, self.steady);
         state.believed.look(self.wall, self.steady, DAY);
-        state.least = Least::of(state.least.known.min(ahead(noted.at, self.steady)), self.steady);
+        // For however long the machine was off, what is over by now must not be good again when the clock is set back.
+        state.judged = noted.judged.again(self.wall, self.steady);
+        state.judged.look(self.wall, self.steady, Duration::MAX);
+        state.least = Least::of(state.least.known.min(ahead(noted.believed.at, self.steady)), self.steady);
     }
 
     /// False while the clock is ahead by more than a day of what is believed.
     pub fn trusted(&self) -> bool {
-        let (now, _, believed) = self.look();
-        now <= believed.plus(DAY)
+        let (now, steady, state) = self.look();
+        now <= state.believed.at(steady).plus(DAY)
     }
 
     /// The earliest that it can be now: what is over at this time is over whatever the clock does.
     pub fn earliest(&self) -> TimeMs {
-        let (now, steady, _) = self.look();
-        let least = self.state.lock().least;
-        now.min(least.at(steady))
+        let (now, steady, state) = self.look();
+        now.min(state.least.at(steady))
     }
 
     /// The latest that it can be now, as far as the clock was ever right: the time by which credentials begin and end.
-    /// It does not go back when the clock is set back, unless that lasts for a day; a clock that was ahead for less than an
-    /// hour has left nothing behind.
+    /// It does not go back when the clock is set back, unless that lasts for a day; a clock that was set ahead for less than
+    /// an hour while the server ran has left nothing behind.
     pub fn latest(&self) -> TimeMs {
-        let (now, _, believed) = self.look();
-        now.max(believed)
+        let (now, steady, state) = self.look();
+        now.max(state.judged.at(steady))
+    }
+
+    /// By how much the wall clock is behind the time by which credentials are judged, where that is more than a minute.
+    fn behind(&self) -> Option<Duration> {
+        let (now, steady, state) = self.look();
+        let behind = Duration::from_millis(state.judged.at(steady).0.saturating_sub(now.0).max(0) as u64);
+        (behind > SLACK).then_some(behind)
     }
 
     /// What there is to be found again after a restart.
     fn noted(&self) -> Noted {
-        let (_, steady, at) = self.look();
-        Noted { at, doubt: self.state.lock().believed.doubted(steady) }
+        let (_, steady, state) = self.look();
+        let of = |believed: Believed| Kept { at: believed.at(steady), doubt: believed.doubted(steady) };
+        Noted { believed: of(state.believed), judged: of(state.judged) }
     }
 
-    /// Both clocks as they are, and the time that is believed.
-    fn look(&self) -> (TimeMs, Duration, TimeMs) {
-        let (now, steady) = (self.clock.now(), self.clock.monotonic());
+    /// Both clocks as they are, and what is known of them now.
+    fn look(&self) -> (TimeMs, Duration, State) {
+        let (now, steady) = (self.clock.now(), self.clock.boottime());
         let mut state = self.state.lock();
-        if state.new && steady.saturating_sub(self.steady) < NEW {
+        let beginning = steady.saturating_sub(self.steady) < BEGINNING;
+        if state.new && beginning {
             state.believed = Believed { wall: now, steady, doubt: None };
+            state.judged = state.believed;
         }
         state.believed.look(now, steady, SLACK);
+        state.judged.look(now, steady, if beginning { Duration::MAX } else { SLACK });
         state.least.look(ahead(now, steady), steady);
-        (now, steady, state.believed.at(steady))
+        (now, steady, *state)
     }
 }
 
-/// A time that was believed, and for how long the wall clock had shown another one.
+/// What a process knew of the time when it last noted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noted {
-    /// The time.
-    pub at: TimeMs,
-    /// As long as another one was shown.
-    pub doubt: Duration,
+    believed: Kept,
+    judged: Kept,
+}
+
+/// A time, and for how long the wall clock had shown another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    at: TimeMs,
+    doubt: Duration,
+}
+
+impl Kept {
+    fn again(self, wall: TimeMs, steady: Duration) -> Believed {
+        let doubt = Some(self.doubt).filter(|age| !age.is_zero());
+        let doubt = doubt.map(|before| Doubt { ahead: wall > self.at, since: steady, before });
+        Believed { wall: self.at, steady, doubt }
+    }
 }
 
 impl Noted {
-    /// Two numbers, in milliseconds.
+    /// Four numbers, in milliseconds: what is believed, for how long it has been doubted, and the same of what credentials
+    /// are judged by. Of two numbers, as they were written before, both are the same.
     fn parse(text: &str) -> Option<Self> {
-        let (at, doubt) = text.split_once(' ')?;
-        Some(Self { at: TimeMs(at.parse().ok()?), doubt: Duration::from_millis(doubt.parse().ok()?) })
+        let numbers: Vec<i64> = text.split(' ').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
+        let kept = |at: i64, doubt: i64| Kept { at: TimeMs(at), doubt: Duration::from_millis(doubt.max(0) as u64) };
+        match numbers[..] {
+            [at, doubt] => Some(Self { believed: kept(at, doubt), judged: kept(at, doubt) }),
+            [at, doubt, judged, since] => Some(Self { believed: kept(at, doubt), judged: kept(judged, since) }),
+            _ => None,
+        }
     }
 }
 
 impl std::fmt::Display for Noted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.at.0, self.doubt.as_millis())
+        let Self { believed, judged } = self;
+        let (one, other) = (believed.doubt.as_millis(), judged.doubt.as_millis());
+        write!(f, "{} {one} {} {other}", believed.at.0, judged.at.0)
     }
 }
 
@@ -270,172 +357,4 @@ impl std::fmt::Debug for ClockGuard {
 }
 
 #[cfg(test)]
-mod tests {
-    use hexa_model::ManualClock;
-
-    use super::*;
-
-    const BEGIN: TimeMs = TimeMs(1_000_000);
-    const DAY_MS: i64 = 86_400_000;
-
-    fn guard(clock: &Arc<ManualClock>) -> ClockGuard {
-        ClockGuard::new(Arc::clone(clock) as Arc<dyn Clock>)
-    }
-
-    #[test]
-    fn a_start_long_after_the_last_row_removes_nothing_for_a_day() {
-        let clock = Arc::new(ManualClock::at(BEGIN.plus(30 * DAY)));
-        let start = |written| {
-            let guard = guard(&clock);
-            guard.was_written(written);
-            guard
-        };
-        assert!(guard(&clock).trusted() && start(BEGIN.plus(29 * DAY)).trusted());
-        let guard = start(BEGIN);
-        assert!(!guard.trusted());
-        clock.jump(-30 * DAY_MS);
-        assert!(guard.trusted(), "it was wrong, and was set");
-        clock.jump(30 * DAY_MS);
-        assert!(!guard.trusted());
-        clock.advance(DAY);
-        assert!(guard.trusted(), "the machine was off for a month");
-    }
-
-    #[test]
-    fn a_clock_that_was_set_ahead_is_not_believed_until_it_is_right_again() {
-        let clock = Arc::new(ManualClock::at(BEGIN));
-        let guard = guard(&clock);
-        assert!(guard.trusted());
-        clock.advance(400 * DAY);
-        assert!(guard.trusted(), "time that passed on both clocks is time");
-        clock.jump(2 * DAY_MS);
-        assert!(!guard.trusted());
-        clock.jump(-2 * DAY_MS);
-        assert!(guard.trusted());
-    }
-
-    #[test]
-    fn what_was_asked_for_an_hour_ago_is_an_hour_old_however_the_clock_is_set() {
-        let clock = Arc::new(ManualClock::at(BEGIN));
-        let now = guard(&clock);
-        clock.advance(Duration::from_secs(3_600));
-        let true_time = clock.now();
-        for jump in [25 * 3_600_000, -3 * DAY_MS] {
-            clock.jump(jump);
-            assert!(now.earliest() <= true_time && true_time <= now.latest(), "{jump}");
-            clock.jump(-jump);
-        }
-        assert_eq!((now.earliest(), now.latest()), (true_time, true_time));
-        // A start two days ahead of what was written last.
-        clock.jump(2 * DAY_MS);
-        let started = guard(&clock);
-        started.was_written(true_time);
-        assert_eq!(started.earliest(), true_time);
-    }
-
-    #[test]
-    fn the_time_of_credentials_does_not_go_back_with_the_clock() {
-        let clock = Arc::new(ManualClock::at(BEGIN));
-        let guard = guard(&clock);
-        // Ahead for a moment: judged by it then, and not any more when it is set right.
-        clock.jump(23 * 3_600_000);
-        assert_eq!(guard.latest(), BEGIN.plus(23 * HOUR));
-        clock.jump(-23 * 3_600_000);
-        assert_eq!(guard.latest(), BEGIN);
-        // Ahead for an hour.
-        clock.jump(3_600_000);
-        guard.latest();
-        clock.advance(HOUR);
-        assert_eq!(guard.latest(), BEGIN.plus(2 * HOUR));
-        clock.jump(-2 * 3_600_000);
-        clock.advance(Duration::from_secs(60));
-        assert_eq!(guard.latest(), BEGIN.plus(2 * HOUR + Duration::from_secs(60)), "it goes on with what passes");
-        // Set back for good: believed after a day.
-        clock.advance(DAY - Duration::from_secs(60));
-        guard.latest();
-        clock.advance(Duration::from_secs(60));
-        assert_eq!(guard.latest(), clock.now());
-        // Far ahead for a moment: whoever asks then is told so, and it leaves nothing behind.
-        clock.jump(400 * DAY_MS);
-        assert_eq!(guard.latest(), clock.now());
-        clock.jump(-400 * DAY_MS);
-        assert_eq!(guard.latest(), clock.now());
-    }
-
-    #[test]
-    fn a_start_goes_on_from_what_was_noted_unless_it_is_a_little_later() {
-        let noted = BEGIN.plus(100 * DAY);
-        for (start, latest) in [(BEGIN, noted), (noted.plus(DAY / 2), noted.plus(DAY / 2))] {
-            let clock = Arc::new(ManualClock::at(start));
-            let guard = guard(&clock);
-            guard.was_running(Noted { at: noted, doubt: Duration::ZERO });
-            assert_eq!(guard.latest(), latest);
-        }
-        // The machine was off for a month, or its clock is wrong: it is what it shows, and not kept when it is set.
-        let clock = Arc::new(ManualClock::at(noted.plus(30 * DAY)));
-        let guard = guard(&clock);
-        guard.was_running(Noted { at: noted, doubt: Duration::ZERO });
-        assert_eq!((guard.latest(), guard.noted().at), (noted.plus(30 * DAY), noted));
-        clock.advance(DAY);
-        assert_eq!(guard.noted().at, clock.now(), "it has stayed so for a day");
-    }
-
-    #[test]
-    fn a_machine_that_started_in_1970_works_again_a_day_after_its_clock_was_set() {
-        let clock = Arc::new(ManualClock::at(TimeMs(0)));
-        let (guard, true_time) = (guard(&clock), BEGIN.plus(20_000 * DAY));
-        guard.was_running(Noted { at: true_time, doubt: Duration::ZERO });
-        assert_eq!((guard.latest(), guard.earliest()), (true_time, TimeMs(0)));
-        clock.jump(true_time.0);
-        assert!(guard.trusted());
-        for _ in 0..2 {
-            guard.earliest();
-            clock.advance(DAY);
-        }
-        assert_eq!((guard.earliest(), guard.latest()), (clock.now(), clock.now()));
-    }
-
-    #[test]
-    fn a_new_server_believes_what_it_is_told_for_some_minutes() {
-        let clock = Arc::new(ManualClock::at(BEGIN.plus(400 * DAY)));
-        let guard = guard(&clock);
-        guard.is_new();
-        clock.jump(-399 * DAY_MS);
-        assert_eq!(guard.latest(), clock.now());
-        clock.advance(NEW);
-        assert_eq!(guard.latest(), clock.now());
-        clock.jump(-DAY_MS);
-        assert_eq!(guard.latest(), clock.now().plus(DAY));
-    }
-
-    #[test]
-    fn a_doubt_goes_on_over_restarts_and_ends() {
-        let (wrong, true_time) = (BEGIN.plus(4_000 * DAY), BEGIN.plus(DAY));
-        let mut noted = Noted { at: wrong, doubt: Duration::ZERO };
-        for day in 0..3 {
-            // Nine hours a day, which is never a day in one go.
-            let clock = Arc::new(ManualClock::at(true_time.plus(day * DAY)));
-            let guard = guard(&clock);
-            guard.was_running(noted);
-            clock.advance(DAY * 9 / 24);
-            guard.latest();
-            noted = Noted::parse(&guard.noted().to_string()).unwrap();
-            assert_eq!(noted.at < wrong, day == 2, "day {day}: {noted:?}");
-        }
-        assert_eq!(noted.doubt, Duration::ZERO);
-    }
-
-    #[test]
-    fn what_took_a_day_is_a_day_old_however_the_clock_was_set_meanwhile() {
-        let clock = Arc::new(ManualClock::at(BEGIN));
-        let guard = guard(&clock);
-        let asked = guard.earliest();
-        // Ahead by twenty hours, which is believed at once by whoever judges credentials.
-        clock.jump(20 * 3_600_000);
-        for hour in 0..24 {
-            assert!(guard.earliest() < asked.plus(DAY), "{hour}");
-            clock.advance(DAY / 24);
-        }
-        assert!(guard.earliest() >= asked.plus(DAY));
-    }
-}
+mod tests;

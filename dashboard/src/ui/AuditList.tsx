@@ -39,6 +39,7 @@ const WORDS: Record<string, string> = {
   'keys.rotated': 'rotated the signing key',
   'security.login_failed': 'wrong password',
   'audit.exported': 'exported the audit',
+  'clock.believed': 'vouched for the clock at a start',
 }
 
 /** A row in words; `names` are those of the device's relays. */

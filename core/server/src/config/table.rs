@@ -65,6 +65,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
          that another name has written to is refused.",
     ),
     plain(
+        "HEXA_BELIEVE_CLOCK",
+        "",
+        "A day such as `2026-11-29` (UTC): a start at which the clock shows this day believes the clock, whatever it showed \
+         before. For when it was wrong and is right now; on any other day it says and does nothing.",
+    ),
+    plain(
         "HEXA_DURABILITY",
         "full",
         "`full` syncs each group commit to the disk, `normal` survives kill -9 but not power loss.",

@@ -331,8 +331,7 @@ pub async fn tend(services: &Services) -> Result<()> {
             store(keep, &left).await?;
             *ring = left;
         }
-        let age = |k: &RingKey| Duration::from_millis((now.0 - k.since.0).max(0) as u64);
-        ring.of(KeyState::Active).zip(*rotate_after).is_some_and(|(active, after)| age(active) >= after)
+        ring.of(KeyState::Active).zip(*rotate_after).is_some_and(|(active, after)| is_due(active.since, after, now))
     };
     if due {
         turn(services, None, Key::none(), false).await?;
@@ -340,9 +339,23 @@ pub async fn tend(services: &Services) -> Result<()> {
     Ok(())
 }
 
+/// Whether a key that has signed since then has done so for long enough. One of a time that is not yet, made while the
+/// clock was wrong, would stay until then.
+fn is_due(since: TimeMs, after: Duration, now: TimeMs) -> bool {
+    since > now || now >= since.plus(after)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_due_after_its_time_or_before_its_beginning() {
+        let (since, day) = (TimeMs(1_000_000), Duration::from_secs(86_400));
+        let due =
+            [TimeMs(999_999), since, TimeMs(since.plus(day).0 - 1), since.plus(day)].map(|at| is_due(since, day, at));
+        assert_eq!(due, [true, false, false, true]);
+    }
 
     #[test]
     fn a_ring_turns_and_drops_what_is_over() {
