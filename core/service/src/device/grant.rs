@@ -425,20 +425,25 @@ pub async fn keep(services: Arc<Services>) {
             () = services.stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let (over, begun) = services.grants.due(services.guard.latest());
-        // One whose time seems to have passed is good for nothing meanwhile; ended for good it is when it surely has.
-        let sure = services.guard.earliest();
-        for grant in over.into_iter().filter(|grant| grant.is_over(sure)) {
-            if let Err(error) = expire(&services, &grant).await {
-                // Nobody can use it: it is tried again.
-                tracing::warn!(%error, grant = %grant.id, "a grant that is over was not ended");
-                break;
-            }
+        look(&services).await;
+    }
+}
+
+/// Does so once, for all whose time it is now.
+pub async fn look(services: &Services) {
+    let (over, begun) = services.grants.due(services.guard.latest());
+    // One whose time seems to have passed is good for nothing meanwhile; ended for good it is when it surely has.
+    let sure = services.guard.earliest();
+    for grant in over.into_iter().filter(|grant| grant.is_over(sure)) {
+        if let Err(error) = expire(services, &grant).await {
+            // Nobody can use it: it is tried again.
+            tracing::warn!(%error, grant = %grant.id, "a grant that is over was not ended");
+            break;
         }
-        for uid in begun {
-            if let Ok(Some(live)) = services.registry.find(&uid).await {
-                services.grants.look_again(&services, &live);
-            }
+    }
+    for uid in begun {
+        if let Ok(Some(live)) = services.registry.find(&uid).await {
+            services.grants.look_again(services, &live);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What is committed is applied to memory by one function, from data that another process could be sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use hexa_model::{Change, ErrorCode, GrantAccess, Role};
+use hexa_model::{Change, Clock, ErrorCode, GrantAccess, ManualClock, Role, TimeMs};
 use hexa_service::Services;
 use hexa_service::auth::pats::{self, TokenRequest};
 use hexa_service::auth::principal::{Principal, Via};
@@ -16,7 +17,7 @@ use hexa_store::{Fact, Observer};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 
-use crate::rig::{House, sign_in, sign_up};
+use crate::rig::{House, PlainDriver, sign_in, sign_up};
 
 /// Every committed change, as another process would be sent it.
 #[derive(Default)]
@@ -159,4 +160,37 @@ async fn who_was_authenticated_before_access_ended_changes_nothing_after_it() {
     let refused = view::rename(&other, &house.user, Key::none(), &known, names).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotFound);
     assert_eq!(services.store.device_by_key(lamp.key).await.unwrap().unwrap().name, None);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_some_hours_ends_no_grant_for_good() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let clock = Arc::new(ManualClock::at(TimeMs(1_800_000_000_000)));
+    let house = House::at(Arc::clone(&clock) as Arc<dyn Clock>, PlainDriver::default()).await;
+    let services = &house.services;
+    sign_in(services, "bob@example.com").await;
+    let (lamp, _) = house.claimed(1).await;
+    let request = ShareRequest { expires_at: Some(clock.now().plus(48 * HOUR)), ..share("bob@example.com") };
+    grant::create(services, &house.user, Key::none(), &lamp, request).await.unwrap();
+    let stored = async || services.store.grants_of(lamp.key).await.unwrap().len();
+    for ahead in [60_i64, 23, 400 * 24] {
+        clock.jump(ahead * 3_600_000);
+        grant::look(services).await;
+        clock.advance(2 * HOUR);
+        grant::look(services).await;
+        clock.jump(-ahead * 3_600_000);
+        assert_eq!(stored().await, 1, "{ahead} hours");
+    }
+    // Six hours have passed.
+    for _ in 0..41 {
+        clock.advance(HOUR);
+        grant::look(services).await;
+        assert_eq!(stored().await, 1);
+    }
+    // What is over for sure is over by the least that the clock has shown within the last day.
+    for _ in 0..2 {
+        clock.advance(24 * HOUR);
+        grant::look(services).await;
+    }
+    assert_eq!(stored().await, 0);
 }
