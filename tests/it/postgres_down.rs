@@ -4,8 +4,11 @@
 use std::time::{Duration, Instant};
 
 use hexa_testpg::Cluster;
+use hexa_testpg::proxy::{Cut, Proxy};
 use hexa_tests::server::ScratchDir;
-use hexa_tests::{Options, TestServer, eventually};
+use hexa_tests::{Options, Reply, TestServer, User, eventually};
+use reqwest::Method;
+use serde_json::json;
 
 /// From the moment the database answers again until commands do.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(5);
@@ -79,4 +82,54 @@ async fn a_database_that_falls_silent_is_given_up_and_found_again() {
     assert!(took <= RECOVERED_WITHIN, "{took:?}");
     house.server.stop().await;
     house.server.evidence().assert_whole();
+}
+
+async fn keyed(user: &User, uid: &str, key: &str) -> Reply {
+    let asked = user.client.request(Method::POST, &format!("/api/v1/devices/{uid}/relays/0"));
+    user.client.send(asked.header("idempotency-key", key).json(&json!({ "state": true }))).await
+}
+
+/// The frame goes out when the key is known to be stored. Where that is not known it does not, and whoever asks again
+/// hears just that, or sends it for the first time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_whose_key_may_be_stored_is_not_sent_and_never_twice() {
+    for (cut, stored) in [(Cut::After, true), (Cut::Before, false)] {
+        let cluster = Cluster::start().unwrap();
+        let (proxy, url) = Proxy::before(&format!("{}/postgres", cluster.url())).await;
+        let dir = ScratchDir::new();
+        hexa_tests::db::use_address(dir.path(), &url);
+        let mut server = TestServer::start(Options::new().data_dir(dir.path()));
+        let user = server.user().await;
+        let device = server.device(&user, 1).await.automatic(1);
+        let uid = device.uid().to_owned();
+        user.set_relay(&uid, 0, false).await.expect(200);
+        let seen = device.seen().len();
+        // Another write of the server may have been the one whose commit was cut: then it is known of this one.
+        let mut unknown = None;
+        for attempt in 0..5 {
+            let key = format!("lamp-{attempt}");
+            proxy.cut_and_close(cut);
+            let reply = keyed(&user, &uid, &key).await;
+            let error = reply.expect_error(503, "storage_unavailable");
+            proxy.open();
+            eventually("the server to be ready", || async {
+                (server.client().get("/ready").await.status == 200).then_some(())
+            })
+            .await;
+            if error["message"].as_str().unwrap().contains("fell silent while it stored this") {
+                unknown = Some(key);
+                break;
+            }
+        }
+        let key = unknown.expect("a commit of a key was cut");
+        assert_eq!(device.seen().len(), seen, "{cut:?}: nothing was sent");
+        let replies = [keyed(&user, &uid, &key).await, keyed(&user, &uid, &key).await];
+        let statuses = replies.each_ref().map(|r| (r.status, r.header("idempotency-replayed").is_some()));
+        let expected = if stored { [(503, true); 2] } else { [(200, false), (200, true)] };
+        assert_eq!(statuses, expected, "{cut:?}: {} {}", replies[0].text, replies[1].text);
+        assert_eq!(device.seen().len() - seen, usize::from(!stored), "{cut:?}");
+        server.stop().await;
+        let evidence = server.evidence();
+        evidence.assert_whole();
+    }
 }

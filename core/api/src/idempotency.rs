@@ -169,11 +169,14 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
             continue;
         }
         // It did not come as far as its key: whatever it is refused for now, an earlier one may have its answer.
-        if unseen
-            && !keyed.placed()
-            && let Some(known) = services.idempotency.known(services, &keyed).await?
-        {
-            return again(state, access, known).await;
+        if unseen && !keyed.placed() {
+            match services.idempotency.known(services, &keyed).await {
+                Ok(Some(known)) => return again(state, access, known).await,
+                Ok(None) => {}
+                // What the request itself was told is the best that is known.
+                Err(_) if keyed.unsure() => return Ok(response),
+                Err(error) => return Err(unknown(error)),
+            }
         }
         // What anybody may ask for leaves nothing behind when it is refused: a refusal costs no write.
         if access == Access::Public && response.extensions().get::<Carried>().is_some() {
@@ -204,6 +207,13 @@ async fn again(state: &ApiState, access: Access, known: Decision) -> Result<Resp
         }
         Decision::Run(_) => Err(Error::internal("a request that is to be run has no answer")),
     }
+}
+
+/// Nothing was done now, and what was done before with this key cannot be read.
+fn unknown(error: Error) -> Error {
+    let what = "nothing was sent now, and whether an earlier request has used this key cannot be read at the moment: ask \
+                again with the same key, and do not send the command with another one";
+    Error { message: what.into(), ..error }
 }
 
 /// The key stands for a command whose end cannot be read: nothing may be said of it, least of all that nothing was done.

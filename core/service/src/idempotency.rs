@@ -111,7 +111,7 @@ impl Keyed {
         self.lost.load(Ordering::Acquire)
     }
     /// Whether its key may be in the store without our knowing.
-    pub(crate) fn unsure(&self) -> bool {
+    pub fn unsure(&self) -> bool {
         self.unsure.load(Ordering::Acquire)
     }
     /// Whether its key was ever placed, or may have been.

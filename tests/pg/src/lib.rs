@@ -7,6 +7,7 @@
 //! Start at [`database`].
 
 mod cluster;
+pub mod proxy;
 
 use std::sync::{Mutex, PoisonError};
 

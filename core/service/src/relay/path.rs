@@ -194,6 +194,9 @@ async fn send<'a>(
         if let Err(error) = keyed.claim_command(services, live.key, id).await {
             if keyed.unsure() {
                 not_sent(services, &live, id, command, &error, ending).await;
+                let what = "the database fell silent while it stored this command's key: the command was not sent; ask again \
+                            with the same key to hear what became of it";
+                return Err(Error { message: what.into(), ..error }.detail("command_id", id.to_string()));
             }
             return Err(error);
         }

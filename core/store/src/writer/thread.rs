@@ -206,7 +206,10 @@ impl Thread {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, writes = size, "group commit failed, nothing of it was stored");
+                match error {
+                    StoreError::Unknown => tracing::error!(%error, writes = size, "group commit without an answer"),
+                    _ => tracing::error!(%error, writes = size, "group commit failed, nothing of it was stored"),
+                }
                 self.health.failed(&error);
                 for (_, complete) in self.batch.drain(..) {
                     complete(Err(error.again()));

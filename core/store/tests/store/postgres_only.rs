@@ -3,7 +3,6 @@
 mod commits;
 mod fence;
 mod pooled;
-mod proxy;
 mod schemas;
 
 use std::sync::Arc;

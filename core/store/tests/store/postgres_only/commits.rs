@@ -8,8 +8,8 @@ use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, Change, Source, TimeMs, UserId, UserKey};
 use hexa_store::{Changed, Fact, Observer, Store, StoreError, Tx};
 
-use super::proxy::{Cut, Proxy};
 use crate::rig::{Home, command, device, write};
+use hexa_testpg::proxy::{Cut, Proxy};
 
 /// Which changes were applied to memory.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 /// What becomes of a COMMIT.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Cut {
+pub enum Cut {
     /// The server never gets it.
     Before,
     /// The server has answered it.
@@ -23,7 +23,7 @@ pub(crate) enum Cut {
 }
 
 /// A proxy in front of one server.
-pub(crate) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -36,13 +36,22 @@ struct State {
     open: watch::Sender<bool>,
 }
 
+impl State {
+    fn next(&self) -> MutexGuard<'_, Option<(Cut, bool)>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Proxy {
     /// In front of the server of this address; gives the address through the proxy with it.
-    pub(crate) async fn before(url: &str) -> (Self, String) {
-        let (head, rest) = url.split_once('@').unwrap();
-        let (server, database) = rest.split_once('/').unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    ///
+    /// # Panics
+    /// When the address is not one of [`crate::database`], or there is no free port.
+    pub async fn before(url: &str) -> (Self, String) {
+        let (head, rest) = url.split_once('@').expect("a user");
+        let (server, database) = rest.split_once('/').expect("a database");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
             server: server.to_owned(),
             next: Mutex::new(None),
@@ -60,29 +69,32 @@ impl Proxy {
     }
 
     /// The next COMMIT is cut.
-    pub(crate) fn cut(&self, cut: Cut) {
-        *self.state.next.lock().unwrap() = Some((cut, false));
+    pub fn cut(&self, cut: Cut) {
+        *self.state.next() = Some((cut, false));
     }
 
     /// The next COMMIT is cut, and everything with it until [`Proxy::open`].
-    pub(crate) fn cut_and_close(&self, cut: Cut) {
-        *self.state.next.lock().unwrap() = Some((cut, true));
+    pub fn cut_and_close(&self, cut: Cut) {
+        *self.state.next() = Some((cut, true));
     }
 
     /// Every connection ends, and none is taken.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.state.open.send_replace(false);
     }
 
-    pub(crate) fn open(&self) {
+    /// Connections are taken again.
+    pub fn open(&self) {
         self.state.open.send_replace(true);
     }
 
-    pub(crate) fn cuts(&self) -> u32 {
+    /// How many COMMITs were cut.
+    pub fn cuts(&self) -> u32 {
         self.state.cuts.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -102,7 +114,7 @@ async fn serve(state: &State, mut client: TcpStream) {
                 let Ok(n @ 1..) = n else { return };
                 let bytes = &asked[..n];
                 let commits = bytes[0] == b'Q' && bytes.windows(7).any(|w| w == b"commit\0");
-                let cut = if commits { state.next.lock().unwrap().take() } else { None };
+                let cut = if commits { state.next().take() } else { None };
                 if let Some((cut, close)) = cut {
                     state.cuts.fetch_add(1, Ordering::SeqCst);
                     perform(cut, client, server, bytes, || if close { state.open.send_replace(false); }).await;
