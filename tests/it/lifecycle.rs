@@ -81,6 +81,39 @@ async fn a_stop_that_loses_a_promised_row_is_no_ordinary_one_and_the_log_has_the
     drop(locked);
 }
 
+/// The writer waits for the lock with a patience that a stop does not have, one group commit after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_commands_wait_for_the_database_ends_in_time_and_names_each() {
+    let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "8000"));
+    let user = server.user().await;
+    let db = server.db();
+    let (mut devices, mut commands, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..6 {
+        let mut device = server.device(&user, 1).await;
+        let (asking, uid) = (user.clone(), device.uid().to_owned());
+        answers.push(tokio::spawn(async move { asking.set_relay(&uid, 0, true).await }));
+        commands.push(device.expect_command().await);
+        devices.push(device);
+    }
+    let locked = db.lock_out_writers();
+    for (device, command) in devices.iter_mut().zip(&commands) {
+        device.ack(command).await;
+    }
+    server.terminate();
+    let (code, took) = server.ended().await;
+    assert_eq!(code, 1, "whoever supervises it has to hear of it");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    for answer in answers {
+        answer.await.unwrap().expect_error(503, "storage_unavailable");
+    }
+    let log = server.log().text();
+    let lost: Vec<_> = log.lines().filter(|line| line.contains("audit row lost")).collect();
+    for command in &commands {
+        assert!(lost.iter().any(|line| line.contains(&command.id)), "{} is not among {lost:#?}", command.id);
+    }
+    drop(locked);
+}
+
 #[tokio::test]
 async fn a_stop_waits_for_a_database_that_takes_the_rows_in_time() {
     let mut server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "2000"));

@@ -206,10 +206,9 @@ impl Thread {
                 }
             }
             Err(error) => {
-                match error {
-                    StoreError::Unknown => tracing::error!(%error, writes = size, "group commit without an answer"),
-                    _ => tracing::error!(%error, writes = size, "group commit failed, nothing of it was stored"),
-                }
+                let lost = matches!(error, StoreError::Unknown);
+                let stored = if lost { "whether it was stored is not known" } else { "nothing of it was stored" };
+                tracing::error!(%error, writes = size, "group commit failed, {stored}");
                 self.health.failed(&error);
                 for (_, complete) in self.batch.drain(..) {
                     complete(Err(error.again()));
