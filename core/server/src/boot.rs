@@ -114,7 +114,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open(store_config(&settings)).await?;
     // Before anything is written with the time of this start.
-    let known = known_time(&store).await?;
+    let known = known_time(&store, &settings.node).await?;
     let (watch, told) = hexa_service::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
@@ -189,8 +189,8 @@ async fn start(settings: Settings) -> Result<Running> {
 }
 
 /// What the database says of the time: when the newest row of the audit was written, and what was noted last.
-async fn known_time(store: &Store) -> Result<(Option<TimeMs>, Option<Noted>)> {
-    let newest = store.newest_audit().await.context("cannot read the audit")?;
+async fn known_time(store: &Store, node: &str) -> Result<(Option<TimeMs>, Option<Noted>)> {
+    let newest = store.newest_audit(node).await.context("cannot read the audit")?;
     Ok((newest, clock_guard::noted(store).await.context("cannot read the settings")?))
 }
 

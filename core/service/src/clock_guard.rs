@@ -11,6 +11,7 @@ use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, Clock, Source, TimeMs};
 use hexa_store::StoreError;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::Services;
@@ -43,6 +44,7 @@ pub async fn keep(services: Arc<Services>) {
     loop {
         let stopping = tokio::select! {
             () = services.stop.cancelled() => true,
+            () = services.guard.leapt.notified() => false,
             _ = tick.tick() => false,
         };
         let behind = services.guard.behind();
@@ -55,6 +57,10 @@ pub async fn keep(services: Arc<Services>) {
             );
         }
         said = behind.is_some();
+        // Whatever a new server is told in its first minutes counts only as long as nobody says otherwise.
+        if services.guard.is_settling() && !stopping {
+            continue;
+        }
         let (steady, now) = (services.clock.boottime(), services.guard.noted());
         if let Some((since, judged)) = last.filter(|_| !stopping) {
             let passed = steady.saturating_sub(since);
@@ -110,6 +116,8 @@ pub struct ClockGuard {
     wall: TimeMs,
     steady: Duration,
     state: Mutex<State>,
+    /// The time by which credentials are judged has gone ahead by more than what passed.
+    leapt: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +219,13 @@ impl ClockGuard {
         let (wall, steady) = (clock.now(), clock.boottime());
         let believed = Believed { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
-        Self { wall, steady, clock, state: Mutex::new(State { believed, judged: believed, least, new: false }) }
+        Self {
+            wall,
+            steady,
+            clock,
+            state: Mutex::new(State { believed, judged: believed, least, new: false }),
+            leapt: Notify::new(),
+        }
     }
 
     /// Something was written at this time before this start, as far as is known the last of all. Told once, before
@@ -273,6 +287,12 @@ impl ClockGuard {
         now.max(state.judged.at(steady))
     }
 
+    /// In the first minutes of a new server.
+    fn is_settling(&self) -> bool {
+        let steady = self.clock.boottime();
+        self.state.lock().new && steady.saturating_sub(self.steady) < BEGINNING
+    }
+
     /// By how much the wall clock is behind the time by which credentials are judged, where that is more than a minute.
     fn behind(&self) -> Option<Duration> {
         let (now, steady, state) = self.look();
@@ -292,13 +312,21 @@ impl ClockGuard {
         let (now, steady) = (self.clock.now(), self.clock.boottime());
         let mut state = self.state.lock();
         let beginning = steady.saturating_sub(self.steady) < BEGINNING;
+        let before = state.judged.at(steady);
         if state.new && beginning {
             state.believed = Believed { wall: now, steady, doubt: None };
             state.judged = state.believed;
+            // What was done while the clock was behind is not old as soon as that is right.
+            if ahead(now, steady) < state.least.known {
+                state.least = Least::of(ahead(now, steady), steady);
+            }
         }
         state.believed.look(now, steady, SLACK);
         state.judged.look(now, steady, if beginning { Duration::MAX } else { SLACK });
         state.least.look(ahead(now, steady), steady);
+        if state.judged.at(steady) > before.plus(SLACK) {
+            self.leapt.notify_one();
+        }
         (now, steady, *state)
     }
 }

@@ -101,14 +101,16 @@ fn outcome(row: &Row) -> Result<Outcome, StoreError> {
 }
 
 impl Store {
-    /// The time of the newest row; none when there is no row.
+    /// The time of this node's last row, which need not be the latest that any row has: the clock may have been ahead. None
+    /// when there is no row.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn newest_audit(&self) -> Result<Option<TimeMs>, StoreError> {
-        let sql =
-            "select max(at) as at from (select max(at) as at from audit_tail union all select max(at) from audit) as m";
-        query(sql).fetch_one(self.reader()).await?.time("at")
+    pub async fn newest_audit(&self, node: &str) -> Result<Option<TimeMs>, StoreError> {
+        let sql = "select at from (select seq, at from audit_tail where chain = $1 union all \
+             select seq, at from audit where chain = $1) as newest order by seq desc limit 1";
+        let rows = query(sql).bind(node.to_owned()).fetch_all(self.reader()).await?;
+        rows.first().map(|row| row.get("at").map(TimeMs)).transpose()
     }
     /// What became of a command; none when it never ended here.
     pub async fn command_result(&self, id: CommandId) -> Result<Option<CommandRow>, StoreError> {

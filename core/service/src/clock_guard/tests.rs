@@ -203,6 +203,22 @@ fn a_new_server_believes_what_it_is_told_for_some_minutes() {
 }
 
 #[test]
+fn what_a_new_server_did_while_its_clock_was_behind_is_not_old_when_that_is_set() {
+    let clock = Arc::new(ManualClock::at(BEGIN.plus(400 * DAY)));
+    let guard = guard(&clock);
+    guard.is_new();
+    clock.jump(-2 * DAY_MS);
+    let (ends, asked) = (guard.latest().plus(DAY), guard.earliest());
+    clock.jump(2 * DAY_MS);
+    assert!(guard.earliest() < ends && guard.earliest() == asked);
+    for _ in 0..2 {
+        clock.advance(DAY);
+        guard.earliest();
+    }
+    assert!(guard.earliest() >= ends);
+}
+
+#[test]
 fn a_doubt_goes_on_over_restarts_and_ends() {
     let (wrong, true_time) = (BEGIN.plus(4_000 * DAY), BEGIN.plus(DAY));
     let mut noted = at(wrong);
