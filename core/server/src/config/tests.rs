@@ -98,3 +98,14 @@ fn effective_settings_show_no_secret() {
         assert!(!text.contains("canary-canary"), "{text}");
     }
 }
+
+#[test]
+fn the_clock_is_vouched_for_by_a_day() {
+    let read = |value| from(&[("HEXA_BELIEVE_CLOCK", value)]);
+    assert_eq!(read("").unwrap().believed_day, None);
+    assert_eq!(read("2026-11-29").unwrap().believed_day, Some(jiff::civil::date(2026, 11, 29)));
+    for other in ["yes", "1", "2026-02-30"] {
+        let said = read(other).unwrap_err().to_string();
+        assert!(said.contains("HEXA_BELIEVE_CLOCK") && said.contains("2026-11-29"), "{said}");
+    }
+}
