@@ -29,6 +29,10 @@ async fn sign_out(server: &TestServer, user: &User) {
     server.client().post("/api/v1/auth/logout", &json!({ "refresh_token": user.refresh_token })).await.expect(204);
 }
 
+async fn refresh(server: &TestServer, user: &User) -> u16 {
+    server.client().post("/api/v1/auth/refresh", &json!({ "refresh_token": user.refresh_token })).await.status
+}
+
 async fn me(user: &User) -> u16 {
     user.client.get("/api/v1/auth/me").await.status
 }
@@ -273,4 +277,27 @@ async fn what_was_over_at_a_start_days_later_stays_over_until_somebody_vouches_f
     assert!(!server.db().actions("clock.believed").is_empty());
     assert_eq!(ending.former(&server).await, 409);
     assert_eq!(me(&ending.session.at(&server)).await, 200);
+}
+
+/// Whoever signs in or provisions while the clock is ahead is served; what they get is not good for as much longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_made_while_the_clock_is_ahead_ends_in_its_time_when_that_is_set_back() {
+    let test = "clock::what_is_made_while_the_clock_is_ahead_ends_in_its_time_when_that_is_set_back";
+    let Some(clock) = machine::clock(test) else { return };
+    let mut server = TestServer::start(clock.options(Options::new().env("RUST_LOG", "info")));
+    clock.set("+400d");
+    let ending = Ending::begin(&server).await;
+    clock.set("+0");
+    let said = || async { server.log().contains("ends as if it was made when the clock was set back").then_some(()) };
+    eventually("the times to be put right", said).await;
+    assert_eq!(ending.former(&server).await, 409, "still good");
+    server.kill9();
+    clock.set("+20m");
+    server.restart();
+    ending.over(&server, "twenty minutes later").await;
+    assert_eq!(refresh(&server, &ending.session).await, 200, "a session is good for longer");
+    server.stop().await;
+    clock.set("+15d");
+    server.restart();
+    assert_eq!(refresh(&server, &ending.user).await, 401, "fifteen days later");
 }

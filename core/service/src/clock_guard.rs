@@ -5,6 +5,7 @@
 //! a command that is sent again has been sent twice, and a credential that was over must not be good again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hexa_model::audit::AuditEntry;
@@ -17,6 +18,9 @@ use tokio::time::MissedTickBehavior;
 use crate::Services;
 use crate::change::{Decided, internal};
 use crate::error::Result;
+
+mod set_right;
+pub use set_right::set_right;
 
 /// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it, until it has
 /// stayed so for as long.
@@ -41,12 +45,19 @@ pub async fn keep(services: Arc<Services>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut said, mut last) = (false, None::<(Duration, TimeMs)>);
+    // At a start too: the clock may have been set back while the machine was off, or just before a crash.
+    services.guard.returned.store(true, Ordering::Release);
     loop {
         let stopping = tokio::select! {
             () = services.stop.cancelled() => true,
             () = services.guard.leapt.notified() => false,
             _ = tick.tick() => false,
         };
+        services.guard.latest();
+        let returned = services.guard.returned.swap(false, Ordering::AcqRel) && !stopping;
+        if returned && let Err(error) = set_right(&services).await {
+            tracing::warn!(%error, "what was made while the clock was ahead was not put right; tried again within an hour");
+        }
         let behind = services.guard.behind();
         if let Some(behind) = behind.filter(|_| !said) {
             tracing::warn!(
@@ -116,6 +127,8 @@ pub struct ClockGuard {
     wall: TimeMs,
     steady: Duration,
     state: Mutex<State>,
+    /// What was shown to those who make something has turned out to be too late.
+    returned: AtomicBool,
     /// The time by which credentials are judged has gone ahead by more than what passed.
     leapt: Notify,
 }
@@ -127,6 +140,10 @@ struct State {
     /// What nothing becomes good again before: at a start it is whatever the clock shows.
     judged: Believed,
     least: Least,
+    /// The latest time that was ever believed.
+    highest: TimeMs,
+    /// The latest time at which anybody may have made something, carried on by the monotonic clock.
+    shown: (TimeMs, Duration),
     /// There is nothing yet that could end.
     new: bool,
 }
@@ -223,7 +240,15 @@ impl ClockGuard {
             wall,
             steady,
             clock,
-            state: Mutex::new(State { believed, judged: believed, least, new: false }),
+            state: Mutex::new(State {
+                believed,
+                judged: believed,
+                least,
+                highest: wall,
+                shown: (wall, steady),
+                new: false,
+            }),
+            returned: AtomicBool::new(false),
             leapt: Notify::new(),
         }
     }
@@ -253,12 +278,14 @@ impl ClockGuard {
         let (wall, steady) = (self.wall, self.steady);
         let believed = Believed { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
-        *self.state.lock() = State { believed, judged: believed, least, new: false };
+        let (highest, shown) = (wall, (wall, steady));
+        *self.state.lock() = State { believed, judged: believed, least, highest, shown, new: false };
     }
 
     /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
     pub fn was_running(&self, noted: Noted) {
         let mut state = self.state.lock();
+        state.highest = noted.highest.max(noted.believed.at);
         state.believed = noted.believed.again(self.wall, self.steady);
         state.believed.look(self.wall, self.steady, DAY);
         // For however long the machine was off, what is over by now must not be good again when the clock is set back.
@@ -287,6 +314,13 @@ impl ClockGuard {
         now.max(state.judged.at(steady))
     }
 
+    /// Nothing can have been made later than this, unless the clock was wrong. Times that were believed for a day count, also
+    /// after the clock has been set back from them for as long: a clock that is behind must not be what ends what is good.
+    pub(crate) fn newest(&self) -> TimeMs {
+        let (now, steady, state) = self.look();
+        now.max(state.judged.at(steady)).max(state.highest).plus(SLACK)
+    }
+
     /// In the first minutes of a new server.
     fn is_settling(&self) -> bool {
         let steady = self.clock.boottime();
@@ -304,7 +338,7 @@ impl ClockGuard {
     fn noted(&self) -> Noted {
         let (_, steady, state) = self.look();
         let of = |believed: Believed| Kept { at: believed.at(steady), doubt: believed.doubted(steady) };
-        Noted { believed: of(state.believed), judged: of(state.judged) }
+        Noted { believed: of(state.believed), judged: of(state.judged), highest: state.highest }
     }
 
     /// Both clocks as they are, and what is known of them now.
@@ -313,9 +347,11 @@ impl ClockGuard {
         let mut state = self.state.lock();
         let beginning = steady.saturating_sub(self.steady) < BEGINNING;
         let before = state.judged.at(steady);
+        state.highest = state.highest.max(state.believed.at(steady));
         if state.new && beginning {
             state.believed = Believed { wall: now, steady, doubt: None };
             state.judged = state.believed;
+            state.highest = now;
             // What was done while the clock was behind is not old as soon as that is right.
             if ahead(now, steady) < state.least.known {
                 state.least = Least::of(ahead(now, steady), steady);
@@ -324,6 +360,15 @@ impl ClockGuard {
         state.believed.look(now, steady, SLACK);
         state.judged.look(now, steady, if beginning { Duration::MAX } else { SLACK });
         state.least.look(ahead(now, steady), steady);
+        state.highest = state.highest.max(state.believed.at(steady));
+        let latest = now.max(state.judged.at(steady));
+        let shown = state.shown.0.plus(steady.saturating_sub(state.shown.1));
+        if latest.plus(SLACK) < shown {
+            self.returned.store(true, Ordering::Release);
+            state.shown = (latest, steady);
+        } else if latest > shown {
+            state.shown = (latest, steady);
+        }
         if state.judged.at(steady) > before.plus(SLACK) {
             self.leapt.notify_one();
         }
@@ -336,6 +381,7 @@ impl ClockGuard {
 pub struct Noted {
     believed: Kept,
     judged: Kept,
+    highest: TimeMs,
 }
 
 /// A time, and for how long the wall clock had shown another one.
@@ -354,14 +400,18 @@ impl Kept {
 }
 
 impl Noted {
-    /// Four numbers, in milliseconds: what is believed, for how long it has been doubted, and the same of what credentials
-    /// are judged by. Of two numbers, as they were written before, both are the same.
+    /// Five numbers, in milliseconds: what is believed, for how long it has been doubted, the same of what credentials are
+    /// judged by, and the latest that was ever believed. Of two or four numbers, as they were written before, the others are
+    /// the same.
     fn parse(text: &str) -> Option<Self> {
         let numbers: Vec<i64> = text.split(' ').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
         let kept = |at: i64, doubt: i64| Kept { at: TimeMs(at), doubt: Duration::from_millis(doubt.max(0) as u64) };
         match numbers[..] {
-            [at, doubt] => Some(Self { believed: kept(at, doubt), judged: kept(at, doubt) }),
-            [at, doubt, judged, since] => Some(Self { believed: kept(at, doubt), judged: kept(judged, since) }),
+            [at, doubt] => Some(Self { believed: kept(at, doubt), judged: kept(at, doubt), highest: TimeMs(at) }),
+            [at, doubt, judged, since, ref rest @ ..] if rest.len() <= 1 => {
+                let highest = TimeMs(rest.first().copied().unwrap_or(at));
+                Some(Self { believed: kept(at, doubt), judged: kept(judged, since), highest })
+            }
             _ => None,
         }
     }
@@ -369,9 +419,9 @@ impl Noted {
 
 impl std::fmt::Display for Noted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { believed, judged } = self;
+        let Self { believed, judged, highest } = self;
         let (one, other) = (believed.doubt.as_millis(), judged.doubt.as_millis());
-        write!(f, "{} {one} {} {other}", believed.at.0, judged.at.0)
+        write!(f, "{} {one} {} {other} {}", believed.at.0, judged.at.0, highest.0)
     }
 }
 

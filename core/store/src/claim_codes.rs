@@ -65,23 +65,24 @@ impl Tx {
         (now, judged): (TimeMs, TimeMs),
     ) -> Result<Option<DeviceKey>, StoreError> {
         let sql = "update devices set owner_id = $2, claimed_at = $3, updated_at = $3, claim_hash = null, \
-             claim_key = null, claim_expires_at = null where claim_hash = $1 and owner_id is null and active \
+             claim_key = null, claim_expires_at = null, claim_made_at = null where claim_hash = $1 and owner_id is null and active \
              and claim_expires_at > $4 returning id";
         let row = query(sql).bind(code.mac.to_vec()).bind(owner.0).bind(now.0).bind(judged.0);
         let row = row.fetch_optional(self.on()).await?;
         Ok(row.map(|r| r.get("id")).transpose()?.map(DeviceKey))
     }
 
-    /// Sets a new claim code; the old one is dead.
+    /// Sets a new claim code, made and over at these times; the old one is dead.
     pub async fn set_claim_code(
         &mut self,
         device: DeviceKey,
         code: &KeptCode,
-        expires_at: TimeMs,
+        (made_at, expires_at): (TimeMs, TimeMs),
     ) -> Result<bool, StoreError> {
-        let sql = "update devices set claim_hash = $2, claim_key = $4, claim_expires_at = $3 \
+        let sql = "update devices set claim_hash = $2, claim_key = $4, claim_expires_at = $3, claim_made_at = $5 \
              where id = $1 and owner_id is null";
         let update = query(sql).bind(device.0).bind(code.mac.to_vec()).bind(expires_at.0).bind(code.key.as_str());
+        let update = update.bind(made_at.0);
         Ok(update.execute(self.on()).await? == 1)
     }
 
@@ -115,7 +116,7 @@ impl Tx {
         let mut gone = 0;
         for device in devices {
             for sql in [
-                "update devices set claim_hash = null, claim_key = null, claim_expires_at = null \
+                "update devices set claim_hash = null, claim_key = null, claim_expires_at = null, claim_made_at = null \
                  where id = $1 and claim_expires_at <= $2",
                 "update devices set previous_token_hash = null, previous_token_until = null \
                  where id = $1 and previous_token_until <= $2",

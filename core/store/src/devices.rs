@@ -102,6 +102,8 @@ pub struct NewDevice {
     pub claim: KeptCode,
     /// Until then it is good.
     pub claim_expires_at: TimeMs,
+    /// When it was made, by the time that credentials are judged by.
+    pub claim_made_at: TimeMs,
     /// Now.
     pub created_at: TimeMs,
 }
@@ -271,6 +273,7 @@ impl Tx {
             .bind(new.created_at.0)
             .bind(names::fold(new.uid.as_str()))
             .bind(new.claim.key.as_str())
+            .bind(new.claim_made_at.0)
             .fetch_one(self.on())
             .await?;
         let key = DeviceKey(row.get("id")?);

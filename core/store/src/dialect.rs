@@ -13,13 +13,13 @@ pub(crate) struct Both {
 /// key that is left, so the highest one that ever was is kept (migration 14).
 pub(crate) const INSERT_DEVICE: Both = Both {
     sqlite: "insert into devices (id, uid, device_class, model, hardware, firmware_version, serial, relay_count, \
-             input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded, claim_key) \
+             input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded, claim_key, claim_made_at) \
              values ((select max(cast(value as integer), (select coalesce(max(id), 0) from devices)) + 1 \
              from settings where name = 'devices.highest_key'), \
-             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14) returning id",
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15) returning id",
     postgres: "insert into devices (uid, device_class, model, hardware, firmware_version, serial, relay_count, \
-               input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded, claim_key) \
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14) returning id",
+               input_count, token_hash, claim_hash, claim_expires_at, created_at, updated_at, name_folded, claim_key, claim_made_at) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15) returning id",
 };
 
 /// Devices of these public ids.

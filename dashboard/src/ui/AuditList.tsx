@@ -40,6 +40,7 @@ const WORDS: Record<string, string> = {
   'security.login_failed': 'wrong password',
   'audit.exported': 'exported the audit',
   'clock.believed': 'vouched for the clock at a start',
+  'clock.set_right': 'put times right that were written while the clock was ahead',
 }
 
 /** A row in words; `names` are those of the device's relays. */

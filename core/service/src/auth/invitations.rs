@@ -202,7 +202,7 @@ pub async fn create(
         maker: by.account.key,
         email,
         note,
-        created_at: now,
+        created_at: latest,
         expires_at: latest.plus(LIFETIME),
     };
     let by = by.clone();
@@ -225,7 +225,7 @@ pub async fn create(
                 note: new.note,
                 maker,
                 maker_stands: true,
-                created_at: now,
+                created_at: new.created_at,
                 expires_at: new.expires_at,
                 ended: None,
                 user: None,

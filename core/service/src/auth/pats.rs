@@ -169,7 +169,7 @@ impl Auth {
     pub async fn create_token(&self, by: &Principal, key: Key<NewPat>, request: TokenRequest) -> Result<NewPat> {
         by.require_session()?;
         let (name, scopes) = check(&request, by)?;
-        let now = self.clock.now();
+        let (now, made_at) = (self.clock.now(), self.guard.latest());
         let secret = token::generate(PREFIX);
         let lasts = request.expires_in_days.map(|d| Duration::from_secs(u64::from(d) * 86_400));
         let new = NewToken {
@@ -178,8 +178,8 @@ impl Auth {
             name,
             hash: token::sha256(secret.expose_secret().as_bytes()),
             scopes,
-            created_at: now,
-            expires_at: lasts.map(|d| self.guard.latest().plus(d)),
+            created_at: made_at,
+            expires_at: lasts.map(|d| made_at.plus(d)),
         };
         let by = by.clone();
         asked(&self.store, &by.clone(), key, move |tx| {
@@ -203,7 +203,7 @@ impl Auth {
                     user: by.account.id,
                     name: new.name,
                     scopes,
-                    created_at: now,
+                    created_at: made_at,
                     expires_at: new.expires_at,
                     last_used_at: None,
                 };
@@ -214,7 +214,7 @@ impl Auth {
     }
 
     /// Everything that was read is read again.
-    pub(super) fn forget_tokens(&self) {
+    pub(crate) fn forget_tokens(&self) {
         let mut known = self.pats.known.write();
         self.pats.revocations.fetch_add(1, Ordering::Release);
         known.clear();

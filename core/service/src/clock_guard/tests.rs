@@ -12,7 +12,7 @@ fn guard(clock: &Arc<ManualClock>) -> ClockGuard {
 /// Nobody doubted this time.
 fn at(at: TimeMs) -> Noted {
     let kept = Kept { at, doubt: Duration::ZERO };
-    Noted { believed: kept, judged: kept }
+    Noted { believed: kept, judged: kept, highest: at }
 }
 
 #[test]
@@ -166,10 +166,13 @@ fn what_is_noted_is_read_as_it_was_written() {
     let noted = Noted {
         believed: Kept { at: BEGIN, doubt: HOUR },
         judged: Kept { at: BEGIN.plus(DAY), doubt: Duration::ZERO },
+        highest: BEGIN.plus(HOUR),
     };
     assert_eq!(Noted::parse(&noted.to_string()), Some(noted));
-    assert_eq!(Noted::parse("1000000 0"), Some(at(BEGIN)), "as it was written before");
-    for other in ["", "1", "1 2 3", "1 2 3 x", "1 2 3 4 5"] {
+    for before in ["1000000 0", "1000000 0 1000000 0"] {
+        assert_eq!(Noted::parse(before), Some(at(BEGIN)), "as it was written before");
+    }
+    for other in ["", "1", "1 2 3", "1 2 3 x", "1 2 3 4 x", "1 2 3 4 5 6"] {
         assert_eq!(Noted::parse(other), None, "{other}");
     }
 }
@@ -247,4 +250,53 @@ fn what_took_a_day_is_a_day_old_however_the_clock_was_set_meanwhile() {
         clock.advance(DAY / 24);
     }
     assert!(guard.earliest() >= asked.plus(DAY));
+}
+
+fn returned(guard: &ClockGuard) -> bool {
+    guard.look();
+    guard.returned.swap(false, Ordering::AcqRel)
+}
+
+#[test]
+fn what_was_made_ahead_is_known_as_soon_as_the_clock_is_back() {
+    let clock = Arc::new(ManualClock::at(BEGIN));
+    let running = guard(&clock);
+    clock.advance(BEGINNING);
+    for jump in [2 * 3_600_000, 400 * DAY_MS] {
+        assert!(!returned(&running));
+        clock.jump(jump);
+        assert!(!returned(&running) && running.newest() > clock.now(), "nothing is known to be wrong yet");
+        clock.jump(-jump);
+        assert!(returned(&running));
+        assert_eq!(running.newest(), clock.now().plus(SLACK));
+    }
+    // At a start the clock was ahead: a day after it was set back.
+    clock.jump(400 * DAY_MS);
+    let started = guard(&clock);
+    started.was_running(running.noted());
+    clock.jump(-400 * DAY_MS);
+    assert!(!returned(&started) && started.newest() > clock.now().plus(399 * DAY));
+    clock.advance(DAY);
+    assert!(returned(&started));
+    assert_eq!(started.newest(), clock.now().plus(SLACK));
+}
+
+#[test]
+fn nothing_of_before_seems_to_be_made_ahead_while_the_clock_is_behind() {
+    let clock = Arc::new(ManualClock::at(BEGIN.plus(20_000 * DAY)));
+    let before = guard(&clock);
+    clock.jump(-20_000 * DAY_MS);
+    before.latest();
+    clock.advance(DAY);
+    let made_at = before.latest();
+    assert!(returned(&before) && made_at == clock.now(), "it is believed after a day");
+    let known = BEGIN.plus(20_001 * DAY);
+    assert!(before.newest() >= known, "what was made before is not beyond it");
+    let after = guard(&clock);
+    after.was_running(before.noted());
+    assert!(after.newest() >= known, "nor after a start");
+    let vouched = guard(&clock);
+    vouched.was_running(before.noted());
+    vouched.is_right();
+    assert_eq!(vouched.newest(), clock.now().plus(SLACK), "unless somebody says that the clock is right");
 }

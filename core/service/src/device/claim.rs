@@ -148,7 +148,7 @@ pub async fn release(
             if !tx.release_device(live.key, former, now).await? {
                 return Err(Error::no_device());
             }
-            tx.set_claim_code(live.key, &kept, claim.expires_at).await?;
+            tx.set_claim_code(live.key, &kept, (claim.made_at, claim.expires_at)).await?;
             tx.take_setting(&reset_setting(live.key)).await?;
             let ended = tx.end_grants_of(live.key, now, "released").await?;
             let entry = AuditEntry::event(now, actor, Source::Api, "device.released").device(live.key);
@@ -231,7 +231,7 @@ pub async fn renew_claim_code(
     asked(&services.store, by, key, move |tx| {
         Box::pin(async move {
             // Who owns it is asked here: a claim that came in between leaves no code that would do nothing.
-            if !tx.set_claim_code(device, &kept, claim.expires_at).await? {
+            if !tx.set_claim_code(device, &kept, (claim.made_at, claim.expires_at)).await? {
                 let what = "the device has an owner; release it first";
                 return Err(Error::new(ErrorCode::AlreadyClaimed, what));
             }

@@ -98,6 +98,8 @@ pub struct Provisioned {
 pub struct ClaimCode {
     /// `XXXXX-XXXXX`.
     pub code: SecretString,
+    /// By the time that credentials are judged by.
+    pub made_at: TimeMs,
     /// Until then.
     pub expires_at: TimeMs,
 }
@@ -217,6 +219,7 @@ async fn create(services: &Services, key: Key<Provisioned>, new: Registration) -
         token_hash: token::sha256(token.expose_secret().as_bytes()),
         claim: kept,
         claim_expires_at: claim.expires_at,
+        claim_made_at: claim.made_at,
         created_at: now,
     };
     change(&services.store, key, move |tx| {
@@ -273,7 +276,7 @@ async fn reissue(
                 return Err(already_provisioned());
             }
             // One that has an owner already has no use for a code, and this one claims nothing from them.
-            tx.set_claim_code(row.key, &kept, claim.expires_at).await?;
+            tx.set_claim_code(row.key, &kept, (claim.made_at, claim.expires_at)).await?;
             let entry = AuditEntry::event(now, Actor::Device, Source::Device, "device.reprovisioned").device(row.key);
             tx.audit(&entry.details(&json!({ "ip": ip, "after_reset": allowed }))).await?;
             let version = tx.raise_access(row.key).await?.ok_or_else(already_provisioned)?;
@@ -335,7 +338,8 @@ pub(crate) fn new_claim_code(services: &Services, label: bool) -> (ClaimCode, Ke
     let hash = token::claim_code_hash(code.expose_secret()).unwrap_or_default();
     let lifetime = if label { LABEL_LIFETIME } else { services.provision.config.claim_lifetime };
     let kept = services.provision.codes.kept(&hash);
-    (ClaimCode { code, expires_at: services.guard.latest().plus(lifetime) }, kept)
+    let made_at = services.guard.latest();
+    (ClaimCode { code, made_at, expires_at: made_at.plus(lifetime) }, kept)
 }
 
 async fn audit(

@@ -17,13 +17,13 @@ use crate::rig::{House, PlainDriver, sign_up};
 const DAY_MS: i64 = 86_400_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
-struct Office {
-    clock: Arc<ManualClock>,
-    house: House,
-    admin: Principal,
+pub(crate) struct Office {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) house: House,
+    pub(crate) admin: Principal,
 }
 
-async fn office() -> Office {
+pub(crate) async fn office() -> Office {
     let clock = Arc::new(ManualClock::at(TimeMs(1_800_000_000_000)));
     let house = House::at(Arc::clone(&clock) as Arc<dyn Clock>, PlainDriver::default()).await;
     let user = house.user.account.key;
@@ -43,7 +43,7 @@ async fn office() -> Office {
 }
 
 impl Office {
-    async fn invite(&self) -> (InvitationRow, SecretString) {
+    pub(crate) async fn invite(&self) -> (InvitationRow, SecretString) {
         let services = &self.house.services;
         let made = invitations::create(services, &self.admin, Key::none(), InvitationRequest::default()).await.unwrap();
         (made.row, made.token)
@@ -55,7 +55,7 @@ impl Office {
 }
 
 /// What becomes of a registration with it.
-async fn register(services: &Services, email: &str, token: &SecretString) -> Option<ErrorCode> {
+pub(crate) async fn register(services: &Services, email: &str, token: &SecretString) -> Option<ErrorCode> {
     let new = Registration {
         email: email.into(),
         password: "a long password".into(),
@@ -66,7 +66,7 @@ async fn register(services: &Services, email: &str, token: &SecretString) -> Opt
     services.auth.register(Key::none(), new, Origin::default()).await.err().map(|e| e.code)
 }
 
-const REFUSED: Option<ErrorCode> = Some(ErrorCode::InvalidInvitation);
+pub(crate) const REFUSED: Option<ErrorCode> = Some(ErrorCode::InvalidInvitation);
 
 #[tokio::test]
 async fn an_invitation_is_good_for_seven_days_and_marked_as_over_then() {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected comes")]
 
+mod ahead;
 mod changes;
 mod claims;
 mod device;

@@ -124,6 +124,7 @@ pub(crate) async fn device(store: &Store, n: u8) -> DeviceKey {
         token_hash: [n; 32],
         claim: kept(n),
         claim_expires_at: TimeMs(1_000),
+        claim_made_at: TimeMs(0),
         created_at: TimeMs(1),
     };
     change!(store, |tx| { tx.insert_device(&new).await.unwrap() })

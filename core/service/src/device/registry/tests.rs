@@ -30,6 +30,7 @@ async fn insert(registry: &Registry, n: u8) -> (hexa_model::DeviceKey, DeviceUid
         token_hash: [n; 32],
         claim: KeptCode { mac: [n; 32], key: "test".into() },
         claim_expires_at: TimeMs(9),
+        claim_made_at: TimeMs(0),
         created_at: TimeMs(1),
     };
     let made = registry

@@ -1,0 +1,144 @@
+//! What is made while the clock is ahead lives as long as anything else once the clock has been set back, and what is good
+//! is not ended by a clock that is behind.
+
+use std::time::Duration;
+
+use hexa_model::{Clock, DeviceClass, TimeMs};
+use hexa_service::Services;
+use hexa_service::auth::Origin;
+use hexa_service::auth::pats::TokenRequest;
+use hexa_service::clock_guard::set_right;
+use hexa_service::device::{claim, provision};
+use hexa_service::idempotency::Key;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::invitations::{Office, REFUSED, office, register};
+use crate::rig::sign_up;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const DAY_MS: i64 = 86_400_000;
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn provision(
+    services: &Services,
+    serial: Option<&str>,
+    label: bool,
+) -> hexa_service::Result<provision::Provisioned> {
+    let caller = provision::Caller { ip: None, key: Some("a provisioning key".into()), proof: None };
+    let new = provision::Registration {
+        class: Some(DeviceClass::RelayController),
+        relay_count: 1,
+        serial: serial.map(str::to_owned),
+        label,
+        ..provision::Registration::default()
+    };
+    provision::register(services, caller, Key::none(), new).await
+}
+
+/// One of everything that has an end.
+struct Made {
+    access: SecretString,
+    refresh: SecretString,
+    token: SecretString,
+    invitation: SecretString,
+    code: SecretString,
+    label: SecretString,
+    former: (String, SecretString),
+}
+
+impl Made {
+    async fn make(office: &Office) -> Self {
+        let services = &office.house.services;
+        let by = &office.admin;
+        let login = services.auth.login(Key::none(), "ben@example.com", "a long password".into(), Origin::default());
+        let signed_in = login.await.unwrap();
+        let request = TokenRequest { name: "a".into(), scopes: vec!["devices:read".into()], expires_in_days: Some(1) };
+        let token = services.auth.create_token(by, Key::none(), request).await.unwrap().token;
+        assert!(services.auth.authenticate(token.expose_secret(), None).await.is_ok(), "it is in memory");
+        let device = provision(services, Some("S-1"), false).await.unwrap();
+        let claimed = claim::claim(services, by, Key::none(), device.claim.code.expose_secret()).await.unwrap();
+        let live = claimed.live.unwrap();
+        claim::rotate_token(services, by, Key::none(), &live).await.unwrap();
+        provision::allow_reset(services, by, Key::none(), &live).await.unwrap();
+        assert!(services.auth.authenticate(signed_in.access_token.expose_secret(), None).await.is_ok());
+        Self {
+            access: signed_in.access_token,
+            refresh: signed_in.refresh_token,
+            token,
+            invitation: office.invite().await.1,
+            code: provision(services, None, false).await.unwrap().claim.code,
+            label: provision(services, None, true).await.unwrap().claim.code,
+            former: (device.uid.as_str().to_owned(), device.token),
+        }
+    }
+}
+
+/// Which of these open something now: the personal access token, the former token of a device.
+async fn open(services: &Services, made: &Made) -> (bool, bool) {
+    let token = services.auth.authenticate(made.token.expose_secret(), None).await.is_ok();
+    (token, provision::authenticate(services, &made.former.0, &made.former.1).await.is_ok())
+}
+
+async fn claims(office: &Office, code: &SecretString) -> bool {
+    claim::claim(&office.house.services, &office.admin, Key::none(), code.expose_secret()).await.is_ok()
+}
+
+#[tokio::test]
+async fn what_is_made_while_the_clock_is_ahead_ends_in_its_time_once_it_was_set_back() {
+    let office = office().await;
+    let services = &office.house.services;
+    sign_up(services, "ben@example.com").await;
+    // Soon after a start it would be the network that told the time.
+    office.clock.advance(5 * MINUTE);
+    assert_eq!(set_right(services).await.unwrap(), 0);
+    office.clock.jump(400 * DAY_MS);
+    let made = Made::make(&office).await;
+    assert_eq!(set_right(services).await.unwrap(), 0, "nobody knows yet that it is wrong");
+    office.clock.jump(-400 * DAY_MS);
+    // The session and its token, the token, the invitation, three codes, one former token, and what was used.
+    assert!(set_right(services).await.unwrap() >= 8);
+    assert_eq!(set_right(services).await.unwrap(), 0);
+
+    // Nobody is locked out: but for the access token, which is of a later time, and which the session gives anew.
+    assert!(services.auth.authenticate(made.access.expose_secret(), None).await.is_err());
+    let again = services.auth.refresh(Key::none(), &made.refresh).await.unwrap();
+    assert!(services.auth.authenticate(again.access_token.expose_secret(), None).await.is_ok());
+    assert_eq!(open(services, &made).await, (true, true));
+    office.clock.advance(9 * MINUTE);
+    assert_eq!(open(services, &made).await, (true, true));
+    office.clock.advance(2 * MINUTE);
+    assert_eq!(open(services, &made).await, (true, false), "a former token is good for ten minutes");
+    office.clock.advance(5 * MINUTE);
+    assert!(!claims(&office, &made.code).await, "a claim code is good for a quarter of an hour");
+    assert!(claims(&office, &made.label).await, "and one on a label for ten years");
+    let reset = provision(services, Some("S-1"), false).await;
+    assert!(reset.is_err(), "the owner's word is not for later");
+    office.clock.advance(DAY);
+    assert!(!open(services, &made).await.0, "a token for a day");
+    office.clock.advance(6 * DAY);
+    assert_eq!(register(services, "late@example.com", &made.invitation).await, REFUSED, "an invitation for a week");
+    office.clock.advance(7 * DAY);
+    assert!(services.auth.refresh(Key::none(), &again.refresh_token).await.is_err(), "idle for two weeks");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_for_more_than_a_day_ends_nothing_that_is_good() {
+    let office = office().await;
+    let services = &office.house.services;
+    sign_up(services, "ben@example.com").await;
+    office.clock.advance(5 * MINUTE);
+    let made = Made::make(&office).await;
+    let behind = office.clock.now().0;
+    office.clock.jump(-behind);
+    for _ in 0..2 {
+        services.guard.latest();
+        office.clock.advance(DAY);
+    }
+    assert_eq!(services.guard.latest(), TimeMs(2 * DAY_MS), "it is believed");
+    assert_eq!(set_right(services).await.unwrap(), 0);
+    office.clock.jump(behind - 2 * DAY_MS);
+    assert_eq!(register(services, "guest@example.com", &made.invitation).await, None);
+    assert_eq!(open(services, &made).await, (true, true));
+    assert!(claims(&office, &made.code).await && claims(&office, &made.label).await);
+    assert!(services.auth.refresh(Key::none(), &made.refresh).await.is_ok());
+}

@@ -1,0 +1,183 @@
+//! Times that lie beyond what can have been: they were written while the clock was ahead, and it has been set back since.
+
+use std::time::Duration;
+
+use hexa_model::TimeMs;
+
+use crate::db::query;
+use crate::error::StoreError;
+use crate::{Store, Tx};
+
+/// Which times cannot be, and what is put in their place.
+#[derive(Clone, Copy, Debug)]
+pub struct SetRight {
+    /// Nothing can have been made, or have happened, after this.
+    pub newest: TimeMs,
+    /// What time it is.
+    pub now: TimeMs,
+    /// How long the former token of a device is good, of which only the end is kept.
+    pub rotation_grace: Duration,
+    /// How long the owner's word is good that a device may come in anew, likewise.
+    pub reset_lifetime: Duration,
+    /// How long an idempotency key is kept, likewise.
+    pub key_lifetime: Duration,
+}
+
+impl SetRight {
+    /// A time that lies this long after another one cannot be later than the first; the second is what it becomes.
+    fn bounds(&self, rule: &Rule) -> (TimeMs, TimeMs) {
+        let lasts = match rule.lasts {
+            Lasts::Not => Duration::ZERO,
+            Lasts::RotationGrace => self.rotation_grace,
+            Lasts::Key => self.key_lifetime,
+        };
+        (self.newest.plus(lasts), self.now.plus(lasts))
+    }
+}
+
+/// How long after something was made the time lies that is compared.
+enum Lasts {
+    Not,
+    RotationGrace,
+    Key,
+}
+
+/// Rows with such times are looked for with the limits `$1` and how many `$2`, and changed one by one: the row `$1` to the
+/// time `$2`, if it is still later than `$3`.
+struct Rule {
+    lasts: Lasts,
+    find: &'static str,
+    set: &'static str,
+}
+
+const fn rule(find: &'static str, set: &'static str) -> Rule {
+    Rule { lasts: Lasts::Not, find, set }
+}
+
+const RULES: [Rule; 14] = [
+    // What ends so long after it was made does so from now on.
+    rule(
+        "select id from refresh_families where created_at > $1 limit $2",
+        "update refresh_families set expires_at = expires_at - created_at + $2, created_at = $2 \
+         where id = $1 and created_at > $3",
+    ),
+    rule(
+        "select id from refresh_tokens where issued_at > $1 limit $2",
+        "update refresh_tokens set expires_at = expires_at - issued_at + $2, issued_at = $2 \
+         where id = $1 and issued_at > $3",
+    ),
+    rule(
+        "select id from access_tokens where created_at > $1 limit $2",
+        "update access_tokens set expires_at = expires_at - created_at + $2, created_at = $2 \
+         where id = $1 and created_at > $3",
+    ),
+    rule(
+        "select id from invitations where created_at > $1 limit $2",
+        "update invitations set expires_at = expires_at - created_at + $2, created_at = $2 \
+         where id = $1 and created_at > $3",
+    ),
+    rule(
+        "select id from devices where claim_made_at > $1 limit $2",
+        "update devices set claim_expires_at = claim_expires_at - claim_made_at + $2, claim_made_at = $2 \
+         where id = $1 and claim_made_at > $3",
+    ),
+    Rule {
+        lasts: Lasts::RotationGrace,
+        find: "select id from devices where previous_token_until > $1 limit $2",
+        set: "update devices set previous_token_until = $2 where id = $1 and previous_token_until > $3",
+    },
+    Rule {
+        lasts: Lasts::Key,
+        find: "select id from idempotency where expires_at > $1 limit $2",
+        set: "update idempotency set expires_at = $2 where id = $1 and expires_at > $3",
+    },
+    // What happened, and stands in the way of something for a while, or is kept for a while.
+    rule(
+        "select id from users where failed_at > $1 limit $2",
+        "update users set failed_at = $2 where id = $1 and failed_at > $3",
+    ),
+    rule(
+        "select id from refresh_tokens where spent_at > $1 limit $2",
+        "update refresh_tokens set spent_at = $2 where id = $1 and spent_at > $3",
+    ),
+    rule(
+        "select id from refresh_families where revoked_at > $1 limit $2",
+        "update refresh_families set revoked_at = $2 where id = $1 and revoked_at > $3",
+    ),
+    rule(
+        "select id from access_tokens where revoked_at > $1 limit $2",
+        "update access_tokens set revoked_at = $2 where id = $1 and revoked_at > $3",
+    ),
+    rule(
+        "select id from access_tokens where last_used_at > $1 limit $2",
+        "update access_tokens set last_used_at = $2 where id = $1 and last_used_at > $3",
+    ),
+    rule(
+        "select id from invitations where ended_at > $1 limit $2",
+        "update invitations set ended_at = $2 where id = $1 and ended_at > $3",
+    ),
+    rule(
+        "select id from grants where ended_at > $1 limit $2",
+        "update grants set ended_at = $2 where id = $1 and ended_at > $3",
+    ),
+];
+
+/// The owner's word is taken away: it is given again in a moment. Other settings hold other texts.
+const RESETS: &str =
+    "select name from settings where case when name like 'reset:%' then cast(value as bigint) end > $1 limit $2";
+
+/// Rows with times that cannot be.
+#[derive(Debug, Default)]
+pub struct Beyond {
+    rows: Vec<(usize, i64)>,
+    resets: Vec<String>,
+}
+
+impl Beyond {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.resets.is_empty()
+    }
+}
+
+impl Store {
+    /// Rows with times that cannot be, at most `limit` of each kind. Read beside the writers: whole tables are looked
+    /// through.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn beyond(&self, by: &SetRight, limit: u32) -> Result<Beyond, StoreError> {
+        let mut found = Beyond::default();
+        for (at, rule) in RULES.iter().enumerate() {
+            let rows = query(rule.find).bind(by.bounds(rule).0).bind(limit).fetch_all(self.reader()).await?;
+            for row in rows {
+                found.rows.push((at, row.get("id")?));
+            }
+        }
+        let newest = by.newest.plus(by.reset_lifetime);
+        let rows = query(RESETS).bind(newest).bind(limit).fetch_all(self.reader()).await?;
+        for row in rows {
+            found.resets.push(row.get("name")?);
+        }
+        Ok(found)
+    }
+}
+
+impl Tx {
+    /// Puts times in the place of those that cannot be; gives how many.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub async fn set_right(&mut self, beyond: &Beyond, by: &SetRight) -> Result<u64, StoreError> {
+        let mut changed = 0;
+        for (at, id) in &beyond.rows {
+            let rule = &RULES[*at];
+            let (newest, now) = by.bounds(rule);
+            changed += query(rule.set).bind(*id).bind(now).bind(newest).execute(self.on()).await?;
+        }
+        for name in &beyond.resets {
+            changed += u64::from(self.take_setting(name).await?.is_some());
+        }
+        Ok(changed)
+    }
+}
