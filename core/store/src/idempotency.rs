@@ -75,12 +75,33 @@ pub struct CommandClaim {
     pub command: CommandId,
 }
 
-/// Takes a key; one that is over is taken over. Parameters in column order.
-pub(crate) const TAKE_KEY: &str = "insert into idempotency (scope, key, fingerprint, request_id, command_id, answer, \
-     created_at, expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (scope, key) do update set \
-     fingerprint = excluded.fingerprint, request_id = excluded.request_id, command_id = excluded.command_id, \
-     answer = excluded.answer, created_at = excluded.created_at, expires_at = excluded.expires_at \
-     where idempotency.expires_at <= excluded.created_at";
+/// A key that is over is taken over, with everything of the one that takes it; one that is not refuses its row.
+macro_rules! unless_used {
+    ($insert:literal $(, $and:literal)?) => {
+        concat!(
+            $insert,
+            " on conflict (scope, key) do update set fingerprint = excluded.fingerprint, \
+             request_id = excluded.request_id, command_id = excluded.command_id, answer = excluded.answer, \
+             created_at = excluded.created_at, expires_at = excluded.expires_at \
+             where idempotency.expires_at <= excluded.created_at"
+            $(, $and)?
+        )
+    };
+}
+
+/// Takes a key. Parameters in column order.
+pub(crate) const TAKE_KEY: &str = unless_used!(
+    "insert into idempotency (scope, key, fingerprint, request_id, command_id, answer, created_at, expires_at) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8)"
+);
+
+/// Takes the keys of many commands, as PostgreSQL can, and gives those that were taken. Arrays in column order, without the
+/// answers, which commands have none of.
+pub(crate) const TAKE_KEYS: &str = unless_used!(
+    "insert into idempotency (scope, key, fingerprint, request_id, command_id, created_at, expires_at) \
+     select * from unnest($1::bytea[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[])",
+    " returning scope, key"
+);
 
 /// How many keys a caller has.
 pub(crate) const COUNT_KEYS: &str = "select count(*) as n from idempotency where scope = $1";

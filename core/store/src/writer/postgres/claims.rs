@@ -7,15 +7,9 @@ use sqlx::{PgConnection, Row as _};
 use super::super::HotWrite;
 use super::super::batch::Cost;
 use crate::error::StoreError;
-use crate::idempotency::{Claim, MAX_KEYS, full, used};
+use crate::idempotency::{Claim, MAX_KEYS, TAKE_KEYS, full, used};
 
 const COUNT: &str = "select scope, count(*) as n from idempotency where scope = any($1) group by scope";
-
-const TAKE: &str = "insert into idempotency (scope, key, fingerprint, request_id, command_id, created_at, expires_at) \
-     select * from unnest($1::bytea[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[]) \
-     on conflict (scope, key) do update set fingerprint = excluded.fingerprint, request_id = excluded.request_id, \
-     command_id = excluded.command_id, answer = null, created_at = excluded.created_at, \
-     expires_at = excluded.expires_at where idempotency.expires_at <= excluded.created_at returning scope, key";
 
 /// Takes the keys of these writes; gives, by the place of the write, why one was not taken. Nothing else of such a write
 /// may be done.
@@ -58,7 +52,7 @@ pub(super) async fn take(
     // In the order of the keys, as every statement of a transaction that takes many rows.
     taking.sort_unstable_by(|(_, a), (_, b)| (a.claim.scope, &a.claim.key).cmp(&(b.claim.scope, &b.claim.key)));
     let claims = || taking.iter().map(|(_, one)| &one.claim);
-    let rows = sqlx::query(TAKE)
+    let rows = sqlx::query(TAKE_KEYS)
         .bind(claims().map(|c| c.scope.to_vec()).collect::<Vec<_>>())
         .bind(claims().map(|c| c.key.as_str()).collect::<Vec<_>>())
         .bind(claims().map(|c| c.fingerprint.to_vec()).collect::<Vec<_>>())
