@@ -133,3 +133,37 @@ async fn a_command_whose_key_may_be_stored_is_not_sent_and_never_twice() {
         evidence.assert_whole();
     }
 }
+
+/// Nothing is sent while nothing can be stored; whether an earlier request has used the key is not made up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_cannot_be_looked_up_says_so_and_is_heard_again_later() {
+    let mut house = house();
+    let server = &house.server;
+    let user = server.user().await;
+    let device = server.device(&user, 1).await.automatic(1);
+    let uid = device.uid().to_owned();
+    let first = keyed(&user, &uid, "used").await.expect(200);
+    let seen = device.seen().len();
+    house.cluster.crash().unwrap();
+    eventually("not ready", || async { (server.client().get("/ready").await.status == 503).then_some(()) }).await;
+    for key in ["used", "unused"] {
+        let refused = keyed(&user, &uid, key).await;
+        assert_eq!(refused.header("idempotency-replayed"), None, "{key}");
+        let error = refused.expect_error(503, "storage_unavailable");
+        let said = error["message"].as_str().unwrap();
+        let wanted = "nothing was sent now, and whether an earlier request has used this key cannot be read";
+        assert!(said.starts_with(wanted), "{key}: {said}");
+    }
+    assert_eq!(device.seen().len(), seen);
+    house.cluster.launch().unwrap();
+    eventually("ready", || async { (server.client().get("/ready").await.status == 200).then_some(()) }).await;
+    let again = keyed(&user, &uid, "used").await;
+    assert!(again.header("idempotency-replayed").is_some(), "{}", again.text);
+    assert_eq!(again.expect(200), first);
+    assert_eq!(device.seen().len(), seen);
+    let unused = keyed(&user, &uid, "unused").await;
+    assert!(unused.header("idempotency-replayed").is_none(), "{}", unused.text);
+    unused.expect(200);
+    house.server.stop().await;
+    house.server.evidence().assert_whole();
+}
