@@ -223,7 +223,7 @@ test('without locks of the browser, tabs that are restored together share one re
   for (const tab of tabs) tab.expected = REFUSED
   await killTokens()
   await Promise.all(tabs.map((tab) => tab.page.getByRole('link', { name: 'Users', exact: true }).click()))
-  await Promise.all(tabs.map((tab) => tab.page.locator(`[data-user="${server.admin.email}"]`).waitFor({ timeout: 25_000 })))
+  await Promise.all(tabs.map((tab) => tab.page.locator(`[data-user="${server.admin.email}"]`).waitFor()))
   // One at the beginning, one after the tokens died; on a machine with too much to do a tab may be answered too late,
   // asks for itself, and is no thief. Each for itself would be ten.
   expect(refreshes.flat().every((status) => status === 200)).toBe(true)

@@ -124,3 +124,15 @@ test('whatever lies in storage, the page begins', async () => {
     expect(session.state()).toEqual({ status: 'out', why: null })
   }
 })
+
+test('a token that another tab had, and that has ended as well, is renewed', async () => {
+  const { id, since } = JSON.parse(localStorage.getItem('hexa.session') ?? '{}') as { id: string; since: number }
+  valid += 1
+  const asked = get()
+  const told = { kind: 'token', base: '', id, since, value: 'as dead', left_ms: 1_000_000, user }
+  const other = new BroadcastChannel('hexa.session')
+  other.postMessage(told)
+  expect((await asked).status).toBe(200)
+  expect(refreshes).toBe(1)
+  other.close()
+})

@@ -26,6 +26,8 @@ export { session, type SessionState } from './current'
 const LATELY_MS = 10_000
 /** An access token is renewed this long before its end. */
 const EARLY_MS = 30_000
+/** The second token may be one that another tab had, and that has ended as well; the third is new. */
+const MAX_SENDS = 3
 
 let leaving: Promise<void> | null = null
 let refreshing: Promise<void> | null = null
@@ -234,34 +236,32 @@ async function bearer(of: SignIn): Promise<string> {
   return token?.value ?? ''
 }
 
-/** `fetch` as the signed-in user: renews the token before its end, and once after a 401. */
+/** `fetch` as the signed-in user: renews the token before its end, and after a 401. */
 export async function authorized(request: Request): Promise<Response> {
   const of = current
   stillIn(of)
   // Made for the server of before.
   if (!request.url.startsWith(`${address(of.base)}/`)) throw signedOut()
   const signal = AbortSignal.any([request.signal, of.ended.signal])
-  const again = request.clone()
-  let sent = ''
-  const send = async (what: Request) => {
-    sent = await bearer(of)
-    what.headers.set('authorization', `Bearer ${sent}`)
-    return unreachable(fetch(new Request(what, { signal })))
-  }
   try {
-    const first = await send(request)
-    if (first.status !== 401) return first
-    const body = await json(first.clone())
-    stillIn(of)
-    const code = fromAnswer(first, body).code
-    // A wrong password is 401 as well, and no reason to ask for a token.
-    if (code !== 'invalid_token') {
-      if (code === 'account_disabled') leave('This account has been deactivated.', true)
-      return first
+    for (let sends = 1; ; sends += 1) {
+      const sent = await bearer(of)
+      const what = new Request(sends < MAX_SENDS ? request.clone() : request, { signal })
+      what.headers.set('authorization', `Bearer ${sent}`)
+      const answer = await unreachable(fetch(what))
+      if (answer.status !== 401) return answer
+      const body = await json(answer.clone())
+      stillIn(of)
+      const code = fromAnswer(answer, body).code
+      // A wrong password is 401 as well, and no reason to ask for a token.
+      if (code !== 'invalid_token') {
+        if (code === 'account_disabled') leave('This account has been deactivated.', true)
+        return answer
+      }
+      if (sends === MAX_SENDS) return answer
+      // An answer that took long may be about a token which has been renewed since.
+      if (token === null || token.value === sent) await refresh()
     }
-    // An answer that took long may be about a token which has been renewed since.
-    if (token === null || token.value === sent) await refresh()
-    return await send(again)
   } catch (thrown) {
     if (of.ended.signal.aborted) throw signedOut()
     if (thrown instanceof DOMException && thrown.name === 'AbortError') throw thrown
