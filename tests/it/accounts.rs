@@ -171,10 +171,12 @@ async fn a_lost_answer_can_be_asked_for_again() {
     let first = json!(user.refresh_token);
     let lost = refresh(&client, &first).await.expect(200);
     let again = refresh(&client, &first).await.expect(200);
-    assert_ne!(lost["refresh_token"], again["refresh_token"]);
-    // The lost one is dead, the new one lives.
-    refresh(&client, &lost["refresh_token"]).await.expect_error(401, "invalid_token");
-    refresh(&client, &again["refresh_token"]).await.expect(200);
+    // Of two tabs that share a cookie the answer that comes last stays there: whichever it is, it is good.
+    assert_eq!(lost["refresh_token"], again["refresh_token"]);
+    client.with_token(again["access_token"].as_str().unwrap()).get("/api/v1/auth/me").await.expect(200);
+    let third = refresh(&client, &lost["refresh_token"]).await.expect(200);
+    assert_ne!(third["refresh_token"], lost["refresh_token"]);
+    refresh(&client, &first).await.expect_error(401, "refresh_token_reused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,22 +189,17 @@ async fn fifty_refreshes_at_once_leave_one_lineage() {
             tokio::spawn(async move { refresh(&client, &token).await })
         })
         .collect();
-    let mut given = Vec::new();
+    let mut given = std::collections::BTreeSet::new();
     for task in tasks {
-        let reply = task.await.unwrap();
-        match reply.status {
-            200 => given.push(reply.json()["refresh_token"].clone()),
-            401 => {}
-            other => panic!("{other}: {}", reply.text),
-        }
+        given.insert(task.await.unwrap().expect(200)["refresh_token"].as_str().unwrap().to_owned());
     }
-    assert!(!given.is_empty());
+    assert_eq!(given.len(), 1);
     let living: i64 = server.db().value(&format!(
         "select count(*) from refresh_tokens t join refresh_families f on f.id = t.family_id \
          join users u on u.id = f.user_id where u.email = '{}' and t.spent_at is null and f.revoked_at is null",
         user.email
     ));
-    assert!(living <= 1, "{living} living tokens");
+    assert_eq!(living, 1);
 }
 
 #[tokio::test]

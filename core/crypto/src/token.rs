@@ -19,7 +19,12 @@ pub fn sha256(bytes: &[u8]) -> Hash {
 
 /// A new 256-bit token, base64url without padding (43 characters), behind a prefix that secret scanners can find.
 pub fn generate(prefix: &str) -> SecretString {
-    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>())).into()
+    of(prefix, &random_bytes())
+}
+
+/// The same of these 256 bits, which nobody can guess.
+pub fn of(prefix: &str, bits: &[u8; 32]) -> SecretString {
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bits)).into()
 }
 
 /// Compares two hashes in constant time (AU-13).

@@ -19,10 +19,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hexa_crypto::seal::SealKey;
 use hexa_model::{Clock, SessionId, UserId, UserKey};
 use hexa_store::Store;
 pub use hexa_store::{InvitationRow, PersonRow, SessionRow, TokenRow, UserFilter, UserRow};
 use parking_lot::RwLock;
+use secrecy::SecretString;
 
 use crate::clock_guard::ClockGuard;
 use crate::config::AuthConfig;
@@ -55,6 +57,8 @@ pub struct Auth {
     accounts: RwLock<Accounts>,
     /// Sessions that were ended while one of their access tokens may still live.
     ended: Ended,
+    /// What each refresh token is spent for follows from it, with this key.
+    successors: SealKey,
     requests: Limiter<UserKey>,
     /// Of everybody without an account, by address.
     strangers: Limiter<Option<IpAddr>>,
@@ -83,8 +87,14 @@ pub struct Origin {
 }
 
 impl Auth {
-    /// Over this store.
-    pub fn new(config: AuthConfig, store: Store, clock: Arc<dyn Clock>, guard: Arc<ClockGuard>) -> Self {
+    /// Over this store; what follows a refresh token is derived with a key from `secret` (`KEY_ENCRYPTION_KEY`).
+    pub fn new(
+        config: AuthConfig,
+        secret: &SecretString,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        guard: Arc<ClockGuard>,
+    ) -> Self {
         Self {
             keys: keys::KeyRoom::new(config.keys.clone(), &config.issuer),
             requests: Limiter::new("requests", config.user_rate),
@@ -99,6 +109,7 @@ impl Auth {
             tickets: tickets::Tickets::default(),
             throttle: throttle::Throttle::new(config.login_failures),
             ended: Ended::default(),
+            successors: SealKey::derive(secret, "refresh/v1"),
             config,
             store,
             clock,

@@ -88,7 +88,13 @@ impl Services {
         let guard = Arc::new(ClockGuard::new(Arc::clone(&clock)));
         Arc::new(Self {
             audit: Audit::new(store.clone(), Arc::clone(&metrics)),
-            auth: Arc::new(Auth::new(config.auth.clone(), store.clone(), Arc::clone(&clock), Arc::clone(&guard))),
+            auth: Arc::new(Auth::new(
+                config.auth.clone(),
+                &config.key_encryption_key,
+                store.clone(),
+                Arc::clone(&clock),
+                Arc::clone(&guard),
+            )),
             provision: Provision::new(config.provision.clone(), &config.key_encryption_key),
             cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
             idempotency: Idempotency::new(&config.key_encryption_key),

@@ -44,6 +44,8 @@ pub struct RefreshRow {
     pub spent_at: Option<TimeMs>,
     /// The token it was spent for.
     pub successor: Option<i64>,
+    /// Its hash.
+    pub successor_hash: Option<[u8; 32]>,
     /// Whether that one was spent in turn.
     pub successor_spent: bool,
     /// The family's end.
@@ -134,7 +136,7 @@ impl Store {
 /// Finds a token by its hash.
 async fn refresh_by_hash(hash: &[u8; 32], on: On<'_>) -> Result<Option<RefreshRow>, StoreError> {
     let sql = "select t.id, t.family_id, f.user_id, f.uid, t.issued_at, t.expires_at, t.spent_at, t.successor_id, \
-         s.spent_at is not null as successor_spent, f.expires_at as family_expires_at, f.revoked_at \
+         s.hash as successor_hash, s.spent_at is not null as successor_spent, f.expires_at as family_expires_at, f.revoked_at \
          from refresh_tokens t join refresh_families f on f.id = t.family_id \
          left join refresh_tokens s on s.id = t.successor_id where t.hash = $1";
     let Some(row) = query(sql).bind(hash.to_vec()).fetch_optional(on).await? else {
@@ -150,6 +152,7 @@ async fn refresh_by_hash(hash: &[u8; 32], on: On<'_>) -> Result<Option<RefreshRo
         expires_at: TimeMs(row.get("expires_at")?),
         spent_at: row.time("spent_at")?,
         successor: row.get("successor_id")?,
+        successor_hash: row.get::<Option<Vec<u8>>>("successor_hash")?.and_then(|hash| hash.try_into().ok()),
         successor_spent: row.get("successor_spent")?,
         family_expires_at: TimeMs(row.get("family_expires_at")?),
         family_revoked_at: row.time("revoked_at")?,

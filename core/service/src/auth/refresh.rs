@@ -1,8 +1,8 @@
 //! Refresh rotation with reuse detection (AU-10, AU-11; RFC 9700 section 4.14).
 //!
 //! A spent token that comes again means that two parties hold it: the whole family dies. One exception, because
-//! answers get lost: within the grace time the immediate predecessor may ask again while its successor is unused;
-//! that successor is then dead and a new one takes its place.
+//! answers get lost and tabs ask at the same time: within the grace time the immediate predecessor may ask again while its
+//! successor is unused, and gets the same one.
 
 use std::sync::Arc;
 
@@ -39,11 +39,23 @@ impl Auth {
         if !self.store.refresh_known(&hash, now).await? {
             return Err(invalid());
         }
-        let auth = Arc::clone(self);
-        change(&self.store, key, move |tx| Box::pin(async move { auth.rotate(tx, &hash, now).await })).await
+        let (auth, fresh) = (Arc::clone(self), self.successor(given));
+        change(&self.store, key, move |tx| Box::pin(async move { auth.rotate(tx, &hash, fresh, now).await })).await
     }
 
-    async fn rotate(&self, tx: &mut Tx, hash: &token::Hash, now: TimeMs) -> Result<Decided<SignedIn>> {
+    /// What this token is spent for: always the same, so that of tabs that ask at the same time, or ask again, none is left
+    /// with a dead one. It takes both the token itself and a key that is not in the database (ADR 0035).
+    fn successor(&self, given: &SecretString) -> SecretString {
+        token::of("hxr_", &self.successors.fingerprint(&[given.expose_secret().as_bytes()]))
+    }
+
+    async fn rotate(
+        &self,
+        tx: &mut Tx,
+        hash: &token::Hash,
+        fresh: SecretString,
+        now: TimeMs,
+    ) -> Result<Decided<SignedIn>> {
         let row = tx.refresh_by_hash(hash).await?.ok_or_else(invalid)?;
         if row.family_revoked_at.is_some() || row.expires_at <= now || row.family_expires_at <= now {
             return Err(invalid());
@@ -52,7 +64,6 @@ impl Auth {
         if !user.active {
             return Err(super::principal::disabled());
         }
-        let fresh = token::generate("hxr_");
         let fresh_hash = token::sha256(fresh.expose_secret().as_bytes());
         // A successor never outlives its family.
         let expires_at = now.plus(self.config.refresh_idle).min(row.family_expires_at);
@@ -65,10 +76,13 @@ impl Auth {
                 tx.forget_spent(row.family, row.id, KEPT_SPENT).await?;
             }
             Some(spent) if now <= spent.plus(self.config.refresh_grace) && !row.successor_spent => {
-                let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;
-                if let Some(lost) = row.successor {
+                if row.successor_hash.is_none_or(|hash| !token::same(&hash, &fresh_hash)) {
+                    // It was spent by another version, or under another key.
+                    let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;
                     tx.replace_successor(row.id, successor).await?;
-                    tx.delete_refresh(lost).await?;
+                    if let Some(lost) = row.successor {
+                        tx.delete_refresh(lost).await?;
+                    }
                 }
             }
             Some(_) => {
