@@ -140,6 +140,10 @@ async fn a_relay_is_switched_once_however_often_it_is_asked_for() {
     post(&user.client, &path, "on-1", &json!({ "state": false })).await.expect_error(409, "idempotency_conflict");
     let other = format!("/api/v1/devices/{}/relays/1", device.uid());
     post(&user.client, &other, "on-1", &body).await.expect_error(409, "idempotency_conflict");
+    // Also one that does not come as far as its key.
+    let none = format!("/api/v1/devices/{}/relays/7", device.uid());
+    let refused = post(&user.client, &none, "on-1", &body).await.expect_error(409, "idempotency_conflict");
+    assert!(refused["message"].as_str().unwrap().contains("take a fresh key"), "{refused}");
     let patch = send(&user.client, Method::PATCH, &format!("/api/v1/devices/{}", device.uid()), "on-1", &body).await;
     patch.expect_error(409, "idempotency_conflict");
     // Another user's key of the same name is another key.

@@ -175,7 +175,8 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
                 Ok(None) => {}
                 // What the request itself was told is the best that is known.
                 Err(_) if keyed.unsure() => return Ok(response),
-                Err(error) => return Err(unknown(error)),
+                Err(error) if error.code.status() == 503 => return Err(unknown(error)),
+                Err(error) => return Err(error),
             }
         }
         // What anybody may ask for leaves nothing behind when it is refused: a refusal costs no write.

@@ -53,6 +53,8 @@ pub enum Change {
         /// Whether tokens of the former keys are dead.
         ends_access: bool,
     },
+    /// Times that were written while the clock was ahead, the ends of personal access tokens among them, were put right.
+    TimesSetRight,
     /// A change of a later version, from another process.
     #[serde(other)]
     Unknown,
@@ -102,7 +104,7 @@ impl Change {
     pub fn ends_access(&self) -> bool {
         match self {
             Self::Account { ends_access, .. } | Self::SigningKeys { ends_access } => *ends_access,
-            Self::Sessions { .. } | Self::Token { .. } | Self::Unknown => true,
+            Self::Sessions { .. } | Self::Token { .. } | Self::TimesSetRight | Self::Unknown => true,
             Self::Device { what, .. } => what.ends_access(),
         }
     }

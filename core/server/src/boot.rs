@@ -221,6 +221,7 @@ fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>)
     services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(services)));
     services.tasks.spawn(clock_guard::keep(Arc::clone(services)));
+    services.tasks.spawn(clock_guard::keep_right(Arc::clone(services)));
     services.tasks.spawn(hexa_service::auth::invitations::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(services)));
     services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), audit_retention));

@@ -20,13 +20,13 @@ use crate::change::{Decided, internal};
 use crate::error::Result;
 
 mod set_right;
-pub use set_right::set_right;
+pub use set_right::{keep_right, set_right};
 
 /// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it, until it has
 /// stayed so for as long.
 const DAY: Duration = Duration::from_secs(86_400);
-/// What the clock is set to so soon after a start belongs to the start: the network has told the time. The shortest
-/// credential lives three times as long.
+/// What the clock is set to so soon after a start belongs to the start: the network has told the time. Every credential
+/// lives longer.
 const BEGINNING: Duration = Duration::from_secs(300);
 /// What is ahead by less than a day is believed when it has stayed so for so long.
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -34,9 +34,9 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const SLACK: Duration = Duration::from_secs(60);
 /// How often the time is noted for the next start, which may begin with a clock that is behind.
 const NOTE_EVERY: Duration = Duration::from_secs(300);
-/// And soon after the time by which credentials end has leapt.
+/// How soon it is noted that the time by which credentials end has leapt.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Under this name.
+/// The name of what is noted among the settings.
 pub const SETTING: &str = "clock";
 
 /// Notes the time now and then, and once more at the stop: what was over by then is not good again after a start with
@@ -45,19 +45,12 @@ pub async fn keep(services: Arc<Services>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut said, mut last) = (false, None::<(Duration, TimeMs)>);
-    // At a start too: the clock may have been set back while the machine was off, or just before a crash.
-    services.guard.returned.store(true, Ordering::Release);
     loop {
         let stopping = tokio::select! {
             () = services.stop.cancelled() => true,
             () = services.guard.leapt.notified() => false,
             _ = tick.tick() => false,
         };
-        services.guard.latest();
-        let returned = services.guard.returned.swap(false, Ordering::AcqRel) && !stopping;
-        if returned && let Err(error) = set_right(&services).await {
-            tracing::warn!(%error, "what was made while the clock was ahead was not put right; tried again within an hour");
-        }
         let behind = services.guard.behind();
         if let Some(behind) = behind.filter(|_| !said) {
             tracing::warn!(
@@ -75,7 +68,9 @@ pub async fn keep(services: Arc<Services>) {
         let (steady, now) = (services.clock.boottime(), services.guard.noted());
         if let Some((since, judged)) = last.filter(|_| !stopping) {
             let passed = steady.saturating_sub(since);
-            if passed < NOTE_EVERY && now.judged.at <= judged.plus(passed + SLACK) {
+            let expected = judged.plus(passed);
+            let leapt = now.judged.at > expected.plus(SLACK) || now.judged.at.plus(SLACK) < expected;
+            if passed < NOTE_EVERY && !leapt {
                 continue;
             }
         }
@@ -135,12 +130,12 @@ pub struct ClockGuard {
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    /// What nothing is removed beyond: a start that is ahead by more than a day is in doubt too.
-    believed: Believed,
-    /// What nothing becomes good again before: at a start it is whatever the clock shows.
-    judged: Believed,
+    /// Nothing is removed that is not over by this: a start that is ahead by more than a day is in doubt too.
+    believed: Carried,
+    /// Nothing that is over by this is good: a start that is ahead is believed at once.
+    judged: Carried,
     least: Least,
-    /// The latest time that was ever believed.
+    /// The latest that `believed` has been since the server was new, or somebody vouched for the clock.
     highest: TimeMs,
     /// The latest time at which anybody may have made something, carried on by the monotonic clock.
     shown: (TimeMs, Duration),
@@ -148,9 +143,9 @@ struct State {
     new: bool,
 }
 
-/// What the wall clock showed when it was believed, carried on by the monotonic one.
+/// What the wall clock showed when it was believed last, carried on by the monotonic one.
 #[derive(Clone, Copy, Debug)]
-struct Believed {
+struct Carried {
     wall: TimeMs,
     steady: Duration,
     doubt: Option<Doubt>,
@@ -159,13 +154,15 @@ struct Believed {
 /// The wall clock shows something else.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    ahead: bool,
+    /// By how much it is ahead, in milliseconds. When it is set once more, the doubt begins anew: it is what has stayed that
+    /// is believed.
+    ahead: i64,
     since: Duration,
     /// As long as it had been doubted before this start.
-    before: Duration,
+    earlier: Duration,
 }
 
-impl Believed {
+impl Carried {
     fn at(&self, steady: Duration) -> TimeMs {
         self.wall.plus(steady.saturating_sub(self.steady))
     }
@@ -179,10 +176,10 @@ impl Believed {
         } else if now.plus(SLACK) >= expected && now <= expected {
             self.doubt = None;
         } else {
-            let ahead = now > expected;
-            let doubt = self.doubt.filter(|doubt| doubt.ahead == ahead);
-            self.doubt = doubt.or(Some(Doubt { ahead, since: steady, before: Duration::ZERO }));
-            let patience = if ahead && now <= expected.plus(DAY) { HOUR } else { DAY };
+            let ahead = now.0.saturating_sub(expected.0);
+            let same = |doubt: &Doubt| doubt.ahead.abs_diff(ahead) <= SLACK.as_millis() as u64;
+            self.doubt = self.doubt.filter(same).or(Some(Doubt { ahead, since: steady, earlier: Duration::ZERO }));
+            let patience = if ahead > 0 && now <= expected.plus(DAY) { HOUR } else { DAY };
             if self.doubted(steady) >= patience {
                 *self = Self { wall: now, steady, doubt: None };
             }
@@ -190,7 +187,7 @@ impl Believed {
     }
 
     fn doubted(&self, steady: Duration) -> Duration {
-        self.doubt.map_or(Duration::ZERO, |doubt| steady.saturating_sub(doubt.since) + doubt.before)
+        self.doubt.map_or(Duration::ZERO, |doubt| steady.saturating_sub(doubt.since) + doubt.earlier)
     }
 }
 
@@ -234,7 +231,7 @@ impl ClockGuard {
     /// As far as anybody knows, the clock is right now.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (wall, steady) = (clock.now(), clock.boottime());
-        let believed = Believed { wall, steady, doubt: None };
+        let believed = Carried { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
         Self {
             wall,
@@ -254,16 +251,17 @@ impl ClockGuard {
     }
 
     /// Something was written at this time before this start, as far as is known the last of all. Told once, before
-    /// anything is written, and before [`ClockGuard::was_running`].
+    /// anything is written, and before [`ClockGuard::was_running`], which knows better where something was noted.
     pub fn was_written(&self, at: TimeMs) {
         let mut state = self.state.lock();
         if self.wall > at.plus(DAY) {
-            state.believed = Believed { wall: at, steady: self.steady, doubt: None };
+            state.believed = Carried { wall: at, steady: self.steady, doubt: None };
             state.believed.look(self.wall, self.steady, DAY);
         }
         if self.wall.plus(SLACK) < at {
-            state.judged = Believed { wall: at, steady: self.steady, doubt: None };
+            state.judged = Carried { wall: at, steady: self.steady, doubt: None };
         }
+        state.highest = state.highest.max(at);
         state.least = Least::of(state.least.known.min(ahead(at, self.steady)), self.steady);
     }
 
@@ -276,7 +274,7 @@ impl ClockGuard {
     /// Whoever runs the server vouches for the clock, whatever a former process noted.
     pub fn is_right(&self) {
         let (wall, steady) = (self.wall, self.steady);
-        let believed = Believed { wall, steady, doubt: None };
+        let believed = Carried { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
         let (highest, shown) = (wall, (wall, steady));
         *self.state.lock() = State { believed, judged: believed, least, highest, shown, new: false };
@@ -285,7 +283,8 @@ impl ClockGuard {
     /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
     pub fn was_running(&self, noted: Noted) {
         let mut state = self.state.lock();
-        state.highest = noted.highest.max(noted.believed.at);
+        // It was noted some minutes before a crash, perhaps, and something was made in these.
+        state.highest = noted.highest.max(noted.believed.at).plus(NOTE_EVERY);
         state.believed = noted.believed.again(self.wall, self.steady);
         state.believed.look(self.wall, self.steady, DAY);
         // For however long the machine was off, what is over by now must not be good again when the clock is set back.
@@ -314,11 +313,21 @@ impl ClockGuard {
         now.max(state.judged.at(steady))
     }
 
-    /// Nothing can have been made later than this, unless the clock was wrong. Times that were believed for a day count, also
-    /// after the clock has been set back from them for as long: a clock that is behind must not be what ends what is good.
-    pub(crate) fn newest(&self) -> TimeMs {
+    /// After when nothing can have been made but by a clock that was wrong; and [`ClockGuard::latest`] of the same moment.
+    /// What has been believed counts, also after the clock has been set back from it for so long that this is believed: a
+    /// clock that is behind must not be what ends what is good.
+    pub(crate) fn newest(&self) -> (TimeMs, TimeMs) {
         let (now, steady, state) = self.look();
-        now.max(state.judged.at(steady)).max(state.highest).plus(SLACK)
+        let latest = now.max(state.judged.at(steady));
+        (latest.max(state.highest).plus(SLACK), latest)
+    }
+
+    /// By how much of what was believed before the wall clock is behind, where that keeps wrong times from being put right.
+    pub(crate) fn believed_ahead(&self) -> Option<Duration> {
+        let (now, steady, state) = self.look();
+        let latest = now.max(state.judged.at(steady));
+        let ahead = Duration::from_millis(state.highest.0.saturating_sub(latest.0).max(0) as u64);
+        (ahead > DAY).then_some(ahead)
     }
 
     /// In the first minutes of a new server.
@@ -337,7 +346,10 @@ impl ClockGuard {
     /// What there is to be found again after a restart.
     fn noted(&self) -> Noted {
         let (_, steady, state) = self.look();
-        let of = |believed: Believed| Kept { at: believed.at(steady), doubt: believed.doubted(steady) };
+        let of = |time: Carried| {
+            let doubt = time.doubt.map(|doubt| (time.doubted(steady), doubt.ahead));
+            Kept { at: time.at(steady), doubt: doubt.unwrap_or_default() }
+        };
         Noted { believed: of(state.believed), judged: of(state.judged), highest: state.highest }
     }
 
@@ -349,7 +361,7 @@ impl ClockGuard {
         let before = state.judged.at(steady);
         state.highest = state.highest.max(state.believed.at(steady));
         if state.new && beginning {
-            state.believed = Believed { wall: now, steady, doubt: None };
+            state.believed = Carried { wall: now, steady, doubt: None };
             state.judged = state.believed;
             state.highest = now;
             // What was done while the clock was behind is not old as soon as that is right.
@@ -384,34 +396,49 @@ pub struct Noted {
     highest: TimeMs,
 }
 
-/// A time, and for how long the wall clock had shown another one.
+/// A time; for how long the wall clock had shown another one, and by how much that was ahead, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept {
     at: TimeMs,
-    doubt: Duration,
+    doubt: (Duration, i64),
 }
 
 impl Kept {
-    fn again(self, wall: TimeMs, steady: Duration) -> Believed {
-        let doubt = Some(self.doubt).filter(|age| !age.is_zero());
-        let doubt = doubt.map(|before| Doubt { ahead: wall > self.at, since: steady, before });
-        Believed { wall: self.at, steady, doubt }
+    /// As it is at a start. The doubt goes on when the clock has gone on meanwhile as clocks do: the machine may have been off
+    /// for up to a day.
+    fn again(self, wall: TimeMs, steady: Duration) -> Carried {
+        let (earlier, ahead) = self.doubt;
+        let now = wall.0.saturating_sub(self.at.0);
+        let off = now.saturating_sub(ahead);
+        let same = off.saturating_add(SLACK.as_millis() as i64) >= 0 && off <= DAY.as_millis() as i64;
+        let doubt = (!earlier.is_zero() && same).then_some(Doubt { ahead: now, since: steady, earlier });
+        Carried { wall: self.at, steady, doubt }
     }
 }
 
 impl Noted {
-    /// Five numbers, in milliseconds: what is believed, for how long it has been doubted, the same of what credentials are
-    /// judged by, and the latest that was ever believed. Of two or four numbers, as they were written before, the others are
-    /// the same.
+    /// Seven numbers, in milliseconds: what is believed, for how long it has been doubted and by how much the wall clock was
+    /// ahead of it; the same of what credentials are judged by; and the latest that was ever believed. Of two or four
+    /// numbers, as they were written before, the doubts begin anew.
     fn parse(text: &str) -> Option<Self> {
         let numbers: Vec<i64> = text.split(' ').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
-        let kept = |at: i64, doubt: i64| Kept { at: TimeMs(at), doubt: Duration::from_millis(doubt.max(0) as u64) };
+        let kept = |at: i64, age: i64, ahead: i64| Kept {
+            at: TimeMs(at),
+            doubt: (Duration::from_millis(age.max(0) as u64), ahead),
+        };
+        let of_before = |believed: i64, judged: i64| Self {
+            believed: kept(believed, 0, 0),
+            judged: kept(judged, 0, 0),
+            highest: TimeMs(believed),
+        };
         match numbers[..] {
-            [at, doubt] => Some(Self { believed: kept(at, doubt), judged: kept(at, doubt), highest: TimeMs(at) }),
-            [at, doubt, judged, since, ref rest @ ..] if rest.len() <= 1 => {
-                let highest = TimeMs(rest.first().copied().unwrap_or(at));
-                Some(Self { believed: kept(at, doubt), judged: kept(judged, since), highest })
-            }
+            [at, _] => Some(of_before(at, at)),
+            [at, _, judged, _] => Some(of_before(at, judged)),
+            [at, doubt, ahead, judged, since, by, highest] => Some(Self {
+                believed: kept(at, doubt, ahead),
+                judged: kept(judged, since, by),
+                highest: TimeMs(highest),
+            }),
             _ => None,
         }
     }
@@ -419,9 +446,10 @@ impl Noted {
 
 impl std::fmt::Display for Noted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { believed, judged, highest } = self;
-        let (one, other) = (believed.doubt.as_millis(), judged.doubt.as_millis());
-        write!(f, "{} {one} {} {other} {}", believed.at.0, judged.at.0, highest.0)
+        for Kept { at, doubt: (age, ahead) } in [self.believed, self.judged] {
+            write!(f, "{} {} {ahead} ", at.0, age.as_millis())?;
+        }
+        write!(f, "{}", self.highest.0)
     }
 }
 

@@ -10,7 +10,6 @@ use crate::Services;
 use crate::audit::retention;
 use crate::auth::keys;
 use crate::change::{Decided, internal};
-use crate::clock_guard::set_right;
 use crate::error::Result;
 use crate::idempotency;
 
@@ -31,10 +30,6 @@ pub async fn run(services: Arc<Services>, audit_retention: Option<Duration>) {
         tokio::select! {
             () = services.stop.cancelled() => return,
             _ = tick.tick() => {}
-        }
-        // What was being written while it was set back is found here.
-        if let Err(error) = set_right(&services).await {
-            tracing::warn!(%error, "what was made while the clock was ahead was not put right; tried again in an hour");
         }
         if !services.guard.trusted() {
             tracing::warn!("the clock is more than a day ahead of what was known: nothing is removed by it for now");

@@ -69,6 +69,7 @@ impl Services {
             }
             // Without its facts nothing can be said of a device; the store always reads them.
             Change::Device { .. } => {}
+            Change::TimesSetRight => self.auth.forget_tokens(),
             Change::Unknown => self.auth.forget_everything(),
         }
     }

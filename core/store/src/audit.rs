@@ -11,7 +11,7 @@ use hexa_model::{CommandId, DeviceKey, Outcome, RelayState, Source, TimeMs, User
 
 use crate::Store;
 use crate::chain::ChainedRow;
-use crate::db::{Row, query};
+use crate::db::{Row, plan_column, query};
 use crate::error::StoreError;
 
 pub use list::{ActionFilter, AuditFilter, AuditPlace, ListedRow};
@@ -100,6 +100,12 @@ fn outcome(row: &Row) -> Result<Outcome, StoreError> {
     Outcome::parse(&text).ok_or_else(|| StoreError::Corrupt(format!("audit.outcome {text:?}")))
 }
 
+/// The last row of each table.
+const NEWEST_AUDIT: [&str; 2] = [
+    "select seq, at from audit_tail where chain = $1 order by seq desc limit 1",
+    "select seq, at from audit where chain = $1 order by seq desc limit 1",
+];
+
 impl Store {
     /// The time of this node's last row, which need not be the latest that any row has: the clock may have been ahead. None
     /// when there is no row.
@@ -107,11 +113,31 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn newest_audit(&self, node: &str) -> Result<Option<TimeMs>, StoreError> {
-        let sql = "select at from (select seq, at from audit_tail where chain = $1 union all \
-             select seq, at from audit where chain = $1) as newest order by seq desc limit 1";
-        let rows = query(sql).bind(node.to_owned()).fetch_all(self.reader()).await?;
-        rows.first().map(|row| row.get("at").map(TimeMs)).transpose()
+        let mut newest = None;
+        // Each by its index: of both together the database would sort every row.
+        for sql in NEWEST_AUDIT {
+            if let Some(row) = query(sql).bind(node.to_owned()).fetch_optional(self.reader()).await? {
+                newest = newest.max(Some((row.get::<i64>("seq")?, row.get::<i64>("at")?)));
+            }
+        }
+        Ok(newest.map(|(_, at)| TimeMs(at)))
     }
+
+    /// Whether PostgreSQL or SQLite finds the last rows of [`Store::newest_audit`] without looking at others: their plans.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn newest_audit_plans(&self, node: &str) -> Result<Vec<String>, StoreError> {
+        let mut plans = Vec::new();
+        for sql in NEWEST_AUDIT {
+            let sqlite = self.reader().is_sqlite();
+            let rows = query(sql).bind(node.to_owned()).explained(sqlite).fetch_all(self.reader()).await?;
+            let lines = rows.iter().map(|row| row.get::<String>(plan_column(sqlite)));
+            plans.push(lines.collect::<Result<Vec<_>, _>>()?.join("\n"));
+        }
+        Ok(plans)
+    }
+
     /// What became of a command; none when it never ended here.
     pub async fn command_result(&self, id: CommandId) -> Result<Option<CommandRow>, StoreError> {
         let sql = "select * from audit_tail where command_id = $1 union all select * from audit where command_id = $1 \

@@ -42,8 +42,8 @@ enum Lasts {
     Key,
 }
 
-/// Rows with such times are looked for with the limits `$1` and how many `$2`, and changed one by one: the row `$1` to the
-/// time `$2`, if it is still later than `$3`.
+/// Rows with a time later than `$1` are looked for, at most `$2` behind the row `$3`; then the row `$1` gets the time `$2`, if
+/// its own is still later than `$3`.
 struct Rule {
     lasts: Lasts,
     find: &'static str,
@@ -54,112 +54,130 @@ const fn rule(find: &'static str, set: &'static str) -> Rule {
     Rule { lasts: Lasts::Not, find, set }
 }
 
-const RULES: [Rule; 14] = [
+const ROWS: [Rule; 14] = [
     // What ends so long after it was made does so from now on.
     rule(
-        "select id from refresh_families where created_at > $1 limit $2",
+        "select id from refresh_families where created_at > $1 and id > $3 order by id limit $2",
         "update refresh_families set expires_at = expires_at - created_at + $2, created_at = $2 \
          where id = $1 and created_at > $3",
     ),
     rule(
-        "select id from refresh_tokens where issued_at > $1 limit $2",
+        "select id from refresh_tokens where issued_at > $1 and id > $3 order by id limit $2",
         "update refresh_tokens set expires_at = expires_at - issued_at + $2, issued_at = $2 \
          where id = $1 and issued_at > $3",
     ),
     rule(
-        "select id from access_tokens where created_at > $1 limit $2",
+        "select id from access_tokens where created_at > $1 and id > $3 order by id limit $2",
         "update access_tokens set expires_at = expires_at - created_at + $2, created_at = $2 \
          where id = $1 and created_at > $3",
     ),
     rule(
-        "select id from invitations where created_at > $1 limit $2",
+        "select id from invitations where created_at > $1 and id > $3 order by id limit $2",
         "update invitations set expires_at = expires_at - created_at + $2, created_at = $2 \
          where id = $1 and created_at > $3",
     ),
     rule(
-        "select id from devices where claim_made_at > $1 limit $2",
+        "select id from devices where claim_made_at > $1 and id > $3 order by id limit $2",
         "update devices set claim_expires_at = claim_expires_at - claim_made_at + $2, claim_made_at = $2 \
          where id = $1 and claim_made_at > $3",
     ),
     Rule {
         lasts: Lasts::RotationGrace,
-        find: "select id from devices where previous_token_until > $1 limit $2",
+        find: "select id from devices where previous_token_until > $1 and id > $3 order by id limit $2",
         set: "update devices set previous_token_until = $2 where id = $1 and previous_token_until > $3",
     },
     Rule {
         lasts: Lasts::Key,
-        find: "select id from idempotency where expires_at > $1 limit $2",
+        find: "select id from idempotency where expires_at > $1 and id > $3 order by id limit $2",
         set: "update idempotency set expires_at = $2 where id = $1 and expires_at > $3",
     },
     // What happened, and stands in the way of something for a while, or is kept for a while.
     rule(
-        "select id from users where failed_at > $1 limit $2",
+        "select id from users where failed_at > $1 and id > $3 order by id limit $2",
         "update users set failed_at = $2 where id = $1 and failed_at > $3",
     ),
     rule(
-        "select id from refresh_tokens where spent_at > $1 limit $2",
+        "select id from refresh_tokens where spent_at > $1 and id > $3 order by id limit $2",
         "update refresh_tokens set spent_at = $2 where id = $1 and spent_at > $3",
     ),
     rule(
-        "select id from refresh_families where revoked_at > $1 limit $2",
+        "select id from refresh_families where revoked_at > $1 and id > $3 order by id limit $2",
         "update refresh_families set revoked_at = $2 where id = $1 and revoked_at > $3",
     ),
     rule(
-        "select id from access_tokens where revoked_at > $1 limit $2",
+        "select id from access_tokens where revoked_at > $1 and id > $3 order by id limit $2",
         "update access_tokens set revoked_at = $2 where id = $1 and revoked_at > $3",
     ),
     rule(
-        "select id from access_tokens where last_used_at > $1 limit $2",
+        "select id from access_tokens where last_used_at > $1 and id > $3 order by id limit $2",
         "update access_tokens set last_used_at = $2 where id = $1 and last_used_at > $3",
     ),
     rule(
-        "select id from invitations where ended_at > $1 limit $2",
+        "select id from invitations where ended_at > $1 and id > $3 order by id limit $2",
         "update invitations set ended_at = $2 where id = $1 and ended_at > $3",
     ),
     rule(
-        "select id from grants where ended_at > $1 limit $2",
+        "select id from grants where ended_at > $1 and id > $3 order by id limit $2",
         "update grants set ended_at = $2 where id = $1 and ended_at > $3",
     ),
 ];
 
 /// The owner's word is taken away: it is given again in a moment. Other settings hold other texts.
-const RESETS: &str =
-    "select name from settings where case when name like 'reset:%' then cast(value as bigint) end > $1 limit $2";
+const RESETS: &str = "select name from settings where case when name like 'reset:%' then cast(value as bigint) end > $1 \
+     and name > $3 order by name limit $2";
 
-/// Rows with times that cannot be.
-#[derive(Debug, Default)]
+/// How many kinds of times there are.
+pub const RULES: usize = ROWS.len() + 1;
+
+/// The place of a row among those of its kind.
+#[derive(Clone, Debug)]
+pub struct Place(Row);
+
+#[derive(Clone, Debug)]
+enum Row {
+    Id(i64),
+    Reset(String),
+}
+
+/// Rows of one kind with times that cannot be.
+#[derive(Debug)]
 pub struct Beyond {
-    rows: Vec<(usize, i64)>,
-    resets: Vec<String>,
+    rule: usize,
+    rows: Vec<Row>,
 }
 
 impl Beyond {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.resets.is_empty()
+    /// Behind which the next ones are; none when there was none.
+    pub fn last(&self) -> Option<Place> {
+        self.rows.last().cloned().map(Place)
     }
 }
 
 impl Store {
-    /// Rows with times that cannot be, at most `limit` of each kind. Read beside the writers: whole tables are looked
-    /// through.
+    /// At most `limit` rows with times that cannot be, of the kind `rule` (less than [`RULES`]) and behind a place. Read
+    /// beside the writers: the whole table is looked through once.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn beyond(&self, by: &SetRight, limit: u32) -> Result<Beyond, StoreError> {
-        let mut found = Beyond::default();
-        for (at, rule) in RULES.iter().enumerate() {
-            let rows = query(rule.find).bind(by.bounds(rule).0).bind(limit).fetch_all(self.reader()).await?;
-            for row in rows {
-                found.rows.push((at, row.get("id")?));
-            }
+    pub async fn beyond(
+        &self,
+        rule: usize,
+        by: &SetRight,
+        after: Option<Place>,
+        limit: u32,
+    ) -> Result<Beyond, StoreError> {
+        let find = if let Some(kind) = ROWS.get(rule) {
+            let after = if let Some(Place(Row::Id(id))) = after { id } else { i64::MIN };
+            query(kind.find).bind(by.bounds(kind).0).bind(limit).bind(after)
+        } else {
+            let after = if let Some(Place(Row::Reset(name))) = after { name } else { String::new() };
+            query(RESETS).bind(by.newest.plus(by.reset_lifetime)).bind(limit).bind(after)
+        };
+        let mut rows = Vec::new();
+        for row in find.fetch_all(self.reader()).await? {
+            rows.push(if rule < ROWS.len() { Row::Id(row.get("id")?) } else { Row::Reset(row.get("name")?) });
         }
-        let newest = by.newest.plus(by.reset_lifetime);
-        let rows = query(RESETS).bind(newest).bind(limit).fetch_all(self.reader()).await?;
-        for row in rows {
-            found.resets.push(row.get("name")?);
-        }
-        Ok(found)
+        Ok(Beyond { rule, rows })
     }
 }
 
@@ -170,13 +188,15 @@ impl Tx {
     /// When the database does not take it.
     pub async fn set_right(&mut self, beyond: &Beyond, by: &SetRight) -> Result<u64, StoreError> {
         let mut changed = 0;
-        for (at, id) in &beyond.rows {
-            let rule = &RULES[*at];
-            let (newest, now) = by.bounds(rule);
-            changed += query(rule.set).bind(*id).bind(now).bind(newest).execute(self.on()).await?;
-        }
-        for name in &beyond.resets {
-            changed += u64::from(self.take_setting(name).await?.is_some());
+        for row in &beyond.rows {
+            changed += match (row, ROWS.get(beyond.rule)) {
+                (Row::Id(id), Some(kind)) => {
+                    let (newest, now) = by.bounds(kind);
+                    query(kind.set).bind(*id).bind(now).bind(newest).execute(self.on()).await?
+                }
+                (Row::Reset(name), _) => u64::from(self.take_setting(name).await?.is_some()),
+                (Row::Id(_), None) => 0,
+            };
         }
         Ok(changed)
     }

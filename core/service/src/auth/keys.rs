@@ -47,6 +47,9 @@ impl KeyState {
     }
 }
 
+/// A key that signs no more is needed by its last token for so long.
+const RETIRED_FOR: Duration = Duration::from_secs((LIFETIME_S + KEY_LEEWAY_S) as u64);
+
 /// One key.
 #[derive(Clone, Debug)]
 pub struct RingKey {
@@ -92,7 +95,7 @@ impl Ring {
             match key.state {
                 KeyState::Next => keys.insert(0, RingKey { state: KeyState::Active, since: now, ..key.clone() }),
                 KeyState::Active if keep_former => {
-                    let until = Some(now.plus(Duration::from_secs((LIFETIME_S + KEY_LEEWAY_S) as u64)));
+                    let until = Some(now.plus(RETIRED_FOR));
                     keys.push(RingKey { state: KeyState::Retired, since: now, until, ..key.clone() });
                 }
                 KeyState::Retired if keep_former => keys.push(key.clone()),
@@ -104,6 +107,10 @@ impl Ring {
     }
     fn pruned(mut self, now: TimeMs) -> Self {
         self.0.retain(|k| k.until.is_none_or(|until| now < until));
+        for key in &mut self.0 {
+            // Retired while the clock was ahead.
+            key.until = key.until.map(|until| until.min(now.plus(RETIRED_FOR)));
+        }
         self
     }
     fn keys(&self, issuer: &str) -> Keys {
@@ -327,8 +334,10 @@ pub async fn tend(services: &Services) -> Result<()> {
         let mut source = services.auth.keys.source.lock().await;
         let KeySource::Kept { ring, keep, rotate_after } = &mut *source else { return Ok(()) };
         let left = ring.clone().pruned(now);
-        if left.0.len() != ring.0.len() {
+        let ends = |ring: &Ring| ring.0.iter().map(|key| key.until).collect::<Vec<_>>();
+        if ends(&left) != ends(ring) {
             store(keep, &left).await?;
+            services.auth.keys.keys.store(Arc::new(left.keys(&services.auth.keys.issuer)));
             *ring = left;
         }
         ring.of(KeyState::Active).zip(*rotate_after).is_some_and(|(active, after)| is_due(active.since, after, now))
@@ -370,7 +379,10 @@ mod tests {
         assert_ne!(kid(&turned, KeyState::Next), kid(&ring, KeyState::Next));
         let over = at(10 + LIFETIME_S + KEY_LEEWAY_S);
         assert_eq!(turned.clone().pruned(TimeMs(over.0 - 1)).0.len(), 3);
-        assert_eq!(turned.pruned(over).0.len(), 2);
+        assert_eq!(turned.clone().pruned(over).0.len(), 2);
+        // It was retired while the clock was ahead.
+        let until = turned.pruned(at(-86_400)).0.iter().find_map(|key| key.until);
+        assert_eq!(until, Some(at(-86_400).plus(RETIRED_FOR)));
         // Known to others: gone at once.
         assert_eq!(ring.rotated(at(10), false).0.len(), 2);
     }

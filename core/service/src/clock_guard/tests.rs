@@ -11,7 +11,7 @@ fn guard(clock: &Arc<ManualClock>) -> ClockGuard {
 
 /// Nobody doubted this time.
 fn at(at: TimeMs) -> Noted {
-    let kept = Kept { at, doubt: Duration::ZERO };
+    let kept = Kept { at, doubt: (Duration::ZERO, 0) };
     Noted { believed: kept, judged: kept, highest: at }
 }
 
@@ -98,7 +98,7 @@ fn the_time_of_credentials_does_not_go_back_with_the_clock() {
 }
 
 #[test]
-fn a_start_goes_on_from_what_was_noted_unless_it_is_a_little_later() {
+fn a_start_goes_on_from_what_was_noted_or_from_a_later_clock() {
     let noted = BEGIN.plus(100 * DAY);
     for (start, latest) in [(BEGIN, noted), (noted.plus(DAY / 2), noted.plus(DAY / 2))] {
         let clock = Arc::new(ManualClock::at(start));
@@ -164,15 +164,15 @@ fn whoever_runs_the_server_can_say_that_the_clock_is_right() {
 #[test]
 fn what_is_noted_is_read_as_it_was_written() {
     let noted = Noted {
-        believed: Kept { at: BEGIN, doubt: HOUR },
-        judged: Kept { at: BEGIN.plus(DAY), doubt: Duration::ZERO },
+        believed: Kept { at: BEGIN, doubt: (HOUR, -5) },
+        judged: Kept { at: BEGIN.plus(DAY), doubt: (Duration::ZERO, 0) },
         highest: BEGIN.plus(HOUR),
     };
     assert_eq!(Noted::parse(&noted.to_string()), Some(noted));
     for before in ["1000000 0", "1000000 0 1000000 0"] {
         assert_eq!(Noted::parse(before), Some(at(BEGIN)), "as it was written before");
     }
-    for other in ["", "1", "1 2 3", "1 2 3 x", "1 2 3 4 x", "1 2 3 4 5 6"] {
+    for other in ["", "1", "1 2 3", "1 2 3 x", "1 2 3 4 5", "1 2 3 4 5 6", "1 2 3 4 5 6 x", "1 2 3 4 5 6 7 8"] {
         assert_eq!(Noted::parse(other), None, "{other}");
     }
 }
@@ -235,7 +235,7 @@ fn a_doubt_goes_on_over_restarts_and_ends() {
         noted = Noted::parse(&guard.noted().to_string()).unwrap();
         assert_eq!(noted.judged.at < wrong, day == 2, "day {day}: {noted:?}");
     }
-    assert_eq!((noted.believed, noted.judged.doubt), (noted.judged, Duration::ZERO));
+    assert_eq!((noted.believed, noted.judged.doubt), (noted.judged, (Duration::ZERO, 0)));
 }
 
 #[test]
@@ -265,20 +265,20 @@ fn what_was_made_ahead_is_known_as_soon_as_the_clock_is_back() {
     for jump in [2 * 3_600_000, 400 * DAY_MS] {
         assert!(!returned(&running));
         clock.jump(jump);
-        assert!(!returned(&running) && running.newest() > clock.now(), "nothing is known to be wrong yet");
+        assert!(!returned(&running) && running.newest().0 > clock.now(), "nothing is known to be wrong yet");
         clock.jump(-jump);
         assert!(returned(&running));
-        assert_eq!(running.newest(), clock.now().plus(SLACK));
+        assert_eq!(running.newest(), (clock.now().plus(SLACK), clock.now()));
     }
     // At a start the clock was ahead: a day after it was set back.
     clock.jump(400 * DAY_MS);
     let started = guard(&clock);
     started.was_running(running.noted());
     clock.jump(-400 * DAY_MS);
-    assert!(!returned(&started) && started.newest() > clock.now().plus(399 * DAY));
+    assert!(!returned(&started) && started.newest().0 > clock.now().plus(399 * DAY));
     clock.advance(DAY);
     assert!(returned(&started));
-    assert_eq!(started.newest(), clock.now().plus(SLACK));
+    assert_eq!(started.newest().0, clock.now().plus(SLACK));
 }
 
 #[test]
@@ -291,12 +291,80 @@ fn nothing_of_before_seems_to_be_made_ahead_while_the_clock_is_behind() {
     let made_at = before.latest();
     assert!(returned(&before) && made_at == clock.now(), "it is believed after a day");
     let known = BEGIN.plus(20_001 * DAY);
-    assert!(before.newest() >= known, "what was made before is not beyond it");
+    assert!(before.newest().0 >= known, "what was made before is not beyond it");
     let after = guard(&clock);
     after.was_running(before.noted());
-    assert!(after.newest() >= known, "nor after a start");
+    assert!(after.newest().0 >= known, "nor after a start");
     let vouched = guard(&clock);
     vouched.was_running(before.noted());
     vouched.is_right();
-    assert_eq!(vouched.newest(), clock.now().plus(SLACK), "unless somebody says that the clock is right");
+    assert_eq!(vouched.newest().0, clock.now().plus(SLACK), "unless somebody says that the clock is right");
+}
+
+/// What has stayed is believed, not what came after it.
+#[test]
+fn a_clock_that_is_set_once_more_begins_a_doubt_anew() {
+    let (hours, minute) = (3_600_000, Duration::from_secs(60));
+    let clock = Arc::new(ManualClock::at(BEGIN.plus(20_000 * DAY)));
+    let running = guard(&clock);
+    clock.advance(BEGINNING);
+    let true_time = clock.now();
+    // Half an hour ahead for nearly an hour, and then nearly a day ahead.
+    clock.jump(hours / 2);
+    running.latest();
+    clock.advance(HOUR - minute);
+    running.latest();
+    clock.jump(22 * hours);
+    running.latest();
+    clock.advance(2 * minute);
+    running.latest();
+    clock.jump(-(22 * hours + hours / 2));
+    assert_eq!(running.latest(), true_time.plus(HOUR + minute));
+    // Behind by decades for nearly a day, and then by an hour.
+    let before = clock.now();
+    clock.jump(-before.0);
+    running.latest();
+    clock.advance(DAY - HOUR);
+    running.latest();
+    clock.jump(before.0 - hours);
+    running.latest();
+    clock.advance(2 * HOUR);
+    assert_eq!(running.latest(), before.plus(DAY + HOUR));
+}
+
+#[test]
+fn a_doubt_does_not_go_on_with_another_clock_at_a_start() {
+    let true_time = BEGIN.plus(20_000 * DAY);
+    // Ahead for nearly a day, and then a start decades behind; and the other way round.
+    for (first, second) in [(2 * DAY_MS, -true_time.0), (-true_time.0, 4_000 * DAY_MS)] {
+        let clock = Arc::new(ManualClock::at(true_time));
+        let before = guard(&clock);
+        clock.advance(BEGINNING);
+        clock.jump(first);
+        before.latest();
+        clock.advance(DAY - HOUR);
+        before.latest();
+        let known = before.noted();
+        clock.jump(second - first);
+        let after = guard(&clock);
+        after.was_running(known);
+        assert_eq!(after.trusted(), second < 0);
+        clock.advance(2 * HOUR);
+        assert_eq!(after.trusted(), second < 0, "nothing is removed");
+        assert!(after.latest() >= true_time.plus(DAY), "nothing is good again");
+    }
+}
+
+#[test]
+fn a_start_in_1970_without_a_note_ends_nothing_that_was_made_before() {
+    let (clock, written) = (Arc::new(ManualClock::at(TimeMs(0))), BEGIN.plus(20_000 * DAY));
+    let guard = guard(&clock);
+    guard.was_written(written);
+    for _ in 0..2 {
+        guard.latest();
+        clock.advance(DAY);
+    }
+    assert_eq!(guard.latest(), clock.now());
+    assert!(guard.newest().0 > written);
+    assert!(guard.believed_ahead().is_some(), "and that is said");
 }

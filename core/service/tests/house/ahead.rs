@@ -1,10 +1,12 @@
 //! What is made while the clock is ahead lives as long as anything else once the clock has been set back, and what is good
 //! is not ended by a clock that is behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::{Clock, DeviceClass, TimeMs};
 use hexa_service::Services;
+use hexa_service::audit::list::{Wanted, page};
 use hexa_service::auth::Origin;
 use hexa_service::auth::pats::TokenRequest;
 use hexa_service::clock_guard::set_right;
@@ -119,6 +121,36 @@ async fn what_is_made_while_the_clock_is_ahead_ends_in_its_time_once_it_was_set_
     assert_eq!(register(services, "late@example.com", &made.invitation).await, REFUSED, "an invitation for a week");
     office.clock.advance(7 * DAY);
     assert!(services.auth.refresh(Key::none(), &again.refresh_token).await.is_err(), "idle for two weeks");
+}
+
+/// By itself, while the server goes on, and however many there are: more than go into one transaction.
+#[tokio::test]
+async fn a_running_server_puts_right_what_was_made_ahead_in_a_few_seconds() {
+    let office = office().await;
+    let services = &office.house.services;
+    sign_up(services, "ben@example.com").await;
+    office.clock.advance(5 * MINUTE);
+    services.tasks.spawn(hexa_service::clock_guard::keep_right(Arc::clone(services)));
+    office.clock.jump(400 * DAY_MS);
+    let made = Made::make(&office).await;
+    let mut codes = Vec::new();
+    for _ in 0..60 {
+        codes.push(provision(services, None, false).await.unwrap().claim.code);
+    }
+    office.clock.jump(-400 * DAY_MS);
+    let wanted = Wanted { action: Some("clock.set_right".into()), ..Wanted::default() };
+    let told = || async { page(services, &office.admin, &wanted, None, 10).await.unwrap().0.len() };
+    let begin = std::time::Instant::now();
+    while told().await == 0 || set_right(services).await.unwrap() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(open(services, &made).await, (true, true));
+    office.clock.advance(16 * MINUTE);
+    for code in &codes[..3] {
+        assert!(!claims(&office, code).await);
+    }
+    assert!(!claims(&office, codes.last().unwrap()).await, "none of them");
 }
 
 #[tokio::test]

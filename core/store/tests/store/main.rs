@@ -11,5 +11,6 @@ mod grants;
 mod opening;
 mod postgres_only;
 mod rig;
+mod set_right;
 mod sqlite_only;
 mod writing;

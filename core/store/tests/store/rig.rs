@@ -80,6 +80,13 @@ impl Raw {
             }
         }
     }
+    /// One number.
+    pub(crate) async fn number(&mut self, sql: &str) -> i64 {
+        match self {
+            Self::Sqlite(c) => c.query_row(sql, [], |row| row.get(0)).unwrap(),
+            Self::Postgres(c) => sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(c).await.unwrap(),
+        }
+    }
     /// The statement of this database.
     pub(crate) fn either(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {

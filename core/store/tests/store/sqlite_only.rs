@@ -280,3 +280,11 @@ async fn no_byte_of_a_plain_hash_is_left_in_the_file() {
     store.close().await;
     assert_eq!(left(), 0);
 }
+
+#[tokio::test]
+async fn the_last_audit_row_is_found_without_a_look_at_the_others() {
+    let store = Home::sqlite().open().await.unwrap();
+    for plan in store.newest_audit_plans("hexa").await.unwrap() {
+        assert!(plan.contains("SEARCH") && !plan.contains("B-TREE"), "{plan}");
+    }
+}
