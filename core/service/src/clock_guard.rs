@@ -141,6 +141,10 @@ struct State {
     shown: (TimeMs, Duration),
     /// There is nothing yet that could end.
     new: bool,
+    /// No former process has noted anything: nothing but this clock says what is ahead.
+    alone: bool,
+    /// When what was shown has turned out to be too late for the last time; else the start.
+    back: Duration,
 }
 
 /// What the wall clock showed when it was believed last, carried on by the monotonic one.
@@ -244,6 +248,8 @@ impl ClockGuard {
                 highest: wall,
                 shown: (wall, steady),
                 new: false,
+                alone: false,
+                back: steady,
             }),
             returned: AtomicBool::new(false),
             leapt: Notify::new(),
@@ -262,13 +268,15 @@ impl ClockGuard {
             state.judged = Carried { wall: at, steady: self.steady, doubt: None };
         }
         state.highest = state.highest.max(at);
+        state.alone = true;
         state.least = Least::of(state.least.known.min(ahead(at, self.steady)), self.steady);
     }
 
     /// Nothing was there before this start. Within its first minutes every setting of the clock is believed: a machine that
     /// is set up begins with any date, and nothing has had an end yet.
     pub fn is_new(&self) {
-        self.state.lock().new = true;
+        let mut state = self.state.lock();
+        (state.new, state.alone) = (true, true);
     }
 
     /// Whoever runs the server vouches for the clock, whatever a former process noted.
@@ -277,12 +285,14 @@ impl ClockGuard {
         let believed = Carried { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
         let (highest, shown) = (wall, (wall, steady));
-        *self.state.lock() = State { believed, judged: believed, least, highest, shown, new: false };
+        let (new, alone, back) = (false, false, steady);
+        *self.state.lock() = State { believed, judged: believed, least, highest, shown, new, alone, back };
     }
 
     /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
     pub fn was_running(&self, noted: Noted) {
         let mut state = self.state.lock();
+        state.alone = false;
         // It was noted some minutes before a crash, perhaps, and something was made in these.
         state.highest = noted.highest.max(noted.believed.at).plus(NOTE_EVERY);
         state.believed = noted.believed.again(self.wall, self.steady);
@@ -320,6 +330,13 @@ impl ClockGuard {
         let (now, steady, state) = self.look();
         let latest = now.max(state.judged.at(steady));
         (latest.max(state.highest).plus(SLACK), latest)
+    }
+
+    /// Whether it is known by now which of two times was wrong. Where nothing has been noted before, a clock that is back may
+    /// as well be behind for a moment: it is taken as it is when it has stayed so for some minutes.
+    pub(crate) fn knows_what_was_ahead(&self) -> bool {
+        let (_, steady, state) = self.look();
+        !state.alone || steady.saturating_sub(state.back) >= BEGINNING
     }
 
     /// By how much of what was believed before the wall clock is behind, where that keeps wrong times from being put right.
@@ -377,7 +394,7 @@ impl ClockGuard {
         let shown = state.shown.0.plus(steady.saturating_sub(state.shown.1));
         if latest.plus(SLACK) < shown {
             self.returned.store(true, Ordering::Release);
-            state.shown = (latest, steady);
+            (state.shown, state.back) = ((latest, steady), steady);
         } else if latest > shown {
             state.shown = (latest, steady);
         }

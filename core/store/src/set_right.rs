@@ -1,4 +1,7 @@
 //! Times that lie beyond what can have been: they were written while the clock was ahead, and it has been set back since.
+//!
+//! Idempotency keys are none of them: one that is remembered for too long harms nobody, and one that is forgotten too early
+//! sends a command twice.
 
 use std::time::Duration;
 
@@ -19,8 +22,6 @@ pub struct SetRight {
     pub rotation_grace: Duration,
     /// How long the owner's word is good that a device may come in anew, likewise.
     pub reset_lifetime: Duration,
-    /// How long an idempotency key is kept, likewise.
-    pub key_lifetime: Duration,
 }
 
 impl SetRight {
@@ -29,7 +30,6 @@ impl SetRight {
         let lasts = match rule.lasts {
             Lasts::Not => Duration::ZERO,
             Lasts::RotationGrace => self.rotation_grace,
-            Lasts::Key => self.key_lifetime,
         };
         (self.newest.plus(lasts), self.now.plus(lasts))
     }
@@ -39,7 +39,6 @@ impl SetRight {
 enum Lasts {
     Not,
     RotationGrace,
-    Key,
 }
 
 /// Rows with a time later than `$1` are looked for, at most `$2` behind the row `$3`; then the row `$1` gets the time `$2`, if
@@ -54,7 +53,7 @@ const fn rule(find: &'static str, set: &'static str) -> Rule {
     Rule { lasts: Lasts::Not, find, set }
 }
 
-const ROWS: [Rule; 14] = [
+const ROWS: [Rule; 13] = [
     // What ends so long after it was made does so from now on.
     rule(
         "select id from refresh_families where created_at > $1 and id > $3 order by id limit $2",
@@ -85,11 +84,6 @@ const ROWS: [Rule; 14] = [
         lasts: Lasts::RotationGrace,
         find: "select id from devices where previous_token_until > $1 and id > $3 order by id limit $2",
         set: "update devices set previous_token_until = $2 where id = $1 and previous_token_until > $3",
-    },
-    Rule {
-        lasts: Lasts::Key,
-        find: "select id from idempotency where expires_at > $1 and id > $3 order by id limit $2",
-        set: "update idempotency set expires_at = $2 where id = $1 and expires_at > $3",
     },
     // What happened, and stands in the way of something for a while, or is kept for a while.
     rule(

@@ -75,7 +75,12 @@ impl Auth {
                 }
                 tx.forget_spent(row.family, row.id, KEPT_SPENT).await?;
             }
-            Some(spent) if now <= spent.plus(self.config.refresh_grace) && !row.successor_spent => {
+            // Spent a moment ago, before or after a small step of the clock: not while it was far ahead.
+            Some(spent)
+                if !row.successor_spent
+                    && now <= spent.plus(self.config.refresh_grace)
+                    && spent <= now.plus(self.config.refresh_grace) =>
+            {
                 if row.successor_hash.is_none_or(|hash| !token::same(&hash, &fresh_hash)) {
                     // It was spent by another version, or under another key.
                     let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;

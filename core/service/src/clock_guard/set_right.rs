@@ -16,7 +16,6 @@ use super::LOOK_EVERY;
 use crate::Services;
 use crate::change::{Decided, internal};
 use crate::error::Result;
-use crate::idempotency;
 
 /// Rows in one transaction: while it lasts, every other writer waits.
 const PIECE: u32 = 50;
@@ -24,6 +23,9 @@ const PIECE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Once more so long after the clock went back: what was being written then is stored by now.
 const ONCE_MORE: Duration = Duration::from_secs(60);
+
+/// After a database that took nothing.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Puts times right whenever the clock has turned out to have been ahead, and once at the start: it may have been set back
 /// while the server was off, or just before a crash.
@@ -46,25 +48,32 @@ pub async fn keep_right(services: Arc<Services>) {
             );
         }
         said = believed_ahead.is_some();
+        if !services.guard.knows_what_was_ahead() {
+            continue;
+        }
         let now = services.clock.monotonic();
         let returned = services.guard.returned.swap(false, Ordering::AcqRel);
         if !returned && again.is_none_or(|at| now < at) {
             continue;
         }
         let done = set_right(&services).await;
-        again = (returned || done.is_err()).then_some(now + ONCE_MORE);
+        again = returned.then_some(now + ONCE_MORE);
         if let Err(error) = done {
-            tracing::warn!(%error, "what was made while the clock was ahead is not all put right yet; tried again in a minute");
+            again = Some(now + RETRY);
+            tracing::warn!(%error, "what was made while the clock was ahead is not all put right yet; tried again in some seconds");
         }
     }
 }
 
-/// Puts every time right that lies beyond what can have been; gives how many.
+/// Puts every time right that lies beyond what can have been, if that is known by now; gives how many.
 ///
 /// # Errors
 /// When the database does not take it; what was put right before stays so, and each kind of row is tried.
 pub async fn set_right(services: &Services) -> Result<u64> {
     let (mut all, mut failed) = (0, None);
+    if !services.guard.knows_what_was_ahead() {
+        return Ok(0);
+    }
     for rule in 0..RULES {
         match by_rule(services, rule, all == 0).await {
             Ok(times) => all += times,
@@ -88,7 +97,6 @@ fn limits(services: &Services) -> SetRight {
         now,
         rotation_grace: services.provision.config.rotation_grace,
         reset_lifetime: services.provision.config.claim_lifetime,
-        key_lifetime: idempotency::LIFETIME,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hexa_model::{Clock, DeviceClass, TimeMs};
+use hexa_model::{Clock, DeviceClass, ErrorCode, TimeMs};
 use hexa_service::Services;
 use hexa_service::audit::list::{Wanted, page};
 use hexa_service::auth::Origin;
@@ -173,4 +173,61 @@ async fn a_clock_that_is_behind_for_more_than_a_day_ends_nothing_that_is_good() 
     assert_eq!(open(services, &made).await, (true, true));
     assert!(claims(&office, &made.code).await && claims(&office, &made.label).await);
     assert!(services.auth.refresh(Key::none(), &made.refresh).await.is_ok());
+}
+
+/// A new server knows no other time than that of its clock: one that is behind for a moment looks like one that was ahead.
+#[tokio::test]
+async fn in_its_first_minutes_a_server_puts_nothing_right_before_the_clock_has_stayed() {
+    let office = office().await;
+    let services = &office.house.services;
+    services.guard.is_new();
+    sign_up(services, "ben@example.com").await;
+    // At the end of the first five minutes it is behind, for a moment.
+    office.clock.advance(5 * MINUTE - Duration::from_secs(1));
+    let made = Made::make(&office).await;
+    office.clock.jump(-10 * DAY_MS);
+    assert_eq!(set_right(services).await.unwrap(), 0);
+    office.clock.advance(Duration::from_secs(3));
+    assert_eq!(set_right(services).await.unwrap(), 0);
+    office.clock.jump(10 * DAY_MS);
+    office.clock.advance(5 * MINUTE);
+    assert_eq!(set_right(services).await.unwrap(), 0);
+    assert_eq!(open(services, &made).await, (true, true));
+    assert!(claims(&office, &made.code).await && claims(&office, &made.label).await);
+    assert_eq!(register(services, "guest@example.com", &made.invitation).await, None);
+    assert!(services.auth.refresh(Key::none(), &made.refresh).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_new_server_made_ahead_is_put_right_when_the_clock_has_stayed_for_some_minutes() {
+    let office = office().await;
+    let services = &office.house.services;
+    services.guard.is_new();
+    sign_up(services, "ben@example.com").await;
+    office.clock.jump(10 * DAY_MS);
+    let made = Made::make(&office).await;
+    office.clock.jump(-10 * DAY_MS);
+    assert_eq!(set_right(services).await.unwrap(), 0);
+    office.clock.advance(5 * MINUTE);
+    assert!(set_right(services).await.unwrap() >= 8);
+    assert!(services.auth.refresh(Key::none(), &made.refresh).await.is_ok());
+    assert_eq!(open(services, &made).await, (true, true));
+    office.clock.advance(16 * MINUTE);
+    assert_eq!(open(services, &made).await, (true, false));
+    assert!(!claims(&office, &made.code).await);
+}
+
+/// A token that was spent while the clock was ahead is no lost answer for as long as it lies ahead.
+#[tokio::test]
+async fn a_spent_token_of_a_later_time_is_a_stolen_one() {
+    let office = office().await;
+    let services = &office.house.services;
+    sign_up(services, "ben@example.com").await;
+    office.clock.advance(5 * MINUTE);
+    office.clock.jump(400 * DAY_MS);
+    let made = Made::make(&office).await;
+    services.auth.refresh(Key::none(), &made.refresh).await.unwrap();
+    office.clock.jump(-400 * DAY_MS);
+    let again = services.auth.refresh(Key::none(), &made.refresh).await.unwrap_err();
+    assert_eq!(again.code, ErrorCode::RefreshTokenReused);
 }
