@@ -176,6 +176,7 @@ async fn a_lost_answer_can_be_asked_for_again() {
     client.with_token(again["access_token"].as_str().unwrap()).get("/api/v1/auth/me").await.expect(200);
     let third = refresh(&client, &lost["refresh_token"]).await.expect(200);
     assert_ne!(third["refresh_token"], lost["refresh_token"]);
+    assert_eq!(server.db().actions("security.refresh_repeated").len(), 1);
     refresh(&client, &first).await.expect_error(401, "refresh_token_reused");
 }
 

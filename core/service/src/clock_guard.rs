@@ -141,8 +141,6 @@ struct State {
     shown: (TimeMs, Duration),
     /// There is nothing yet that could end.
     new: bool,
-    /// No former process has noted anything: nothing but this clock says what is ahead.
-    alone: bool,
     /// When what was shown has turned out to be too late for the last time; else the start.
     back: Duration,
 }
@@ -158,8 +156,8 @@ struct Carried {
 /// The wall clock shows something else.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    /// By how much it is ahead, in milliseconds. When it is set once more, the doubt begins anew: it is what has stayed that
-    /// is believed.
+    /// By how much it has been ahead (behind, where less than zero) at the least, in milliseconds: so much is believed in the
+    /// end, and not what was set a moment ago.
     ahead: i64,
     since: Duration,
     /// As long as it had been doubted before this start.
@@ -181,11 +179,15 @@ impl Carried {
             self.doubt = None;
         } else {
             let ahead = now.0.saturating_sub(expected.0);
-            let same = |doubt: &Doubt| doubt.ahead.abs_diff(ahead) <= SLACK.as_millis() as u64;
-            self.doubt = self.doubt.filter(same).or(Some(Doubt { ahead, since: steady, earlier: Duration::ZERO }));
-            let patience = if ahead > 0 && now <= expected.plus(DAY) { HOUR } else { DAY };
+            let anew = Doubt { ahead, since: steady, earlier: Duration::ZERO };
+            let mut doubt = self.doubt.filter(|doubt| doubt.ahead.signum() == ahead.signum()).unwrap_or(anew);
+            if ahead.unsigned_abs() < doubt.ahead.unsigned_abs() {
+                doubt.ahead = ahead;
+            }
+            self.doubt = Some(doubt);
+            let patience = if (0..=DAY.as_millis() as i64).contains(&doubt.ahead) { HOUR } else { DAY };
             if self.doubted(steady) >= patience {
-                *self = Self { wall: now, steady, doubt: None };
+                *self = Self { wall: TimeMs(expected.0.saturating_add(doubt.ahead)), steady, doubt: None };
             }
         }
     }
@@ -248,7 +250,6 @@ impl ClockGuard {
                 highest: wall,
                 shown: (wall, steady),
                 new: false,
-                alone: false,
                 back: steady,
             }),
             returned: AtomicBool::new(false),
@@ -267,16 +268,14 @@ impl ClockGuard {
         if self.wall.plus(SLACK) < at {
             state.judged = Carried { wall: at, steady: self.steady, doubt: None };
         }
-        state.highest = state.highest.max(at);
-        state.alone = true;
+        state.highest = state.believed.wall.max(at);
         state.least = Least::of(state.least.known.min(ahead(at, self.steady)), self.steady);
     }
 
     /// Nothing was there before this start. Within its first minutes every setting of the clock is believed: a machine that
     /// is set up begins with any date, and nothing has had an end yet.
     pub fn is_new(&self) {
-        let mut state = self.state.lock();
-        (state.new, state.alone) = (true, true);
+        self.state.lock().new = true;
     }
 
     /// Whoever runs the server vouches for the clock, whatever a former process noted.
@@ -285,20 +284,18 @@ impl ClockGuard {
         let believed = Carried { wall, steady, doubt: None };
         let least = Least::of(ahead(wall, steady), steady);
         let (highest, shown) = (wall, (wall, steady));
-        let (new, alone, back) = (false, false, steady);
-        *self.state.lock() = State { believed, judged: believed, least, highest, shown, new, alone, back };
+        *self.state.lock() = State { believed, judged: believed, least, highest, shown, new: false, back: steady };
     }
 
     /// A former process believed this to be the time when it last noted it. Told once, before anything is judged.
     pub fn was_running(&self, noted: Noted) {
         let mut state = self.state.lock();
-        state.alone = false;
         // It was noted some minutes before a crash, perhaps, and something was made in these.
-        state.highest = noted.highest.max(noted.believed.at).plus(NOTE_EVERY);
-        state.believed = noted.believed.again(self.wall, self.steady);
+        state.highest = noted.highest.max(noted.believed.at.plus(NOTE_EVERY));
+        state.believed = noted.believed.again(self.steady);
         state.believed.look(self.wall, self.steady, DAY);
         // For however long the machine was off, what is over by now must not be good again when the clock is set back.
-        state.judged = noted.judged.again(self.wall, self.steady);
+        state.judged = noted.judged.again(self.steady);
         state.judged.look(self.wall, self.steady, Duration::MAX);
         state.least = Least::of(state.least.known.min(ahead(noted.believed.at, self.steady)), self.steady);
     }
@@ -332,11 +329,11 @@ impl ClockGuard {
         (latest.max(state.highest).plus(SLACK), latest)
     }
 
-    /// Whether it is known by now which of two times was wrong. Where nothing has been noted before, a clock that is back may
-    /// as well be behind for a moment: it is taken as it is when it has stayed so for some minutes.
-    pub(crate) fn knows_what_was_ahead(&self) -> bool {
+    /// Whether it is known by now which of two times was wrong. A clock that went back may as well be behind for a moment, as
+    /// after a start without a battery: it is taken as it is when it has stayed so for some minutes.
+    pub(crate) fn has_stayed(&self) -> bool {
         let (_, steady, state) = self.look();
-        !state.alone || steady.saturating_sub(state.back) >= BEGINNING
+        steady.saturating_sub(state.back) >= BEGINNING
     }
 
     /// By how much of what was believed before the wall clock is behind, where that keeps wrong times from being put right.
@@ -413,7 +410,7 @@ pub struct Noted {
     highest: TimeMs,
 }
 
-/// A time; for how long the wall clock had shown another one, and by how much that was ahead, in milliseconds.
+/// A time; for how long the wall clock had shown another one, and by how much that was ahead at the least, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept {
     at: TimeMs,
@@ -421,14 +418,10 @@ struct Kept {
 }
 
 impl Kept {
-    /// As it is at a start. The doubt goes on when the clock has gone on meanwhile as clocks do: the machine may have been off
-    /// for up to a day.
-    fn again(self, wall: TimeMs, steady: Duration) -> Carried {
+    /// As it is at a start.
+    fn again(self, steady: Duration) -> Carried {
         let (earlier, ahead) = self.doubt;
-        let now = wall.0.saturating_sub(self.at.0);
-        let off = now.saturating_sub(ahead);
-        let same = off.saturating_add(SLACK.as_millis() as i64) >= 0 && off <= DAY.as_millis() as i64;
-        let doubt = (!earlier.is_zero() && same).then_some(Doubt { ahead: now, since: steady, earlier });
+        let doubt = (!earlier.is_zero()).then_some(Doubt { ahead, since: steady, earlier });
         Carried { wall: self.at, steady, doubt }
     }
 }

@@ -20,6 +20,8 @@ pub struct SetRight {
     pub now: TimeMs,
     /// How long the former token of a device is good, of which only the end is kept.
     pub rotation_grace: Duration,
+    /// How long a session goes on without use, if it does not end before.
+    pub refresh_idle: Duration,
     /// How long the owner's word is good that a device may come in anew, likewise.
     pub reset_lifetime: Duration,
 }
@@ -28,7 +30,7 @@ impl SetRight {
     /// A time that lies this long after another one cannot be later than the first; the second is what it becomes.
     fn bounds(&self, rule: &Rule) -> (TimeMs, TimeMs) {
         let lasts = match rule.lasts {
-            Lasts::Not => Duration::ZERO,
+            Lasts::Not | Lasts::RefreshIdle => Duration::ZERO,
             Lasts::RotationGrace => self.rotation_grace,
         };
         (self.newest.plus(lasts), self.now.plus(lasts))
@@ -38,6 +40,8 @@ impl SetRight {
 /// How long after something was made the time lies that is compared.
 enum Lasts {
     Not,
+    /// Not compared, but the end is made of it: `$4`.
+    RefreshIdle,
     RotationGrace,
 }
 
@@ -60,11 +64,13 @@ const ROWS: [Rule; 13] = [
         "update refresh_families set expires_at = expires_at - created_at + $2, created_at = $2 \
          where id = $1 and created_at > $3",
     ),
-    rule(
-        "select id from refresh_tokens where issued_at > $1 and id > $3 order by id limit $2",
-        "update refresh_tokens set expires_at = expires_at - issued_at + $2, issued_at = $2 \
-         where id = $1 and issued_at > $3",
-    ),
+    // The end of the session, which has been put right before, may have cut it off.
+    Rule {
+        lasts: Lasts::RefreshIdle,
+        find: "select id from refresh_tokens where issued_at > $1 and id > $3 order by id limit $2",
+        set: "update refresh_tokens set issued_at = $2, expires_at = (select case when f.expires_at < $4 then f.expires_at \
+              else $4 end from refresh_families f where f.id = refresh_tokens.family_id) where id = $1 and issued_at > $3",
+    },
     rule(
         "select id from access_tokens where created_at > $1 and id > $3 order by id limit $2",
         "update access_tokens set expires_at = expires_at - created_at + $2, created_at = $2 \
@@ -186,7 +192,12 @@ impl Tx {
             changed += match (row, ROWS.get(beyond.rule)) {
                 (Row::Id(id), Some(kind)) => {
                     let (newest, now) = by.bounds(kind);
-                    query(kind.set).bind(*id).bind(now).bind(newest).execute(self.on()).await?
+                    let set = query(kind.set).bind(*id).bind(now).bind(newest);
+                    let set = match kind.lasts {
+                        Lasts::RefreshIdle => set.bind(now.plus(by.refresh_idle)),
+                        _ => set,
+                    };
+                    set.execute(self.on()).await?
                 }
                 (Row::Reset(name), _) => u64::from(self.take_setting(name).await?.is_some()),
                 (Row::Id(_), None) => 0,

@@ -56,7 +56,7 @@ async function orEnd(of: SignIn, signedIn: SignedIn): Promise<SignedIn> {
   throw signedOut()
 }
 
-async function renew(of: SignIn): Promise<void> {
+async function renew(of: SignIn, own: boolean): Promise<void> {
   const refused = token?.value ?? null
   const stamp = read<number>(stampKey(of.base))
   await alone(keyOf('refresh', of.base), async (sure) => {
@@ -65,7 +65,7 @@ async function renew(of: SignIn): Promise<void> {
     if (token !== null && token.value !== refused) return
     const last = read<number>(stampKey(of.base))
     const lately = last === null ? !keeps() : Date.now() - last < LATELY_MS
-    if ((last !== stamp || (!sure && lately)) && (await fromPeers(refused))) return
+    if (!own && (last !== stamp || (!sure && lately)) && (await fromPeers(refused))) return
     stillIn(of)
     const given = inCookie(of.base) ? {} : { refresh_token: kept(of.base)?.refresh_token ?? secret ?? '' }
     let signedIn: SignedIn
@@ -81,12 +81,12 @@ async function renew(of: SignIn): Promise<void> {
   })
 }
 
-/** A new access token, for the one that did not do; many callers share one request. */
-export function refresh(): Promise<void> {
+/** A new access token, for the one that did not do; many callers share one request. `own`: not one of another tab. */
+export function refresh(own = false): Promise<void> {
   if (state.status === 'out') return Promise.reject(signedOut())
   if (refreshing !== null) return refreshing
   const mine = watched(
-    renew(current).finally(() => {
+    renew(current, own).finally(() => {
       if (refreshing === mine) refreshing = null
     }),
   )
@@ -260,7 +260,7 @@ export async function authorized(request: Request): Promise<Response> {
       }
       if (sends === MAX_SENDS) return answer
       // An answer that took long may be about a token which has been renewed since.
-      if (token === null || token.value === sent) await refresh()
+      if (token === null || token.value === sent) await refresh(sends > 1)
     }
   } catch (thrown) {
     if (of.ended.signal.aborted) throw signedOut()

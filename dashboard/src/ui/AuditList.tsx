@@ -38,6 +38,7 @@ const WORDS: Record<string, string> = {
   'invitation.revoked': 'took an invitation back',
   'keys.rotated': 'rotated the signing key',
   'security.login_failed': 'wrong password',
+  'security.refresh_repeated': 'asked twice for the token that follows',
   'audit.exported': 'exported the audit',
   'clock.believed': 'vouched for the clock at a start',
   'clock.set_right': 'put times right that were written while the clock was ahead',

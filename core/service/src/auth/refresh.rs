@@ -81,6 +81,9 @@ impl Auth {
                     && now <= spent.plus(self.config.refresh_grace)
                     && spent <= now.plus(self.config.refresh_grace) =>
             {
+                // Two tabs, a lost answer, or somebody who has a copy: whoever looks is to see it.
+                let actor = Actor::User { key: user.key, id: user.id, role: user.role };
+                tx.audit(&AuditEntry::event(self.clock.now(), actor, Source::Api, "security.refresh_repeated")).await?;
                 if row.successor_hash.is_none_or(|hash| !token::same(&hash, &fresh_hash)) {
                     // It was spent by another version, or under another key.
                     let successor = tx.insert_refresh(row.family, &fresh_hash, now, expires_at).await?;

@@ -186,8 +186,7 @@ impl Drop for Trial {
 impl Auth {
     /// Whether this place may try a password of an account that somebody is guessing at.
     pub(super) async fn check_row(&self, row: &UserRow, origin: &Origin) -> Result<()> {
-        // A clock that is set ahead does not end it.
-        let now = self.guard.earliest();
+        let now = self.clock.now();
         let guessed_at = row.failed_logins >= MAX_IN_A_ROW && row.failed_at.is_some_and(|at| now < at.plus(ROW_ENDS));
         if !guessed_at {
             return Ok(());

@@ -21,9 +21,6 @@ use crate::error::Result;
 const PIECE: u32 = 50;
 /// Between two transactions, so that others have their turn.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Once more so long after the clock went back: what was being written then is stored by now.
-const ONCE_MORE: Duration = Duration::from_secs(60);
-
 /// After a database that took nothing.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -48,7 +45,7 @@ pub async fn keep_right(services: Arc<Services>) {
             );
         }
         said = believed_ahead.is_some();
-        if !services.guard.knows_what_was_ahead() {
+        if !services.guard.has_stayed() {
             continue;
         }
         let now = services.clock.monotonic();
@@ -57,21 +54,21 @@ pub async fn keep_right(services: Arc<Services>) {
             continue;
         }
         let done = set_right(&services).await;
-        again = returned.then_some(now + ONCE_MORE);
+        again = done.is_err().then_some(now + RETRY);
         if let Err(error) = done {
-            again = Some(now + RETRY);
             tracing::warn!(%error, "what was made while the clock was ahead is not all put right yet; tried again in some seconds");
         }
     }
 }
 
-/// Puts every time right that lies beyond what can have been, if that is known by now; gives how many.
+/// Puts every time right that lies beyond what can have been, when the clock has stayed as it is for some minutes; gives how
+/// many.
 ///
 /// # Errors
 /// When the database does not take it; what was put right before stays so, and each kind of row is tried.
 pub async fn set_right(services: &Services) -> Result<u64> {
     let (mut all, mut failed) = (0, None);
-    if !services.guard.knows_what_was_ahead() {
+    if !services.guard.has_stayed() {
         return Ok(0);
     }
     for rule in 0..RULES {
@@ -97,6 +94,7 @@ fn limits(services: &Services) -> SetRight {
         now,
         rotation_grace: services.provision.config.rotation_grace,
         reset_lifetime: services.provision.config.claim_lifetime,
+        refresh_idle: services.config.auth.refresh_idle,
     }
 }
 

@@ -301,9 +301,9 @@ fn nothing_of_before_seems_to_be_made_ahead_while_the_clock_is_behind() {
     assert_eq!(vouched.newest().0, clock.now().plus(SLACK), "unless somebody says that the clock is right");
 }
 
-/// What has stayed is believed, not what came after it.
+/// As far as it has stayed, and not what came after it.
 #[test]
-fn a_clock_that_is_set_once_more_begins_a_doubt_anew() {
+fn what_is_believed_is_what_the_clock_has_been_off_by_all_along() {
     let (hours, minute) = (3_600_000, Duration::from_secs(60));
     let clock = Arc::new(ManualClock::at(BEGIN.plus(20_000 * DAY)));
     let running = guard(&clock);
@@ -319,17 +319,37 @@ fn a_clock_that_is_set_once_more_begins_a_doubt_anew() {
     clock.advance(2 * minute);
     running.latest();
     clock.jump(-(22 * hours + hours / 2));
-    assert_eq!(running.latest(), true_time.plus(HOUR + minute));
-    // Behind by decades for nearly a day, and then by an hour.
-    let before = clock.now();
+    assert_eq!(running.latest(), true_time.plus(HOUR + minute + HOUR / 2));
+    // Behind by decades for nearly a day, and then by an hour: it is the hour that has lasted for a day.
+    let (running, before) = (guard(&clock), clock.now());
     clock.jump(-before.0);
     running.latest();
     clock.advance(DAY - HOUR);
     running.latest();
     clock.jump(before.0 - hours);
     running.latest();
-    clock.advance(2 * HOUR);
-    assert_eq!(running.latest(), before.plus(DAY + HOUR));
+    clock.advance(HOUR - minute);
+    assert_eq!(running.latest(), before.plus(DAY - minute));
+    clock.advance(minute);
+    assert_eq!((running.latest(), clock.now()), (before.plus(DAY - HOUR), before.plus(DAY - HOUR)));
+}
+
+/// A virtual machine that is paused every night is ahead by more every morning.
+#[test]
+fn a_clock_that_leaps_every_night_is_believed_in_the_end() {
+    let clock = Arc::new(ManualClock::at(BEGIN));
+    let running = guard(&clock);
+    clock.advance(BEGINNING);
+    clock.jump(60 * 3_600_000);
+    for night in 0..2 {
+        assert!(!running.trusted(), "{night}");
+        for _ in 0..8 {
+            clock.advance(2 * HOUR);
+            running.trusted();
+        }
+        clock.jump(8 * 3_600_000);
+    }
+    assert!(running.trusted());
 }
 
 #[test]
@@ -367,4 +387,27 @@ fn a_start_in_1970_without_a_note_ends_nothing_that_was_made_before() {
     assert_eq!(guard.latest(), clock.now());
     assert!(guard.newest().0 > written);
     assert!(guard.believed_ahead().is_some(), "and that is said");
+}
+
+#[test]
+fn what_was_ever_believed_does_not_grow_with_every_start() {
+    let clock = Arc::new(ManualClock::at(BEGIN));
+    let mut noted = at(BEGIN);
+    for _ in 0..100 {
+        let guard = guard(&clock);
+        guard.was_running(noted);
+        guard.latest();
+        noted = Noted::parse(&guard.noted().to_string()).unwrap();
+    }
+    assert!(noted.highest <= BEGIN.plus(NOTE_EVERY));
+    // Without a note: the clock was ahead at the start, and was set back.
+    clock.jump(400 * DAY_MS);
+    let guard = guard(&clock);
+    guard.was_written(BEGIN);
+    clock.jump(-400 * DAY_MS);
+    clock.advance(2 * DAY);
+    guard.latest();
+    clock.advance(DAY);
+    guard.latest();
+    assert_eq!(guard.newest().0, clock.now().plus(SLACK));
 }

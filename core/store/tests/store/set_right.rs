@@ -11,6 +11,7 @@ const BY: SetRight = SetRight {
     newest: TimeMs(10_000),
     now: TimeMs(9_000),
     rotation_grace: Duration::from_millis(100),
+    refresh_idle: Duration::from_millis(400),
     reset_lifetime: Duration::from_millis(50),
 };
 
