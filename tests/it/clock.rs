@@ -181,6 +181,34 @@ async fn a_keyed_command_is_not_sent_again_when_the_clock_is_set_a_day_ahead() {
     assert_eq!(Db::open(server.data_dir()).actions("set_relay").len(), 1);
 }
 
+/// A new server whose clock was behind when it was asked, and right after that, and which was killed before it noted a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_a_new_server_whose_clock_was_behind_is_not_free_after_a_kill() {
+    let test = "clock::a_key_of_a_new_server_whose_clock_was_behind_is_not_free_after_a_kill";
+    let Some(clock) = machine::clock(test) else { return };
+    let mut server = TestServer::start(clock.options(Options::new()));
+    clock.set("-5d");
+    let user = server.user().await;
+    let device = server.device(&user, 1).await.automatic(1);
+    let path = format!("/api/v1/devices/{}/relays/0", device.uid());
+    let mut first = None;
+    for jump in ["-5d", "+0", "kill", "kill"] {
+        if jump == "kill" {
+            server.kill9();
+            server.restart();
+        } else {
+            clock.set(jump);
+        }
+        let user = log_in(&server, &user).await;
+        let request = user.client.request(Method::POST, &path).header("idempotency-key", "pulse-1");
+        let reply = user.client.send(request.json(&json!({ "state": true, "for_ms": 500 }))).await;
+        assert_eq!(reply.header("idempotency-replayed").is_some(), first.is_some(), "{jump}: {}", reply.text);
+        let answer = reply.expect(200);
+        assert_eq!(*first.get_or_insert(answer.clone()), answer, "{jump}");
+    }
+    assert_eq!(server.db().actions("set_relay").len(), 1);
+}
+
 /// What is over a quarter of an hour later: an access token, the former token of a device, a claim code.
 struct Ending {
     user: User,

@@ -345,7 +345,7 @@ impl ClockGuard {
     }
 
     /// In the first minutes of a new server.
-    fn is_settling(&self) -> bool {
+    pub(crate) fn is_settling(&self) -> bool {
         let steady = self.clock.boottime();
         self.state.lock().new && steady.saturating_sub(self.steady) < BEGINNING
     }

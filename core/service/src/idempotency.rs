@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hexa_crypto::seal::SealKey;
 use hexa_model::{CommandId, DeviceKey, ErrorCode};
+use hexa_store::set_right::NOT_KNOWN_YET;
 use hexa_store::{Claim, CommandClaim, HotWrite, StoreError, Tx};
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -301,7 +302,12 @@ impl Idempotency {
             fingerprint: ask.fingerprint,
             request_id: ask.request_id,
             at: now,
-            expires_at: services.guard.latest().plus(LIFETIME),
+            // Of a new server's first minutes nobody knows when they were.
+            expires_at: if services.guard.is_settling() {
+                NOT_KNOWN_YET
+            } else {
+                services.guard.latest().plus(LIFETIME)
+            },
             counted,
         };
         Ok(Arc::new(Keyed {

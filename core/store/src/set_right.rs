@@ -1,7 +1,7 @@
 //! Times that lie beyond what can have been: they were written while the clock was ahead, and it has been set back since.
 //!
 //! Idempotency keys are none of them: one that is remembered for too long harms nobody, and one that is forgotten too early
-//! sends a command twice.
+//! sends a command twice. Those of a new server's first minutes get their end when it is known what time it is.
 
 use std::time::Duration;
 
@@ -22,14 +22,20 @@ pub struct SetRight {
     pub rotation_grace: Duration,
     /// How long a session goes on without use, if it does not end before.
     pub refresh_idle: Duration,
+    /// How long an idempotency key is kept.
+    pub key_lifetime: Duration,
     /// How long the owner's word is good that a device may come in anew, likewise.
     pub reset_lifetime: Duration,
 }
+
+/// The end of an idempotency key that is to be kept for a while after it is known what time it is: the year 9999.
+pub const NOT_KNOWN_YET: TimeMs = TimeMs(253_402_300_799_000);
 
 impl SetRight {
     /// A time that lies this long after another one cannot be later than the first; the second is what it becomes.
     fn bounds(&self, rule: &Rule) -> (TimeMs, TimeMs) {
         let lasts = match rule.lasts {
+            Lasts::NotKnownYet => return (TimeMs(NOT_KNOWN_YET.0 - 1), self.now.plus(self.key_lifetime)),
             Lasts::Not | Lasts::RefreshIdle => Duration::ZERO,
             Lasts::RotationGrace => self.rotation_grace,
         };
@@ -42,6 +48,8 @@ enum Lasts {
     Not,
     /// Not compared, but the end is made of it: `$4`.
     RefreshIdle,
+    /// As [`NOT_KNOWN_YET`] has it.
+    NotKnownYet,
     RotationGrace,
 }
 
@@ -57,7 +65,12 @@ const fn rule(find: &'static str, set: &'static str) -> Rule {
     Rule { lasts: Lasts::Not, find, set }
 }
 
-const ROWS: [Rule; 13] = [
+const ROWS: [Rule; 14] = [
+    Rule {
+        lasts: Lasts::NotKnownYet,
+        find: "select id from idempotency where expires_at > $1 and id > $3 order by id limit $2",
+        set: "update idempotency set expires_at = $2 where id = $1 and expires_at > $3",
+    },
     // What ends so long after it was made does so from now on.
     rule(
         "select id from refresh_families where created_at > $1 and id > $3 order by id limit $2",
@@ -128,6 +141,8 @@ const RESETS: &str = "select name from settings where case when name like 'reset
 
 /// How many kinds of times there are.
 pub const RULES: usize = ROWS.len() + 1;
+/// The kind of [`NOT_KNOWN_YET`], the only one that is not a wrong time.
+pub const KEYS: usize = 0;
 
 /// The place of a row among those of its kind.
 #[derive(Clone, Debug)]

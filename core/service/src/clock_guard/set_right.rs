@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, Change, Source};
-use hexa_store::set_right::{RULES, SetRight};
+use hexa_store::set_right::{KEYS, RULES, SetRight};
 use tokio::time::MissedTickBehavior;
 
 use super::LOOK_EVERY;
 use crate::Services;
 use crate::change::{Decided, internal};
 use crate::error::Result;
+use crate::idempotency;
 
 /// Rows in one transaction: while it lasts, every other writer waits.
 const PIECE: u32 = 50;
@@ -72,7 +73,8 @@ pub async fn set_right(services: &Services) -> Result<u64> {
         return Ok(0);
     }
     for rule in 0..RULES {
-        match by_rule(services, rule, all == 0).await {
+        match by_rule(services, rule, all == 0 && rule != KEYS).await {
+            Ok(_) if rule == KEYS => {}
             Ok(times) => all += times,
             Err(error) => failed = Some(error),
         }
@@ -94,11 +96,12 @@ fn limits(services: &Services) -> SetRight {
         now,
         rotation_grace: services.provision.config.rotation_grace,
         reset_lifetime: services.provision.config.claim_lifetime,
+        key_lifetime: idempotency::LIFETIME,
         refresh_idle: services.config.auth.refresh_idle,
     }
 }
 
-/// `first` when nothing has been put right before in this run.
+/// `first` when it is to be told as the first that is put right in this run.
 async fn by_rule(services: &Services, rule: usize, mut first: bool) -> Result<u64> {
     let (mut all, mut after) = (0, None);
     while !services.stopping() {

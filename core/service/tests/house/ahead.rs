@@ -149,6 +149,7 @@ async fn a_running_server_puts_right_what_was_made_ahead_by_itself() {
         refresh_idle: DAY,
         rotation_grace: DAY,
         reset_lifetime: DAY,
+        key_lifetime: DAY,
     };
     let begin = std::time::Instant::now();
     for rule in 0..RULES {
