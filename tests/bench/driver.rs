@@ -10,7 +10,7 @@ use hexa_model::driver::{CommandEnvelope, DeviceIdent, DriverCall, DriverCommand
 use hexa_model::{DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
 use hexa_plugin_relay_controller::driver::RelayController;
 use hexa_sdk::{guest, types};
-use hexa_service::ports::{Drivers, Unwatched};
+use hexa_service::ports::{Drivers, NoopObserver};
 
 use crate::house::Options;
 use crate::process::own_cpu_us;
@@ -113,7 +113,7 @@ fn load(plugins: &Path, dir: &Path) -> Result<PluginHost> {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::InProcess),
         clock: Arc::new(Fast(SystemClock::new())),
-        watch: Arc::new(Unwatched),
+        watch: Arc::new(NoopObserver),
         per_call: PerCall::None,
     };
     PluginHost::load(&config).map_err(|e| anyhow!("{e}"))

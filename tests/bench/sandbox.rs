@@ -9,7 +9,7 @@ use futures_util::SinkExt;
 use hexa_host::{Compiler, HostConfig, PerCall, PluginHost};
 use hexa_model::driver::{DeviceIdent, DriverCall, DriverError, Frame};
 use hexa_model::{Clock, DeviceClass, DeviceUid, SystemClock, TimeMs};
-use hexa_service::ports::{Drivers, Unwatched};
+use hexa_service::ports::{Drivers, NoopObserver};
 use rusqlite::Connection;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -55,7 +55,7 @@ fn load(plugins: &Path, dir: &Path, per_call: PerCall) -> Result<PluginHost> {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::InProcess),
         clock: Arc::new(Fast(SystemClock::new())),
-        watch: Arc::new(Unwatched),
+        watch: Arc::new(NoopObserver),
         per_call,
     };
     PluginHost::load(&config).map_err(|e| anyhow!("{e}"))

@@ -97,7 +97,7 @@ fn host(plugin: &Path, scratch: &Path) -> PluginHost {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::Child(child)),
         clock: Arc::new(SystemClock::new()),
-        watch: std::sync::Arc::new(hexa_service::ports::Unwatched),
+        watch: std::sync::Arc::new(hexa_service::ports::NoopObserver),
         per_call: hexa_host::PerCall::None,
     })
     .unwrap();

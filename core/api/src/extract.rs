@@ -9,7 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
 use hexa_model::{DeviceUid, ErrorCode};
 use hexa_service::Error;
-use hexa_service::auth::Origin;
+use hexa_service::auth::ClientInfo;
 use hexa_service::auth::principal::Principal;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -151,14 +151,17 @@ impl<S: Sync> FromRequestParts<S> for PeerIp {
 }
 
 /// Address and user agent, for the session list.
-pub(crate) struct LoginOrigin(pub Origin);
+pub(crate) struct LoginClient(pub ClientInfo);
 
-impl<S: Sync> FromRequestParts<S> for LoginOrigin {
+impl<S: Sync> FromRequestParts<S> for LoginClient {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-        Ok(Self(Origin { ip: peer_ip(&parts.extensions), user_agent: agent.map(|a| a.chars().take(256).collect()) }))
+        Ok(Self(ClientInfo {
+            ip: peer_ip(&parts.extensions),
+            user_agent: agent.map(|a| a.chars().take(256).collect()),
+        }))
     }
 }
 

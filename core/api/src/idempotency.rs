@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use hexa_model::{CommandId, ErrorCode, Scope};
 use hexa_service::auth::principal::Principal;
 use hexa_service::device::provision;
-use hexa_service::idempotency::{Ask, Decision, Key, Keyed, MAX_ANSWER_BYTES};
+use hexa_service::idempotency::{Decision, IdempotencyRequest, Key, KeyedRequest, MAX_ANSWER_BYTES};
 use hexa_service::relay::lookup;
 use hexa_service::{Error, Result};
 use http::request::Parts;
@@ -40,19 +40,19 @@ pub(crate) fn concerns(request: &Request) -> bool {
 
 /// The keyed request that a handler answers, if it is one.
 #[derive(Clone, Debug)]
-pub(crate) struct Once(Option<Arc<Keyed>>);
+pub(crate) struct Once(Option<Arc<KeyedRequest>>);
 
 impl<S: Sync> FromRequestParts<S> for Once {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get::<Arc<Keyed>>().cloned()))
+        Ok(Self(parts.extensions.get::<Arc<KeyedRequest>>().cloned()))
     }
 }
 
 impl Once {
     /// For what makes its own answer of it.
-    pub(crate) fn request(self) -> Option<Arc<Keyed>> {
+    pub(crate) fn request(self) -> Option<Arc<KeyedRequest>> {
         self.0
     }
 
@@ -143,7 +143,7 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body).await?;
     let (scope, principal) = scope(state, access, &parts, &body).await?;
-    let ask = Ask { scope, key, fingerprint: fingerprint(state, &parts, &body), request_id };
+    let ask = IdempotencyRequest { scope, key, fingerprint: fingerprint(state, &parts, &body), request_id };
     let services = &state.services;
     let mut first_time = true;
     // One that finds its key taken hears the answer of whoever took it: that one's is there then.
@@ -225,7 +225,7 @@ fn unread(error: Error, id: CommandId) -> Error {
 }
 
 /// Keeps an answer that is not kept yet, where the rule says so (ID-7).
-async fn keep(state: &ApiState, keyed: &Arc<Keyed>, response: Response, request_id: &str) -> Result<Response> {
+async fn keep(state: &ApiState, keyed: &Arc<KeyedRequest>, response: Response, request_id: &str) -> Result<Response> {
     if keyed.placed() {
         return Ok(response);
     }

@@ -221,7 +221,7 @@ impl DeviceBody {
             })
             .collect();
         let live = live.as_deref();
-        let seen = live.and_then(hexa_service::device::live::Live::last_seen).or(row.last_seen_at);
+        let seen = live.and_then(hexa_service::device::live::DeviceHandle::last_seen).or(row.last_seen_at);
         Self {
             uid: row.uid.to_string(),
             access: sight.standing.as_str(),
@@ -230,20 +230,20 @@ impl DeviceBody {
             device_class: row.class.as_str(),
             model: row.model,
             hardware: row.hardware,
-            firmware_version: live.and_then(hexa_service::device::live::Live::firmware).or(row.firmware),
+            firmware_version: live.and_then(hexa_service::device::live::DeviceHandle::firmware).or(row.firmware),
             // Where it is and what it is numbered is no guest's business.
             serial: row.serial.filter(|_| !guest),
             relay_count: row.relay_count,
             input_count: row.input_count,
             capabilities: row.capabilities,
-            online: live.is_some_and(hexa_service::device::live::Live::online),
+            online: live.is_some_and(hexa_service::device::live::DeviceHandle::online),
             stale: view.stale,
             last_seen_at: seen.map(rfc3339),
-            ip: live.and_then(hexa_service::device::live::Live::ip).or(row.last_ip).filter(|_| !guest),
+            ip: live.and_then(hexa_service::device::live::DeviceHandle::ip).or(row.last_ip).filter(|_| !guest),
             created_at: rfc3339(row.created_at),
             claimed_at: row.claimed_at.map(rfc3339),
             relays,
-            last_action: live.and_then(hexa_service::device::live::Live::last_action).and_then(|mut a| {
+            last_action: live.and_then(hexa_service::device::live::DeviceHandle::last_action).and_then(|mut a| {
                 a.relays.retain(|r| sight.relays.has(r.index));
                 let shown = LastActionBody {
                     source: a.source.as_str(),
@@ -255,7 +255,7 @@ impl DeviceBody {
             }),
             last_input_event: live
                 .filter(|_| sight.relays.is_all())
-                .and_then(hexa_service::device::live::Live::last_input)
+                .and_then(hexa_service::device::live::DeviceHandle::last_input)
                 .map(|(i, at)| LastInputBody { input: i.input, event: i.kind.clone(), at: rfc3339(at) }),
             contested: view.contested.filter(|_| !guest).map(ContestedBody::new),
         }

@@ -10,7 +10,7 @@ use hexa_model::driver::{
 };
 use hexa_model::plugin::{PluginEvent, PluginFault, PluginInfo};
 use hexa_model::{Clock, DeviceClass, DeviceUid};
-use hexa_service::ports::PluginWatch;
+use hexa_service::ports::PluginObserver;
 use wasmtime::Engine;
 
 use crate::check::Check;
@@ -40,7 +40,7 @@ pub(crate) struct Plugin {
     pub(crate) log: Arc<PluginLog>,
     pub(crate) health: Health,
     pub(crate) share: Share,
-    pub(crate) watch: Arc<dyn PluginWatch>,
+    pub(crate) watch: Arc<dyn PluginObserver>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Every call gets an instance of its own: nothing can be carried from one device to another.
     pub(crate) per_call: bool,

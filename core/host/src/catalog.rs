@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use hexa_model::driver::DriverError;
 use hexa_model::{Clock, DeviceClass};
-use hexa_service::ports::PluginWatch;
+use hexa_service::ports::PluginObserver;
 use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -77,7 +77,7 @@ pub(crate) struct Catalog {
 /// What every plugin is given.
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) watch: Arc<dyn PluginWatch>,
+    pub(crate) watch: Arc<dyn PluginObserver>,
     pub(crate) per_call: PerCall,
 }
 

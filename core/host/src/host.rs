@@ -9,7 +9,7 @@ use hexa_model::driver::{
 };
 use hexa_model::plugin::PluginInfo;
 use hexa_model::{Clock, DeviceClass};
-use hexa_service::ports::{Drivers, PluginWatch};
+use hexa_service::ports::{Drivers, PluginObserver};
 
 use crate::cache::Cache;
 use crate::call::Plugin;
@@ -31,7 +31,7 @@ pub struct HostConfig {
     /// Time for guests that ask for it, for the rate of their logs, and for how long a quarantine lasts.
     pub clock: Arc<dyn Clock>,
     /// Hears of faults and of what they lead to.
-    pub watch: Arc<dyn PluginWatch>,
+    pub watch: Arc<dyn PluginObserver>,
     /// Plugins whose every call gets an instance of its own (`HEXA_PLUGINS_PER_CALL`).
     pub per_call: PerCall,
 }

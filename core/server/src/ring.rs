@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use hexa_model::TimeMs;
-use hexa_service::auth::keys::{KeepRing, KeyState, Ring, RingKey};
+use hexa_service::auth::keys::{KeyRing, KeyRingStorage, KeyState, RingKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +33,8 @@ struct Stored {
 
 struct RingFile(PathBuf);
 
-impl KeepRing for RingFile {
-    fn keep(&self, ring: &Ring) -> std::io::Result<()> {
+impl KeyRingStorage for RingFile {
+    fn keep(&self, ring: &KeyRing) -> std::io::Result<()> {
         let stored = |key: &RingKey| StoredKey {
             state: key.state.as_str().to_owned(),
             secret: key.secret.expose_secret().to_owned(),
@@ -48,7 +48,7 @@ impl KeepRing for RingFile {
 
 /// The ring of this directory, begun when there is none. A damaged one is an error: keys that change by themselves would
 /// sign everybody out, and hide that somebody touched them.
-pub(crate) fn load(dir: &Path, now: TimeMs) -> Result<(Ring, Arc<dyn KeepRing>)> {
+pub(crate) fn load(dir: &Path, now: TimeMs) -> Result<(KeyRing, Arc<dyn KeyRingStorage>)> {
     let path = dir.join(NAME);
     let file = RingFile(path.clone());
     match std::fs::read_to_string(&path) {
@@ -65,7 +65,7 @@ pub(crate) fn load(dir: &Path, now: TimeMs) -> Result<(Ring, Arc<dyn KeepRing>)>
     }
     let former = dir.join(FORMER);
     let secret = if former.exists() { Some(secrets::load_or_generate(dir, FORMER)?) } else { None };
-    let ring = Ring::begin(secret, now);
+    let ring = KeyRing::begin(secret, now);
     file.keep(&ring)?;
     remove(&former)?;
     Ok((ring, Arc::new(file)))
@@ -80,7 +80,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn read(text: &str) -> Result<Ring> {
+fn read(text: &str) -> Result<KeyRing> {
     let stored: Stored =
         serde_json::from_str(text).map_err(|e| anyhow::anyhow!("line {} is not as expected", e.line()))?;
     let mut keys = Vec::new();
@@ -90,7 +90,7 @@ fn read(text: &str) -> Result<Ring> {
         let secret: SecretString = key.secret.into();
         keys.push(RingKey { secret, state, since: TimeMs(key.since_ms), until: key.until_ms.map(TimeMs) });
     }
-    let ring = Ring(keys);
+    let ring = KeyRing(keys);
     ensure!(ring.is_whole(), "there must be one active key and one next");
     Ok(ring)
 }
@@ -107,9 +107,9 @@ mod tests {
         assert_eq!(ring.0[0].secret.expose_secret(), "a former secret of 32 bytes.....");
         assert!(!dir.path().join(FORMER).exists());
         let again = load(dir.path(), TimeMs(9)).unwrap().0;
-        let secrets = |r: &Ring| r.0.iter().map(|k| k.secret.expose_secret().to_owned()).collect::<Vec<_>>();
+        let secrets = |r: &KeyRing| r.0.iter().map(|k| k.secret.expose_secret().to_owned()).collect::<Vec<_>>();
         assert_eq!((secrets(&again), again.0[1].since), (secrets(&ring), TimeMs(5)));
-        keep.keep(&Ring::begin(None, TimeMs(7))).unwrap();
+        keep.keep(&KeyRing::begin(None, TimeMs(7))).unwrap();
         assert_ne!(secrets(&load(dir.path(), TimeMs(9)).unwrap().0), secrets(&ring));
     }
 

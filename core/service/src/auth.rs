@@ -49,7 +49,7 @@ pub struct Auth {
     pub(crate) clock: Arc<dyn Clock>,
     /// The time by which credentials begin and end.
     pub(crate) guard: Arc<ClockGuard>,
-    pub(crate) keys: keys::KeyRoom,
+    pub(crate) keys: keys::SigningKeys,
     tokens: tokens::Tokens,
     pats: pats::Pats,
     throttle: throttle::Throttle,
@@ -79,7 +79,7 @@ struct Accounts {
 
 /// From where somebody logs in, for the session list.
 #[derive(Clone, Debug, Default)]
-pub struct Origin {
+pub struct ClientInfo {
     /// Peer address.
     pub ip: Option<IpAddr>,
     /// `User-Agent`, cut to 256 characters.
@@ -96,7 +96,7 @@ impl Auth {
         guard: Arc<ClockGuard>,
     ) -> Self {
         Self {
-            keys: keys::KeyRoom::new(config.keys.clone(), &config.issuer),
+            keys: keys::SigningKeys::new(config.keys.clone(), &config.issuer),
             requests: Limiter::new("requests", config.user_rate),
             strangers: Limiter::new("requests from your address", config.public_rate),
             unknown_tokens: FailureLimiter::new("unknown access tokens", config.token_failures),

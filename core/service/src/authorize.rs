@@ -5,12 +5,12 @@ use hexa_model::{Actor, Grant, GrantAccess, RelayAction, RelayMask, Role, UserKe
 use hexa_model::{ErrorCode, TimeMs};
 
 use crate::Services;
-use crate::device::live::{Live, Shares};
+use crate::device::live::{DeviceHandle, SharedAccess};
 use crate::error::{Error, Result};
 
 /// As what somebody looks at a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccessLevel {
     /// It is theirs.
     Owner,
     /// They may see and do everything.
@@ -19,7 +19,7 @@ pub enum Standing {
     Guest(GrantAccess),
 }
 
-impl Standing {
+impl AccessLevel {
     /// As in the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -32,22 +32,22 @@ impl Standing {
 
 /// How much of a device somebody sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct Visibility {
     /// As what.
-    pub standing: Standing,
+    pub standing: AccessLevel,
     /// Which relays.
     pub relays: RelayMask,
 }
 
-impl Sight {
+impl Visibility {
     /// Everything.
-    pub const OWNER: Self = Self { standing: Standing::Owner, relays: RelayMask::ALL };
+    pub const OWNER: Self = Self { standing: AccessLevel::Owner, relays: RelayMask::ALL };
     /// Everything, of somebody else's.
-    pub const ADMIN: Self = Self { standing: Standing::Admin, relays: RelayMask::ALL };
+    pub const ADMIN: Self = Self { standing: AccessLevel::Admin, relays: RelayMask::ALL };
 
     /// Whether it is only a guest's, who is not shown where the device is and what it is numbered.
     pub fn is_guest(self) -> bool {
-        matches!(self.standing, Standing::Guest(_))
+        matches!(self.standing, AccessLevel::Guest(_))
     }
 }
 
@@ -65,23 +65,23 @@ impl Services {
     ///
     /// # Errors
     /// `not_found`: it is not there for them (AZ-2).
-    pub fn sight(&self, actor: Actor, live: &Live) -> Result<Sight> {
-        let Actor::User { key, role, .. } = actor else { return Ok(Sight::ADMIN) };
+    pub fn sight(&self, actor: Actor, live: &DeviceHandle) -> Result<Visibility> {
+        let Actor::User { key, role, .. } = actor else { return Ok(Visibility::ADMIN) };
         if live.owner() == Some(key) {
-            return Ok(Sight::OWNER);
+            return Ok(Visibility::OWNER);
         }
         if role == Role::Admin {
-            return Ok(Sight::ADMIN);
+            return Ok(Visibility::ADMIN);
         }
         let shares = shares(live)?;
         let now = self.guard.latest();
-        let of = |sight: Option<Sight>, grant: &Grant| {
+        let of = |sight: Option<Visibility>, grant: &Grant| {
             let before = sight.map_or((GrantAccess::Read, RelayMask::default()), |s| match s.standing {
-                Standing::Guest(access) => (access, s.relays),
+                AccessLevel::Guest(access) => (access, s.relays),
                 _ => (GrantAccess::Control, s.relays),
             });
-            let standing = Standing::Guest(before.0.max(grant.access));
-            Some(Sight { standing, relays: before.1.or(grant.relays) })
+            let standing = AccessLevel::Guest(before.0.max(grant.access));
+            Some(Visibility { standing, relays: before.1.or(grant.relays) })
         };
         living(&shares, key, now).fold(None, of).ok_or_else(Error::no_device)
     }
@@ -90,7 +90,7 @@ impl Services {
     ///
     /// # Errors
     /// `not_found`; `forbidden` for a guest, who knows that it is there.
-    pub fn may_manage(&self, actor: Actor, live: &Live) -> Result<()> {
+    pub fn may_manage(&self, actor: Actor, live: &DeviceHandle) -> Result<()> {
         if self.sight(actor, live)?.is_guest() {
             let what = "this device is shared with you; only its owner may do this";
             return Err(Error::new(ErrorCode::Forbidden, what));
@@ -102,7 +102,7 @@ impl Services {
     ///
     /// # Errors
     /// `not_found`; `forbidden` for a guest who may only look, or whose relays are others.
-    pub(crate) fn may_command(&self, actor: Actor, live: &Live, action: RelayAction) -> Result<Permit> {
+    pub(crate) fn may_command(&self, actor: Actor, live: &DeviceHandle, action: RelayAction) -> Result<Permit> {
         let Actor::User { key, role, .. } = actor else { return Ok(Permit::Own) };
         if role == Role::Admin || live.owner() == Some(key) {
             return Ok(Permit::Own);
@@ -131,10 +131,10 @@ impl Services {
 const LAST: TimeMs = TimeMs(i64::MAX);
 
 /// A device without an owner is shared with nobody.
-fn shares(live: &Live) -> Result<std::sync::Arc<Shares>> {
+fn shares(live: &DeviceHandle) -> Result<std::sync::Arc<SharedAccess>> {
     live.owner().and_then(|_| live.shares()).ok_or_else(Error::no_device)
 }
 
-fn living(shares: &Shares, user: UserKey, now: TimeMs) -> impl Iterator<Item = &Grant> {
+fn living(shares: &SharedAccess, user: UserKey, now: TimeMs) -> impl Iterator<Item = &Grant> {
     shares.grants.iter().filter(move |g| g.user == user && g.holds(now))
 }

@@ -2,10 +2,10 @@
 
 pub(crate) mod access;
 pub mod actor;
+mod batch_loader;
 pub mod claim;
 pub mod codes;
 pub mod contest;
-mod crowd;
 pub mod grant;
 pub mod history;
 pub mod inbound;

@@ -34,7 +34,7 @@ const MAX_CROWDED: usize = 10_000;
 
 /// One request with a key, while it runs. Whoever holds it keeps others with the same key out: the handler, and the change
 /// that it asked for, which goes on when the handler's caller is gone.
-pub struct Keyed {
+pub struct KeyedRequest {
     claim: Claim,
     seal: Arc<SealKey>,
     /// The key is in the store.
@@ -50,13 +50,13 @@ pub struct Keyed {
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
 
-impl std::fmt::Debug for Keyed {
+impl std::fmt::Debug for KeyedRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keyed").field("key", &self.claim.key).finish_non_exhaustive()
     }
 }
 
-impl Drop for Keyed {
+impl Drop for KeyedRequest {
     fn drop(&mut self) {
         self.running.lock().remove(&(self.claim.scope, self.claim.key.clone()));
     }
@@ -67,7 +67,7 @@ type Render<T> = Box<dyn Fn(&T) -> Result<Vec<u8>> + Send + Sync>;
 
 /// The keyed request that a change answers, if it is one, and how its answer is kept. A change takes it as an argument:
 /// one that would keep no answer, or one of another type, does not compile.
-pub struct Key<T>(Option<(Arc<Keyed>, Render<T>)>);
+pub struct Key<T>(Option<(Arc<KeyedRequest>, Render<T>)>);
 
 impl<T> std::fmt::Debug for Key<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -82,11 +82,14 @@ impl<T> Key<T> {
     }
 
     /// Of this request, whose answer is kept as these bytes.
-    pub fn new(request: Option<Arc<Keyed>>, render: impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        request: Option<Arc<KeyedRequest>>,
+        render: impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         Self(request.map(|keyed| (keyed, Box::new(render) as Render<T>)))
     }
 
-    pub(crate) fn request(&self) -> Option<Arc<Keyed>> {
+    pub(crate) fn request(&self) -> Option<Arc<KeyedRequest>> {
         self.0.as_ref().map(|(keyed, _)| Arc::clone(keyed))
     }
 
@@ -102,7 +105,7 @@ impl<T> Key<T> {
     }
 }
 
-impl Keyed {
+impl KeyedRequest {
     /// Whether its key is in the store.
     pub fn placed(&self) -> bool {
         self.placed.load(Ordering::Acquire)
@@ -217,7 +220,7 @@ fn in_progress() -> Error {
 
 /// A request as its key sees it.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct IdempotencyRequest {
     /// Whose keys these are.
     pub scope: [u8; 32],
     /// The key.
@@ -232,7 +235,7 @@ pub struct Ask {
 #[derive(Debug)]
 pub enum Decision {
     /// It is the first: run it, with this handed to the change that it makes.
-    Run(Arc<Keyed>),
+    Run(Arc<KeyedRequest>),
     /// Answer these bytes again.
     Replay(Vec<u8>),
     /// It became this command; its end is in the audit, or unknown. The first request had this id.
@@ -265,7 +268,7 @@ impl Idempotency {
     ///
     /// # Errors
     /// `idempotency_conflict`, `idempotency_in_progress`, `busy`.
-    pub async fn decide(&self, services: &Services, ask: Ask) -> Result<Decision> {
+    pub async fn decide(&self, services: &Services, ask: IdempotencyRequest) -> Result<Decision> {
         let keyed = self.enter(services, ask)?;
         let known = self.known(services, &keyed).await?;
         Ok(known.unwrap_or(Decision::Run(keyed)))
@@ -276,7 +279,7 @@ impl Idempotency {
     ///
     /// # Errors
     /// `idempotency_conflict`, `idempotency_in_progress`, `busy`.
-    pub fn enter(&self, services: &Services, ask: Ask) -> Result<Arc<Keyed>> {
+    pub fn enter(&self, services: &Services, ask: IdempotencyRequest) -> Result<Arc<KeyedRequest>> {
         let place = (ask.scope, ask.key.clone());
         {
             let mut running = self.running.lock();
@@ -310,7 +313,7 @@ impl Idempotency {
             },
             counted,
         };
-        Ok(Arc::new(Keyed {
+        Ok(Arc::new(KeyedRequest {
             claim,
             seal: Arc::clone(&self.seal),
             placed: AtomicBool::new(false),
@@ -327,7 +330,7 @@ impl Idempotency {
     ///
     /// # Errors
     /// `idempotency_conflict`, `idempotency_in_progress`; `storage_unavailable` when the database does not answer.
-    pub async fn known(&self, services: &Services, keyed: &Keyed) -> Result<Option<Decision>> {
+    pub async fn known(&self, services: &Services, keyed: &KeyedRequest) -> Result<Option<Decision>> {
         let claim = &keyed.claim;
         let Some(kept) = services.store.kept_answer(&claim.scope, &claim.key, claim.at).await? else {
             return Ok(None);

@@ -21,7 +21,7 @@ use crate::detached::Detached;
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
 use crate::limit::Bucket;
-use crate::ports::PluginWatch;
+use crate::ports::PluginObserver;
 
 /// Events that wait to be written.
 const QUEUE: usize = 256;
@@ -40,19 +40,19 @@ pub struct Watch {
 
 /// The house's end, to be run by [`keep`].
 #[derive(Debug)]
-pub struct Told {
+pub struct PluginEventReceiver {
     queue: mpsc::Receiver<PluginEvent>,
     dropped: Arc<AtomicU64>,
 }
 
 /// The two ends; made before the plugins are loaded.
-pub fn watch() -> (Watch, Told) {
+pub fn watch() -> (Watch, PluginEventReceiver) {
     let (tx, rx) = mpsc::channel(QUEUE);
     let dropped = Arc::new(AtomicU64::new(0));
-    (Watch { queue: tx, dropped: Arc::clone(&dropped) }, Told { queue: rx, dropped })
+    (Watch { queue: tx, dropped: Arc::clone(&dropped) }, PluginEventReceiver { queue: rx, dropped })
 }
 
-impl PluginWatch for Watch {
+impl PluginObserver for Watch {
     fn tell(&self, event: PluginEvent) {
         say(&event);
         if self.queue.try_send(event).is_err() {
@@ -81,7 +81,7 @@ fn say(event: &PluginEvent) {
 }
 
 /// Writes what is told until the services stop, and then what is left.
-pub async fn keep(services: Arc<Services>, mut told: Told) {
+pub async fn keep(services: Arc<Services>, mut told: PluginEventReceiver) {
     let mut poisoned = Bucket::new(POISONED_PER_S, POISONED_BURST, services.clock.monotonic());
     let mut batch = Vec::with_capacity(QUEUE);
     loop {

@@ -6,16 +6,16 @@ use hexa_model::driver::{
 use hexa_model::plugin::{PluginEvent, PluginInfo};
 
 /// Hears what happens to plugins. Called on the path of a command: it must not wait.
-pub trait PluginWatch: Send + Sync + 'static {
+pub trait PluginObserver: Send + Sync + 'static {
     /// Something happened.
     fn tell(&self, event: PluginEvent);
 }
 
 /// Nobody listens: for hosts outside a house, in tests and benches.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unwatched;
+pub struct NoopObserver;
 
-impl PluginWatch for Unwatched {
+impl PluginObserver for NoopObserver {
     fn tell(&self, _: PluginEvent) {}
 }
 

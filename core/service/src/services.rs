@@ -15,7 +15,7 @@ use crate::bus::Bus;
 use crate::clock_guard::ClockGuard;
 use crate::config::Config;
 use crate::device::grant::Grants;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::device::provision::Provision;
 use crate::device::registry::Registry;
 use crate::idempotency::Idempotency;
@@ -132,7 +132,7 @@ impl Services {
 
     /// A command that has no end yet: where and what, when this process has it. Ask here before the database: a command
     /// leaves this list when its row is there.
-    pub fn open_command(&self, id: CommandId) -> Option<(Arc<Live>, RelayAction)> {
+    pub fn open_command(&self, id: CommandId) -> Option<(Arc<DeviceHandle>, RelayAction)> {
         self.open.get(id)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) type Step = Result<(), Broken>;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A client wants something.
-    Ask { device: usize, action: RelayAction },
+    IdempotencyRequest { device: usize, action: RelayAction },
     /// A client looks.
     Read { device: usize },
     /// A button on the device.
@@ -283,8 +283,8 @@ impl World {
             let index = self.rng.below(relay_count) as u16;
             let on = self.rng.chance(500);
             let event = match self.rng.below(100) {
-                0..50 => Event::Ask { device, action: RelayAction::Set { index, on, for_ms: None } },
-                50..58 => Event::Ask { device, action: RelayAction::SetAll { on } },
+                0..50 => Event::IdempotencyRequest { device, action: RelayAction::Set { index, on, for_ms: None } },
+                50..58 => Event::IdempotencyRequest { device, action: RelayAction::SetAll { on } },
                 58..85 => Event::Read { device },
                 85..92 => Event::Press { device, index },
                 _ => Event::Report { device },
@@ -332,7 +332,7 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Step {
         match event {
-            Event::Ask { device, action } => {
+            Event::IdempotencyRequest { device, action } => {
                 self.ask(device, action, None);
                 Ok(())
             }

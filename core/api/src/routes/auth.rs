@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::cookie;
 use crate::error::ApiResult;
-use crate::extract::{Json, LoginOrigin, User};
+use crate::extract::{Json, LoginClient, User};
 use crate::idempotency::Once;
 use crate::state::ApiState;
 use crate::transport::Way;
@@ -66,7 +66,7 @@ impl RefreshRequest {
 
 pub(super) async fn register(
     State(state): State<ApiState>,
-    LoginOrigin(origin): LoginOrigin,
+    LoginClient(origin): LoginClient,
     once: Once,
     Json(request): Json<RegisterRequest>,
 ) -> ApiResult<Response> {
@@ -83,7 +83,7 @@ pub(super) async fn register(
 
 pub(super) async fn login(
     State(state): State<ApiState>,
-    LoginOrigin(origin): LoginOrigin,
+    LoginClient(origin): LoginClient,
     once: Once,
     Json(request): Json<LoginRequest>,
 ) -> ApiResult<Response> {
@@ -125,7 +125,7 @@ pub(super) struct PasswordRequest {
 pub(super) async fn change_password(
     State(state): State<ApiState>,
     User(user): User,
-    LoginOrigin(origin): LoginOrigin,
+    LoginClient(origin): LoginClient,
     once: Once,
     Json(request): Json<PasswordRequest>,
 ) -> ApiResult<Response> {

@@ -7,7 +7,7 @@ use hexa_model::{CommandId, DeviceUid, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
 use hexa_service::error::Sent;
-use hexa_service::idempotency::Keyed;
+use hexa_service::idempotency::KeyedRequest;
 use hexa_service::relay::lookup;
 use hexa_service::relay::path::{Command, Done};
 use serde::Deserialize;
@@ -76,7 +76,7 @@ pub(crate) fn set_action(index: u16, on: bool, for_ms: Option<u32>) -> Result<Re
 async fn run(
     state: &ApiState,
     user: &Principal,
-    key: Option<Arc<Keyed>>,
+    key: Option<Arc<KeyedRequest>>,
     uid: &str,
     action: RelayAction,
 ) -> ApiResult<axum::Json<CommandBody>> {
@@ -92,7 +92,11 @@ async fn run(
 }
 
 /// The answer to a command with a key is made from its audit row, so that a later request hears the same.
-async fn of_row(state: &ApiState, keyed: &Keyed, done: hexa_service::Result<Done>) -> hexa_service::Result<Done> {
+async fn of_row(
+    state: &ApiState,
+    keyed: &KeyedRequest,
+    done: hexa_service::Result<Done>,
+) -> hexa_service::Result<Done> {
     let services = &state.services;
     // Nothing is read for what is known already.
     if let Ok(Done { row_latency: Some(latency), .. }) = &done {

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use hexa_model::{ErrorCode, Scope, SessionId, TokenId};
 use hexa_service::Error;
 use hexa_service::auth::pats::{self, NewPat, TokenRequest};
-use hexa_service::auth::principal::Via;
+use hexa_service::auth::principal::Credential;
 use hexa_service::auth::{SessionRow, TokenRow};
 use hexa_service::auth::{sessions, tickets};
 use http::{StatusCode, header};
@@ -31,10 +31,10 @@ pub(super) struct SessionBody {
 }
 
 impl SessionBody {
-    fn new(row: SessionRow, current: Via) -> Self {
+    fn new(row: SessionRow, current: Credential) -> Self {
         Self {
             id: row.id.to_string(),
-            current: current == Via::Session(row.id),
+            current: current == Credential::Session(row.id),
             created_at: rfc3339(row.created_at),
             last_used_at: rfc3339(row.last_used_at),
             expires_at: rfc3339(row.expires_at),
@@ -44,7 +44,7 @@ impl SessionBody {
     }
 
     /// All of an account, as whoever is signed in like this sees them.
-    pub(super) fn page(rows: Vec<SessionRow>, via: Via) -> PageBody<Self> {
+    pub(super) fn page(rows: Vec<SessionRow>, via: Credential) -> PageBody<Self> {
         PageBody { items: rows.into_iter().map(|row| Self::new(row, via)).collect(), next_cursor: None }
     }
 }

@@ -11,8 +11,8 @@ use futures_util::SinkExt;
 use hexa_model::{DeviceUid, ErrorCode, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
-use hexa_service::authorize::Sight;
-use hexa_service::device::live::Live;
+use hexa_service::authorize::Visibility;
+use hexa_service::device::live::DeviceHandle;
 use hexa_service::device::session::CloseReason;
 use hexa_service::device::view;
 use hexa_service::limit::Bucket;
@@ -282,7 +282,7 @@ impl Client {
         if !self.rates.lock().subscriptions.take(services.clock.monotonic()) {
             return Err(Error::rate_limited("too many subscriptions; each of them is a whole snapshot", 1));
         }
-        let (wanted, gone): (Vec<(Arc<Live>, Sight)>, Vec<&str>) = match &devices {
+        let (wanted, gone): (Vec<(Arc<DeviceHandle>, Visibility)>, Vec<&str>) = match &devices {
             None => (view::all_of(services, &self.user).await?, Vec::new()),
             Some(uids) if uids.len() > MAX_NAMED => {
                 let what = format!("subscribe to at most {MAX_NAMED} devices by name, or to all");

@@ -12,10 +12,10 @@ use std::time::Duration;
 use axum::extract::ws::Utf8Bytes;
 use hexa_model::event::{AccessEnded, Event, ShareChange};
 use hexa_model::{DeviceKey, DeviceUid, RelayMask, UserKey};
-use hexa_service::auth::principal::{Principal, Via};
-use hexa_service::authorize::Sight;
+use hexa_service::auth::principal::{Credential, Principal};
+use hexa_service::authorize::Visibility;
 use hexa_service::bus::Subscriber;
-use hexa_service::device::live::Live;
+use hexa_service::device::live::DeviceHandle;
 use hexa_service::device::session::CloseReason;
 use hexa_service::ops::metrics::Metrics;
 use hexa_service::{Error, Services};
@@ -179,7 +179,7 @@ impl ClientSession {
     }
 
     /// From now on it hears of these devices, or of all of its account.
-    pub(crate) fn subscribe(&self, devices: Option<&[(Arc<Live>, Sight)]>) {
+    pub(crate) fn subscribe(&self, devices: Option<&[(Arc<DeviceHandle>, Visibility)]>) {
         let mut state = self.state.lock();
         state.filter = match devices {
             None => Filter::All,
@@ -189,7 +189,7 @@ impl ClientSession {
 
     /// The device's current states for a frame that is sent now: what waits in the queue for this device is older
     /// and dropped, under the lock that orders publishing, so that versions never go down at the client (I10).
-    pub(crate) fn snapshot(&self, live: &Live, sight: Sight) -> Vec<RelayBody> {
+    pub(crate) fn snapshot(&self, live: &DeviceHandle, sight: Visibility) -> Vec<RelayBody> {
         let cache = live.cache.lock();
         let mut state = self.state.lock();
         state.frames.retain(|(device, _)| *device != Some(live.key));
@@ -385,9 +385,9 @@ impl Subscriber for Hub {
         for session in one.into_iter().chain(all.into_iter().flatten()).flatten() {
             let concerned = match (ended, session.by.via) {
                 (AccessEnded::Account(_), _) => true,
-                (AccessEnded::Session(_, ended), Via::Session(own)) => ended == own,
-                (AccessEnded::Token(_, ended), Via::Token { id, .. }) => ended == id,
-                (AccessEnded::Keys, Via::Session(_)) => true,
+                (AccessEnded::Session(_, ended), Credential::Session(own)) => ended == own,
+                (AccessEnded::Token(_, ended), Credential::Token { id, .. }) => ended == id,
+                (AccessEnded::Keys, Credential::Session(_)) => true,
                 _ => false,
             };
             if concerned {

@@ -7,7 +7,7 @@ use hexa_host::{Compiler, HostConfig, PerCall, PluginHost, PluginStats};
 use hexa_model::driver::{CommandEnvelope, DriverCall, DriverCommand, DriverError, Fault, Frame};
 use hexa_model::plugin::PluginEvent;
 use hexa_model::{Clock, DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
-use hexa_service::ports::PluginWatch;
+use hexa_service::ports::PluginObserver;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -27,7 +27,7 @@ pub(crate) struct House {
 #[derive(Debug, Default)]
 pub(crate) struct Ear(Mutex<Vec<PluginEvent>>);
 
-impl PluginWatch for Ear {
+impl PluginObserver for Ear {
     fn tell(&self, event: PluginEvent) {
         let mut heard = self.0.lock();
         if heard.len() < 10_000 {
@@ -92,7 +92,7 @@ impl House {
             cache_key: [7; 32],
             compiler,
             clock,
-            watch: Arc::clone(&self.watch) as Arc<dyn PluginWatch>,
+            watch: Arc::clone(&self.watch) as Arc<dyn PluginObserver>,
             per_call: self.per_call.clone(),
         };
         PluginHost::load(&config).expect("an engine")

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::Services;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::ops::metrics::Metrics;
 use crate::relay::cache::Change;
 use crate::relay::machine::Machine;
@@ -27,7 +27,7 @@ use crate::relay::path::{self, CommitResult};
 /// that refusals, of which anybody can cause many, push out no command.
 pub const MAX_WAITING: usize = 4_096;
 /// Rows that are tried together.
-const TOGETHER: usize = 128;
+const MAX_BATCH: usize = 128;
 /// How often they are tried when nothing else is written.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// The same during a stop, which has little time.
@@ -36,7 +36,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// The states of a write that failed with its row.
 #[derive(Debug)]
 pub(crate) struct States {
-    pub(crate) live: Arc<Live>,
+    pub(crate) live: Arc<DeviceHandle>,
     pub(crate) sets: RelaySets,
     /// The write's number at the device.
     pub(crate) number: u64,
@@ -130,7 +130,7 @@ impl Waiting {
 
     /// The oldest ones.
     fn oldest(&self) -> Vec<Row> {
-        self.list.lock().rows.iter().take(TOGETHER).cloned().collect()
+        self.list.lock().rows.iter().take(MAX_BATCH).cloned().collect()
     }
 
     /// Tries the oldest ones; false when the database did not take them, or nothing waits.

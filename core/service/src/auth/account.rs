@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::invitations::{self, Door};
 use super::principal::Account;
-use super::{Auth, Origin};
+use super::{Auth, ClientInfo};
 use crate::change::{Decided, change, internal};
 use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
@@ -100,7 +100,12 @@ impl Auth {
     /// # Errors
     /// `registration_closed`, `invalid_invitation`, `rate_limited` after many wrong ones, `validation_error`, `email_taken`,
     /// `invalid_token` for a wrong or spent bootstrap secret, `busy`.
-    pub async fn register(self: &Arc<Self>, key: Key<SignedIn>, new: Registration, origin: Origin) -> Result<SignedIn> {
+    pub async fn register(
+        self: &Arc<Self>,
+        key: Key<SignedIn>,
+        new: Registration,
+        origin: ClientInfo,
+    ) -> Result<SignedIn> {
         let door = self.door(&new)?;
         let email = normalize_email(&new.email)?;
         check_password(&new.password)?;
@@ -160,7 +165,7 @@ impl Auth {
         key: Key<SignedIn>,
         email: &str,
         given: SecretString,
-        origin: Origin,
+        origin: ClientInfo,
     ) -> Result<SignedIn> {
         // Nothing longer was ever stored; it is refused before it is hashed (row 4).
         if given.expose_secret().chars().count() > 128 {
@@ -235,7 +240,7 @@ impl Auth {
     }
 
     /// Writes a wrong password down; gives what its caller is told.
-    async fn login_failed(&self, user: Option<UserKey>, origin: &Origin) -> Result<Error> {
+    async fn login_failed(&self, user: Option<UserKey>, origin: &ClientInfo) -> Result<Error> {
         let (now, ip) = (self.clock.now(), origin.ip.map(|ip| ip.to_string()));
         internal(&self.store, move |tx| {
             Box::pin(async move {
@@ -257,7 +262,7 @@ impl Auth {
         &self,
         tx: &mut hexa_store::Tx,
         account: Arc<Account>,
-        origin: Origin,
+        origin: ClientInfo,
     ) -> Result<Decided<SignedIn>> {
         let now = self.guard.latest();
         let session = SessionId::at(now, random_bytes());

@@ -72,9 +72,9 @@ impl RingKey {
 
 /// The keys of a server: one that is active, one that is next, retired ones.
 #[derive(Clone, Debug)]
-pub struct Ring(pub Vec<RingKey>);
+pub struct KeyRing(pub Vec<RingKey>);
 
-impl Ring {
+impl KeyRing {
     /// Two fresh keys, or this one as the active one of them.
     pub fn begin(active: Option<SecretString>, now: TimeMs) -> Self {
         let active = RingKey { state: KeyState::Active, secret: active.unwrap_or_else(secret), ..RingKey::fresh(now) };
@@ -128,12 +128,12 @@ fn secret() -> SecretString {
 }
 
 /// Where a ring is kept.
-pub trait KeepRing: Send + Sync {
+pub trait KeyRingStorage: Send + Sync {
     /// Returns when it is on the disk, whole.
     ///
     /// # Errors
     /// When it is not.
-    fn keep(&self, ring: &Ring) -> std::io::Result<()>;
+    fn keep(&self, ring: &KeyRing) -> std::io::Result<()>;
 }
 
 /// Where the keys come from.
@@ -144,9 +144,9 @@ pub enum KeySource {
     /// Made by the server.
     Kept {
         /// As it was kept.
-        ring: Ring,
+        ring: KeyRing,
         /// Where it is kept.
-        keep: Arc<dyn KeepRing>,
+        keep: Arc<dyn KeyRingStorage>,
         /// The active key is replaced when it is older.
         rotate_after: Option<Duration>,
     },
@@ -185,7 +185,7 @@ pub struct KeysView {
 
 /// The keys in use.
 #[derive(Debug)]
-pub(crate) struct KeyRoom {
+pub(crate) struct SigningKeys {
     source: Mutex<KeySource>,
     issuer: String,
     keys: ArcSwap<Keys>,
@@ -193,7 +193,7 @@ pub(crate) struct KeyRoom {
     staged: parking_lot::Mutex<Option<Arc<Keys>>>,
 }
 
-impl KeyRoom {
+impl SigningKeys {
     pub(crate) fn new(source: KeySource, issuer: &str) -> Self {
         let keys = match &source {
             KeySource::Given(secrets) => {
@@ -318,7 +318,7 @@ impl Auth {
     }
 }
 
-async fn store(keep: &Arc<dyn KeepRing>, ring: &Ring) -> Result<()> {
+async fn store(keep: &Arc<dyn KeyRingStorage>, ring: &KeyRing) -> Result<()> {
     let (keep, ring) = (Arc::clone(keep), ring.clone());
     let kept = tokio::task::spawn_blocking(move || keep.keep(&ring)).await.map_err(Error::internal)?;
     kept.map_err(|source| Error {
@@ -334,7 +334,7 @@ pub async fn tend(services: &Services) -> Result<()> {
         let mut source = services.auth.keys.source.lock().await;
         let KeySource::Kept { ring, keep, rotate_after } = &mut *source else { return Ok(()) };
         let left = ring.clone().pruned(now);
-        let ends = |ring: &Ring| ring.0.iter().map(|key| key.until).collect::<Vec<_>>();
+        let ends = |ring: &KeyRing| ring.0.iter().map(|key| key.until).collect::<Vec<_>>();
         if ends(&left) != ends(ring) {
             store(keep, &left).await?;
             services.auth.keys.keys.store(Arc::new(left.keys(&services.auth.keys.issuer)));
@@ -369,9 +369,9 @@ mod tests {
     #[test]
     fn a_ring_turns_and_drops_what_is_over() {
         let at = |s: i64| TimeMs(s * 1000);
-        let ring = Ring::begin(Some("old".into()), at(0));
+        let ring = KeyRing::begin(Some("old".into()), at(0));
         assert!(ring.is_whole());
-        let kid = |ring: &Ring, state| ring.of(state).map(|k| SigningKey::new(k.secret.clone()).kid().to_owned());
+        let kid = |ring: &KeyRing, state| ring.of(state).map(|k| SigningKey::new(k.secret.clone()).kid().to_owned());
         let turned = ring.rotated(at(10), true);
         assert!(turned.is_whole());
         assert_eq!(kid(&turned, KeyState::Active), kid(&ring, KeyState::Next));

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::Auth;
-use super::principal::{Principal, Via};
+use super::principal::{Credential, Principal};
 use crate::Services;
 use crate::change::{Decided, asked, internal};
 use crate::error::{Error, Result, named};
@@ -241,7 +241,7 @@ pub async fn revoke(services: &Services, by: &Principal, key: Key<()>, id: Token
 /// # Errors
 /// `not_found` for a session, which is ended by signing out.
 pub async fn revoke_own(services: &Services, by: &Principal, key: Key<()>) -> Result<()> {
-    let Via::Token { id, .. } = by.via else {
+    let Credential::Token { id, .. } = by.via else {
         return Err(Error::new(ErrorCode::NotFound, "this is a session; end it with POST /api/v1/auth/logout"));
     };
     end(services, by, key, id).await

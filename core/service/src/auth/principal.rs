@@ -49,7 +49,7 @@ impl Account {
 
 /// With what the bearer proved who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
+pub enum Credential {
     /// An access token of this session: everything that the account may do.
     Session(SessionId),
     /// A personal access token: what the account may do, as far as the scopes go.
@@ -69,7 +69,7 @@ pub struct Principal {
     /// The account.
     pub account: Arc<Account>,
     /// How it proved itself.
-    pub via: Via,
+    pub via: Credential,
 }
 
 impl Principal {
@@ -84,8 +84,8 @@ impl Principal {
     }
     fn may(&self, scope: Scope) -> bool {
         match self.via {
-            Via::Session(_) => true,
-            Via::Token { scopes, .. } => scopes.has(scope),
+            Credential::Session(_) => true,
+            Credential::Token { scopes, .. } => scopes.has(scope),
         }
     }
     /// 403 unless admin: `forbidden` for the account, `insufficient_scope` for its token.
@@ -107,8 +107,8 @@ impl Principal {
     /// make itself another one.
     pub fn require_session(&self) -> Result<SessionId> {
         match self.via {
-            Via::Session(session) => Ok(session),
-            Via::Token { .. } => Err(Error::new(
+            Credential::Session(session) => Ok(session),
+            Credential::Token { .. } => Err(Error::new(
                 ErrorCode::InsufficientScope,
                 "sign in with e-mail and password for this; an access token cannot do it, whatever its scopes",
             )),
@@ -128,8 +128,8 @@ impl Principal {
             return Err(disabled());
         }
         let living = match self.via {
-            Via::Session(id) => account.epoch == self.account.epoch && tx.has_session(user, id).await?,
-            Via::Token { id, .. } => account.role == self.account.role && tx.has_token(user, id).await?,
+            Credential::Session(id) => account.epoch == self.account.epoch && tx.has_session(user, id).await?,
+            Credential::Token { id, .. } => account.role == self.account.role && tx.has_token(user, id).await?,
         };
         if living { Ok(()) } else { Err(invalid()) }
     }
@@ -163,7 +163,7 @@ impl Auth {
         if claims.epoch != account.epoch || self.is_session_ended(claims.session) {
             return Err(invalid());
         }
-        Ok(Principal { account, via: Via::Session(claims.session) })
+        Ok(Principal { account, via: Credential::Session(claims.session) })
     }
 
     /// A session that ended before a restart is in no memory: it is looked up once for each of its tokens.
@@ -182,7 +182,7 @@ impl Auth {
     async fn by_personal_token(&self, token: &str, from: Option<IpAddr>) -> Result<Principal> {
         let pat = self.personal_token(token, from).await?.ok_or_else(invalid)?;
         let account = self.living(pat.user).await?;
-        let via = Via::Token { id: pat.id, scopes: pat.scopes, expires_at: pat.expires_at };
+        let via = Credential::Token { id: pat.id, scopes: pat.scopes, expires_at: pat.expires_at };
         Ok(Principal { account, via })
     }
 

@@ -12,8 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::account::{SignedIn, check_password};
-use super::principal::{Account, Principal, Via};
-use super::{Auth, Origin};
+use super::principal::{Account, Credential, Principal};
+use super::{Auth, ClientInfo};
 use crate::Services;
 use crate::change::{Decided, asked, change};
 use crate::error::{Error, Result};
@@ -110,7 +110,7 @@ pub async fn change_password(
     by: &Principal,
     key: Key<SignedIn>,
     (current, fresh): (SecretString, SecretString),
-    origin: Origin,
+    origin: ClientInfo,
 ) -> Result<SignedIn> {
     by.require_session()?;
     let auth = Arc::clone(&services.auth);
@@ -181,8 +181,8 @@ impl Auth {
     pub async fn still(&self, by: &Principal) -> Result<Principal> {
         let account = self.account(by.account.id).await?.filter(|a| a.active).ok_or_else(super::principal::disabled)?;
         let over = match by.via {
-            Via::Session(session) => account.epoch != by.account.epoch || self.is_session_ended(session),
-            Via::Token { expires_at, .. } => expires_at.is_some_and(|at| at <= self.guard.latest()),
+            Credential::Session(session) => account.epoch != by.account.epoch || self.is_session_ended(session),
+            Credential::Token { expires_at, .. } => expires_at.is_some_and(|at| at <= self.guard.latest()),
         };
         if over {
             return Err(super::principal::invalid());
@@ -200,8 +200,8 @@ impl Auth {
         let (mut sessions, mut tokens) = (Vec::new(), Vec::new());
         for by in of {
             match by.via {
-                Via::Session(id) => sessions.push(id),
-                Via::Token { id, .. } => tokens.push(id),
+                Credential::Session(id) => sessions.push(id),
+                Credential::Token { id, .. } => tokens.push(id),
             }
         }
         let sessions =
@@ -212,8 +212,8 @@ impl Auth {
             let account = self.account(by.account.id).await?;
             let same = account.is_some_and(|now| now.active && now.role == by.account.role);
             let ends = match by.via {
-                Via::Session(id) => sessions.get(&id).copied().filter(|_| !self.is_session_ended(id)),
-                Via::Token { id, .. } => tokens.get(&id).map(|ends| ends.unwrap_or(TimeMs(i64::MAX))),
+                Credential::Session(id) => sessions.get(&id).copied().filter(|_| !self.is_session_ended(id)),
+                Credential::Token { id, .. } => tokens.get(&id).map(|ends| ends.unwrap_or(TimeMs(i64::MAX))),
             };
             let left = ends.filter(|ends| same && *ends > now).map(|ends| ends.0.saturating_sub(now.0));
             all.push(left.map(|ms| Duration::from_millis(ms as u64)));

@@ -13,7 +13,7 @@ use hexa_crypto::token;
 use hexa_store::UserRow;
 use parking_lot::Mutex;
 
-use super::{Auth, Origin};
+use super::{Auth, ClientInfo};
 use crate::error::{Error, Result};
 use crate::limit::{Attempt, FailureLimiter, Rate, network};
 
@@ -185,7 +185,7 @@ impl Drop for Trial {
 
 impl Auth {
     /// Whether this place may try a password of an account that somebody is guessing at.
-    pub(super) async fn check_row(&self, row: &UserRow, origin: &Origin) -> Result<()> {
+    pub(super) async fn check_row(&self, row: &UserRow, origin: &ClientInfo) -> Result<()> {
         let now = self.clock.now();
         let guessed_at = row.failed_logins >= MAX_IN_A_ROW && row.failed_at.is_some_and(|at| now < at.plus(ROW_ENDS));
         if !guessed_at {

@@ -79,7 +79,7 @@ mod tests {
     use hexa_model::{Role, SessionId, TimeMs, UserId, UserKey};
 
     use super::*;
-    use crate::auth::principal::{Account, Via};
+    use crate::auth::principal::{Account, Credential};
 
     fn principal(key: i64) -> Principal {
         let account = Account {
@@ -92,7 +92,7 @@ mod tests {
             epoch: 0,
             created_at: TimeMs(0),
         };
-        Principal { account: Arc::new(account), via: Via::Session(SessionId::at(TimeMs(1), [0; 10])) }
+        Principal { account: Arc::new(account), via: Credential::Session(SessionId::at(TimeMs(1), [0; 10])) }
     }
 
     #[test]

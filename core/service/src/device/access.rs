@@ -8,7 +8,7 @@ use hexa_store::DeviceAccess;
 
 use crate::Services;
 use crate::device::contest;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::device::session::CloseReason;
 use crate::error::{Error, Sent};
 use crate::relay::pending::Ended;
@@ -54,7 +54,7 @@ pub(crate) fn apply(
 }
 
 /// Ends what a former owner, or a former token, has open.
-fn leave(live: &Live, former: Option<UserKey>, owner: Option<UserKey>, what: DeviceChange, version: i64) {
+fn leave(live: &DeviceHandle, former: Option<UserKey>, owner: Option<UserKey>, what: DeviceChange, version: i64) {
     if former.is_some() && former != owner || what == DeviceChange::Deleted {
         let open = live.pending.lock().cancel(true);
         for command in open {
@@ -88,7 +88,7 @@ fn tell(
     services: &Services,
     (key, uid): (DeviceKey, &DeviceUid),
     (former, owner): (Option<UserKey>, Option<UserKey>),
-    live: Option<&Live>,
+    live: Option<&DeviceHandle>,
     what: DeviceChange,
 ) {
     let plain = |owner| EventDevice { key, uid: uid.clone(), owner, viewers: None };
@@ -97,11 +97,11 @@ fn tell(
     }
     // What is not loaded has no former owner that is known; a claim is one all the same.
     if owner.is_some() && (former != owner && live.is_some() || live.is_none() && what == DeviceChange::Claimed) {
-        let device = live.map_or_else(|| plain(owner), Live::event_device);
+        let device = live.map_or_else(|| plain(owner), DeviceHandle::event_device);
         services.bus.publish(&Event::DeviceClaimed { device });
     }
     if what == DeviceChange::Renamed {
-        let device = live.map_or_else(|| plain(owner), Live::event_device);
+        let device = live.map_or_else(|| plain(owner), DeviceHandle::event_device);
         services.bus.publish(&Event::DeviceUpdated { device });
     }
 }

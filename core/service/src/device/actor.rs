@@ -15,7 +15,7 @@ use hexa_model::{ErrorCode, TimeMs};
 
 use crate::Services;
 use crate::device::inbound;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::device::provision::Proven;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ const MALFORMED_PER_MINUTE: u32 = 20;
 /// One connection's side of a device.
 pub struct DeviceActor {
     services: Arc<Services>,
-    live: Arc<Live>,
+    live: Arc<DeviceHandle>,
     session: Arc<Session>,
     info: SessionInfo,
     /// The driver that this session began with.
@@ -106,7 +106,7 @@ impl DeviceActor {
         &self.session
     }
     /// The device.
-    pub fn live(&self) -> &Arc<Live> {
+    pub fn live(&self) -> &Arc<DeviceHandle> {
         &self.live
     }
 
@@ -345,7 +345,7 @@ impl DeviceActor {
 
 /// What the driver made of the device's configuration; asked once per device and driver version, off the async
 /// threads, because it may take up to half a second.
-async fn prepared(services: &Arc<Services>, live: &Arc<Live>) -> Result<(Arc<str>, Arc<[u8]>)> {
+async fn prepared(services: &Arc<Services>, live: &Arc<DeviceHandle>) -> Result<(Arc<str>, Arc<[u8]>)> {
     let Some(version) = services.drivers.version_for(live.class) else {
         let why = format!("no driver for {}", live.class.as_str());
         return Err(driver_error(DriverError::Unavailable { why, retry_after_s: None }));

@@ -12,9 +12,9 @@ use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::authorize::Sight;
+use crate::authorize::Visibility;
 use crate::change::{Decided, asked, internal};
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::device::provision::{ClaimCode, new_claim_code, reset_setting};
 use crate::device::view::{self, DeviceView};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub struct Rotated {
 }
 
 /// What every process must hear of a device whose access changed in this transaction.
-pub(super) async fn changed(tx: &mut Tx, live: &Live, what: DeviceChange) -> Result<Change> {
+pub(super) async fn changed(tx: &mut Tx, live: &DeviceHandle, what: DeviceChange) -> Result<Change> {
     let version = tx.raise_access(live.key).await?.ok_or_else(Error::no_device)?;
     Ok(Change::Device { device: live.key, uid: live.uid.clone(), version, what })
 }
@@ -121,7 +121,7 @@ pub async fn claim(services: &Arc<Services>, by: &Principal, key: Key<DeviceView
             };
             tx.audit(&AuditEntry::event(now, by.actor(), Source::Api, "device.claimed").device(device)).await?;
             let version = tx.raise_access(device).await?.ok_or_else(Error::no_device)?;
-            let view = view::within(&house, tx, &by, device, Sight::OWNER).await?;
+            let view = view::within(&house, tx, &by, device, Visibility::OWNER).await?;
             hexa_model::crash_point!("claim.in_tx");
             let uid = view.row.uid.clone();
             Ok(Decided::done(view).telling(Change::Device { device, uid, version, what: DeviceChange::Claimed }))
@@ -138,7 +138,7 @@ pub async fn release(
     services: &Arc<Services>,
     by: &Principal,
     key: Key<ClaimCode>,
-    live: &Arc<Live>,
+    live: &Arc<DeviceHandle>,
 ) -> Result<ClaimCode> {
     let (former, now, actor) = (live.owner(), services.clock.now(), by.actor());
     let (claim, kept) = new_claim_code(services, false);
@@ -164,7 +164,7 @@ pub async fn release(
 ///
 /// # Errors
 /// `not_found` when it is gone already.
-pub async fn delete(services: &Arc<Services>, by: &Principal, key: Key<()>, live: &Arc<Live>) -> Result<()> {
+pub async fn delete(services: &Arc<Services>, by: &Principal, key: Key<()>, live: &Arc<DeviceHandle>) -> Result<()> {
     let (now, actor) = (services.clock.now(), by.actor());
     let live = Arc::clone(live);
     asked(&services.store, by, key, move |tx| {
@@ -192,7 +192,7 @@ pub async fn rotate_token(
     services: &Arc<Services>,
     by: &Principal,
     key: Key<Rotated>,
-    live: &Arc<Live>,
+    live: &Arc<DeviceHandle>,
 ) -> Result<Rotated> {
     let (now, actor, owner) = (services.clock.now(), by.actor(), live.owner());
     let fresh = token::generate("hxd_");
@@ -222,7 +222,7 @@ pub async fn renew_claim_code(
     services: &Arc<Services>,
     by: Option<&Principal>,
     key: Key<ClaimCode>,
-    live: &Arc<Live>,
+    live: &Arc<DeviceHandle>,
 ) -> Result<ClaimCode> {
     let now = services.clock.now();
     let actor = by.map_or(Actor::Device, Principal::actor);

@@ -14,7 +14,7 @@ use hexa_model::{Actor, Outcome, Source, TimeMs};
 use serde_json::json;
 
 use crate::Services;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::error::{Error, Result};
 
 /// Returns within [`WINDOW`] that one device alone does not explain.
@@ -103,7 +103,7 @@ impl Contest {
 ///
 /// # Errors
 /// `rate_limited`.
-pub fn admit(services: &Services, live: &Live) -> Result<()> {
+pub fn admit(services: &Services, live: &DeviceHandle) -> Result<()> {
     if let Some(session) = live.session().filter(|s| s.closing().is_none()) {
         let now = services.clock.monotonic();
         let verdict = live.contest.lock().judge(session.party(), now, services.clock.now());
@@ -120,7 +120,7 @@ pub fn admit(services: &Services, live: &Live) -> Result<()> {
     services.registry.admit(live)
 }
 
-fn tell(services: &Services, live: &Live, contested: &Contested) {
+fn tell(services: &Services, live: &DeviceHandle, contested: &Contested) {
     let shown = |party: &Party| json!({ "ip": party.ip.map(|ip| ip.to_string()), "boot_id": party.boot_id });
     let [stays, refused] = &contested.parties;
     let details = json!({ "stays": shown(stays), "refused": shown(refused) });
@@ -133,12 +133,12 @@ fn tell(services: &Services, live: &Live, contested: &Contested) {
 }
 
 /// Whether it is going on now.
-pub fn of(services: &Services, live: Option<&Arc<Live>>) -> Option<Contested> {
+pub fn of(services: &Services, live: Option<&Arc<DeviceHandle>>) -> Option<Contested> {
     live.and_then(|live| live.contest.lock().current(services.clock.monotonic()))
 }
 
 /// The identity is a new one, or somebody else's: whoever comes now is judged afresh.
-pub(crate) fn over(live: &Live) {
+pub(crate) fn over(live: &DeviceHandle) {
     *live.contest.lock() = Contest::default();
 }
 

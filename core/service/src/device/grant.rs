@@ -22,7 +22,7 @@ use crate::Services;
 use crate::auth::principal::Principal;
 use crate::change::{Decided, asked, internal};
 use crate::device::claim::changed;
-use crate::device::live::{Live, Shares};
+use crate::device::live::{DeviceHandle, SharedAccess};
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
 use crate::limit::{FailureLimiter, Rate};
@@ -56,7 +56,7 @@ pub struct ShareRequest {
 #[derive(Default)]
 struct Table {
     /// With the viewers that were told so.
-    by_device: HashMap<DeviceKey, Arc<Shares>>,
+    by_device: HashMap<DeviceKey, Arc<SharedAccess>>,
     by_user: HashMap<UserKey, BTreeSet<DeviceKey>>,
 }
 
@@ -95,7 +95,7 @@ impl Grants {
     }
 
     /// For a device that is loaded.
-    pub(crate) fn shares_of(&self, device: DeviceKey) -> Option<Arc<Shares>> {
+    pub(crate) fn shares_of(&self, device: DeviceKey) -> Option<Arc<SharedAccess>> {
         self.table.read().by_device.get(&device).cloned()
     }
 
@@ -116,7 +116,7 @@ impl Grants {
         &self,
         services: &Services,
         (key, uid, owner): (DeviceKey, &DeviceUid, Option<UserKey>),
-        live: Option<&Live>,
+        live: Option<&DeviceHandle>,
         grants: Vec<Grant>,
     ) {
         let now = services.guard.latest();
@@ -143,21 +143,22 @@ impl Grants {
         if let Some(live) = live {
             live.set_shares(fresh.clone());
         }
-        let viewers = |shares: &Option<Arc<Shares>>| shares.as_ref().map_or_else(Vec::new, |s| s.viewers.to_vec());
+        let viewers =
+            |shares: &Option<Arc<SharedAccess>>| shares.as_ref().map_or_else(Vec::new, |s| s.viewers.to_vec());
         let device = || {
             live.map_or_else(
                 || {
                     let viewers = fresh.as_ref().map(|s| Arc::clone(&s.viewers));
                     EventDevice { key, uid: uid.clone(), owner, viewers }
                 },
-                Live::event_device,
+                DeviceHandle::event_device,
             )
         };
         tell(services, device, &viewers(&former), &viewers(&fresh));
     }
 
     /// Shows a device to those whose time has come.
-    fn look_again(&self, services: &Services, live: &Live) {
+    fn look_again(&self, services: &Services, live: &DeviceHandle) {
         let grants = self.shares_of(live.key).map_or_else(Vec::new, |s| s.grants.clone());
         self.set(services, (live.key, &live.uid, live.owner()), Some(live), grants);
     }
@@ -185,7 +186,7 @@ impl Grants {
     }
 }
 
-fn shares(grants: Vec<Grant>, now: TimeMs) -> Arc<Shares> {
+fn shares(grants: Vec<Grant>, now: TimeMs) -> Arc<SharedAccess> {
     let mut viewers: Vec<Viewer> = Vec::new();
     for grant in grants.iter().filter(|g| g.holds(now)) {
         match viewers.iter_mut().find(|v| v.user == grant.user) {
@@ -193,7 +194,7 @@ fn shares(grants: Vec<Grant>, now: TimeMs) -> Arc<Shares> {
             None => viewers.push(Viewer { user: grant.user, relays: grant.relays }),
         }
     }
-    Arc::new(Shares { grants, viewers: viewers.into() })
+    Arc::new(SharedAccess { grants, viewers: viewers.into() })
 }
 
 fn tell(services: &Services, device: impl Fn() -> EventDevice, before: &[Viewer], after: &[Viewer]) {
@@ -211,7 +212,7 @@ fn tell(services: &Services, device: impl Fn() -> EventDevice, before: &[Viewer]
 }
 
 /// Grants of a device that have not ended: all of them for who may manage it, a guest's own for a guest.
-pub async fn list(services: &Services, by: &Principal, live: &Live) -> Result<Vec<GrantRow>> {
+pub async fn list(services: &Services, by: &Principal, live: &DeviceHandle) -> Result<Vec<GrantRow>> {
     let guest = services.sight(by.actor(), live)?.is_guest();
     let mut rows = services.store.grants_of(live.key).await?;
     let now = services.guard.latest();
@@ -219,7 +220,7 @@ pub async fn list(services: &Services, by: &Principal, live: &Live) -> Result<Ve
     Ok(rows)
 }
 
-fn check(request: &ShareRequest, live: &Live, now: TimeMs) -> Result<RelayMask> {
+fn check(request: &ShareRequest, live: &DeviceHandle, now: TimeMs) -> Result<RelayMask> {
     let relays = match &request.relays {
         None => RelayMask::ALL,
         Some(list) => {
@@ -259,7 +260,7 @@ pub async fn create(
     services: &Services,
     by: &Principal,
     key: Key<GrantRow>,
-    live: &Arc<Live>,
+    live: &Arc<DeviceHandle>,
     request: ShareRequest,
 ) -> Result<GrantRow> {
     services.may_manage(by.actor(), live)?;
@@ -345,7 +346,13 @@ fn facts(row: &GrantRow) -> serde_json::Value {
 ///
 /// # Errors
 /// `not_found`.
-pub async fn revoke(services: &Services, by: &Principal, key: Key<()>, live: &Arc<Live>, id: GrantId) -> Result<()> {
+pub async fn revoke(
+    services: &Services,
+    by: &Principal,
+    key: Key<()>,
+    live: &Arc<DeviceHandle>,
+    id: GrantId,
+) -> Result<()> {
     let none = || Error::new(ErrorCode::NotFound, "there is no such grant, or it has ended");
     let row = list(services, by, live).await?.into_iter().find(|row| row.grant.id == id);
     let (now, actor, live) = (services.clock.now(), by.actor(), Arc::clone(live));
@@ -379,7 +386,7 @@ pub async fn revoke(services: &Services, by: &Principal, key: Key<()>, live: &Ar
 ///
 /// # Errors
 /// `forbidden` when there is none left.
-pub(crate) async fn spend(services: &Services, live: &Arc<Live>, grant: &Grant) -> Result<()> {
+pub(crate) async fn spend(services: &Services, live: &Arc<DeviceHandle>, grant: &Grant) -> Result<()> {
     let (now, live, key, id) = (services.clock.now(), Arc::clone(live), grant.key, grant.id);
     internal(&services.store, move |tx| {
         Box::pin(async move {
@@ -402,7 +409,7 @@ pub(crate) async fn spend(services: &Services, live: &Arc<Live>, grant: &Grant) 
 }
 
 /// Gives a use back: the command was not sent.
-pub(crate) async fn give_back(services: &Services, live: &Arc<Live>, grant: &Grant) -> Result<()> {
+pub(crate) async fn give_back(services: &Services, live: &Arc<DeviceHandle>, grant: &Grant) -> Result<()> {
     let (live, key) = (Arc::clone(live), grant.key);
     internal(&services.store, move |tx| {
         Box::pin(async move {

@@ -6,7 +6,7 @@ use hexa_store::{AuditFilter, AuditPlace, ListedRow};
 use super::view;
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::authorize::{Sight, Standing};
+use crate::authorize::{AccessLevel, Visibility};
 use crate::error::{Error, Result};
 
 /// One page, newest first, and where the next one begins. A guest sees what happened to the shared relays, without
@@ -24,7 +24,7 @@ pub async fn page(
     let (live, sight) = view::find(services, by, uid).await?;
     let row = services.store.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
     let since = match sight.standing {
-        Standing::Admin => row.created_at,
+        AccessLevel::Admin => row.created_at,
         _ => row.claimed_at.unwrap_or(row.created_at),
     };
     let filter = AuditFilter { device: Some(live.key), since: Some(since), ..AuditFilter::default() };
@@ -40,7 +40,7 @@ pub async fn page(
 }
 
 /// As much of a row as a guest may see.
-fn cut(mut row: ListedRow, sight: Sight, me: &str) -> Option<ListedRow> {
+fn cut(mut row: ListedRow, sight: Visibility, me: &str) -> Option<ListedRow> {
     let seen = |mask: RelayMask, relay: Option<i64>| match relay.and_then(|r| u16::try_from(r).ok()) {
         Some(index) => mask.has(index),
         None => mask.is_all(),

@@ -11,7 +11,7 @@ use hexa_model::{Actor, CommandId, Outcome, Source};
 use serde_json::json;
 
 use crate::Services;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::relay::machine::AckTaken;
 use crate::relay::{path, report};
 
@@ -44,7 +44,7 @@ fn loggable(text: &str) -> String {
 }
 
 /// Whether a line about this device may be logged now, and how many were not since the last one.
-fn may_log(services: &Services, live: &Live) -> Option<u32> {
+fn may_log(services: &Services, live: &DeviceHandle) -> Option<u32> {
     let now = services.clock.monotonic();
     let mut more = live.more.lock();
     if more.last_log_line.is_some_and(|at| now.saturating_sub(at) < LOG_EVERY) {
@@ -60,7 +60,7 @@ pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Acts on one event of `live`, and of `live` only. What it must wait for is given back, boxed, before the next event:
 /// every idle connection would pay for the place of what it rarely waits for.
-pub fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) -> (Counted, Option<Rest>) {
+pub fn handle(services: &Arc<Services>, live: &Arc<DeviceHandle>, event: DeviceEvent) -> (Counted, Option<Rest>) {
     match event {
         DeviceEvent::Ack(ack) => return acknowledgement(services, live, &ack),
         DeviceEvent::StateReport(state) => {
@@ -96,7 +96,7 @@ pub fn handle(services: &Arc<Services>, live: &Arc<Live>, event: DeviceEvent) ->
     (Counted::Yes, None)
 }
 
-fn acknowledgement(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) -> (Counted, Option<Rest>) {
+fn acknowledgement(services: &Arc<Services>, live: &Arc<DeviceHandle>, ack: &Ack) -> (Counted, Option<Rest>) {
     let (taken, late) = path::acknowledge(services, live, ack);
     match taken {
         AckTaken::Open => return (Counted::Free, None),
@@ -112,7 +112,7 @@ fn acknowledgement(services: &Arc<Services>, live: &Arc<Live>, ack: &Ack) -> (Co
 
 /// I7: an ack for a command that is not open and not remembered here changes nothing and is counted. Of a command that
 /// this device was never sent it is a security event; one that it was sent long ago, it may repeat.
-fn foreign_ack(services: &Arc<Services>, live: &Arc<Live>, token: &str) -> Option<Rest> {
+fn foreign_ack(services: &Arc<Services>, live: &Arc<DeviceHandle>, token: &str) -> Option<Rest> {
     services.metrics.unexpected_acks.inc();
     let now = services.clock.monotonic();
     {
@@ -141,7 +141,7 @@ fn foreign_ack(services: &Arc<Services>, live: &Arc<Live>, token: &str) -> Optio
 }
 
 /// Whether a command of this id went to this device: then the audit knows it.
-async fn was_sent_to(services: &Services, live: &Live, token: &str) -> bool {
+async fn was_sent_to(services: &Services, live: &DeviceHandle, token: &str) -> bool {
     let Some(id) = CommandId::parse(token) else { return false };
     if services.open_command(id).is_some_and(|(of, _)| of.key == live.key) {
         return true;
@@ -152,13 +152,13 @@ async fn was_sent_to(services: &Services, live: &Live, token: &str) -> bool {
     }
 }
 
-fn input_event(services: &Arc<Services>, live: &Arc<Live>, input: InputEvent) {
+fn input_event(services: &Arc<Services>, live: &Arc<DeviceHandle>, input: InputEvent) {
     let (input, at) = (Arc::new(input), services.clock.now());
     live.more.lock().last_input = Some((Arc::clone(&input), at));
     services.bus.publish(&Event::InputReceived { device: live.event_device(), input, at });
 }
 
-fn greeting(services: &Arc<Services>, live: &Arc<Live>, hello: &Hello) {
+fn greeting(services: &Arc<Services>, live: &Arc<DeviceHandle>, hello: &Hello) {
     if let Some(firmware) = &hello.firmware {
         set_firmware(services, live, firmware);
     }
@@ -169,18 +169,18 @@ fn greeting(services: &Arc<Services>, live: &Arc<Live>, hello: &Hello) {
 }
 
 /// Tells two devices with one identity apart ([`contest`](crate::device::contest)).
-fn booted(live: &Live, meta: &EventMeta) {
+fn booted(live: &DeviceHandle, meta: &EventMeta) {
     if let (Some(boot_id), Some(session)) = (&meta.boot_id, live.session()) {
         session.booted(&loggable(boot_id));
     }
 }
 
-fn heartbeat(live: &Live, meta: &EventMeta) {
+fn heartbeat(live: &DeviceHandle, meta: &EventMeta) {
     booted(live, meta);
     tracing::trace!(device.uid = %live.uid, uptime_s = meta.uptime_s, rssi = meta.rssi, "heartbeat");
 }
 
-fn set_firmware(services: &Arc<Services>, live: &Live, firmware: &str) {
+fn set_firmware(services: &Arc<Services>, live: &DeviceHandle, firmware: &str) {
     // A version is shown to people and stored: what a terminal or a database would stumble over is left out.
     let clean: String;
     let firmware = if firmware.chars().any(char::is_control) {

@@ -8,11 +8,11 @@ pub use hexa_store::DeviceOrder;
 use hexa_store::{DeviceFilter, DeviceRow};
 
 use super::contest;
-use super::live::Live;
+use super::live::DeviceHandle;
 use super::view::{self, DeviceView};
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::authorize::Sight;
+use crate::authorize::Visibility;
 use crate::error::{Error, Result};
 
 /// Rows that one page may look at when it asks for what only this process knows ([`Presence`]).
@@ -53,7 +53,7 @@ impl Presence {
         self.online.is_some() || self.stale.is_some()
     }
 
-    fn fits(self, services: &Services, live: Option<&Arc<Live>>) -> bool {
+    fn fits(self, services: &Services, live: Option<&Arc<DeviceHandle>>) -> bool {
         self.online.is_none_or(|wanted| live.is_some_and(|l| l.online()) == wanted)
             && self.stale.is_none_or(|wanted| view::is_stale(services, live) == wanted)
     }
@@ -184,9 +184,9 @@ async fn views(
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         let sight = if row.owner == Some(by.account.key) {
-            Sight::OWNER
+            Visibility::OWNER
         } else if all {
-            Sight::ADMIN
+            Visibility::ADMIN
         } else {
             // The times of its grants are looked at here; one that ended a moment ago shows nothing.
             match foreign.get(&row.key).map(|live| services.sight(by.actor(), live)) {

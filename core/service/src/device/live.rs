@@ -24,7 +24,7 @@ const NEVER: i64 = 0;
 
 /// One device. Locks here are held for a few instructions and never across an await.
 #[derive(Debug)]
-pub struct Live {
+pub struct DeviceHandle {
     /// Store key.
     pub key: DeviceKey,
     /// Public id.
@@ -46,9 +46,9 @@ pub struct Live {
     /// Whether another device has its identity.
     pub(crate) contest: Mutex<Contest>,
     /// What is rarely needed.
-    pub(crate) more: Mutex<More>,
+    pub(crate) more: Mutex<DeviceDetails>,
     /// What it is shared by, and who hears of it because of that; none for most devices.
-    shares: Mutex<Option<Arc<Shares>>>,
+    shares: Mutex<Option<Arc<SharedAccess>>>,
     revocations: AtomicU32,
     /// Raised with each change of who may do what with it; what is older is not applied.
     access_version: AtomicI64,
@@ -61,7 +61,7 @@ pub struct Live {
 
 /// With whom a device is shared.
 #[derive(Debug)]
-pub(crate) struct Shares {
+pub(crate) struct SharedAccess {
     /// All that have not ended, also those whose time has not come.
     pub grants: Vec<Grant>,
     /// Who sees it now.
@@ -70,7 +70,7 @@ pub(crate) struct Shares {
 
 /// Facts that only views and reconnects read.
 #[derive(Debug, Default)]
-pub(crate) struct More {
+pub(crate) struct DeviceDetails {
     pub model: Option<Box<str>>,
     pub hardware: Option<Box<str>>,
     pub firmware: Option<Box<str>>,
@@ -140,7 +140,7 @@ impl Flap {
     }
 }
 
-impl Live {
+impl DeviceHandle {
     /// From its stored rows.
     pub fn new(row: DeviceRow, states: &RelayStates) -> Self {
         Self {
@@ -154,14 +154,14 @@ impl Live {
             session: Mutex::default(),
             flap: Mutex::default(),
             contest: Mutex::default(),
-            more: Mutex::new(More {
+            more: Mutex::new(DeviceDetails {
                 model: row.model.map(Into::into),
                 hardware: row.hardware.map(Into::into),
                 firmware: row.firmware.map(Into::into),
                 stored_ip: row.last_ip.map(Into::into),
                 durable: row.driver_durable.map(Into::into),
                 driver_version: row.driver_version.map(Into::into),
-                ..More::default()
+                ..DeviceDetails::default()
             }),
             shares: Mutex::default(),
             revocations: AtomicU32::new(0),
@@ -199,10 +199,10 @@ impl Live {
     pub(crate) fn lets_in(&self, access_version: i64) -> bool {
         self.active() && access_version >= self.sessions_since.load(Ordering::Acquire)
     }
-    pub(crate) fn shares(&self) -> Option<Arc<Shares>> {
+    pub(crate) fn shares(&self) -> Option<Arc<SharedAccess>> {
         self.shares.lock().clone()
     }
-    pub(crate) fn set_shares(&self, shares: Option<Arc<Shares>>) {
+    pub(crate) fn set_shares(&self, shares: Option<Arc<SharedAccess>>) {
         *self.shares.lock() = shares;
     }
     /// Queued commands of guests are not sent any more.
@@ -278,7 +278,7 @@ impl Live {
     }
 }
 
-impl Machine<Waiter> for Live {
+impl Machine<Waiter> for DeviceHandle {
     fn relay_count(&self) -> u16 {
         self.relay_count
     }

@@ -17,7 +17,7 @@ use crate::auth::principal::Principal;
 use crate::change::{Decided, asked, change, internal};
 use crate::config::ProvisionConfig;
 use crate::device::codes::Codes;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::device::registry::READ_AGAIN;
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
@@ -306,7 +306,7 @@ pub async fn allow_reset(
     services: &Services,
     by: &Principal,
     key: Key<ResetAllowed>,
-    live: &Live,
+    live: &DeviceHandle,
 ) -> Result<ResetAllowed> {
     let (now, actor, device, owner) = (services.clock.now(), by.actor(), live.key, live.owner());
     let until = services.guard.latest().plus(services.provision.config.claim_lifetime);
@@ -359,14 +359,14 @@ async fn audit(
 #[derive(Clone, Debug)]
 pub struct Proven {
     /// Which.
-    pub live: Arc<Live>,
+    pub live: Arc<DeviceHandle>,
     /// Its access version when the token was good.
     pub access_version: i64,
 }
 
 impl Proven {
     /// For a device whose token was looked at by other means.
-    pub fn now(live: &Arc<Live>) -> Self {
+    pub fn now(live: &Arc<DeviceHandle>) -> Self {
         Self { live: Arc::clone(live), access_version: live.access_version() }
     }
 }

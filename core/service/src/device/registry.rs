@@ -17,9 +17,9 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::device::crowd::{Crowd, Stored};
+use crate::device::batch_loader::{DeviceLoader, Stored};
 use crate::device::grant::Grants;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
 use crate::ops::metrics::Metrics;
@@ -28,23 +28,23 @@ use hexa_model::ErrorCode;
 /// Shards of the map; lookups are reads, so a few are plenty on a small machine.
 const SHARDS: usize = 16;
 /// Devices that are read with one statement.
-const TOGETHER: usize = 500;
+const MAX_BATCH: usize = 500;
 /// Offline entries per shard that are kept before the sweep drops idle ones.
 const KEEP_OFFLINE: usize = 1024;
 
 /// A part of the devices.
 #[derive(Default)]
 struct Shard {
-    devices: RwLock<HashMap<DeviceUid, Arc<Live>>>,
+    devices: RwLock<HashMap<DeviceUid, Arc<DeviceHandle>>>,
     /// Raised with every change of one of its devices: what was read before one is not remembered after it.
     changes: AtomicU64,
 }
 
 impl Shard {
-    fn read(&self) -> parking_lot::RwLockReadGuard<'_, HashMap<DeviceUid, Arc<Live>>> {
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, HashMap<DeviceUid, Arc<DeviceHandle>>> {
         self.devices.read()
     }
-    fn write(&self) -> parking_lot::RwLockWriteGuard<'_, HashMap<DeviceUid, Arc<Live>>> {
+    fn write(&self) -> parking_lot::RwLockWriteGuard<'_, HashMap<DeviceUid, Arc<DeviceHandle>>> {
         self.devices.write()
     }
 }
@@ -58,7 +58,7 @@ pub struct Registry {
     /// Changes of all devices.
     changes: AtomicU64,
     store: Store,
-    crowd: Crowd,
+    loader: DeviceLoader,
     grants: Arc<Grants>,
     clock: Arc<dyn Clock>,
     bus: Arc<Bus>,
@@ -78,7 +78,7 @@ impl Registry {
         config: &crate::config::DeviceConfig,
     ) -> Self {
         Self {
-            crowd: Crowd::new(store.clone(), Arc::clone(&metrics)),
+            loader: DeviceLoader::new(store.clone(), Arc::clone(&metrics)),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             changes: AtomicU64::new(0),
             store,
@@ -98,7 +98,7 @@ impl Registry {
     }
 
     /// A device that is already known here.
-    pub fn peek(&self, uid: &DeviceUid) -> Option<Arc<Live>> {
+    pub fn peek(&self, uid: &DeviceUid) -> Option<Arc<DeviceHandle>> {
         self.shard(uid).read().get(uid).cloned()
     }
 
@@ -106,7 +106,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the database does not answer; `busy` when the device changes faster than it can be read.
-    pub async fn find(&self, uid: &DeviceUid) -> Result<Option<Arc<Live>>> {
+    pub async fn find(&self, uid: &DeviceUid) -> Result<Option<Arc<DeviceHandle>>> {
         for _ in 0..READ_AGAIN {
             if let Some(live) = self.peek(uid) {
                 return Ok(Some(live));
@@ -134,10 +134,10 @@ impl Registry {
     }
 
     /// Those of these devices that there are, loaded with one statement where need be.
-    pub(crate) async fn find_many(&self, uids: &[&DeviceUid]) -> Result<HashMap<DeviceUid, Arc<Live>>> {
+    pub(crate) async fn find_many(&self, uids: &[&DeviceUid]) -> Result<HashMap<DeviceUid, Arc<DeviceHandle>>> {
         let mut found: HashMap<_, _> = uids.iter().filter_map(|uid| Some(((*uid).clone(), self.peek(uid)?))).collect();
         let missing: Vec<_> = uids.iter().copied().filter(|uid| !found.contains_key(*uid)).collect();
-        for together in missing.chunks(TOGETHER) {
+        for together in missing.chunks(MAX_BATCH) {
             let moment = self.moment();
             let rows = self.store.devices_by_uid(together).await?;
             // One whose row cannot be read is not there for this caller; reading it by itself says why.
@@ -154,7 +154,7 @@ impl Registry {
 
     /// The entries of devices that were read after `moment`; the states of those that are not here yet come with one
     /// statement, and one that changed meanwhile is read again by itself.
-    pub(crate) async fn enter_many(&self, rows: Vec<DeviceRow>, moment: u64) -> Result<Vec<Arc<Live>>> {
+    pub(crate) async fn enter_many(&self, rows: Vec<DeviceRow>, moment: u64) -> Result<Vec<Arc<DeviceHandle>>> {
         let missing: Vec<_> = rows.iter().filter(|row| self.peek(&row.uid).is_none()).map(|row| row.key).collect();
         let mut states = if missing.is_empty() { HashMap::new() } else { self.store.relay_states_of(&missing).await? };
         let missing: HashSet<_> = missing.into_iter().collect();
@@ -179,11 +179,11 @@ impl Registry {
 
     /// A device as it is stored now, for what only the database knows for sure.
     pub(crate) async fn stored(&self, uid: &DeviceUid) -> Result<Option<Stored>> {
-        self.crowd.read(uid, self.peek(uid).is_none()).await
+        self.loader.read(uid, self.peek(uid).is_none()).await
     }
 
     /// The entry of a device that was just read; none when it changed since `seen`, so that it must be read again.
-    pub(crate) async fn enter(&self, stored: Stored, seen: u64) -> Result<Option<Arc<Live>>> {
+    pub(crate) async fn enter(&self, stored: Stored, seen: u64) -> Result<Option<Arc<DeviceHandle>>> {
         let Stored { row, states } = stored;
         if let Some(live) = self.peek(&row.uid) {
             return Ok(Some(live));
@@ -199,7 +199,7 @@ impl Registry {
 
     /// Puts a device in, unless it changed since it was read. Two reads may race: the first one in the map is the one that
     /// everybody gets.
-    fn put(&self, row: DeviceRow, states: &RelayStates, fresh: impl FnOnce() -> bool) -> Option<Arc<Live>> {
+    fn put(&self, row: DeviceRow, states: &RelayStates, fresh: impl FnOnce() -> bool) -> Option<Arc<DeviceHandle>> {
         let uid = row.uid.clone();
         let mut entries = self.shard(&uid).write();
         if let Some(live) = entries.get(&uid) {
@@ -209,7 +209,7 @@ impl Registry {
         if !fresh() {
             return None;
         }
-        let live = Live::new(row, states);
+        let live = DeviceHandle::new(row, states);
         live.set_shares(self.grants.shares_of(live.key));
         Some(Arc::clone(entries.entry(uid).or_insert(Arc::new(live))))
     }
@@ -221,7 +221,7 @@ impl Registry {
 
     /// Counts a connect against the flap guard (WS-3): call it after the token was checked, so that a stranger
     /// cannot lock a device out.
-    pub fn admit(&self, live: &Live) -> Result<()> {
+    pub fn admit(&self, live: &DeviceHandle) -> Result<()> {
         live.flap.lock().connect(self.clock.monotonic(), self.flap_per_minute).map_err(|seconds| {
             Error::rate_limited(
                 format!("more than {} connects in a minute; try again in {seconds} s", self.flap_per_minute),
@@ -232,7 +232,7 @@ impl Registry {
 
     /// Takes a connect back that could not be served because the device's driver is stopped: a device that comes back
     /// as it should is not banned for what its driver did.
-    pub fn forgive(&self, live: &Live) {
+    pub fn forgive(&self, live: &DeviceHandle) {
         live.flap.lock().forgive();
     }
 
@@ -240,7 +240,7 @@ impl Registry {
     ///
     /// # Errors
     /// `invalid_token` when the device was deleted, disabled or given another token since its token was checked.
-    pub fn connect(&self, live: &Arc<Live>, access_version: i64, ip: Option<IpAddr>) -> Result<Arc<Session>> {
+    pub fn connect(&self, live: &Arc<DeviceHandle>, access_version: i64, ip: Option<IpAddr>) -> Result<Arc<Session>> {
         let now = self.clock.now();
         let id = SessionId::at(now, random_bytes());
         let session = Arc::new(Session::new(id, access_version, self.clock.monotonic(), ip));
@@ -267,7 +267,7 @@ impl Registry {
     }
 
     /// The end of a session. Nothing happens when a newer one has taken its place.
-    pub fn disconnect(&self, live: &Live, session: &Arc<Session>) {
+    pub fn disconnect(&self, live: &DeviceHandle, session: &Arc<Session>) {
         let mut current = live.session.lock();
         if !current.as_ref().is_some_and(|c| Arc::ptr_eq(c, session)) {
             return;
@@ -284,7 +284,7 @@ impl Registry {
     }
 
     /// Puts what the session knows (last seen, address, firmware) onto the store's coalescing list.
-    pub(crate) fn note(&self, live: &Live, online: Option<bool>) {
+    pub(crate) fn note(&self, live: &DeviceHandle, online: Option<bool>) {
         let more = live.more.lock();
         self.store.writer().note(Seen {
             device: live.key,
@@ -296,7 +296,7 @@ impl Registry {
     }
 
     /// Devices that are connected, or have open commands.
-    pub fn connected(&self) -> Vec<Arc<Live>> {
+    pub fn connected(&self) -> Vec<Arc<DeviceHandle>> {
         let mut all = Vec::new();
         for shard in &self.shards {
             all.extend(shard.read().values().filter(|l| l.online() || !l.pending.lock().is_empty()).cloned());

@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::Services;
 use crate::auth::principal::Principal;
-use crate::authorize::Sight;
+use crate::authorize::Visibility;
 use crate::change::{Decided, asked};
 use crate::device::contest::{self, Contested};
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
 
@@ -24,13 +24,13 @@ pub struct DeviceView {
     /// Stored facts.
     pub row: DeviceRow,
     /// Live facts, when this process has touched it.
-    pub live: Option<Arc<Live>>,
+    pub live: Option<Arc<DeviceHandle>>,
     /// Committed states; unknown relays are missing.
     pub relays: RelayStates,
     /// Names that the owner gave.
     pub names: Vec<(u16, String)>,
     /// How much of it whoever looks may see.
-    pub sight: Sight,
+    pub sight: Visibility,
     /// Connected, and silent for longer than it should be.
     pub stale: bool,
     /// Whose it is, as far as whoever looks may know ([`shown_owner`]).
@@ -45,7 +45,7 @@ pub(super) fn shown_owner(by: &Principal, row: &DeviceRow) -> Option<UserKey> {
 }
 
 /// Whether a device is connected and was not heard of for longer than its heartbeat allows (platform.md 11).
-pub(super) fn is_stale(services: &Services, live: Option<&Arc<Live>>) -> bool {
+pub(super) fn is_stale(services: &Services, live: Option<&Arc<DeviceHandle>>) -> bool {
     let silence = live.and_then(|live| live.session()).map(|s| s.silence(services.clock.monotonic()));
     silence.is_some_and(|silence| silence > services.config.device.stale_after())
 }
@@ -60,7 +60,7 @@ pub struct Names {
 }
 
 /// The device of this uid, if the principal may see it (AZ-2: a foreign one is not there).
-pub async fn find(services: &Services, by: &Principal, uid: &str) -> Result<(Arc<Live>, Sight)> {
+pub async fn find(services: &Services, by: &Principal, uid: &str) -> Result<(Arc<DeviceHandle>, Visibility)> {
     let uid = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
     let live = services.registry.find(&uid).await?.filter(|l| l.active()).ok_or_else(Error::no_device)?;
     let sight = services.sight(by.actor(), &live)?;
@@ -71,7 +71,7 @@ pub async fn find(services: &Services, by: &Principal, uid: &str) -> Result<(Arc
 ///
 /// # Errors
 /// `not_found`; `forbidden` for a guest.
-pub async fn find_own(services: &Services, by: &Principal, uid: &str) -> Result<Arc<Live>> {
+pub async fn find_own(services: &Services, by: &Principal, uid: &str) -> Result<Arc<DeviceHandle>> {
     let (live, _) = find(services, by, uid).await?;
     services.may_manage(by.actor(), &live)?;
     Ok(live)
@@ -98,7 +98,7 @@ pub(crate) async fn within(
     tx: &mut Tx,
     by: &Principal,
     key: DeviceKey,
-    sight: Sight,
+    sight: Visibility,
 ) -> Result<DeviceView> {
     let row = tx.device_by_key(key).await?.ok_or_else(Error::no_device)?;
     let names = tx.relay_names(key).await?;
@@ -121,7 +121,7 @@ pub async fn find_many<'a>(
     services: &Services,
     by: &Principal,
     uids: &'a [String],
-) -> Result<(Vec<(Arc<Live>, Sight)>, Vec<&'a str>)> {
+) -> Result<(Vec<(Arc<DeviceHandle>, Visibility)>, Vec<&'a str>)> {
     let parsed: Vec<_> = uids.iter().map(|uid| DeviceUid::parse(uid)).collect();
     let known: Vec<_> = parsed.iter().flatten().collect();
     let loaded = services.registry.find_many(&known).await?;
@@ -138,7 +138,7 @@ pub async fn find_many<'a>(
 }
 
 /// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
-pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live>, Sight)>> {
+pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<DeviceHandle>, Visibility)>> {
     const PAGE: u32 = 500;
     let mut found = Vec::new();
     let mut after = None;
@@ -149,7 +149,9 @@ pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<Live
         let rows = services.store.list_devices(&filter).await?;
         let full = rows.len() == PAGE as usize;
         after = rows.last().map(|r| r.key);
-        found.extend(services.registry.enter_many(rows, moment).await?.into_iter().map(|live| (live, Sight::OWNER)));
+        found.extend(
+            services.registry.enter_many(rows, moment).await?.into_iter().map(|live| (live, Visibility::OWNER)),
+        );
         if !full {
             break;
         }
@@ -175,7 +177,7 @@ pub async fn rename(
     services: &Arc<Services>,
     by: &Principal,
     key: Key<DeviceView>,
-    live: &Arc<Live>,
+    live: &Arc<DeviceHandle>,
     mut names: Names,
 ) -> Result<DeviceView> {
     if let Some(name) = &mut names.device {

@@ -9,7 +9,7 @@ use serde_json::json;
 use smallvec::SmallVec;
 
 use crate::Services;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::error::{Error, Result, Sent};
 use crate::relay::path::{Command, Done};
 use crate::relay::pending::Ended;
@@ -53,7 +53,13 @@ impl<'a> Ending<'a> {
         self.count(outcome, Some(error.code.name()));
     }
 
-    pub(super) fn answer(&mut self, id: CommandId, live: &Live, command: &Command, ended: Ended) -> Result<Done> {
+    pub(super) fn answer(
+        &mut self,
+        id: CommandId,
+        live: &DeviceHandle,
+        command: &Command,
+        ended: Ended,
+    ) -> Result<Done> {
         let with_id = |error: Error| error.detail("command_id", id.to_string());
         let (outcome, reason, took, commit) = match ended {
             Ended::Answered { outcome, reason, took, commit, .. } => (outcome, reason, took, commit),
@@ -117,7 +123,7 @@ fn rejection(reason: Option<(RejectReason, Option<String>)>) -> Error {
 }
 
 /// The relays that a command was about, with their latest versions: from its own commit, else (noop) from the cache.
-fn shown(live: &Live, action: RelayAction, committed: &RelayStates) -> RelayStates {
+fn shown(live: &DeviceHandle, action: RelayAction, committed: &RelayStates) -> RelayStates {
     let cache = live.cache.lock();
     let indexes: SmallVec<[u16; 4]> =
         action.index().map_or_else(|| (0..live.relay_count).collect(), |i| smallvec::smallvec![i]);

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use hexa_model::{CommandId, RelayAction};
 use parking_lot::Mutex;
 
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 
 /// Locks, so that commands of many devices rarely meet at one.
 const SHARDS: usize = 16;
 
-type Shard = Mutex<HashMap<CommandId, (Arc<Live>, RelayAction)>>;
+type Shard = Mutex<HashMap<CommandId, (Arc<DeviceHandle>, RelayAction)>>;
 
 /// The commands of this process that run. As many as there are tasks for them.
 #[derive(Debug, Default)]
@@ -26,13 +26,13 @@ impl Open {
     }
 
     /// Can be found until the guard goes.
-    pub(crate) fn enter(&self, id: CommandId, live: &Arc<Live>, action: RelayAction) -> Entered<'_> {
+    pub(crate) fn enter(&self, id: CommandId, live: &Arc<DeviceHandle>, action: RelayAction) -> Entered<'_> {
         self.shard(id).lock().insert(id, (Arc::clone(live), action));
         Entered { open: self, id }
     }
 
     /// Where and what, if it has not ended.
-    pub fn get(&self, id: CommandId) -> Option<(Arc<Live>, RelayAction)> {
+    pub fn get(&self, id: CommandId) -> Option<(Arc<DeviceHandle>, RelayAction)> {
         self.shard(id).lock().get(&id).cloned()
     }
 }

@@ -18,9 +18,9 @@ use crate::audit::waiting::States;
 use crate::authorize::Permit;
 use crate::detached::Detached;
 use crate::device::grant;
-use crate::device::live::{LastAction, Live};
+use crate::device::live::{DeviceHandle, LastAction};
 use crate::error::{Error, Result, Sent};
-use crate::idempotency::Keyed;
+use crate::idempotency::KeyedRequest;
 use crate::relay::cache::Change;
 use crate::relay::ending::{Ending, timed_out};
 use crate::relay::machine::{AckTaken, Cause, Machine, Write};
@@ -43,7 +43,7 @@ pub struct Command {
     /// What.
     pub action: RelayAction,
     /// The keyed request that it comes from, if it is one.
-    pub key: Option<Arc<Keyed>>,
+    pub key: Option<Arc<KeyedRequest>>,
 }
 
 /// A command that succeeded; its state and audit row are on disk.
@@ -140,7 +140,7 @@ async fn run(services: Arc<Services>, command: Command, accepted: oneshot::Sende
 
 /// A command that may be given.
 struct Allowed {
-    live: Arc<Live>,
+    live: Arc<DeviceHandle>,
     /// Read before the check: whoever owns the device later, or was refused meanwhile, does not send it (I9).
     authority: Authority,
     /// A guest's, of which this command takes a use.
@@ -233,7 +233,7 @@ async fn send<'a>(
 /// The row of a command that was not sent, whose key may stand all the same: whoever asks again with it hears just that.
 async fn not_sent(
     services: &Services,
-    live: &Arc<Live>,
+    live: &Arc<DeviceHandle>,
     id: CommandId,
     command: &Command,
     error: &Error,
@@ -246,7 +246,12 @@ async fn not_sent(
 }
 
 /// Takes a use of a guest's grant, durably, before the command can be sent; one that gets no place costs none.
-async fn spend_and_enqueue(services: &Services, live: &Arc<Live>, grant: &Grant, new: NewCommand) -> Result<Placed> {
+async fn spend_and_enqueue(
+    services: &Services,
+    live: &Arc<DeviceHandle>,
+    grant: &Grant,
+    new: NewCommand,
+) -> Result<Placed> {
     if !live.online() {
         return Ok(Err(Offline));
     }
@@ -267,7 +272,7 @@ struct Offline;
 /// Gives the command its place and wakes the current session's task, under the session's lock: a disconnect comes
 /// before (and it is offline) or after (and it is cancelled), and a takeover finds it queued or is woken for it.
 /// `None` when too many are open.
-fn enqueue(live: &Live, new: NewCommand) -> Placed {
+fn enqueue(live: &DeviceHandle, new: NewCommand) -> Placed {
     let current = live.session.lock();
     let session = current.as_ref().ok_or(Offline)?;
     let reply = live.pending.lock().submit(new);
@@ -275,7 +280,12 @@ fn enqueue(live: &Live, new: NewCommand) -> Placed {
     Ok(reply)
 }
 
-async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: oneshot::Receiver<Ended>) -> Ended {
+async fn wait(
+    services: &Services,
+    live: &Arc<DeviceHandle>,
+    id: CommandId,
+    mut reply: oneshot::Receiver<Ended>,
+) -> Ended {
     let gone = |_| Ended::Failed(Error::internal("the command's waiter was dropped"));
     if let Ok(ended) = tokio::time::timeout(services.config.relay.timeout, &mut reply).await {
         return ended.unwrap_or_else(gone);
@@ -294,7 +304,7 @@ async fn wait(services: &Services, live: &Arc<Live>, id: CommandId, mut reply: o
 }
 
 /// Steps 5 to 7, after the commit: cache and bus under one lock, so that nobody hears versions go down.
-pub(crate) fn publish(services: &Services, live: &Live, write: (&RelaySets, u64), committed: bool) {
+pub(crate) fn publish(services: &Services, live: &DeviceHandle, write: (&RelaySets, u64), committed: bool) {
     live.settle(write, committed, |Change { source, command, relays, at }| {
         live.more.lock().last_action = Some(LastAction { source, command, relays: relays.clone(), at });
         services.bus.publish(&Event::RelayChanged { device: live.event_device(), relays, source, command, at });
@@ -306,7 +316,7 @@ pub(crate) fn publish(services: &Services, live: &Live, write: (&RelaySets, u64)
 /// commit. The row of a command that is not stored is kept and written later.
 pub(crate) fn persist(
     services: &Services,
-    live: &Arc<Live>,
+    live: &Arc<DeviceHandle>,
     (sets, number, audit): (RelaySets, u64, AuditEntry),
     (source, command): (Source, Option<CommandId>),
     then: impl FnOnce(CommitResult) + Send + 'static,
@@ -340,7 +350,7 @@ pub(crate) fn persist(
 
 /// The device's answer to a command: hands state and audit row to the writer in the order in which the device spoke,
 /// and lets the commit wake the waiting path. A late one is given back for the caller to wait for.
-pub(crate) fn acknowledge(services: &Services, live: &Arc<Live>, ack: &Ack) -> (AckTaken, Option<Late>) {
+pub(crate) fn acknowledge(services: &Services, live: &Arc<DeviceHandle>, ack: &Ack) -> (AckTaken, Option<Late>) {
     hexa_model::crash_point!("cmd.after_ack_read");
     let mut late = None;
     let taken = live.acknowledge(ack, |write| late = write_answer(services, live, write, ack));
@@ -354,7 +364,12 @@ pub(crate) fn acknowledge(services: &Services, live: &Arc<Live>, ack: &Ack) -> (
 
 /// Writes what the machine made of an answer. For an open command, the commit wakes its path; any other one is given
 /// back for the caller to wait for.
-pub(crate) fn write_answer(services: &Services, live: &Arc<Live>, write: Write<Waiter>, ack: &Ack) -> Option<Late> {
+pub(crate) fn write_answer(
+    services: &Services,
+    live: &Arc<DeviceHandle>,
+    write: Write<Waiter>,
+    ack: &Ack,
+) -> Option<Late> {
     let by = write.by();
     let Write { cause, outcome, sets, number } = write;
     match cause {
@@ -408,7 +423,7 @@ pub(crate) struct Late {
 
 impl Late {
     /// Tells the watchers once it is there, or could not be.
-    pub(crate) async fn stored(self, services: &Services, live: &Live) {
+    pub(crate) async fn stored(self, services: &Services, live: &DeviceHandle) {
         let commit = self.commit.await.unwrap_or_else(|_| Err(StoreError::closed()));
         if let Err(error) = &commit {
             tracing::error!(device.uid = %live.uid, %error, "what an acknowledgement says was not stored");
@@ -419,7 +434,7 @@ impl Late {
 
 fn primary_row(
     services: &Services,
-    live: &Live,
+    live: &DeviceHandle,
     id: CommandId,
     (source, actor, action): (Source, Actor, RelayAction),
     outcome: Outcome,

@@ -13,13 +13,13 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::Services;
-use crate::device::live::Live;
+use crate::device::live::DeviceHandle;
 use crate::relay::machine::{Cause, Machine};
 use crate::relay::path;
 use crate::relay::pending::TimedOut;
 
 /// Takes one report.
-pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &StateReport) {
+pub async fn reconcile(services: &Arc<Services>, live: &Arc<DeviceHandle>, report: &StateReport) {
     let shown = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
     let mut waiting = None;
     let taken = live.reconcile(report, |write| match &write.cause {
@@ -57,7 +57,7 @@ pub async fn reconcile(services: &Arc<Services>, live: &Arc<Live>, report: &Stat
 }
 
 /// The audit row that is the cause of the change: of the device itself, or the follow-up of a healed command.
-fn cause_row(services: &Services, live: &Live, report: &StateReport, healed: Option<&TimedOut>) -> AuditEntry {
+fn cause_row(services: &Services, live: &DeviceHandle, report: &StateReport, healed: Option<&TimedOut>) -> AuditEntry {
     let sources: Vec<_> = report.relays.iter().filter_map(|r| r.source.as_deref()).collect();
     let mut entry =
         AuditEntry::event(services.clock.now(), Actor::Device, Source::Device, "state_report").device(live.key);
@@ -80,7 +80,7 @@ fn cause_row(services: &Services, live: &Live, report: &StateReport, healed: Opt
 }
 
 /// "Server pushes `device_state` to owner clients": also when nothing changed, from the cache.
-fn show_unchanged(services: &Services, live: &Live) {
+fn show_unchanged(services: &Services, live: &DeviceHandle) {
     let cache = live.cache.lock();
     let relays: RelayStates = cache.all();
     let (device, at) = (live.event_device(), services.clock.now());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hexa_model::{Clock, DeviceClass, ErrorCode, TimeMs};
 use hexa_service::Services;
 use hexa_service::audit::list::{Wanted, page};
-use hexa_service::auth::Origin;
+use hexa_service::auth::ClientInfo;
 use hexa_service::auth::pats::TokenRequest;
 use hexa_service::clock_guard::set_right;
 use hexa_service::device::{claim, provision};
@@ -53,7 +53,8 @@ impl Made {
     async fn make(office: &Office) -> Self {
         let services = &office.house.services;
         let by = &office.admin;
-        let login = services.auth.login(Key::none(), "ben@example.com", "a long password".into(), Origin::default());
+        let login =
+            services.auth.login(Key::none(), "ben@example.com", "a long password".into(), ClientInfo::default());
         let signed_in = login.await.unwrap();
         let request = TokenRequest { name: "a".into(), scopes: vec!["devices:read".into()], expires_in_days: Some(1) };
         let token = services.auth.create_token(by, Key::none(), request).await.unwrap().token;
@@ -252,7 +253,8 @@ async fn a_spent_token_of_a_later_time_is_a_stolen_one() {
 async fn a_lost_answer_can_be_asked_for_again_under_another_key() {
     let house = House::new().await;
     sign_up(&house.services, "ben@example.com").await;
-    let login = house.services.auth.login(Key::none(), "ben@example.com", "a long password".into(), Origin::default());
+    let login =
+        house.services.auth.login(Key::none(), "ben@example.com", "a long password".into(), ClientInfo::default());
     let first = login.await.unwrap().refresh_token;
     let lost = house.services.auth.refresh(Key::none(), &first).await.unwrap().refresh_token;
     let mut config = house.services.config.clone();

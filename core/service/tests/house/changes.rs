@@ -6,7 +6,7 @@ use std::time::Duration;
 use hexa_model::{Change, Clock, ErrorCode, GrantAccess, ManualClock, Role, TimeMs};
 use hexa_service::Services;
 use hexa_service::auth::pats::{self, TokenRequest};
-use hexa_service::auth::principal::{Principal, Via};
+use hexa_service::auth::principal::{Credential, Principal};
 use hexa_service::auth::sessions;
 use hexa_service::auth::users::{self, UserChange};
 use hexa_service::device::grant::{self, ShareRequest};
@@ -125,7 +125,7 @@ async fn another_process_that_hears_of_changes_late_and_twice_says_the_same() {
 }
 
 async fn sign_admin(services: &Arc<Services>) -> Principal {
-    let origin = hexa_service::auth::Origin::default();
+    let origin = hexa_service::auth::ClientInfo::default();
     let signed_in = services.auth.login(Key::none(), "anna@example.com", "a long password".into(), origin);
     let token = signed_in.await.unwrap().access_token;
     services.auth.authenticate(token.expose_secret(), None).await.unwrap()
@@ -144,7 +144,7 @@ async fn who_was_authenticated_before_access_ended_changes_nothing_after_it() {
     let refused = pats::revoke_own(services, &script, Key::none()).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::InvalidToken, "a token that was revoked");
 
-    let Via::Session(session) = by.via else { panic!("a session") };
+    let Credential::Session(session) = by.via else { panic!("a session") };
     sessions::end(services, &by, Key::none(), session).await.unwrap();
     let request = TokenRequest { name: "x".into(), scopes: vec!["devices:read".into()], expires_in_days: None };
     let refused = services.auth.create_token(&by, Key::none(), request).await.unwrap_err();

@@ -7,7 +7,7 @@ use hexa_model::{Clock, ErrorCode, InvitationState, ManualClock, Role, TimeMs};
 use hexa_service::auth::account::Registration;
 use hexa_service::auth::invitations::{self, InvitationRequest, LIFETIME};
 use hexa_service::auth::principal::Principal;
-use hexa_service::auth::{InvitationRow, Origin};
+use hexa_service::auth::{ClientInfo, InvitationRow};
 use hexa_service::idempotency::Key;
 use hexa_service::{Services, housekeeping};
 use secrecy::SecretString;
@@ -35,7 +35,8 @@ pub(crate) async fn office() -> Office {
     });
     standing.await.unwrap();
     let auth = &house.services.auth;
-    let again = auth.login(Key::none(), "ann@example.com", "a long password".into(), Origin::default()).await.unwrap();
+    let again =
+        auth.login(Key::none(), "ann@example.com", "a long password".into(), ClientInfo::default()).await.unwrap();
     let token = secrecy::ExposeSecret::expose_secret(&again.access_token).to_owned();
     let other = house.other_process().await;
     let admin = other.auth.authenticate(&token, None).await.unwrap();
@@ -63,7 +64,7 @@ pub(crate) async fn register(services: &Services, email: &str, token: &SecretStr
         bootstrap_secret: None,
         invitation: Some(token.clone()),
     };
-    services.auth.register(Key::none(), new, Origin::default()).await.err().map(|e| e.code)
+    services.auth.register(Key::none(), new, ClientInfo::default()).await.err().map(|e| e.code)
 }
 
 pub(crate) const REFUSED: Option<ErrorCode> = Some(ErrorCode::InvalidInvitation);

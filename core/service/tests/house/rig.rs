@@ -12,12 +12,12 @@ use hexa_model::{
     Actor, Clock, CommandId, DeviceClass, DeviceUid, RejectReason, RelayAction, Role, Source, SystemClock, UserId,
 };
 use hexa_service::Services;
-use hexa_service::auth::Origin;
+use hexa_service::auth::ClientInfo;
 use hexa_service::auth::account::Registration;
 use hexa_service::auth::principal::Principal;
 use hexa_service::config::{AuthConfig, Config, DeviceConfig, ProvisionConfig, RelayConfig};
 use hexa_service::device::actor::DeviceActor;
-use hexa_service::device::live::Live;
+use hexa_service::device::live::DeviceHandle;
 use hexa_service::device::provision::Proven;
 use hexa_service::device::{claim, provision};
 use hexa_service::idempotency::Key;
@@ -177,7 +177,7 @@ impl House {
         self.connect(&live).await
     }
 
-    pub(crate) async fn claimed(&self, relays: u16) -> (Arc<Live>, String) {
+    pub(crate) async fn claimed(&self, relays: u16) -> (Arc<DeviceHandle>, String) {
         let caller = provision::Caller { ip: None, key: Some("a provisioning key".into()), proof: None };
         let class = Some(DeviceClass::RelayController);
         let new = provision::Registration { class, relay_count: relays, ..provision::Registration::default() };
@@ -187,7 +187,7 @@ impl House {
         (live.live.unwrap(), made.token.expose_secret().to_owned())
     }
 
-    pub(crate) async fn connect(&self, live: &Arc<Live>) -> Device {
+    pub(crate) async fn connect(&self, live: &Arc<DeviceHandle>) -> Device {
         let mut out = Vec::new();
         let actor = DeviceActor::open(Arc::clone(&self.services), Proven::now(live), None, &mut out).await.unwrap();
         Device { actor, live: Arc::clone(live) }
@@ -223,7 +223,7 @@ impl House {
     }
 
     /// Everything that must hold at rest: the cache is what the store has, the chain is whole, nothing is open.
-    pub(crate) async fn check(&self, live: &Live) {
+    pub(crate) async fn check(&self, live: &DeviceHandle) {
         let stored = self.services.store.relay_states(live.key).await.unwrap();
         assert_eq!(live.cache.lock().all(), stored, "I4: the cache is the store");
         for state in &stored {
@@ -235,7 +235,7 @@ impl House {
     }
 
     /// Audit rows of a device, oldest first: action, outcome, follow-up.
-    pub(crate) async fn rows(&self, live: &Live) -> Vec<(String, String, bool)> {
+    pub(crate) async fn rows(&self, live: &DeviceHandle) -> Vec<(String, String, bool)> {
         let mut rows = self.services.store.audit_rows_for_device(live.key, None, 1000).await.unwrap();
         rows.reverse();
         let of_relays = |r: &&hexa_store::AuditRow| !r.action.starts_with("device.");
@@ -257,14 +257,14 @@ pub(crate) async fn sign_in(services: &Services, email: &str) -> String {
         bootstrap_secret: None,
         invitation: None,
     };
-    let signed_in = services.auth.register(Key::none(), new, Origin::default()).await.unwrap();
+    let signed_in = services.auth.register(Key::none(), new, ClientInfo::default()).await.unwrap();
     signed_in.access_token.expose_secret().to_owned()
 }
 
 /// A connected device in the hand of a test.
 pub(crate) struct Device {
     pub(crate) actor: DeviceActor,
-    pub(crate) live: Arc<Live>,
+    pub(crate) live: Arc<DeviceHandle>,
 }
 
 impl Device {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::{Clock, ErrorCode, ManualClock, SessionId, TimeMs};
-use hexa_service::auth::principal::{Principal, Via};
-use hexa_service::auth::{Origin, sessions};
+use hexa_service::auth::principal::{Credential, Principal};
+use hexa_service::auth::{ClientInfo, sessions};
 use hexa_service::idempotency::Key;
 use secrecy::ExposeSecret;
 
@@ -21,10 +21,11 @@ struct SignedIn {
 
 async fn sign_in(house: &House) -> SignedIn {
     let auth = &house.services.auth;
-    let new = auth.login(Key::none(), "ann@example.com", "a long password".into(), Origin::default()).await.unwrap();
+    let new =
+        auth.login(Key::none(), "ann@example.com", "a long password".into(), ClientInfo::default()).await.unwrap();
     let token = new.access_token.expose_secret().to_owned();
     let by = auth.authenticate(&token, None).await.unwrap();
-    let Via::Session(session) = by.via else { panic!("a session") };
+    let Credential::Session(session) = by.via else { panic!("a session") };
     SignedIn { token, by, session }
 }
 

@@ -16,7 +16,7 @@ fn client(user: i64) -> Arc<ClientSession> {
         epoch: 0,
         created_at: TimeMs(0),
     };
-    let via = Via::Session(hexa_model::SessionId::at(TimeMs(1), [0; 10]));
+    let via = Credential::Session(hexa_model::SessionId::at(TimeMs(1), [0; 10]));
     ClientSession::new(Principal { account: Arc::new(account), via })
 }
 

@@ -68,7 +68,7 @@ fn host(plugins: &[(&str, &str, &[u8])]) -> (TempDir, PluginHost) {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::InProcess),
         clock: Arc::new(SystemClock::new()),
-        watch: std::sync::Arc::new(hexa_service::ports::Unwatched),
+        watch: std::sync::Arc::new(hexa_service::ports::NoopObserver),
         per_call: crate::PerCall::None,
     });
     (dir, host.unwrap())

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::ops::metrics::Metrics;
 
 /// Devices in one statement: what it wakes runs before others get a turn, so it stays in the range of a millisecond.
-const TOGETHER: usize = 64;
+const MAX_BATCH: usize = 64;
 
 /// A device as it is stored.
 pub(crate) struct Stored {
@@ -41,13 +41,13 @@ struct Waiting {
 }
 
 /// The reads of one process.
-pub(crate) struct Crowd {
+pub(crate) struct DeviceLoader {
     store: Store,
     metrics: Arc<Metrics>,
     waiting: Arc<Mutex<Waiting>>,
 }
 
-impl Crowd {
+impl DeviceLoader {
     pub(crate) fn new(store: Store, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics, waiting: Arc::default() }
     }
@@ -63,20 +63,20 @@ impl Crowd {
         if first {
             // A task of its own: the caller that came first may go away while the others wait.
             let (store, metrics) = (self.store.clone(), Arc::clone(&self.metrics));
-            tokio::spawn(Turn { store, metrics, waiting: Arc::clone(&self.waiting) }.run());
+            tokio::spawn(BatchSlot { store, metrics, waiting: Arc::clone(&self.waiting) }.run());
         }
         answered.await.unwrap_or_else(|_| Err(StoreError::closed().into()))
     }
 }
 
 /// Whoever reads for all.
-struct Turn {
+struct BatchSlot {
     store: Store,
     metrics: Arc<Metrics>,
     waiting: Arc<Mutex<Waiting>>,
 }
 
-impl Turn {
+impl BatchSlot {
     async fn run(self) {
         while let Some(waiters) = self.next() {
             self.answer(waiters).await;
@@ -85,7 +85,7 @@ impl Turn {
 
     fn next(&self) -> Option<Vec<Waiter>> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.all.len().min(TOGETHER);
+        let count = waiting.all.len().min(MAX_BATCH);
         // Oldest first. An empty list ends the turn under the same lock under which the next one would begin.
         waiting.reading = count > 0;
         waiting.reading.then(|| waiting.all.drain(..count).collect())
@@ -123,7 +123,7 @@ impl Turn {
 }
 
 /// A turn that panics must not leave the others waiting for ever.
-impl Drop for Turn {
+impl Drop for BatchSlot {
     fn drop(&mut self) {
         let mut waiting = self.waiting.lock();
         if std::thread::panicking() {
