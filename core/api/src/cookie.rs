@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use crate::public::{self, PublicUrl};
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::RequestSource;
 
 /// The header that asks for it.
 pub(crate) static HEADER: HeaderName = HeaderName::from_static("x-hexa-session");
@@ -44,23 +44,23 @@ impl Cookies {
     }
 
     /// One name for each way: what was set over plain HTTP, by whomever, is not read over TLS.
-    fn name(&self, way: Way) -> &str {
-        if way.https { &self.secure } else { &self.plain }
+    fn name(&self, source: RequestSource) -> &str {
+        if source.https { &self.secure } else { &self.plain }
     }
 
     /// The refresh token that the browser sent, when the page asked for it to be used.
-    pub(crate) fn refresh_token(&self, way: Way, headers: &HeaderMap) -> Option<SecretString> {
+    pub(crate) fn refresh_token(&self, source: RequestSource, headers: &HeaderMap) -> Option<SecretString> {
         if headers.get(&HEADER).is_none_or(|v| v.as_bytes() != b"cookie") {
             return None;
         }
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(name, value)| *name == self.name(way) && !value.is_empty()).map(|(_, value)| value.into())
+        pairs.find(|(name, value)| *name == self.name(source) && !value.is_empty()).map(|(_, value)| value.into())
     }
 
-    fn set(&self, way: Way, token: &str, max_age: u64) -> String {
-        let (name, path) = (self.name(way), &self.path);
-        let secure = if way.https { "; Secure" } else { "" };
+    fn set(&self, source: RequestSource, token: &str, max_age: u64) -> String {
+        let (name, path) = (self.name(source), &self.path);
+        let secure = if source.https { "; Secure" } else { "" };
         format!("{name}={token}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}")
     }
 }
@@ -74,11 +74,11 @@ pub(crate) fn asked(path: &str, headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// `origin_not_allowed`.
-pub(crate) fn check_origin(state: &ApiState, way: Way, headers: &HeaderMap) -> Result<(), Error> {
-    if headers.get(header::ORIGIN).is_some() && public::own_origin(state, way, headers) {
+pub(crate) fn check_origin(state: &ApiState, source: RequestSource, headers: &HeaderMap) -> Result<(), Error> {
+    if headers.get(header::ORIGIN).is_some() && public::own_origin(state, source, headers) {
         return Ok(());
     }
-    let why = public::foreign(state, way, headers);
+    let why = public::foreign(state, source, headers);
     let what = format!("sessions in cookies are for pages of this server: {why}");
     Err(Error::new(ErrorCode::OriginNotAllowed, what))
 }
@@ -87,10 +87,15 @@ pub(crate) fn check_origin(state: &ApiState, way: Way, headers: &HeaderMap) -> R
 ///
 /// A refusal leaves the cookie alone: by the time it arrives the browser may hold another one, of a sign-in or a refresh
 /// in another tab, and a browser cannot be told which one is meant. A dead cookie does no harm.
-pub(crate) async fn settle(state: &ApiState, way: Way, path: &str, response: Response) -> Response {
+pub(crate) async fn apply_session_cookie(
+    state: &ApiState,
+    source: RequestSource,
+    path: &str,
+    response: Response,
+) -> Response {
     let cookies = &state.cookies;
     if path.ends_with("/logout") {
-        return with(response, &cookies.set(way, "", 0));
+        return with(response, &cookies.set(source, "", 0));
     }
     if !response.status().is_success() {
         return response;
@@ -108,7 +113,7 @@ pub(crate) async fn settle(state: &ApiState, way: Way, path: &str, response: Res
     let max_age = state.services.config.auth.refresh_absolute.as_secs();
     let mut response = Response::from_parts(parts, Body::from(value.to_string()));
     response.headers_mut().remove(header::CONTENT_LENGTH);
-    with(response, &cookies.set(way, &token, max_age))
+    with(response, &cookies.set(source, &token, max_age))
 }
 
 fn with(mut response: Response, cookie: &str) -> Response {
@@ -128,8 +133,8 @@ mod tests {
         pairs.iter().map(pair).collect()
     }
 
-    fn way(https: bool) -> Way {
-        Way { ip: None, https, standing: Standing::Client }
+    fn source(https: bool) -> RequestSource {
+        RequestSource { ip: None, https, standing: Standing::Client }
     }
 
     #[test]
@@ -137,7 +142,7 @@ mod tests {
         use secrecy::ExposeSecret;
         let cookies = Cookies::new("0a1b", None);
         let read = |https: bool, pairs: &[(&str, &str)]| {
-            cookies.refresh_token(way(https), &headers(pairs)).map(|t| t.expose_secret().to_owned())
+            cookies.refresh_token(source(https), &headers(pairs)).map(|t| t.expose_secret().to_owned())
         };
         let asks = ("x-hexa-session", "cookie");
         assert_eq!(read(true, &[("cookie", "__Host-hexa_rt_0a1b=abc")]), None);
@@ -161,11 +166,11 @@ mod tests {
     fn a_cookie_is_bound_to_tls_where_there_is_tls_and_to_the_public_path() {
         let root = Cookies::new("0a1b", None);
         let rest = "; Max-Age=9; HttpOnly; SameSite=Strict";
-        assert_eq!(root.set(way(true), "t", 9), format!("__Host-hexa_rt_0a1b=t; Path=/{rest}; Secure"));
-        assert_eq!(root.set(way(false), "t", 9), format!("hexa_rt_0a1b=t; Path=/{rest}"));
+        assert_eq!(root.set(source(true), "t", 9), format!("__Host-hexa_rt_0a1b=t; Path=/{rest}; Secure"));
+        assert_eq!(root.set(source(false), "t", 9), format!("hexa_rt_0a1b=t; Path=/{rest}"));
         let public = PublicUrl::parse("https://h.example/hexa").unwrap();
         let below = Cookies::new("0a1b", Some(&public));
-        assert_eq!(below.set(way(true), "t", 9), format!("__Secure-hexa_rt_0a1b=t; Path=/hexa{rest}; Secure"));
+        assert_eq!(below.set(source(true), "t", 9), format!("__Secure-hexa_rt_0a1b=t; Path=/hexa{rest}; Secure"));
     }
 
     #[test]

@@ -27,12 +27,12 @@ impl<E: Into<Error>> From<E> for ApiError {
 
 /// Found by the middleware in a response's extensions.
 #[derive(Clone, Debug)]
-pub(crate) struct Carried(pub Arc<Error>);
+pub(crate) struct ErrorExtension(pub Arc<Error>);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = status(self.0.code).into_response();
-        response.extensions_mut().insert(Carried(Arc::new(self.0)));
+        response.extensions_mut().insert(ErrorExtension(Arc::new(self.0)));
         response
     }
 }
@@ -58,16 +58,16 @@ fn status(code: ErrorCode) -> StatusCode {
 
 /// In which form a caller wants to read errors.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Form<'a> {
+pub(crate) enum ErrorFormat<'a> {
     /// As platform.md 13.3 has it.
     Plain,
     /// RFC 9457, about the request with this path.
     Problem(&'a str),
 }
 
-impl Form<'_> {
+impl ErrorFormat<'_> {
     /// What these headers ask for: `application/problem+json` by name, and not less than plain JSON.
-    pub(crate) fn of(headers: &HeaderMap) -> Form<'static> {
+    pub(crate) fn of(headers: &HeaderMap) -> ErrorFormat<'static> {
         let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let quality = |kind: &str| {
             let item = accept
@@ -77,16 +77,16 @@ impl Form<'_> {
             Some(given.map_or(1.0, |q| q.trim().parse::<f32>().unwrap_or(0.0)))
         };
         match quality("application/problem+json") {
-            Some(q) if q > 0.0 && q >= quality("application/json").unwrap_or(0.0) => Form::Problem(""),
-            _ => Form::Plain,
+            Some(q) if q > 0.0 && q >= quality("application/json").unwrap_or(0.0) => ErrorFormat::Problem(""),
+            _ => ErrorFormat::Plain,
         }
     }
 
     /// About the request with this path.
-    pub(crate) fn path(self, path: &str) -> Form<'_> {
+    pub(crate) fn path(self, path: &str) -> ErrorFormat<'_> {
         match self {
-            Form::Plain => Form::Plain,
-            Form::Problem(_) => Form::Problem(path),
+            ErrorFormat::Plain => ErrorFormat::Plain,
+            ErrorFormat::Problem(_) => ErrorFormat::Problem(path),
         }
     }
 }
@@ -104,11 +104,11 @@ struct ProblemBody<'a> {
 }
 
 /// The finished response.
-pub(crate) fn respond(error: &Error, request_id: &str, form: Form<'_>) -> Response {
+pub(crate) fn respond(error: &Error, request_id: &str, form: ErrorFormat<'_>) -> Response {
     let plain = ErrorBody::new(error, request_id);
     let (kind, body) = match form {
-        Form::Plain => ("application/json", serde_json::to_vec(&plain)),
-        Form::Problem(instance) => {
+        ErrorFormat::Plain => ("application/json", serde_json::to_vec(&plain)),
+        ErrorFormat::Problem(instance) => {
             let problem = ProblemBody {
                 r#type: format!("urn:hexa:error:{}", error.code.name()),
                 title: error.code.meaning(),

@@ -17,9 +17,9 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
-use crate::listen::Guest;
+use crate::listen::AnonymousConnection;
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::RequestSource;
 
 /// Bodies are at most this long (TR-6).
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -127,7 +127,7 @@ impl FromRequestParts<ApiState> for User {
             let token = bearer(&parts.headers).unwrap_or_default();
             state.services.auth.authenticate(token, peer_ip(&parts.extensions)).await?
         };
-        if let Some(guest) = parts.extensions.get::<Arc<Guest>>() {
+        if let Some(guest) = parts.extensions.get::<Arc<AnonymousConnection>>() {
             guest.known();
         }
         Ok(Self(user))
@@ -136,7 +136,7 @@ impl FromRequestParts<ApiState> for User {
 
 /// The client's address, as far as it can be known.
 pub(crate) fn peer_ip(extensions: &http::Extensions) -> Option<IpAddr> {
-    extensions.get::<Way>().and_then(|way| way.ip)
+    extensions.get::<RequestSource>().and_then(|source| source.ip)
 }
 
 /// The same as an argument of a handler.

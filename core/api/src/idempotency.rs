@@ -20,12 +20,12 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::error::{ApiError, ApiResult, Carried, ErrorBody};
+use crate::error::{ApiError, ApiResult, ErrorBody, ErrorExtension};
 use crate::extract::{bearer, device_credentials, peer_ip, read_body};
 use crate::middleware::RequestId;
 use crate::routes::{Access, routes};
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::RequestSource;
 use crate::wire::CommandBody;
 
 /// The request's header.
@@ -180,7 +180,7 @@ async fn keyed(state: &ApiState, request: Request, next: Next) -> Result<Respons
             }
         }
         // What anybody may ask for leaves nothing behind when it is refused: a refusal costs no write.
-        if access == Access::Public && response.extensions().get::<Carried>().is_some() {
+        if access == Access::Public && response.extensions().get::<ErrorExtension>().is_some() {
             return Ok(response);
         }
         return keep(state, &keyed, response, &ask.request_id).await;
@@ -198,7 +198,7 @@ async fn again(state: &ApiState, access: Access, known: Decision) -> Result<Resp
     match known {
         Decision::Replay(kept) => {
             if access == Access::Public {
-                still_welcome(state, &kept).await?;
+                account_still_active(state, &kept).await?;
             }
             decode(&kept).map(replayed)
         }
@@ -229,7 +229,7 @@ async fn keep(state: &ApiState, keyed: &Arc<KeyedRequest>, response: Response, r
     if keyed.placed() {
         return Ok(response);
     }
-    if let Some(carried) = response.extensions().get::<Carried>() {
+    if let Some(carried) = response.extensions().get::<ErrorExtension>() {
         if !kept(carried.0.code) {
             return Ok(response);
         }
@@ -286,8 +286,8 @@ async fn scope(
         Access::Public => {
             // The key of the fleet, or what the body proves. Its answer is sealed, and asked for again only with all of it.
             let fleet = parts.headers.get("x-provision-key").map_or(&b""[..], HeaderValue::as_bytes);
-            let way = parts.extensions.get::<Way>();
-            let held = way.and_then(|way| state.cookies.refresh_token(*way, &parts.headers));
+            let source = parts.extensions.get::<RequestSource>();
+            let held = source.and_then(|source| state.cookies.refresh_token(*source, &parts.headers));
             let held = held.as_ref().map_or("", ExposeSecret::expose_secret);
             // Each by itself: the hash takes them with their lengths, so that no two pairs are alike.
             let (path, named) = (parts.uri.path().as_bytes(), credential(body));
@@ -318,7 +318,7 @@ async fn scope(
 }
 
 /// A kept sign-in is only for an account that may still sign in.
-async fn still_welcome(state: &ApiState, kept: &[u8]) -> Result<()> {
+async fn account_still_active(state: &ApiState, kept: &[u8]) -> Result<()> {
     #[derive(serde::Deserialize)]
     struct Whose {
         user: Of,

@@ -5,9 +5,9 @@
 //! hyper's header timeout is armed here; `axum::serve` leaves it inert. When the connection cap is reached, accepting
 //! pauses: devices wait in the kernel's queue instead of being refused.
 
+mod anonymous;
 mod deadline;
 mod framing;
-mod guests;
 mod maintenance;
 mod refusal;
 
@@ -33,11 +33,11 @@ use crate::extract::Peer;
 use crate::middleware::Ambiguous;
 use crate::tls::Tls;
 use crate::transport::Encrypted;
+pub(crate) use anonymous::AnonymousConnection;
+pub use anonymous::AnonymousLimit;
+use anonymous::Entry;
 use deadline::Deadline;
 use framing::Framing;
-use guests::Entry;
-pub(crate) use guests::Guest;
-pub use guests::Guests;
 pub use maintenance::{Maintenance, MaintenanceListener};
 use refusal::Refusal;
 
@@ -65,7 +65,7 @@ pub struct Limits {
     /// Altogether; beyond it they wait in the kernel's queue.
     pub connections: usize,
     /// Of one address that has not said who it is.
-    pub guests: Guests,
+    pub anonymous: AnonymousLimit,
     /// A peer that takes nothing of what it is sent for so long is given up.
     pub write_stall: Duration,
 }
@@ -137,7 +137,7 @@ impl Listener {
 
 /// Counts a connection down when its last owner, the HTTP task or the upgraded socket, drops it.
 #[derive(Debug)]
-struct Slot(Arc<AtomicUsize>, Option<Arc<Guest>>);
+struct Slot(Arc<AtomicUsize>, Option<Arc<AnonymousConnection>>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -147,7 +147,7 @@ impl Drop for Slot {
 
 fn accept(
     socket: &Socket,
-    to: &mpsc::Sender<(TcpStream, SocketAddr, Option<Arc<Guest>>)>,
+    to: &mpsc::Sender<(TcpStream, SocketAddr, Option<Arc<AnonymousConnection>>)>,
     open: &AtomicUsize,
     limits: &Limits,
     stop: &CancellationToken,
@@ -160,7 +160,7 @@ fn accept(
         match socket.accept() {
             Ok((stream, peer)) => {
                 let Some(peer) = peer.as_socket() else { continue };
-                let guest = match limits.guests.enter(peer.ip()) {
+                let guest = match limits.anonymous.enter(peer.ip()) {
                     Entry::Exempt => None,
                     Entry::Counted(guest) => Some(guest),
                     // One address that opens more than this without saying who it is: closed at once.
@@ -194,12 +194,12 @@ async fn connection(
     slot: Slot,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = Deadline::new(tokio::net::TcpStream::from_std(stream)?, stall);
-    let Some(tls) = tls else { return speak(stream, (peer, false), router, stop, slot).await };
+    let Some(tls) = tls else { return serve_connection(stream, (peer, false), router, stop, slot).await };
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await??;
-    speak(stream, (peer, true), router, stop, slot).await
+    serve_connection(stream, (peer, true), router, stop, slot).await
 }
 
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     (peer, encrypted): (SocketAddr, bool),
     router: Router,

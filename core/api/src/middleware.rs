@@ -15,10 +15,10 @@ use hexa_model::ErrorCode;
 use hexa_service::Error;
 use http::{HeaderName, HeaderValue, Method, header};
 
-use crate::error::{ApiError, Carried, Form, respond};
+use crate::error::{ApiError, ErrorExtension, ErrorFormat, respond};
 use crate::routes::Access;
 use crate::state::ApiState;
-use crate::transport::{self, Refused, Way};
+use crate::transport::{self, Refused, RequestSource};
 use crate::{cookie, idempotency};
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -95,10 +95,10 @@ async fn in_time(work: impl Future<Output = Response>) -> Response {
 }
 
 /// What is refused before any handler sees it, in this order: over the wrong transport nothing is looked at at all.
-fn refused(state: &ApiState, way: Way, in_cookie: bool, request: &Request) -> Option<Response> {
+fn refused(state: &ApiState, source: RequestSource, in_cookie: bool, request: &Request) -> Option<Response> {
     let is_ambiguous = request.extensions().get::<Ambiguous>().is_some();
     // How it came is decided first: of what may not come so nothing is looked at.
-    match way.check(request.uri().path(), &state.config.transport) {
+    match source.check(request.uri().path(), &state.config.transport) {
         Err(Refused::Insecure) => return Some(insecure(is_ambiguous)),
         Err(Refused::Unnamed) => return Some(unnamed()),
         Ok(()) => {}
@@ -109,10 +109,10 @@ fn refused(state: &ApiState, way: Way, in_cookie: bool, request: &Request) -> Op
     let check = || {
         check_host(request)?;
         if in_cookie {
-            cookie::check_origin(state, way, request.headers())?;
+            cookie::check_origin(state, source, request.headers())?;
         }
         if *request.method() == Method::POST && idempotency::access_of(request) == Some(Access::Public) {
-            state.services.auth.count_stranger(way.ip)?;
+            state.services.auth.count_stranger(source.ip)?;
         }
         Ok(())
     };
@@ -129,15 +129,15 @@ fn check_host(request: &Request) -> Result<(), Error> {
 }
 
 /// The outermost layer.
-pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn outer_layer(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
-    let way = Way::of(&request, &state.config.transport);
-    let form = Form::of(request.headers());
+    let source = RequestSource::of(&request, &state.config.transport);
+    let form = ErrorFormat::of(request.headers());
     request.extensions_mut().insert(id.clone());
-    request.extensions_mut().insert(way);
+    request.extensions_mut().insert(source);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let in_cookie = cookie::asked(&path, request.headers());
-    let refused = refused(&state, way, in_cookie, &request);
+    let refused = refused(&state, source, in_cookie, &request);
     let settled = in_cookie && refused.is_none();
     let outcome = match refused {
         Some(refused) => Ok(refused),
@@ -151,7 +151,7 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
         None => AssertUnwindSafe(in_time(next.run(request))).catch_unwind().await,
     };
     let (carried, mut response) = match outcome {
-        Ok(mut response) => (response.extensions_mut().remove::<Carried>().map(|c| c.0), response),
+        Ok(mut response) => (response.extensions_mut().remove::<ErrorExtension>().map(|c| c.0), response),
         // The panic itself was logged by the hook; the caller learns only where to look.
         Err(_) => (Some(Arc::new(Error::internal("a handler panicked"))), Response::default()),
     };
@@ -171,10 +171,10 @@ pub(crate) async fn finish(State(state): State<ApiState>, mut request: Request, 
     }
     if settled {
         // Boxed: only the console's own requests carry it.
-        response = Box::pin(cookie::settle(&state, way, &path, response)).await;
+        response = Box::pin(cookie::apply_session_cookie(&state, source, &path, response)).await;
     }
     response.headers_mut().insert(X_REQUEST_ID.clone(), id.0);
-    let https = way.https && response.status() != http::StatusCode::UPGRADE_REQUIRED;
+    let https = source.https && response.status() != http::StatusCode::UPGRADE_REQUIRED;
     transport::guard(response.headers_mut(), path.starts_with("/api/"), https);
     response
 }
@@ -198,7 +198,7 @@ mod tests {
         let begun = tokio::time::Instant::now();
         let answer = in_time(std::future::pending()).await;
         assert_eq!(begun.elapsed().as_secs(), 30);
-        let carried = answer.extensions().get::<Carried>().unwrap();
+        let carried = answer.extensions().get::<ErrorExtension>().unwrap();
         assert_eq!((carried.0.code, carried.0.retry_after_s), (ErrorCode::Busy, Some(5)));
         let quick = in_time(async { http::StatusCode::OK.into_response() }).await;
         assert_eq!(quick.status(), 200);

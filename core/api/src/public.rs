@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use url::{Host, Url};
 
 use crate::state::ApiState;
-use crate::transport::{Standing, Way};
+use crate::transport::{RequestSource, Standing};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What begins the server's own paths: a public path that begins so could not be told from them.
@@ -93,10 +93,10 @@ fn canonical(mut url: Url) -> Option<String> {
 }
 
 /// Host and port by which the client reached the server: what a trusted proxy says, else `Host`.
-fn asked_host(way: Way, headers: &HeaderMap) -> Option<&str> {
+fn asked_host(source: RequestSource, headers: &HeaderMap) -> Option<&str> {
     let text = |name: &HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
     let said = text(&FORWARDED_HOST).and_then(|hosts| hosts.rsplit(',').next()).map(str::trim);
-    said.filter(|host| way.standing == Standing::Proxied && !host.is_empty()).or_else(|| text(&header::HOST))
+    said.filter(|host| source.standing == Standing::Proxied && !host.is_empty()).or_else(|| text(&header::HOST))
 }
 
 /// The origin of this host; none when it is more, or something else, than host and port.
@@ -110,12 +110,12 @@ fn origin_of(scheme: &str, host: &str) -> Option<(Url, String)> {
 }
 
 /// What is put in front of a path to give it to somebody who came this way.
-pub(crate) fn base(state: &ApiState, way: Way, headers: &HeaderMap) -> String {
+pub(crate) fn base(state: &ApiState, source: RequestSource, headers: &HeaderMap) -> String {
     if let Some(public) = &state.config.public_url {
         return public.to_string();
     }
-    let scheme = if way.https { "https" } else { "http" };
-    let said = asked_host(way, headers).filter(|_| !by_socket(way, headers));
+    let scheme = if source.https { "https" } else { "http" };
+    let said = asked_host(source, headers).filter(|_| !by_socket(source, headers));
     match said.and_then(|host| origin_of(scheme, host)) {
         Some((url, origin)) if !unspecified(&url) => origin,
         _ => state.config.fallback_url.clone(),
@@ -123,18 +123,19 @@ pub(crate) fn base(state: &ApiState, way: Way, headers: &HeaderMap) -> String {
 }
 
 /// The maintenance listener may be a socket file, whose clients name no host that others could use.
-fn by_socket(way: Way, headers: &HeaderMap) -> bool {
-    way.standing == Standing::Maintenance && headers.get(header::HOST).is_none_or(|host| host == "localhost")
+fn by_socket(source: RequestSource, headers: &HeaderMap) -> bool {
+    source.standing == Standing::Maintenance && headers.get(header::HOST).is_none_or(|host| host == "localhost")
 }
 
 /// Whether the request's Origin, which it has, is this server.
-pub(crate) fn own_origin(state: &ApiState, way: Way, headers: &HeaderMap) -> bool {
+pub(crate) fn own_origin(state: &ApiState, source: RequestSource, headers: &HeaderMap) -> bool {
     let Some(origin) = origin(headers) else { return false };
     let own = state.config.public_url.as_ref().is_some_and(|public| public.origin() == origin);
     // A page over plain HTTP is not this server's where its client speaks HTTPS: somebody may have written into it.
     let scheme = if origin.starts_with("https://") { "https" } else { "http" };
-    let same = || asked_host(way, headers).and_then(|host| origin_of(scheme, host)).is_some_and(|(_, o)| o == origin);
-    own || ((!way.https || scheme == "https") && same())
+    let same =
+        || asked_host(source, headers).and_then(|host| origin_of(scheme, host)).is_some_and(|(_, o)| o == origin);
+    own || ((!source.https || scheme == "https") && same())
 }
 
 /// The request's Origin, as it is compared.
@@ -144,12 +145,12 @@ fn origin(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Both sides of a comparison that failed, for whoever set the server up.
-pub(crate) fn foreign(state: &ApiState, way: Way, headers: &HeaderMap) -> String {
+pub(crate) fn foreign(state: &ApiState, source: RequestSource, headers: &HeaderMap) -> String {
     let shown = |text: &str| text.chars().take(120).collect::<String>();
     let origin = headers.get(header::ORIGIN).and_then(|o| o.to_str().ok()).map_or("none".to_owned(), shown);
     let own = match &state.config.public_url {
         Some(public) => public.origin().to_owned(),
-        None => shown(&base(state, way, headers)),
+        None => shown(&base(state, source, headers)),
     };
     format!("its Origin is {origin}, and this server takes itself for {own}; see PUBLIC_URL")
 }

@@ -42,7 +42,7 @@ use crate::state::ApiState;
 
 /// Everything that this server answers.
 pub fn router(state: ApiState) -> Router {
-    let layer = axum::middleware::from_fn_with_state(state.clone(), middleware::finish);
+    let layer = axum::middleware::from_fn_with_state(state.clone(), middleware::outer_layer);
     let routes = table::router().fallback(no_route).method_not_allowed_fallback(no_method);
     // Every layer costs each request something: without other origins there is nothing to say to browsers.
     let routes = match state.config.allowed_origins.as_slice() {

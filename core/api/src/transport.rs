@@ -45,9 +45,9 @@ pub(crate) enum Standing {
     Client,
 }
 
-/// What was found out about a request's way.
+/// From whom a request comes, and whether it came encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct RequestSource {
     /// The client's address: the peer's, or what a trusted proxy says of it.
     pub(crate) ip: Option<IpAddr>,
     /// The client spoke TLS, with us or with a trusted proxy.
@@ -80,7 +80,7 @@ const TRACES: [HeaderName; 9] = [
     header::VIA,
 ];
 
-impl Way {
+impl RequestSource {
     /// Of this request.
     pub(crate) fn of<B>(request: &Request<B>, config: &TransportConfig) -> Self {
         let peer = request.extensions().get::<Peer>().map(|p| p.0.ip());
@@ -88,12 +88,12 @@ impl Way {
         if request.extensions().get::<Maintenance>().is_some() {
             return Self { ip: peer, https: encrypted, standing: Standing::Maintenance };
         }
-        let way = Self::decide(peer, encrypted, request.headers(), config);
+        let source = Self::decide(peer, encrypted, request.headers(), config);
         // Only a proxy that nobody configured still speaks HTTP/1.0: never this machine's own.
         let old = request.version() < http::Version::HTTP_11;
-        match way.standing {
-            Standing::Maintenance if old => Self { standing: Standing::Client, ..way },
-            _ => way,
+        match source.standing {
+            Standing::Maintenance if old => Self { standing: Standing::Client, ..source },
+            _ => source,
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use hexa_api::listen::{Guests, Limits, Listener, MaintenanceListener};
+use hexa_api::listen::{AnonymousLimit, Limits, Listener, MaintenanceListener};
 use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::{hex, token};
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
@@ -159,8 +159,8 @@ async fn start(settings: Settings) -> Result<Running> {
     let tidying = tokio::spawn(tidy_plugins(plugins));
     let router = hexa_api::router(api.clone());
     let exempt = settings.transport.trusted_proxies.clone();
-    let guests = Guests::new(settings.max_guests, exempt, Arc::clone(&services.metrics));
-    let limits = Limits { connections: settings.max_connections, guests, write_stall: settings.write_stall };
+    let anonymous = AnonymousLimit::new(settings.max_anonymous, exempt, Arc::clone(&services.metrics));
+    let limits = Limits { connections: settings.max_connections, anonymous, write_stall: settings.write_stall };
     if let Some(tls) = tls.clone() {
         let stop = services.stop.clone();
         services.tasks.spawn(async move { tls.watch(stop).await });

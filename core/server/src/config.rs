@@ -73,7 +73,7 @@ pub(crate) struct Settings {
     pub(crate) connect_src: Vec<String>,
     pub(crate) transport: TransportConfig,
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) max_guests: u32,
+    pub(crate) max_anonymous: u32,
     pub(crate) metrics_token: Option<SecretString>,
     pub(crate) jwt_secrets: Vec<SecretString>,
     pub(crate) jwt_rotation: Option<Duration>,
@@ -181,7 +181,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         transport,
         public_url,
         tls,
-        max_guests: v.number("LIMIT_ANONYMOUS_CONNECTIONS", 1..=1_000_000)?,
+        max_anonymous: v.number("LIMIT_ANONYMOUS_CONNECTIONS", 1..=1_000_000)?,
         metrics_token: metrics_token(v)?,
         jwt_secrets,
         jwt_rotation: match v.number("JWT_ROTATION_DAYS", 0..=3_650)? {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Slot, speak};
+use super::{Slot, serve_connection};
 use crate::transport;
 
 /// Requests of this machine at the same time; more wait in the kernel's queue.
@@ -101,8 +101,8 @@ impl MaintenanceListener {
                 // Counted here, and apart from the places of everybody else.
                 let slot = Slot(Arc::new(AtomicUsize::new(1)), None);
                 let done = match stream {
-                    Stream::File(stream) => speak(stream, (here(), false), router, stop, slot).await,
-                    Stream::Address(stream, peer) => speak(stream, (peer, false), router, stop, slot).await,
+                    Stream::File(stream) => serve_connection(stream, (here(), false), router, stop, slot).await,
+                    Stream::Address(stream, peer) => serve_connection(stream, (peer, false), router, stop, slot).await,
                 };
                 if let Err(error) = done {
                     tracing::trace!(%error, "maintenance connection ended");

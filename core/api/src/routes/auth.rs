@@ -16,7 +16,7 @@ use crate::error::ApiResult;
 use crate::extract::{Json, LoginClient, User};
 use crate::idempotency::Once;
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::RequestSource;
 use crate::wire::{SignedInBody, UserBody};
 
 #[derive(Deserialize, ToSchema)]
@@ -50,11 +50,11 @@ pub(super) struct RefreshRequest {
 }
 
 impl RefreshRequest {
-    fn token(self, state: &ApiState, way: Way, headers: &HeaderMap) -> Result<SecretString, Error> {
+    fn token(self, state: &ApiState, source: RequestSource, headers: &HeaderMap) -> Result<SecretString, Error> {
         if let Some(token) = self.refresh_token {
             return Ok(token);
         }
-        if let Some(token) = state.cookies.refresh_token(way, headers) {
+        if let Some(token) = state.cookies.refresh_token(source, headers) {
             return Ok(token);
         }
         if headers.contains_key(&cookie::HEADER) {
@@ -93,23 +93,23 @@ pub(super) async fn login(
 
 pub(super) async fn refresh(
     State(state): State<ApiState>,
-    Extension(way): Extension<Way>,
+    Extension(source): Extension<RequestSource>,
     headers: HeaderMap,
     once: Once,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<Response> {
-    let token = request.token(&state, way, &headers)?;
+    let token = request.token(&state, source, &headers)?;
     once.answer(StatusCode::OK, SignedInBody::new, |key| state.services.auth.refresh(key, &token)).await
 }
 
 pub(super) async fn logout(
     State(state): State<ApiState>,
-    Extension(way): Extension<Way>,
+    Extension(source): Extension<RequestSource>,
     headers: HeaderMap,
     once: Once,
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<StatusCode> {
-    let token = request.token(&state, way, &headers)?;
+    let token = request.token(&state, source, &headers)?;
     once.done(|key| sessions::logout(&state.services, key, &token)).await
 }
 

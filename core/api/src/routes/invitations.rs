@@ -16,7 +16,7 @@ use crate::extract::{Json, Path, Query, User};
 use crate::idempotency::Once;
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::RequestSource;
 use crate::wire::{PageBody, rfc3339};
 
 const DEFAULT_LIMIT: u32 = 50;
@@ -144,7 +144,7 @@ pub(super) struct CreateInvitationRequest {
 
 pub(super) async fn create_invitation(
     State(state): State<ApiState>,
-    Extension(way): Extension<Way>,
+    Extension(source): Extension<RequestSource>,
     headers: HeaderMap,
     User(user): User,
     once: Once,
@@ -152,7 +152,7 @@ pub(super) async fn create_invitation(
 ) -> ApiResult<Response> {
     user.require_admin()?;
     let request = InvitationRequest { email: request.email, note: request.note };
-    let base = public::base(&state, way, &headers);
+    let base = public::base(&state, source, &headers);
     let body = move |made: &MadeInvitation| NewInvitationBody::new(made, &base);
     once.answer(StatusCode::CREATED, body, |key| invitations::create(&state.services, &user, key, request)).await
 }

@@ -15,7 +15,7 @@ use crate::extract::bearer;
 
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::{Maintenance, Way};
+use crate::transport::{Maintenance, RequestSource};
 
 /// Alive, and the database answers.
 #[derive(Serialize, ToSchema)]
@@ -53,19 +53,19 @@ pub(super) async fn get_ready(State(state): State<ApiState>) -> ApiResult<Respon
 /// Prometheus text. For whoever runs this server (ADR 0030), else with the metrics token or as an admin.
 pub(super) async fn get_metrics(
     State(state): State<ApiState>,
-    Extension(way): Extension<Way>,
+    Extension(source): Extension<RequestSource>,
     maintenance: Option<Extension<Maintenance>>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     // No page reaches the socket file: what its peers call the server says nothing.
     let file = maintenance.is_some_and(|Extension(m)| m.file);
-    if !way.is_maintenance() || !file && public::rebound(&state, &headers) {
+    if !source.is_maintenance() || !file && public::rebound(&state, &headers) {
         let offered = bearer(&headers).unwrap_or_default();
         let token = state.config.metrics_token.as_ref();
-        let (ip, now) = (way.ip.map(network), state.services.clock.monotonic());
+        let (ip, now) = (source.ip.map(network), state.services.clock.monotonic());
         let attempt = state.wrong_metrics.attempt(&ip, now)?;
         if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {
-            let admin = match state.services.auth.authenticate(offered, way.ip).await {
+            let admin = match state.services.auth.authenticate(offered, source.ip).await {
                 Ok(user) => user.require_admin(),
                 Err(error) => Err(error),
             };

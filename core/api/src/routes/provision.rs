@@ -16,7 +16,7 @@ use crate::extract::{Json, device_credentials};
 use crate::idempotency::Once;
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::RequestSource;
 use crate::wire::ClaimCodeBody;
 
 #[derive(Deserialize, ToSchema)]
@@ -46,13 +46,13 @@ pub(super) struct ProvisionResponse {
 
 pub(super) async fn register_device(
     State(state): State<ApiState>,
-    Extension(way): Extension<Way>,
+    Extension(source): Extension<RequestSource>,
     headers: HeaderMap,
     once: Once,
     Json(request): Json<ProvisionRequest>,
 ) -> ApiResult<Response> {
     let key = headers.get("x-provision-key").and_then(|v| v.to_str().ok()).map(Into::into);
-    let caller = Caller { ip: way.ip, key, proof: device_credentials(&headers) };
+    let caller = Caller { ip: source.ip, key, proof: device_credentials(&headers) };
     let new = Registration {
         class: Some(request.device_class),
         model: request.model,
@@ -64,7 +64,7 @@ pub(super) async fn register_device(
         capabilities: request.capabilities,
         label: request.label,
     };
-    let ws_base: Arc<str> = public::base(&state, way, &headers).replacen("http", "ws", 1).into();
+    let ws_base: Arc<str> = public::base(&state, source, &headers).replacen("http", "ws", 1).into();
     let body = move |done: &Provisioned| ProvisionResponse {
         ws_url: format!("{ws_base}/ws/device?uid={}", done.uid),
         device_uid: done.uid.to_string(),

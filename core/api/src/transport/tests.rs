@@ -14,8 +14,8 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
-fn way(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> Way {
-    Way::decide(Some(peer.parse().unwrap()), false, &headers(lines), &config(trusted))
+fn source(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> RequestSource {
+    RequestSource::decide(Some(peer.parse().unwrap()), false, &headers(lines), &config(trusted))
 }
 
 const XFF: &str = "x-forwarded-for";
@@ -52,9 +52,9 @@ fn the_client_is_the_rightmost_stranger() {
         // A proxy that writes the one family passes the other on as it came from the client.
         ("127.0.0.1", LOOP, &[(XFF, "1.2.3.4"), (FWD, "for=6.6.6.6")], "1.2.3.4"),
     ] {
-        let way = way(peer, trusted, lines);
-        assert_eq!(way.ip, Some(client.parse().unwrap()), "{peer} {trusted:?} {lines:?}");
-        let named = matches!(way.standing, Standing::Proxied | Standing::Client);
+        let source = source(peer, trusted, lines);
+        assert_eq!(source.ip, Some(client.parse().unwrap()), "{peer} {trusted:?} {lines:?}");
+        let named = matches!(source.standing, Standing::Proxied | Standing::Client);
         assert!(named, "{peer} {trusted:?} {lines:?}");
     }
 }
@@ -82,12 +82,16 @@ fn a_trusted_proxy_that_names_nobody_is_asked_for_health_alone() {
         // Half of each family is neither.
         &[(XFP, "https"), (FWD, "for=1.2.3.4;proto=https")],
     ] {
-        let way = way("127.0.0.1", LOOP, lines);
-        assert_eq!((way.standing, way.https), (Standing::Unnamed, false), "{lines:?}");
+        let source = source("127.0.0.1", LOOP, lines);
+        assert_eq!((source.standing, source.https), (Standing::Unnamed, false), "{lines:?}");
         for config in [config(LOOP), TransportConfig { enforce_https: false, ..config(LOOP) }] {
-            assert_eq!(way.check("/metrics", &config), Err(Refused::Unnamed), "{lines:?}");
-            assert_eq!(way.check("/api/v1/auth/login", &config), Err(Refused::Unnamed), "{lines:?}");
-            assert_eq!((way.check("/health", &config), way.check("/ready", &config)), (Ok(()), Ok(())), "{lines:?}");
+            assert_eq!(source.check("/metrics", &config), Err(Refused::Unnamed), "{lines:?}");
+            assert_eq!(source.check("/api/v1/auth/login", &config), Err(Refused::Unnamed), "{lines:?}");
+            assert_eq!(
+                (source.check("/health", &config), source.check("/ready", &config)),
+                (Ok(()), Ok(())),
+                "{lines:?}"
+            );
         }
     }
 }
@@ -113,7 +117,7 @@ fn only_a_trusted_proxy_can_say_https_and_only_in_one_way() {
         ("127.0.0.1", LOOP, &[(FWD, "proto=https")], false),
     ] {
         let lines: Vec<_> = lines.iter().copied().chain([(XFF, "1.2.3.4")]).collect();
-        assert_eq!(way(peer, trusted, &lines).https, https, "{peer} {trusted:?} {lines:?}");
+        assert_eq!(source(peer, trusted, &lines).https, https, "{peer} {trusted:?} {lines:?}");
     }
     for (value, https) in [
         ("for=1.2.3.4;proto=https", true),
@@ -123,7 +127,7 @@ fn only_a_trusted_proxy_can_say_https_and_only_in_one_way() {
         ("for=6.6.6.6;proto=https, for=1.2.3.4;proto=http", false),
         ("for=6.6.6.6;proto=https, for=1.2.3.4", false),
     ] {
-        assert_eq!(way("127.0.0.1", LOOP, &[(FWD, value)]).https, https, "{value}");
+        assert_eq!(source("127.0.0.1", LOOP, &[(FWD, value)]).https, https, "{value}");
     }
 }
 
@@ -142,17 +146,17 @@ fn maintenance_is_this_machine_while_no_proxy_is_trusted_whatever_host_it_names(
         ("127.0.0.1", &[("host", "localhost"), (FWD, "for=1.2.3.4")], false),
         ("127.0.0.1", &[("host", "localhost"), ("x-real-ip", "1.2.3.4")], false),
     ] {
-        let direct = way(peer, &[], lines);
+        let direct = source(peer, &[], lines);
         assert_eq!(direct.is_maintenance(), own, "{peer} {lines:?}");
         assert_eq!(direct.check("/metrics", &config(&[])).is_ok(), own, "{peer} {lines:?}");
         for trusted in [LOOP, &["10.0.0.1/32"][..]] {
-            let way = way(peer, trusted, lines);
-            assert!(!way.is_maintenance(), "{peer} {trusted:?} {lines:?}");
-            assert!(way.check("/metrics", &config(trusted)).is_err(), "{peer} {trusted:?} {lines:?}");
+            let source = source(peer, trusted, lines);
+            assert!(!source.is_maintenance(), "{peer} {trusted:?} {lines:?}");
+            assert!(source.check("/metrics", &config(trusted)).is_err(), "{peer} {trusted:?} {lines:?}");
         }
     }
     // A container asks within itself how it is, while its proxy is elsewhere.
-    let neighbour = way("127.0.0.1", &["10.0.0.1/32"], &[]);
+    let neighbour = source("127.0.0.1", &["10.0.0.1/32"], &[]);
     assert_eq!(neighbour.check("/health", &config(&["10.0.0.1/32"])), Ok(()));
     assert_eq!(neighbour.check("/api/v1/auth/me", &config(&["10.0.0.1/32"])), Err(Refused::Insecure));
 }
@@ -162,19 +166,19 @@ proptest! {
     #[test]
     fn a_stranger_cannot_say_who_he_is(chain in "[ -~]{0,60}", proto in "[ -~]{0,20}") {
         let lines = [(XFF, chain.as_str()), (XFP, proto.as_str()), (FWD, chain.as_str())];
-        let seen = way("203.0.113.9", LOOP, &lines);
+        let seen = source("203.0.113.9", LOOP, &lines);
         let ip = Some("203.0.113.9".parse().unwrap());
-        prop_assert_eq!(seen, Way { ip, https: false, standing: Standing::Client });
+        prop_assert_eq!(seen, RequestSource { ip, https: false, standing: Standing::Client });
     }
 
     /// What the nearest proxy adds decides, whatever was there before.
     #[test]
     fn what_is_further_left_counts_for_nothing(chain in "[ -~]{0,60}") {
         let line = format!("{chain}, 198.51.100.7");
-        let seen = way("127.0.0.1", LOOP, &[(XFF, line.as_str())]);
+        let seen = source("127.0.0.1", LOOP, &[(XFF, line.as_str())]);
         prop_assert_eq!(seen.ip, Some("198.51.100.7".parse().unwrap()));
         let line = format!("{chain}, for=198.51.100.7");
-        prop_assert_eq!(way("127.0.0.1", LOOP, &[(FWD, line.as_str())]).ip, Some("198.51.100.7".parse().unwrap()));
+        prop_assert_eq!(source("127.0.0.1", LOOP, &[(FWD, line.as_str())]).ip, Some("198.51.100.7".parse().unwrap()));
     }
 }
 
@@ -182,13 +186,13 @@ proptest! {
 fn an_old_protocol_is_a_proxy_that_nobody_configured_and_tls_to_us_is_not_tls_to_it() {
     let mut request = Request::new(());
     request.extensions_mut().insert(Peer(([127, 0, 0, 1], 9).into()));
-    assert!(Way::of(&request, &config(&[])).is_maintenance());
+    assert!(RequestSource::of(&request, &config(&[])).is_maintenance());
     *request.version_mut() = http::Version::HTTP_10;
-    assert_eq!(Way::of(&request, &config(&[])).standing, Standing::Client);
+    assert_eq!(RequestSource::of(&request, &config(&[])).standing, Standing::Client);
     let says = headers(&[(XFF, "1.2.3.4"), (XFP, "http")]);
-    assert!(!Way::decide(Some([127, 0, 0, 1].into()), true, &says, &config(LOOP)).https);
+    assert!(!RequestSource::decide(Some([127, 0, 0, 1].into()), true, &says, &config(LOOP)).https);
     let silent = headers(&[(XFF, "1.2.3.4")]);
-    assert!(Way::decide(Some([127, 0, 0, 1].into()), true, &silent, &config(LOOP)).https);
+    assert!(RequestSource::decide(Some([127, 0, 0, 1].into()), true, &silent, &config(LOOP)).https);
 }
 
 #[test]
@@ -197,6 +201,6 @@ fn the_maintenance_listener_is_maintenance_whoever_is_trusted() {
     request.extensions_mut().insert(Peer(([127, 0, 0, 1], 9).into()));
     request.extensions_mut().insert(Maintenance { file: true });
     request.headers_mut().insert(XFF, HeaderValue::from_static("1.2.3.4"));
-    let way = Way::of(&request, &config(LOOP));
-    assert_eq!((way.ip, way.check("/metrics", &config(LOOP))), (Some([127, 0, 0, 1].into()), Ok(())));
+    let source = RequestSource::of(&request, &config(LOOP));
+    assert_eq!((source.ip, source.check("/metrics", &config(LOOP))), (Some([127, 0, 0, 1].into()), Ok(())));
 }

@@ -27,11 +27,11 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{Query, bearer};
-use crate::listen::Guest;
+use crate::listen::AnonymousConnection;
 use crate::middleware::RequestId;
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::Way;
+use crate::transport::RequestSource;
 use crate::wire::CommandBody;
 use crate::ws::frames::SnapshotDevice;
 use crate::ws::hub::{ClientSession, Frames, Hub, MAX_OPEN_COMMANDS};
@@ -73,15 +73,15 @@ pub(crate) struct ConnectQuery {
 pub(crate) async fn connect(
     State(state): State<ApiState>,
     Query(query): Query<ConnectQuery>,
-    (Extension(request), Extension(way)): (Extension<RequestId>, Extension<Way>),
-    guest: Option<Extension<Arc<Guest>>>,
+    (Extension(request), Extension(source)): (Extension<RequestId>, Extension<RequestSource>),
+    guest: Option<Extension<Arc<AnonymousConnection>>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
-    check_origin(&state, way, &headers)?;
+    check_origin(&state, source, &headers)?;
     let user = match query.ticket {
         Some(ticket) => state.services.auth.redeem_ticket(&ticket).await?,
-        None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default(), way.ip).await?,
+        None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default(), source.ip).await?,
     };
     user.require(Scope::DevicesRead)?;
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
@@ -110,12 +110,12 @@ pub(crate) async fn connect(
     }))
 }
 
-fn check_origin(state: &ApiState, way: Way, headers: &HeaderMap) -> Result<(), Error> {
+fn check_origin(state: &ApiState, source: RequestSource, headers: &HeaderMap) -> Result<(), Error> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    if public::own_origin(state, way, headers) || state.config.allowed_origins.iter().any(|o| o == origin) {
+    if public::own_origin(state, source, headers) || state.config.allowed_origins.iter().any(|o| o == origin) {
         return Ok(());
     }
-    let why = public::foreign(state, way, headers);
+    let why = public::foreign(state, source, headers);
     let what = format!("this page may not open a socket here: {why}, or CORS_ALLOWED_ORIGINS for pages of others");
     Err(Error::new(ErrorCode::OriginNotAllowed, what))
 }
@@ -167,12 +167,12 @@ impl Rates {
 
 impl Client {
     async fn run(self, mut socket: WebSocket) {
-        if let Some(reason) = self.converse(&mut socket).await {
+        if let Some(reason) = self.run_session(&mut socket).await {
             close(&mut socket, reason.code(), reason.text()).await;
         }
     }
 
-    async fn converse(&self, socket: &mut WebSocket) -> Option<CloseReason> {
+    async fn run_session(&self, socket: &mut WebSocket) -> Option<CloseReason> {
         let mut waiting = Frames::new();
         loop {
             tokio::select! {

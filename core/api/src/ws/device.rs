@@ -23,7 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ApiResult;
 use crate::extract::{PeerIp, Query, bearer};
-use crate::listen::Guest;
+use crate::listen::AnonymousConnection;
 use crate::state::ApiState;
 use crate::ws::{DEVICE_READ_BYTES, MAX_MESSAGE_BYTES, STALL, not_an_upgrade, reason_of, tuned};
 
@@ -39,7 +39,7 @@ pub(crate) struct ConnectQuery {
 pub(crate) async fn connect(
     State(state): State<ApiState>,
     PeerIp(ip): PeerIp,
-    guest: Option<Extension<Arc<Guest>>>,
+    guest: Option<Extension<Arc<AnonymousConnection>>>,
     headers: HeaderMap,
     Query(query): Query<ConnectQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -104,7 +104,7 @@ fn serve(
                 return Box::pin(close(&mut socket, 1013, error.code.name().to_owned())).await;
             }
         };
-        let reason = converse(&mut actor, &mut socket, &mut out).await;
+        let reason = run_session(&mut actor, &mut socket, &mut out).await;
         // Unregister first: what was not written must fail at once, and closing may wait for a dead peer.
         actor.closed();
         tracing::debug!(device.uid = %proven.live.uid, ?reason, "device session over");
@@ -115,7 +115,7 @@ fn serve(
 }
 
 /// Runs until one side ends it; gives the reason when it was this side.
-async fn converse(actor: &mut DeviceActor, socket: &mut WebSocket, out: &mut Vec<Frame>) -> Option<CloseReason> {
+async fn run_session(actor: &mut DeviceActor, socket: &mut WebSocket, out: &mut Vec<Frame>) -> Option<CloseReason> {
     let session = Arc::clone(actor.session());
     loop {
         if let Some(reason) = session.closing() {

@@ -210,7 +210,7 @@ impl ClientSession {
     }
 
     /// Asks for a ping, or for the end when the last ones had no answer.
-    fn look_after(&self) {
+    fn check_liveness(&self) {
         let mut state = self.state.lock();
         state.unanswered = if self.heard.swap(false, Ordering::Relaxed) { 0 } else { state.unanswered + 1 };
         if state.unanswered >= UNANSWERED_PINGS {
@@ -346,7 +346,7 @@ impl Hub {
                 _ = look.tick() => self.ask(services).await,
                 _ = ping.tick() => {
                     for session in self.by_owner.read().values().flatten() {
-                        session.look_after();
+                        session.check_liveness();
                     }
                 }
             }
@@ -399,7 +399,7 @@ impl Subscriber for Hub {
     fn on_event(&self, event: &Event) {
         let device = event.device();
         let by_owner = self.by_owner.read();
-        let mut told = Told::default();
+        let mut told = DeliveryCount::default();
         if let Event::ShareChanged { user, .. } = event {
             told.tell(&by_owner, *user, event, || self.encode(event, RelayMask::ALL));
         } else {
@@ -442,12 +442,12 @@ fn comes_or_goes(event: &Event) -> bool {
 
 /// Counts what became of an event.
 #[derive(Default)]
-struct Told {
+struct DeliveryCount {
     queued: u64,
     folded: u64,
 }
 
-impl Told {
+impl DeliveryCount {
     fn tell(
         &mut self,
         by_owner: &HashMap<UserKey, Vec<Arc<ClientSession>>>,

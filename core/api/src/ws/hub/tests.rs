@@ -73,7 +73,7 @@ fn a_client_that_does_not_read_costs_a_bounded_queue_and_one_fresh_state() {
 fn a_client_is_pinged_and_given_up_when_it_does_not_answer_twice() {
     let (_hub, session, _joined) = hub();
     let look = || {
-        session.look_after();
+        session.check_liveness();
         let taken = session.take(&mut Frames::new());
         (taken.ping, taken.closing)
     };

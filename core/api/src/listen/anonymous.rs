@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 /// The count of every address.
 #[derive(Clone, Debug)]
-pub struct Guests {
+pub struct AnonymousLimit {
     most: u32,
     exempt: Vec<IpNet>,
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
@@ -25,20 +25,20 @@ pub(super) enum Entry {
     /// This machine, or a trusted proxy.
     Exempt,
     /// Counted until it says who it is, or ends.
-    Counted(Arc<Guest>),
+    Counted(Arc<AnonymousConnection>),
     /// Its address has too many.
     Full,
 }
 
 /// One connection that is counted.
 #[derive(Debug)]
-pub(crate) struct Guest {
+pub(crate) struct AnonymousConnection {
     ip: IpAddr,
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
     counted: AtomicBool,
 }
 
-impl Guests {
+impl AnonymousLimit {
     /// So many of one address; `exempt` are trusted proxies, which speak for many.
     pub fn new(most: u32, exempt: Vec<IpNet>, metrics: Arc<Metrics>) -> Self {
         Self { most, exempt, open: Arc::default(), metrics }
@@ -58,11 +58,15 @@ impl Guests {
         }
         *count += 1;
         drop(open);
-        Entry::Counted(Arc::new(Guest { ip, open: Arc::clone(&self.open), counted: AtomicBool::new(true) }))
+        Entry::Counted(Arc::new(AnonymousConnection {
+            ip,
+            open: Arc::clone(&self.open),
+            counted: AtomicBool::new(true),
+        }))
     }
 }
 
-impl Guest {
+impl AnonymousConnection {
     /// It has said who it is, and is counted no more.
     pub(crate) fn known(&self) {
         if !self.counted.swap(false, Ordering::Relaxed) {
@@ -78,7 +82,7 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for AnonymousConnection {
     fn drop(&mut self) {
         self.known();
     }
@@ -90,8 +94,8 @@ mod tests {
 
     #[test]
     fn a_stranger_has_so_many_places_and_whoever_is_known_needs_none() {
-        let guests = Guests::new(2, vec!["10.0.0.0/8".parse().unwrap()], Arc::new(Metrics::new()));
-        let enter = |ip: &str| guests.enter(ip.parse().unwrap());
+        let anonymous = AnonymousLimit::new(2, vec!["10.0.0.0/8".parse().unwrap()], Arc::new(Metrics::new()));
+        let enter = |ip: &str| anonymous.enter(ip.parse().unwrap());
         let counted = |ip: &str| match enter(ip) {
             Entry::Counted(guest) => Some(guest),
             Entry::Exempt | Entry::Full => None,
@@ -109,6 +113,6 @@ mod tests {
         drop(third);
         drop(first);
         assert!(counted("192.0.2.1").is_some());
-        assert_eq!(guests.metrics.connections_refused.get(), 3);
+        assert_eq!(anonymous.metrics.connections_refused.get(), 3);
     }
 }
