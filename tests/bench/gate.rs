@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, DeviceKey, Source, TimeMs};
-use hexa_store::{HotWrite, Seen, Store, StoreConfig};
+use hexa_store::{DevicePresence, HotWrite, Store, StoreConfig};
 use tokio::task::JoinSet;
 
 use crate::house::{self, House, Options, seed};
@@ -109,7 +109,7 @@ async fn flush(dir: &Path, report: &mut Report) -> Result<()> {
     seed(&database, FLEET, None)?;
     let store = Store::open(config).await?;
     let calm = longest(&store, || Ok(false)).await?;
-    let seen = |n: usize| Seen {
+    let seen = |n: usize| DevicePresence {
         device: DeviceKey(n as i64),
         last_seen_at: TimeMs(1),
         ip: Some("192.0.2.1".into()),

@@ -42,7 +42,7 @@ pub(crate) struct ChainedRow {
 
 /// What both writers take before they write: it serialises them and holds the chain's head.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct ChainLock {
     pub(crate) head: ChainHead,
     /// A commit ended without an answer: the head is to be read again.
     pub(crate) stale: bool,

@@ -15,7 +15,7 @@ use crate::error::StoreError;
 
 /// A statement on PostgreSQL that takes longer is given up by us, when the network is gone and nobody else says so.
 /// The server's own `statement_timeout` is a little shorter, so that it usually speaks first.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Commits on PostgreSQL. The `select` fails in a transaction in which a statement failed: a COMMIT alone would undo it
 /// and say that all is well.
@@ -95,14 +95,14 @@ pub(crate) fn plan_column(sqlite: bool) -> &'static str {
 }
 
 /// Something that runs statements: the readers, or an open transaction.
-pub(crate) enum On<'a> {
+pub(crate) enum Executor<'a> {
     Sqlite(&'a SqlitePool),
     Postgres(&'a PgPool),
     SqliteTx(&'a mut sqlx::SqliteConnection),
     PostgresTx(&'a mut sqlx::PgConnection),
 }
 
-impl On<'_> {
+impl Executor<'_> {
     /// Which of the two it is.
     pub(crate) fn is_sqlite(&self) -> bool {
         matches!(self, Self::Sqlite(_) | Self::SqliteTx(_))
@@ -128,38 +128,38 @@ impl Query {
     }
 
     /// All rows.
-    pub(crate) async fn fetch_all(self, on: On<'_>) -> Result<Vec<Row>, StoreError> {
+    pub(crate) async fn fetch_all(self, on: Executor<'_>) -> Result<Vec<Row>, StoreError> {
         let Self { sql, args } = self;
         Ok(match on {
-            On::Sqlite(pool) => sqlite(sql, args).fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect(),
-            On::SqliteTx(tx) => sqlite(sql, args).fetch_all(tx).await?.into_iter().map(Row::Sqlite).collect(),
-            On::Postgres(pool) => {
+            Executor::Sqlite(pool) => sqlite(sql, args).fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect(),
+            Executor::SqliteTx(tx) => sqlite(sql, args).fetch_all(tx).await?.into_iter().map(Row::Sqlite).collect(),
+            Executor::Postgres(pool) => {
                 within(postgres(sql, args).fetch_all(pool)).await?.into_iter().map(Row::Postgres).collect()
             }
-            On::PostgresTx(tx) => {
+            Executor::PostgresTx(tx) => {
                 within(postgres(sql, args).fetch_all(tx)).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
 
     /// The first row.
-    pub(crate) async fn fetch_optional(self, on: On<'_>) -> Result<Option<Row>, StoreError> {
+    pub(crate) async fn fetch_optional(self, on: Executor<'_>) -> Result<Option<Row>, StoreError> {
         Ok(self.fetch_all(on).await?.into_iter().next())
     }
 
     /// The first row, which there must be.
-    pub(crate) async fn fetch_one(self, on: On<'_>) -> Result<Row, StoreError> {
+    pub(crate) async fn fetch_one(self, on: Executor<'_>) -> Result<Row, StoreError> {
         self.fetch_optional(on).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
 
     /// Runs it and gives how many rows it changed.
-    pub(crate) async fn execute(self, on: On<'_>) -> Result<u64, StoreError> {
+    pub(crate) async fn execute(self, on: Executor<'_>) -> Result<u64, StoreError> {
         let Self { sql, args } = self;
         Ok(match on {
-            On::Sqlite(pool) => sqlite(sql, args).execute(pool).await?.rows_affected(),
-            On::SqliteTx(tx) => sqlite(sql, args).execute(tx).await?.rows_affected(),
-            On::Postgres(pool) => within(postgres(sql, args).execute(pool)).await?.rows_affected(),
-            On::PostgresTx(tx) => within(postgres(sql, args).execute(tx)).await?.rows_affected(),
+            Executor::Sqlite(pool) => sqlite(sql, args).execute(pool).await?.rows_affected(),
+            Executor::SqliteTx(tx) => sqlite(sql, args).execute(tx).await?.rows_affected(),
+            Executor::Postgres(pool) => within(postgres(sql, args).execute(pool)).await?.rows_affected(),
+            Executor::PostgresTx(tx) => within(postgres(sql, args).execute(tx)).await?.rows_affected(),
         })
     }
 }
@@ -196,10 +196,10 @@ pub(crate) fn postgres(sql: SqlStr, args: Vec<Arg>) -> sqlx::query::Query<'stati
 
 /// Waits for PostgreSQL, but not for ever.
 pub(crate) async fn within<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(PATIENCE, work).await {
+    match tokio::time::timeout(QUERY_TIMEOUT, work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(StoreError::Unavailable {
-            source: format!("PostgreSQL did not answer within {} s", PATIENCE.as_secs()).into(),
+            source: format!("PostgreSQL did not answer within {} s", QUERY_TIMEOUT.as_secs()).into(),
         }),
     }
 }

@@ -6,7 +6,7 @@ use hexa_model::{DeviceClass, DeviceKey, DeviceUid, TimeMs, UserKey, names};
 
 use crate::change::DeviceAccess;
 use crate::claim_codes::KeptCode;
-use crate::db::{On, Row, query};
+use crate::db::{Executor, Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
 
@@ -147,7 +147,7 @@ pub(crate) fn device(row: &Row) -> Result<DeviceRow, StoreError> {
 }
 
 /// Who may do what with a device, without its grants; none when it is gone.
-pub(crate) async fn access(device: DeviceKey, on: On<'_>) -> Result<Option<DeviceAccess>, StoreError> {
+pub(crate) async fn access(device: DeviceKey, on: Executor<'_>) -> Result<Option<DeviceAccess>, StoreError> {
     let row = query("select owner_id, active, access_version from devices where id = $1").bind(device.0);
     let Some(row) = row.fetch_optional(on).await? else { return Ok(None) };
     Ok(Some(DeviceAccess {
@@ -257,7 +257,7 @@ impl Tx {
     /// # Errors
     /// `Conflict("devices.serial")` and the like.
     pub async fn insert_device(&mut self, new: &NewDevice) -> Result<DeviceKey, StoreError> {
-        let sqlite = matches!(self.on(), On::SqliteTx(_));
+        let sqlite = matches!(self.on(), Executor::SqliteTx(_));
         let row = query(if sqlite { dialect::INSERT_DEVICE.sqlite } else { dialect::INSERT_DEVICE.postgres })
             .bind(new.uid.as_str())
             .bind(new.class.as_str())

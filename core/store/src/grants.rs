@@ -2,7 +2,7 @@
 
 use hexa_model::{DeviceKey, DeviceUid, Grant, GrantAccess, GrantId, RelayMask, TimeMs, UserId, UserKey};
 
-use crate::db::{On, Row, query};
+use crate::db::{Executor, Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx};
 
@@ -64,7 +64,7 @@ fn grant(row: &Row) -> Result<GrantRow, StoreError> {
 }
 
 /// Those of a device that have not ended, the oldest first.
-pub(crate) async fn living(device: DeviceKey, on: On<'_>) -> Result<Vec<Grant>, StoreError> {
+pub(crate) async fn living(device: DeviceKey, on: Executor<'_>) -> Result<Vec<Grant>, StoreError> {
     let sql = sqlx::AssertSqlSafe(format!("{SELECT} and g.device_id = $1 order by g.id"));
     query(sql).bind(device.0).fetch_all(on).await?.iter().map(|row| Ok(grant(row)?.grant)).collect()
 }

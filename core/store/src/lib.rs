@@ -33,7 +33,7 @@ pub mod writer;
 
 use std::sync::Arc;
 
-use db::{Db, On, Query};
+use db::{Db, Executor, Query};
 
 pub use access_tokens::{NewToken, TokenRow};
 pub use audit::{
@@ -54,7 +54,7 @@ pub use preferences::PreferenceRow;
 pub use sessions::{NewFamily, RefreshRow, SessionRow};
 pub use tx::Tx;
 pub use users::{NewUser, PersonRow, UserFilter, UserRow};
-pub use writer::{Committed, Completion, DurableState, HotWrite, Seen, Writer, WriterStats};
+pub use writer::{Committed, Completion, DevicePresence, DurableState, HotWrite, Writer, WriterStats};
 
 /// The open database. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]
@@ -77,15 +77,15 @@ impl Store {
     }
 
     /// Where to read.
-    pub(crate) fn reader(&self) -> On<'_> {
+    pub(crate) fn reader(&self) -> Executor<'_> {
         match &self.inner.db {
-            Db::Sqlite(readers) => On::Sqlite(readers),
-            Db::Postgres(pool) => On::Postgres(pool),
+            Db::Sqlite(readers) => Executor::Sqlite(readers),
+            Db::Postgres(pool) => Executor::Postgres(pool),
         }
     }
 
     /// The form of a statement that this database understands.
-    pub(crate) fn either(&self, both: dialect::Both) -> Query {
+    pub(crate) fn either(&self, both: dialect::DialectSql) -> Query {
         db::query(match &self.inner.db {
             Db::Sqlite(_) => both.sqlite,
             Db::Postgres(_) => both.postgres,

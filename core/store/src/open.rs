@@ -12,9 +12,9 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::chain::{ChainHead, Gate, NEWEST, somebody_else};
+use crate::chain::{ChainHead, ChainLock, NEWEST, somebody_else};
 use crate::change::{Changed, Changes, Link, Observer, Outfit, Worker};
-use crate::db::{Db, On, query, within};
+use crate::db::{Db, Executor, query, within};
 use crate::error::{OpenError, StoreError};
 use crate::health::WriteHealth;
 use crate::open::generation::Generation;
@@ -34,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) changes: Changes,
     pub(crate) health: Arc<WriteHealth>,
     pub(crate) observers: Arc<parking_lot::RwLock<Vec<Arc<dyn Observer>>>>,
-    gate: Arc<Mutex<Gate>>,
+    gate: Arc<Mutex<ChainLock>>,
     /// Of PostgreSQL: whose turn it is to write.
     generation: Option<Generation>,
     worker: parking_lot::Mutex<Option<JoinHandle<Link>>>,
@@ -73,7 +73,7 @@ impl Store {
         };
         File::create(&unclean).map_err(io(&unclean))?;
         let head = ChainHead::of(&config.node, &[])?;
-        let gate = Arc::new(Mutex::new(Gate { head, stale: true }));
+        let gate = Arc::new(Mutex::new(ChainLock { head, stale: true }));
         let (writer, end) = Writer::channel();
         let (changes, jobs) = Changes::channel();
         let observers = Arc::default();
@@ -215,12 +215,12 @@ impl Store {
 async fn own_chain(readers: &sqlx::SqlitePool, node: &str) -> Result<(), OpenError> {
     let own = "select 1 as found where exists (select 1 from audit_tail where chain = $1) \
          or exists (select 1 from audit where chain = $1)";
-    if query(own).bind(node).fetch_optional(On::Sqlite(readers)).await?.is_some() {
+    if query(own).bind(node).fetch_optional(Executor::Sqlite(readers)).await?.is_some() {
         return Ok(());
     }
     let other = "select min(chain) as chain from \
          (select min(chain) as chain from audit_tail union all select min(chain) from audit) as parts";
-    match query(other).fetch_one(On::Sqlite(readers)).await?.get::<Option<String>>("chain")? {
+    match query(other).fetch_one(Executor::Sqlite(readers)).await?.get::<Option<String>>("chain")? {
         None => Ok(()),
         Some(other) => Err(OpenError::OtherNode { node: node.to_owned(), other }),
     }

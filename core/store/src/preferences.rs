@@ -2,7 +2,7 @@
 
 use hexa_model::{TimeMs, UserKey};
 
-use crate::db::{On, query};
+use crate::db::{Executor, query};
 use crate::error::StoreError;
 use crate::{Store, Tx};
 
@@ -15,7 +15,7 @@ pub struct PreferenceRow {
     pub document: String,
 }
 
-async fn preferences_of(user: UserKey, on: On<'_>) -> Result<Vec<PreferenceRow>, StoreError> {
+async fn preferences_of(user: UserKey, on: Executor<'_>) -> Result<Vec<PreferenceRow>, StoreError> {
     let sql = "select name, document from user_preferences where user_id = $1 order by name";
     let rows = query(sql).bind(user.0).fetch_all(on).await?;
     rows.iter().map(|row| Ok(PreferenceRow { name: row.get("name")?, document: row.get("document")? })).collect()

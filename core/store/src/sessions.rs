@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hexa_model::{SessionId, TimeMs, UserKey};
 
-use crate::db::{On, query};
+use crate::db::{Executor, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
 
@@ -134,7 +134,7 @@ impl Store {
 }
 
 /// Finds a token by its hash.
-async fn refresh_by_hash(hash: &[u8; 32], on: On<'_>) -> Result<Option<RefreshRow>, StoreError> {
+async fn refresh_by_hash(hash: &[u8; 32], on: Executor<'_>) -> Result<Option<RefreshRow>, StoreError> {
     let sql = "select t.id, t.family_id, f.user_id, f.uid, t.issued_at, t.expires_at, t.spent_at, t.successor_id, \
          s.hash as successor_hash, s.spent_at is not null as successor_spent, f.expires_at as family_expires_at, f.revoked_at \
          from refresh_tokens t join refresh_families f on f.id = t.family_id \

@@ -5,7 +5,7 @@ use hexa_model::audit::{AuditEntry, RelayStates};
 use sqlx::{Executor as _, PgConnection, SqliteConnection};
 
 use crate::chain::{ChainHead, ChainedRow, is_head, somebody_else};
-use crate::db::{COMMIT, On, query, within};
+use crate::db::{COMMIT, Executor, query, within};
 use crate::error::StoreError;
 use crate::open::generation::Transaction;
 use crate::writer;
@@ -37,10 +37,10 @@ pub(crate) struct Mark {
 }
 
 impl Connection {
-    pub(crate) fn on(&mut self) -> On<'_> {
+    pub(crate) fn on(&mut self) -> Executor<'_> {
         match self {
-            Self::Sqlite(connection) => On::SqliteTx(connection),
-            Self::Postgres(connection) => On::PostgresTx(connection),
+            Self::Sqlite(connection) => Executor::SqliteTx(connection),
+            Self::Postgres(connection) => Executor::PostgresTx(connection),
         }
     }
 
@@ -75,7 +75,7 @@ impl Tx {
         (self.connection, self.head, self.transaction)
     }
 
-    pub(crate) fn on(&mut self) -> On<'_> {
+    pub(crate) fn on(&mut self) -> Executor<'_> {
         self.connection.on()
     }
 

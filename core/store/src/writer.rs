@@ -81,7 +81,7 @@ pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
 
 /// What a session knows of its device; coalesced, so that the last one counts.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct DevicePresence {
     /// Which device.
     pub device: DeviceKey,
     /// Last frame or pong.
@@ -143,7 +143,7 @@ pub(crate) struct Shared {
     /// Whoever waits must hear soon.
     hurry: AtomicBool,
     counters: Counters,
-    notes: Mutex<HashMap<DeviceKey, Seen>>,
+    notes: Mutex<HashMap<DeviceKey, DevicePresence>>,
 }
 
 impl Shared {
@@ -205,8 +205,8 @@ impl Writer {
     }
 
     /// Remembers what a session knows; written with a later transaction, the last word per device.
-    pub fn note(&self, seen: Seen) {
-        let seen = Seen { firmware: seen.firmware.map(crate::db::storable), ..seen };
+    pub fn note(&self, seen: DevicePresence) {
+        let seen = DevicePresence { firmware: seen.firmware.map(crate::db::storable), ..seen };
         let mut notes = self.shared.notes.lock();
         match notes.entry(seen.device) {
             std::collections::hash_map::Entry::Vacant(e) => drop(e.insert(seen)),

@@ -12,7 +12,7 @@ use hexa_crypto::random_bytes;
 use hexa_model::audit::RelayStates;
 use hexa_model::event::Event;
 use hexa_model::{Clock, DeviceUid, SessionId};
-use hexa_store::{DeviceRow, Seen, Store};
+use hexa_store::{DevicePresence, DeviceRow, Store};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
@@ -286,7 +286,7 @@ impl Registry {
     /// Puts what the session knows (last seen, address, firmware) onto the store's coalescing list.
     pub(crate) fn note(&self, live: &DeviceHandle, online: Option<bool>) {
         let more = live.more.lock();
-        self.store.writer().note(Seen {
+        self.store.writer().note(DevicePresence {
             device: live.key,
             last_seen_at: live.last_seen().unwrap_or_else(|| self.clock.now()),
             ip: more.ip.map(|ip| ip.to_string()),

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{BOTH, chained};
 use crate::chain::{ChainedRow, GENESIS};
-use crate::db::{On, Row, query};
+use crate::db::{Executor, Row, query};
 use crate::error::StoreError;
 use crate::{Changed, Store, Tx};
 
@@ -71,7 +71,7 @@ impl Checkpoint {
 }
 
 /// The newest checkpoint of a chain; [`Checkpoint::none`] when there is none.
-pub(super) async fn newest(chain: &str, on: On<'_>) -> Result<Checkpoint, StoreError> {
+pub(super) async fn newest(chain: &str, on: Executor<'_>) -> Result<Checkpoint, StoreError> {
     let sql = "select * from audit_checkpoints where chain = $1 order by up_to_seq desc limit 1";
     let row = query(sql).bind(chain).fetch_optional(on).await?;
     row.as_ref().map_or_else(|| Ok(Checkpoint::none()), Checkpoint::read)

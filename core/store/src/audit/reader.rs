@@ -2,7 +2,7 @@
 
 use sqlx::{PgPool, SqlitePool};
 
-use crate::db::{Db, On};
+use crate::db::{Db, Executor};
 use crate::error::OpenError;
 use crate::open::{postgres, sqlite};
 use crate::{Store, StoreConfig};
@@ -33,10 +33,10 @@ impl AuditReader {
         Ok(Self { books })
     }
 
-    pub(super) fn on(&self) -> On<'_> {
+    pub(super) fn on(&self) -> Executor<'_> {
         match &self.books {
-            Books::Sqlite(pool) => On::Sqlite(pool),
-            Books::Postgres(pool) => On::Postgres(pool),
+            Books::Sqlite(pool) => Executor::Sqlite(pool),
+            Books::Postgres(pool) => Executor::Postgres(pool),
         }
     }
 

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
-use crate::chain::{ChainHead, Gate, NEWEST};
+use crate::chain::{ChainHead, ChainLock, NEWEST};
 use crate::db::{Row, query, within};
 use crate::error::StoreError;
 use crate::open::generation::{Generation, Transaction};
@@ -40,7 +40,7 @@ pub(crate) struct Lost {
 
 impl Link {
     /// Begins a transaction that may write, with the chain's head as it stands inside of it.
-    pub(super) async fn begin(&mut self, gate: &mut Gate) -> Result<Tx, StoreError> {
+    pub(super) async fn begin(&mut self, gate: &mut ChainLock) -> Result<Tx, StoreError> {
         match self {
             Self::Sqlite { options, node, open } => {
                 let mut connection = match open.take() {
@@ -80,7 +80,7 @@ impl Link {
     }
 
     /// Commits it. The chain's head moves on when it was stored, and is read anew when that is not sure.
-    pub(super) async fn commit(&mut self, gate: &mut Gate, tx: Tx) -> End {
+    pub(super) async fn commit(&mut self, gate: &mut ChainLock, tx: Tx) -> End {
         let (mut connection, head, transaction) = tx.into_parts();
         gate.stale = true;
         let error = match connection.commit().await {
@@ -106,7 +106,7 @@ impl Link {
     }
 
     /// Asks the database what became of a transaction whose COMMIT had no answer.
-    pub(super) async fn find_out(&mut self, gate: &mut Gate, lost: &Lost) -> End {
+    pub(super) async fn find_out(&mut self, gate: &mut ChainLock, lost: &Lost) -> End {
         let unknown = || {
             End::Unknown(Box::new(Lost {
                 transaction: lost.transaction.clone(),
@@ -193,7 +193,7 @@ async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, St
 }
 
 async fn within_patience<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(crate::db::PATIENCE, work).await {
+    match tokio::time::timeout(crate::db::QUERY_TIMEOUT, work).await {
         Ok(done) => done,
         Err(_) => Err(StoreError::unavailable("PostgreSQL did not answer in time")),
     }

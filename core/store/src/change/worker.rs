@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard, mpsc};
 use super::link::{End, Link};
 use super::{Fact, Job, Observer, Stage};
 use crate::Tx;
-use crate::chain::Gate;
+use crate::chain::ChainLock;
 use crate::error::StoreError;
 use crate::health::WriteHealth;
 use crate::writer::Shared;
@@ -32,7 +32,7 @@ fn away() -> StoreError {
 
 /// What the worker shares with the rest of the store.
 pub(crate) struct Outfit {
-    pub(crate) gate: Arc<Mutex<Gate>>,
+    pub(crate) gate: Arc<Mutex<ChainLock>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) health: Arc<WriteHealth>,
     pub(crate) observers: Arc<RwLock<Vec<Arc<dyn Observer>>>>,
@@ -151,7 +151,7 @@ impl Worker {
         self.link.roll_back(tx).await;
     }
 
-    async fn commit(&mut self, gate: &mut MutexGuard<'_, Gate>, tx: Tx, ran: Vec<Ran>) {
+    async fn commit(&mut self, gate: &mut MutexGuard<'_, ChainLock>, tx: Tx, ran: Vec<Ran>) {
         for one in &ran {
             one.job.at(Stage::Committing);
         }

@@ -12,7 +12,7 @@
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row as _};
 
-use crate::chain::{ChainHead, Gate};
+use crate::chain::{ChainHead, ChainLock};
 use crate::change::head_of;
 use crate::error::{OpenError, StoreError};
 
@@ -85,7 +85,7 @@ impl Generation {
     pub(crate) async fn begin(
         &self,
         connection: &mut PgConnection,
-        gate: &mut Gate,
+        gate: &mut ChainLock,
     ) -> Result<(ChainHead, Transaction), StoreError> {
         let begin = format!("begin; select pg_advisory_xact_lock_shared({})", self.lock);
         sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut *connection).await?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::batch::{Cost, Outcome};
-use super::{HotWrite, Seen};
-use crate::chain::Gate;
+use super::{DevicePresence, HotWrite};
+use crate::chain::ChainLock;
 use crate::error::StoreError;
 
 /// A connection for the hot writes of one thread; all calls block.
@@ -23,15 +23,20 @@ pub(crate) trait Backend: Send {
     ///
     /// # Errors
     /// `Unavailable` for all of them: nothing was stored, or the message says that it is not known.
-    fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError>;
+    fn commit(
+        &mut self,
+        gate: &mut ChainLock,
+        writes: &[&HotWrite],
+        cost: &mut Cost,
+    ) -> Result<Vec<Outcome>, StoreError>;
 
     /// Writes what sessions noted, in one transaction.
-    fn save_notes(&mut self, gate: &mut Gate, notes: &[&Seen]) -> Result<(), StoreError>;
+    fn save_notes(&mut self, gate: &mut ChainLock, notes: &[&DevicePresence]) -> Result<(), StoreError>;
 
     /// After a batch whose writers have their answers, or (`idle`) when there is nothing to write: what keeps the next
     /// batches quick. `gate` keeps other writers away while it is locked.
-    fn tidy(&mut self, _gate: &tokio::sync::Mutex<Gate>, _idle: bool) {}
+    fn tidy(&mut self, _gate: &tokio::sync::Mutex<ChainLock>, _idle: bool) {}
 
     /// Moves up to one chunk of the tail's oldest rows to the indexed table; gives how many.
-    fn move_tail(&mut self, gate: &mut Gate) -> Result<u64, StoreError>;
+    fn move_tail(&mut self, gate: &mut ChainLock) -> Result<u64, StoreError>;
 }

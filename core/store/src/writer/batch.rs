@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 
 use super::backend::Backend;
 use super::wal::Wal;
-use super::{Committed, HotWrite, Seen, mover};
-use crate::chain::{ChainHead, Gate, is_head, somebody_else};
+use super::{Committed, DevicePresence, HotWrite, mover};
+use crate::chain::{ChainHead, ChainLock, is_head, somebody_else};
 use crate::error::StoreError;
 use crate::idempotency::{COUNT_KEYS, CommandClaim, MAX_KEYS, TAKE_KEY, full, used};
 
@@ -57,7 +57,12 @@ impl SqliteBackend {
 }
 
 impl Backend for SqliteBackend {
-    fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError> {
+    fn commit(
+        &mut self,
+        gate: &mut ChainLock,
+        writes: &[&HotWrite],
+        cost: &mut Cost,
+    ) -> Result<Vec<Outcome>, StoreError> {
         match attempt(&self.connection, gate, writes, false, cost) {
             Err(StoreError::Conflict(_)) => attempt(&self.connection, gate, writes, true, cost),
             done => done,
@@ -73,7 +78,7 @@ impl Backend for SqliteBackend {
         self.wal.make_room();
     }
 
-    fn tidy(&mut self, gate: &Mutex<Gate>, idle: bool) {
+    fn tidy(&mut self, gate: &Mutex<ChainLock>, idle: bool) {
         if !idle && !self.wal.due() {
             return;
         }
@@ -89,11 +94,11 @@ impl Backend for SqliteBackend {
         }
     }
 
-    fn save_notes(&mut self, _: &mut Gate, notes: &[&Seen]) -> Result<(), StoreError> {
+    fn save_notes(&mut self, _: &mut ChainLock, notes: &[&DevicePresence]) -> Result<(), StoreError> {
         save_notes(&self.connection, notes)
     }
 
-    fn move_tail(&mut self, gate: &mut Gate) -> Result<u64, StoreError> {
+    fn move_tail(&mut self, gate: &mut ChainLock) -> Result<u64, StoreError> {
         mover::move_chunk(&self.connection, &gate.head.node)
     }
 }
@@ -107,7 +112,7 @@ fn newest(connection: &Connection, node: &str) -> Result<ChainHead, StoreError> 
 
 fn attempt(
     connection: &Connection,
-    gate: &mut Gate,
+    gate: &mut ChainLock,
     writes: &[&HotWrite],
     savepoints: bool,
     cost: &mut Cost,
@@ -254,7 +259,7 @@ fn take_key(
     Ok((taken != 1).then(used))
 }
 
-fn save_notes(connection: &Connection, notes: &[&Seen]) -> Result<(), StoreError> {
+fn save_notes(connection: &Connection, notes: &[&DevicePresence]) -> Result<(), StoreError> {
     let done = (|| {
         connection.prepare_cached("begin immediate")?.execute([])?;
         let mut save = connection.prepare_cached(SAVE_SEEN)?;

@@ -17,9 +17,9 @@ use tokio::runtime::Runtime;
 
 use super::backend::Backend;
 use super::batch::{Cost, Outcome};
-use super::{Committed, HotWrite, Seen, mover};
-use crate::chain::{ChainHead, ChainedRow, Gate, is_head, somebody_else};
-use crate::db::{COMMIT, PATIENCE};
+use super::{Committed, DevicePresence, HotWrite, mover};
+use crate::chain::{ChainHead, ChainLock, ChainedRow, is_head, somebody_else};
+use crate::db::{COMMIT, QUERY_TIMEOUT};
 use crate::error::StoreError;
 use crate::open::generation::{Generation, Transaction};
 use crate::open::postgres::{Fence, Refused};
@@ -83,7 +83,7 @@ impl PostgresBackend {
         node: String,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, link: Link { options, fence, generation, node, connection: None, patience: PATIENCE } })
+        Ok(Self { runtime, link: Link { options, fence, generation, node, connection: None, patience: QUERY_TIMEOUT } })
     }
 }
 
@@ -109,16 +109,21 @@ impl Backend for PostgresBackend {
         }
     }
 
-    fn commit(&mut self, gate: &mut Gate, writes: &[&HotWrite], cost: &mut Cost) -> Result<Vec<Outcome>, StoreError> {
+    fn commit(
+        &mut self,
+        gate: &mut ChainLock,
+        writes: &[&HotWrite],
+        cost: &mut Cost,
+    ) -> Result<Vec<Outcome>, StoreError> {
         self.runtime.block_on(self.link.commit(gate, writes, cost))
     }
 
-    fn save_notes(&mut self, gate: &mut Gate, notes: &[&Seen]) -> Result<(), StoreError> {
+    fn save_notes(&mut self, gate: &mut ChainLock, notes: &[&DevicePresence]) -> Result<(), StoreError> {
         let work = async |connection: &mut PgConnection, _: &mut ChainHead| save_notes(connection, notes).await;
         self.runtime.block_on(self.link.transaction(gate, work))
     }
 
-    fn move_tail(&mut self, gate: &mut Gate) -> Result<u64, StoreError> {
+    fn move_tail(&mut self, gate: &mut ChainLock) -> Result<u64, StoreError> {
         let node = self.link.node.clone();
         let work = async |connection: &mut PgConnection, _: &mut ChainHead| move_chunk(connection, &node).await;
         self.runtime.block_on(self.link.transaction(gate, work))
@@ -155,7 +160,7 @@ impl Link {
     /// anything is said of it.
     async fn transaction<T>(
         &mut self,
-        gate: &mut Gate,
+        gate: &mut ChainLock,
         work: impl AsyncFnOnce(&mut PgConnection, &mut ChainHead) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let timeout = || StoreError::unavailable("PostgreSQL did not answer in time");
@@ -226,7 +231,7 @@ impl Link {
 
     async fn commit(
         &mut self,
-        gate: &mut Gate,
+        gate: &mut ChainLock,
         writes: &[&HotWrite],
         cost: &mut Cost,
     ) -> Result<Vec<Outcome>, StoreError> {
@@ -409,7 +414,7 @@ async fn append(tx: &mut PgConnection, node: &str, rows: Vec<ChainedRow>, cost: 
     Ok(())
 }
 
-async fn save_notes(connection: &mut PgConnection, notes: &[&Seen]) -> Result<(), StoreError> {
+async fn save_notes(connection: &mut PgConnection, notes: &[&DevicePresence]) -> Result<(), StoreError> {
     let mut notes = notes.to_vec();
     notes.sort_unstable_by_key(|n| n.device.0);
     let save = sqlx::query(SAVE_SEEN)

@@ -11,9 +11,9 @@ use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use super::backend::Backend;
 use super::batch::Cost;
-use super::{Completion, HotWrite, Job, MAX_BATCH, Seen, WriterEnd, mover};
-use crate::chain::Gate;
-use crate::db::PATIENCE;
+use super::{Completion, DevicePresence, HotWrite, Job, MAX_BATCH, WriterEnd, mover};
+use crate::chain::ChainLock;
+use crate::db::QUERY_TIMEOUT;
 use crate::error::StoreError;
 use crate::health::WriteHealth;
 
@@ -36,12 +36,12 @@ pub(crate) struct ThreadConfig {
 struct Thread {
     end: WriterEnd,
     backend: Box<dyn Backend>,
-    gate: Arc<Mutex<Gate>>,
+    gate: Arc<Mutex<ChainLock>>,
     health: Arc<WriteHealth>,
     config: ThreadConfig,
     noted: Instant,
     /// Notes that are being written, a piece after each batch.
-    noting: Vec<Seen>,
+    noting: Vec<DevicePresence>,
     /// When the audit's tail was last moved.
     moved: Instant,
     batch: Vec<(HotWrite, Completion)>,
@@ -55,7 +55,7 @@ struct Thread {
 pub(crate) fn run(
     end: WriterEnd,
     mut backend: Box<dyn Backend>,
-    (gate, health): (Arc<Mutex<Gate>>, Arc<WriteHealth>),
+    (gate, health): (Arc<Mutex<ChainLock>>, Arc<WriteHealth>),
     config: ThreadConfig,
     started: impl FnOnce(),
 ) {
@@ -75,7 +75,7 @@ pub(crate) fn run(
         batch,
         flushes: Vec::new(),
         stopping: false,
-        patience: PATIENCE,
+        patience: QUERY_TIMEOUT,
     };
     thread.run();
 }
@@ -87,7 +87,7 @@ fn held() -> StoreError {
 
 /// Takes the gate, or gives up after this time: a change whose commit has no answer holds it until there is one, and
 /// whoever waits behind it must hear something.
-fn lock_within(gate: &Mutex<Gate>, patience: Duration) -> Option<MutexGuard<'_, Gate>> {
+fn lock_within(gate: &Mutex<ChainLock>, patience: Duration) -> Option<MutexGuard<'_, ChainLock>> {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hexa_model::TimeMs;
-use hexa_store::{Changed, DurableState, HotWrite, NewFamily, Seen, StoreError};
+use hexa_store::{Changed, DevicePresence, DurableState, HotWrite, NewFamily, StoreError};
 
 use crate::rig::{change, command, device, kept, store, user, write};
 
@@ -53,9 +53,15 @@ async fn notes_and_driver_state_are_stored_for_their_own_device() {
     let (a, b) = (device(&store, 1).await, device(&store, 2).await);
     for (at, ip) in [(10, "1.1.1.1"), (20, "2.2.2.2")] {
         let (last_seen_at, ip) = (TimeMs(at), Some(ip.to_owned()));
-        store.writer().note(Seen { device: b, last_seen_at, ip, firmware: Some("9".into()), online: Some(true) });
+        store.writer().note(DevicePresence {
+            device: b,
+            last_seen_at,
+            ip,
+            firmware: Some("9".into()),
+            online: Some(true),
+        });
     }
-    store.writer().note(Seen { device: b, last_seen_at: TimeMs(30), ip: None, firmware: None, online: None });
+    store.writer().note(DevicePresence { device: b, last_seen_at: TimeMs(30), ip: None, firmware: None, online: None });
     let durable = Some(DurableState { blob: vec![1, 2], version: "p@1".into() });
     let write = HotWrite { durable, ..HotWrite::of(b) };
     store.writer().commit(write).await.unwrap();
