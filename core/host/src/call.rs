@@ -14,6 +14,7 @@ use hexa_service::ports::PluginObserver;
 use wasmtime::Engine;
 
 use crate::check::Check;
+use crate::cpu_quota::CpuQuota;
 use crate::descriptor::Descriptor;
 use crate::fault::Broken;
 use crate::health::{Change, Health, Refusal};
@@ -22,7 +23,6 @@ use crate::limits::{Budget, CONFIG_BYTES, FRAME_BYTES, Limits};
 use crate::log::PluginLog;
 use crate::pool::{NoLease, Pool};
 use crate::sample;
-use crate::share::Share;
 use crate::stats::{CallOutcome, Function, FunctionStats, PluginStats, Stats};
 use crate::wit::{Adapter, Answer};
 
@@ -39,7 +39,7 @@ pub(crate) struct Plugin {
     pub(crate) stats: Stats,
     pub(crate) log: Arc<PluginLog>,
     pub(crate) health: Health,
-    pub(crate) share: Share,
+    pub(crate) share: CpuQuota,
     pub(crate) watch: Arc<dyn PluginObserver>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Every call gets an instance of its own: nothing can be carried from one device to another.

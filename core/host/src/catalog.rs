@@ -23,6 +23,7 @@ use wasmtime::component::Component;
 use crate::cache::Cache;
 use crate::call::Plugin;
 use crate::compile::{Compiler, WASM_BYTES};
+use crate::cpu_quota::CpuQuota;
 use crate::descriptor::Descriptor;
 use crate::engine;
 use crate::health::Health;
@@ -30,7 +31,6 @@ use crate::host::PerCall;
 use crate::log::PluginLog;
 use crate::manifest::Manifest;
 use crate::pool::Pool;
-use crate::share::Share;
 use crate::stats::Stats;
 use crate::wit::Contracts;
 
@@ -278,7 +278,7 @@ impl Loader {
             stats: Stats::default(),
             log: Arc::new(PluginLog::new(&manifest.id, &manifest.version, Arc::clone(&self.shared.clock))),
             health: Health::default(),
-            share: Share::default(),
+            share: CpuQuota::default(),
             watch: Arc::clone(&self.shared.watch),
             clock: Arc::clone(&self.shared.clock),
             per_call: self.shared.per_call.has(&manifest.id),

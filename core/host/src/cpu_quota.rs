@@ -21,7 +21,7 @@ const WAITING: usize = 16;
 
 /// What one plugin has used up.
 #[derive(Debug, Default)]
-pub(crate) struct Share {
+pub(crate) struct CpuQuota {
     unseen_ns: AtomicU64,
     over: AtomicBool,
     ledger: Mutex<Ledger>,
@@ -36,11 +36,11 @@ struct Ledger {
 }
 
 /// Leave for a call beyond the share.
-pub(crate) struct Turn<'s> {
+pub(crate) struct OverQuotaPermit<'s> {
     _permit: Option<MutexGuard<'s, ()>>,
 }
 
-impl Share {
+impl CpuQuota {
     /// A call took so much of the processor.
     pub(crate) fn spend(&self, cpu: Duration, now: impl FnOnce() -> Duration) {
         let ns = cpu.as_nanos() as u64;
@@ -72,9 +72,9 @@ impl Share {
     }
 
     /// Waits for the permit when the share is used up; none when too many wait already.
-    pub(crate) fn turn(&self, now: impl FnOnce() -> Duration) -> Option<Turn<'_>> {
+    pub(crate) fn turn(&self, now: impl FnOnce() -> Duration) -> Option<OverQuotaPermit<'_>> {
         if !self.over(now) {
-            return Some(Turn { _permit: None });
+            return Some(OverQuotaPermit { _permit: None });
         }
         if self.waiting.fetch_add(1, Relaxed) >= WAITING {
             self.waiting.fetch_sub(1, Relaxed);
@@ -82,7 +82,7 @@ impl Share {
         }
         let permit = self.permit.lock();
         self.waiting.fetch_sub(1, Relaxed);
-        Some(Turn { _permit: Some(permit) })
+        Some(OverQuotaPermit { _permit: Some(permit) })
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// Calls of `cpu` every `every`, for `long`; whether it was ever over.
-    fn busy(share: &Share, from: Duration, cpu: Duration, every: Duration, long: Duration) -> bool {
+    fn busy(share: &CpuQuota, from: Duration, cpu: Duration, every: Duration, long: Duration) -> bool {
         let mut now = from;
         let mut ever = false;
         while now < from + long {
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn a_quarter_of_a_core_is_free_and_more_is_not_for_long() {
         let hour = Duration::from_secs(3600);
-        assert!(!busy(&Share::default(), hour, 2 * MS, 10 * MS, Duration::from_secs(120)), "a fifth");
-        let share = Share::default();
+        assert!(!busy(&CpuQuota::default(), hour, 2 * MS, 10 * MS, Duration::from_secs(120)), "a fifth");
+        let share = CpuQuota::default();
         assert!(!busy(&share, hour, 9 * MS, 10 * MS, Duration::from_secs(3)), "a burst of three seconds");
         assert!(busy(&share, hour + Duration::from_secs(3), 9 * MS, 10 * MS, Duration::from_secs(3)));
         assert!(share.over(|| hour + Duration::from_secs(7)));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn beyond_the_share_calls_go_one_at_a_time_and_few_wait() {
-        let share = Share::default();
+        let share = CpuQuota::default();
         let now = || Duration::from_secs(1);
         share.spend(Duration::from_secs(60), now);
         let first = share.turn(now).expect("the first one goes");

@@ -30,7 +30,7 @@ pub(crate) struct Health {
 
 /// Leave for one call. Dropped without a word, a probe is given back for the next caller.
 #[derive(Debug)]
-pub(crate) struct Leave<'h> {
+pub(crate) struct CallPermit<'h> {
     health: &'h Health,
     pass: Pass,
 }
@@ -41,14 +41,14 @@ impl Health {
         &self,
         device: Option<&DeviceUid>,
         now: impl FnOnce() -> Duration,
-    ) -> Result<Leave<'_>, Refusal> {
+    ) -> Result<CallPermit<'_>, Refusal> {
         if !self.troubled.load(Ordering::Acquire) {
-            return Ok(Leave { health: self, pass: Pass::Free });
+            return Ok(CallPermit { health: self, pass: Pass::Free });
         }
         let mut breaker = self.breaker.lock();
         let pass = breaker.admit(device, now());
         self.troubled.store(breaker.troubled(), Ordering::Release);
-        pass.map(|pass| Leave { health: self, pass })
+        pass.map(|pass| CallPermit { health: self, pass })
     }
 
     /// A session began (`true`) or ended.
@@ -88,7 +88,7 @@ impl Health {
     }
 }
 
-impl Leave<'_> {
+impl CallPermit<'_> {
     /// The call ended in a fault of the plugin. Gives what changed, to be told.
     pub(crate) fn fault(mut self, device: Option<&DeviceUid>, function: Function, now: Duration) -> Vec<Change> {
         let pass = std::mem::take(&mut self.pass);
@@ -108,7 +108,7 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
         if let Pass::Probe(probe) = self.pass {
             self.health.breaker.lock().probe_lost(probe);

@@ -17,7 +17,7 @@ fn fault(health: &Health, n: usize, function: Function, now: Duration) -> Result
     Ok(admit(health, Some(&device), now)?.fault(Some(&device), function, now))
 }
 
-fn admit<'h>(health: &'h Health, device: Option<&DeviceUid>, now: Duration) -> Result<Leave<'h>, Refusal> {
+fn admit<'h>(health: &'h Health, device: Option<&DeviceUid>, now: Duration) -> Result<CallPermit<'h>, Refusal> {
     health.admit(device, || now)
 }
 
