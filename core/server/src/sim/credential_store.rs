@@ -36,19 +36,19 @@ struct File {
 }
 
 #[derive(Debug, Default)]
-struct Pages {
+struct Contents {
     devices: Vec<Option<Credentials>>,
     changed: bool,
 }
 
 /// Every device's credentials by index.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct CredentialStore {
     file: Option<PathBuf>,
-    pages: Mutex<Pages>,
+    pages: Mutex<Contents>,
 }
 
-impl Book {
+impl CredentialStore {
     /// Reads the file if there is one. Devices beyond `count` in it are kept for a larger run.
     pub(super) fn open(file: Option<PathBuf>, count: usize) -> Result<Self> {
         let mut devices = Vec::new();
@@ -63,7 +63,7 @@ impl Book {
         if devices.len() < count {
             devices.resize(count, None);
         }
-        Ok(Self { file, pages: Mutex::new(Pages { devices, changed: false }) })
+        Ok(Self { file, pages: Mutex::new(Contents { devices, changed: false }) })
     }
     /// Of device `index`.
     pub(super) fn get(&self, index: usize) -> Option<Credentials> {
@@ -94,7 +94,7 @@ impl Book {
         }
         written
     }
-    fn pages(&self) -> MutexGuard<'_, Pages> {
+    fn pages(&self) -> MutexGuard<'_, Contents> {
         // Entries are replaced whole, so that a panic elsewhere leaves nothing half done.
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,14 +119,14 @@ mod tests {
 
     use secrecy::ExposeSecret;
 
-    use super::{Book, Credentials};
+    use super::{CredentialStore, Credentials};
 
     #[test]
     fn credentials_are_kept_private_and_come_back() {
         let dir = std::env::temp_dir().join(format!("hexa-sim-book-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join("state.json");
-        let book = Book::open(Some(file.clone()), 3).unwrap();
+        let book = CredentialStore::open(Some(file.clone()), 3).unwrap();
         book.save().unwrap();
         assert!(!file.exists(), "nothing to keep, nothing written");
         let given = Credentials { uid: "u1".into(), token: "secret".into(), relays: 4, claimed: true };
@@ -134,12 +134,12 @@ mod tests {
         book.save().unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-        let again = Book::open(Some(file.clone()), 1).unwrap();
+        let again = CredentialStore::open(Some(file.clone()), 1).unwrap();
         assert!(again.get(0).is_none() && again.get(9).is_none());
         let known = again.get(1).expect("kept although this run is smaller");
         assert_eq!((known.uid.as_str(), known.token.expose_secret(), known.claimed), ("u1", "secret", true));
         std::fs::write(&file, "not json").unwrap();
-        assert!(Book::open(Some(file), 1).unwrap_err().to_string().contains("--state"));
+        assert!(CredentialStore::open(Some(file), 1).unwrap_err().to_string().contains("--state"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

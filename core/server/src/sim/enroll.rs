@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::args::Plan;
-use super::book::{Book, Credentials};
+use super::credential_store::{CredentialStore, Credentials};
 
 /// Provisioning and claiming requests under way at once.
 const AT_ONCE: usize = 8;
@@ -36,7 +36,7 @@ pub(super) struct Enrolment {
     provision_key: Option<SecretString>,
     user_token: Option<SecretString>,
     turns: Semaphore,
-    pub(super) book: Book,
+    pub(super) book: CredentialStore,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +48,7 @@ struct Provisioned {
 
 impl Enrolment {
     /// For a plan.
-    pub(super) fn new(plan: &Plan, book: Book) -> anyhow::Result<Self> {
+    pub(super) fn new(plan: &Plan, book: CredentialStore) -> anyhow::Result<Self> {
         // Not through a proxy: device sockets do not go through one either.
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         Ok(Self {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::args::Plan;
-use super::book::Book;
+use super::credential_store::CredentialStore;
 use super::enroll::Enrolment;
 use super::link::Device;
 use super::screen::{self, Screen};
@@ -64,7 +64,7 @@ impl Fleet {
 pub(super) async fn run(plan: Plan) -> Result<i32> {
     let signals = lifecycle::Signals::new().context("cannot listen for signals")?;
     let address = resolve(&plan).await?;
-    let book = Book::open(plan.state.clone(), plan.devices)?;
+    let book = CredentialStore::open(plan.state.clone(), plan.devices)?;
     let clock = SystemClock::new();
     let started_ms = u64::try_from(clock.now().0).unwrap_or_default();
     let fleet = Arc::new(Fleet {

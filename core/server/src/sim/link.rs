@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::args::local_address;
-use super::book::Credentials;
+use super::credential_store::Credentials;
 use super::enroll::{Refused, retry_after, server_words};
 use super::fleet::Fleet;
 use super::model::DeviceModel;

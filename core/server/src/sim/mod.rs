@@ -9,7 +9,7 @@
 //! makes, and the moment at which anything happens across sockets.
 
 mod args;
-mod book;
+mod credential_store;
 mod enroll;
 mod fleet;
 mod link;
