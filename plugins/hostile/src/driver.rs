@@ -31,7 +31,7 @@ impl Driver for Hostile {
             .command("request-state")
     }
 
-    fn decode(cx: &mut Cx<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
+    fn decode(cx: &mut Context<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
         if let Message::Text(text) = message
             && text.contains(r#""type":"misbehave""#)
             && let Some((_, how)) = text.split_once(r#""how":""#)
@@ -41,7 +41,7 @@ impl Driver for Hostile {
         hexa_json::decode(cx, channel, message)
     }
 
-    fn encode(cx: &mut Cx<'_, Self>, command: &CommandEnvelope) -> Result<Encoded> {
+    fn encode(cx: &mut Context<'_, Self>, command: &CommandEnvelope) -> Result<Encoded> {
         if let Command::SetRelay(target) = &command.command
             && let Some(n) = target.index.checked_sub(FIRST_BAD_RELAY)
         {
@@ -61,7 +61,7 @@ impl Driver for Hostile {
 }
 
 /// Does it. What comes back, comes back as an answer.
-fn misbehave(cx: &mut Cx<'_, Hostile>, how: &str) -> Result<()> {
+fn misbehave(cx: &mut Context<'_, Hostile>, how: &str) -> Result<()> {
     match how {
         "loop" => loop {
             black_box(());

@@ -30,11 +30,11 @@ impl Driver for RelayController {
             .config_schema(RelayConfig::schema())
     }
 
-    fn decode(cx: &mut Cx<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
+    fn decode(cx: &mut Context<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
         hexa_json::decode(cx, channel, message)
     }
 
-    fn encode(cx: &mut Cx<'_, Self>, command: &CommandEnvelope) -> Result<Encoded> {
+    fn encode(cx: &mut Context<'_, Self>, command: &CommandEnvelope) -> Result<Encoded> {
         match &command.command {
             Command::IrLearn(_) | Command::IrTransmit(_) => Err(Error::unsupported("it has no infrared")),
             Command::Custom(custom) => Err(Error::unsupported(format!("it has no command {:?}", custom.name))),

@@ -16,7 +16,7 @@ use crate::types::{CommandEnvelope, DeviceCtx, DeviceEvent, DeviceIdent, Encoded
 /// A device driver: a pure codec between a device's frames and the platform's commands and events.
 ///
 /// Any pooled instance serves any device, so a driver keeps nothing in statics; what must live longer than a call goes
-/// through [`Cx::set_state`] (until the connection ends) or [`Cx::set_durable`] (saved with the device).
+/// through [`Context::set_state`] (until the connection ends) or [`Context::set_durable`] (saved with the device).
 pub trait Driver: Sized + 'static {
     /// The device's configuration. Unknown keys should be refused (`#[serde(deny_unknown_fields)]`).
     type Config: Serialize + DeserializeOwned;
@@ -27,13 +27,13 @@ pub trait Driver: Sized + 'static {
     fn descriptor() -> Descriptor;
 
     /// Understands one message: events and replies go into `cx`.
-    fn decode(cx: &mut Cx<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()>;
+    fn decode(cx: &mut Context<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()>;
 
     /// Turns a command into frames.
-    fn encode(cx: &mut Cx<'_, Self>, command: &CommandEnvelope) -> Result<Encoded>;
+    fn encode(cx: &mut Context<'_, Self>, command: &CommandEnvelope) -> Result<Encoded>;
 
     /// On every (re)connect, before anything else; greets the device if its protocol wants that.
-    fn open(cx: &mut Cx<'_, Self>) -> Result<()> {
+    fn open(cx: &mut Context<'_, Self>) -> Result<()> {
         let _ = cx;
         Ok(())
     }
@@ -91,7 +91,7 @@ impl<'a> From<&'a Frame> for Message<'a> {
 
 /// The context of one call: what is known of the device, and where events, replies and new state go.
 #[derive(Debug)]
-pub struct Cx<'a, D> {
+pub struct Context<'a, D> {
     ctx: &'a DeviceCtx,
     events: Vec<DeviceEvent>,
     replies: Vec<Frame>,
@@ -99,7 +99,7 @@ pub struct Cx<'a, D> {
     driver: PhantomData<D>,
 }
 
-impl<'a, D: Driver> Cx<'a, D> {
+impl<'a, D: Driver> Context<'a, D> {
     pub(crate) fn new(ctx: &'a DeviceCtx) -> Self {
         let state = NewState { volatile: None, durable: None };
         Self { ctx, events: Vec::new(), replies: Vec::new(), state, driver: PhantomData }
@@ -142,7 +142,7 @@ impl<'a, D: Driver> Cx<'a, D> {
         serde_json::from_slice(json).map_err(|e| Error::other("bad_prepared", e.to_string()))
     }
 
-    /// What the last [`Cx::set_state`] of this connection stored, or the default.
+    /// What the last [`Context::set_state`] of this connection stored, or the default.
     pub fn state(&self) -> Result<D::State> {
         if self.ctx.volatile.is_empty() {
             return Ok(D::State::default());

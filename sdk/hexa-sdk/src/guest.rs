@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 
 use crate::bindings::exports::hexa::driver::{catalog, codec};
-use crate::driver::{Channel, Cx, Driver, Message};
+use crate::driver::{Channel, Context, Driver, Message};
 use crate::error::Error;
 use crate::types::{CommandEnvelope, Decoded, DeviceCtx, DeviceIdent, Encoded, Frame};
 
@@ -26,7 +26,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// The usual answer: the configuration as it was parsed, prepared so that [`Cx`] knows counts and configuration.
+    /// The usual answer: the configuration as it was parsed, prepared so that [`Context`] knows counts and configuration.
     pub fn new<C: Serialize>(ident: &DeviceIdent, config: &C) -> Result<Self, Vec<(String, String)>> {
         let config = serde_json::to_string(config).map_err(|e| vec![(String::new(), e.to_string())])?;
         let count = |n: u32| u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes();
@@ -41,7 +41,7 @@ impl Accepted {
 
 /// `open-session` of driver `D`.
 pub fn open<D: Driver>(ctx: &DeviceCtx) -> Result<Decoded, Error> {
-    let mut cx = Cx::<D>::new(ctx);
+    let mut cx = Context::<D>::new(ctx);
     D::open(&mut cx)?;
     let (events, replies, state) = cx.into_parts();
     Ok(Decoded { events, replies, state })
@@ -49,7 +49,7 @@ pub fn open<D: Driver>(ctx: &DeviceCtx) -> Result<Decoded, Error> {
 
 /// `decode-message` of driver `D`.
 pub fn decode<D: Driver>(ctx: &DeviceCtx, channel: &str, message: &Frame) -> Result<Decoded, Error> {
-    let mut cx = Cx::<D>::new(ctx);
+    let mut cx = Context::<D>::new(ctx);
     D::decode(&mut cx, Channel::of(channel), Message::from(message))?;
     let (events, replies, state) = cx.into_parts();
     Ok(Decoded { events, replies, state })
@@ -57,7 +57,7 @@ pub fn decode<D: Driver>(ctx: &DeviceCtx, channel: &str, message: &Frame) -> Res
 
 /// `encode-command` of driver `D`.
 pub fn encode<D: Driver>(ctx: &DeviceCtx, command: &CommandEnvelope) -> Result<Encoded, Error> {
-    let mut cx = Cx::<D>::new(ctx);
+    let mut cx = Context::<D>::new(ctx);
     let mut encoded = D::encode(&mut cx, command)?;
     let (_, _, state) = cx.into_parts();
     encoded.state.volatile = encoded.state.volatile.or(state.volatile);

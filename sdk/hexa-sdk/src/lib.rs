@@ -1,7 +1,7 @@
-//! What a device driver is written with: the trait [`Driver`], its context [`Cx`], protocol presets and the export macro.
+//! What a device driver is written with: the trait [`Driver`], its context [`Context`], protocol presets and the export macro.
 //! Called by guests in `plugins/` and by anyone's own driver; compiles natively too, so drivers have ordinary unit tests.
 //! Calls nothing of the platform's core: the contract in `sdk/wit` is the only thing they share.
-//! Invariants: a driver is a pure codec, so nothing is kept between calls except what [`Cx`] hands in and takes out.
+//! Invariants: a driver is a pure codec, so nothing is kept between calls except what [`Context`] hands in and takes out.
 //! Start at [`driver::Driver`], then [`presets::hexa_json`] for the protocol that the built-in drivers speak.
 
 pub mod bindings;
@@ -15,14 +15,14 @@ pub mod presets;
 
 pub use bindings::hexa::driver::types;
 pub use descriptor::Descriptor;
-pub use driver::{Channel, Cx, Driver, Message};
+pub use driver::{Channel, Context, Driver, Message};
 pub use error::{Error, Result};
 
 /// Everything a driver usually names.
 pub mod prelude {
     pub use crate::bindings::hexa::core::types::{Reading, Value};
     pub use crate::descriptor::{Descriptor, ReadingSpec};
-    pub use crate::driver::{Channel, Cx, Driver, Message};
+    pub use crate::driver::{Channel, Context, Driver, Message};
     pub use crate::error::{Error, Result};
     pub use crate::guest::Accepted;
     pub use crate::json::{Document, Json};

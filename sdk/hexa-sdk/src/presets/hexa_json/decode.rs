@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{INPUT_EVENTS, MAX_RELAYS, error_frame, later};
 use crate::bindings::hexa::core::types::{Reading, RelayState};
-use crate::driver::{Channel, Cx, Driver, Message};
+use crate::driver::{Channel, Context, Driver, Message};
 use crate::error::{Error, Result};
 use crate::json::{Json, shorten};
 use crate::types::{
@@ -23,7 +23,7 @@ const KINDS: &str = "hello, heartbeat, ack, state_report, input_event, sensor_re
                      config_result, ota_status, bye, error";
 
 /// Understands one message. Malformed ones carry an `error` frame as their reply, on the WebSocket.
-pub fn decode<D: Driver>(cx: &mut Cx<'_, D>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
+pub fn decode<D: Driver>(cx: &mut Context<'_, D>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
     let understood = message.json().and_then(|document| one(cx, channel, document.root()));
     match channel {
         Channel::Ws => understood.map_err(|e| e.with_reply(error_frame)),
@@ -31,7 +31,7 @@ pub fn decode<D: Driver>(cx: &mut Cx<'_, D>, channel: Channel<'_>, message: Mess
     }
 }
 
-fn one<D: Driver>(cx: &mut Cx<'_, D>, channel: Channel<'_>, m: Json<'_>) -> Result<()> {
+fn one<D: Driver>(cx: &mut Context<'_, D>, channel: Channel<'_>, m: Json<'_>) -> Result<()> {
     let kind = match channel {
         Channel::Ws => m.type_()?,
         // The route says what it is; a `type` in the body is not needed.
@@ -60,7 +60,7 @@ fn one<D: Driver>(cx: &mut Cx<'_, D>, channel: Channel<'_>, m: Json<'_>) -> Resu
     Ok(())
 }
 
-fn hello<D: Driver>(cx: &mut Cx<'_, D>, m: Json<'_>) -> Result<()> {
+fn hello<D: Driver>(cx: &mut Context<'_, D>, m: Json<'_>) -> Result<()> {
     let firmware = name(m, "firmware_version")?;
     let relays = relays(cx, m)?;
     let event = Hello {
@@ -89,7 +89,7 @@ fn hello<D: Driver>(cx: &mut Cx<'_, D>, m: Json<'_>) -> Result<()> {
     Ok(())
 }
 
-fn ack<D: Driver>(cx: &Cx<'_, D>, m: Json<'_>) -> Result<Ack> {
+fn ack<D: Driver>(cx: &Context<'_, D>, m: Json<'_>) -> Result<Ack> {
     let outcome = match m.opt_str("status")? {
         None | Some("executed") => AckOutcome::Executed,
         Some("noop") => AckOutcome::Noop,
@@ -116,7 +116,7 @@ fn rejection(m: Json<'_>) -> Result<Rejection> {
     Ok(Rejection { reason, detail: bounded(m, "message", MAX_TEXT)?.or(own_word) })
 }
 
-fn state_report<D: Driver>(cx: &Cx<'_, D>, m: Json<'_>) -> Result<StateReport> {
+fn state_report<D: Driver>(cx: &Context<'_, D>, m: Json<'_>) -> Result<StateReport> {
     m.need("relays")?;
     Ok(StateReport {
         relays: relays(cx, m)?,
@@ -128,7 +128,7 @@ fn state_report<D: Driver>(cx: &Cx<'_, D>, m: Json<'_>) -> Result<StateReport> {
 }
 
 /// The member `relays`; an absent one is empty.
-fn relays<D: Driver>(cx: &Cx<'_, D>, m: Json<'_>) -> Result<Vec<RelayReport>> {
+fn relays<D: Driver>(cx: &Context<'_, D>, m: Json<'_>) -> Result<Vec<RelayReport>> {
     let (count, mut seen) = (cx.relay_count(), 0u64);
     let mut out = Vec::new();
     for (i, relay) in m.list("relays")?.enumerate() {
@@ -167,7 +167,7 @@ fn no_such(what: &str, index: u32, count: u32) -> Error {
     })
 }
 
-fn input_event<D: Driver>(cx: &Cx<'_, D>, m: Json<'_>) -> Result<InputEvent> {
+fn input_event<D: Driver>(cx: &Context<'_, D>, m: Json<'_>) -> Result<InputEvent> {
     let input = m.u32("input")?;
     if input >= cx.input_count() {
         return Err(no_such("input", input, cx.input_count()));

@@ -3,14 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::driver::{Cx, Driver, push_json_str, push_u64};
+use crate::driver::{Context, Driver, push_json_str, push_u64};
 use crate::error::{Error, Result};
 use crate::json::Document;
 use crate::types::{AckPolicy, Command, CommandEnvelope, Encoded, IrCode};
 
 /// The frame of a command. Relay commands, `identify` and `custom` end with the device's `ack`; `request_state` ends
 /// with the next state report; an OTA offer is answered by `ota_status`, so it ends as sent.
-pub fn encode<D: Driver>(cx: &Cx<'_, D>, envelope: &CommandEnvelope) -> Result<Encoded> {
+pub fn encode<D: Driver>(cx: &Context<'_, D>, envelope: &CommandEnvelope) -> Result<Encoded> {
     let id = envelope.id.as_str();
     let frame = match &envelope.command {
         Command::SetRelay(target) => {

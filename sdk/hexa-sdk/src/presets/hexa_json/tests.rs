@@ -15,10 +15,10 @@ impl Driver for Board {
     fn descriptor() -> Descriptor {
         Descriptor::new("relay_controller").relays(64).reading(ReadingSpec::number("temperature", "°C", "temperature"))
     }
-    fn decode(cx: &mut Cx<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
+    fn decode(cx: &mut Context<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
         hexa_json::decode(cx, channel, message)
     }
-    fn encode(cx: &mut Cx<'_, Self>, command: &CommandEnvelope) -> Result<Encoded> {
+    fn encode(cx: &mut Context<'_, Self>, command: &CommandEnvelope) -> Result<Encoded> {
         hexa_json::encode(cx, command)
     }
 }
