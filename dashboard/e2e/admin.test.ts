@@ -83,7 +83,7 @@ test('what a driver did wrong is shown, and it is put back to work', async () =>
   const device = await house.device(house.admin, 4, 'Wild', 'hybrid')
   // Three within a minute.
   for (let n = 0; n < 3; n += 1) device.misbehave('panic')
-  await until('its device is set aside', async () => (await hostile()).poisoned_devices === 1)
+  await until('its device is quarantined', async () => (await hostile()).poisoned_devices === 1)
   const tab = await Tab.open(browser, house.url)
   const { page } = tab
   await tab.signIn(house.admin.email)
@@ -95,7 +95,7 @@ test('what a driver did wrong is shown, and it is put back to work', async () =>
   await card.getByRole('button', { name: 'Put it back to work' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Put it back' }).click()
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
-  await until('nobody is set aside', async () => (await hostile()).poisoned_devices === 0)
+  await until('no device is quarantined', async () => (await hostile()).poisoned_devices === 0)
   tab.clean()
   await tab.close()
   await house.stop()

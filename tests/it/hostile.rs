@@ -172,14 +172,14 @@ async fn a_command_that_its_driver_fails_over_says_so_and_nothing_was_sent() {
         assert_eq!(error["details"]["limit"]["limit"].as_str(), limit, "{error}");
     }
     device.assert_nothing_sent().await;
-    // Three in a row: this device is set aside, and says until when.
+    // Three in a row: this device is quarantined, and says until when.
     house.reset().await;
     for _ in 0..3 {
         house.user.set_relay(device.uid(), 60, true).await.expect_error(502, "driver_fault");
     }
     let refused = house.user.set_relay(device.uid(), 0, true).await;
     let error = refused.expect_error(503, "driver_unavailable");
-    assert!(error["message"].as_str().unwrap().contains("set aside"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("quarantined"), "{error}");
     assert!(refused.header("retry-after").is_some_and(|s| s.parse::<u64>().is_ok_and(|s| (1..=30).contains(&s))));
     let mut other = house.hybrid().await;
     let uid = other.uid().to_owned();

@@ -314,7 +314,7 @@ impl Plugin {
                 let left = seconds(left);
                 (
                     format!(
-                        "this device made its driver {} fail again and again; it is set aside for {left} s",
+                        "this device made its driver {} fail again and again; it is quarantined for {left} s",
                         self.id
                     ),
                     Some(left),

@@ -1,4 +1,4 @@
-//! What a driver's faults lead to (plugins.md 4.10): first the device is set aside, then the plugin, then for good.
+//! What a driver's faults lead to (plugins.md 4.10): first the device is quarantined, then the plugin, then for good.
 //!
 //! A pure state machine behind one atomic word: a healthy plugin without a poisoned device costs a call one load. Time is
 //! monotonic and handed in.
@@ -66,7 +66,7 @@ impl Health {
         if self.troubled.load(Ordering::Acquire) { self.breaker.lock().state(now) } else { "active" }
     }
 
-    /// Why calls of devices that are not set aside are refused now, if they are.
+    /// Why calls of devices that are not quarantined are refused now, if they are.
     pub(crate) fn refusal(&self, now: Duration) -> Option<Refusal> {
         self.breaker.lock().refusal(now)
     }
@@ -76,7 +76,7 @@ impl Health {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Devices that are set aside now.
+    /// Devices that are quarantined now.
     pub(crate) fn poisoned(&self, now: Duration) -> usize {
         self.breaker.lock().poisoned(now)
     }

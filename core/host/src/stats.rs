@@ -135,7 +135,7 @@ pub struct PluginStats {
     pub faults: [u64; FAULT_KINDS.len()],
     /// `active`, `degraded`, `quarantined`, `half_open` or `faulted`.
     pub state: &'static str,
-    /// Devices that are set aside.
+    /// Devices that are quarantined.
     pub poisoned: usize,
     /// Linear memory of the instances that wait, in bytes.
     pub memory_bytes: u64,

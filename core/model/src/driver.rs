@@ -352,7 +352,7 @@ pub enum DriverError {
     },
     /// Trap, panic, limit or invalid output: the instance was discarded (502 `driver_fault`).
     Fault(Fault),
-    /// No driver for this class, or it is quarantined, or this device is set aside (503 `driver_unavailable`).
+    /// No driver for this class, or it is quarantined, or this device is quarantined (503 `driver_unavailable`).
     Unavailable {
         /// Why, for people.
         why: String,

@@ -22,7 +22,7 @@ pub struct PluginInfo {
     pub faults: u64,
     /// Devices with a session that it serves.
     pub sessions: usize,
-    /// Devices that are set aside because their messages made it fail.
+    /// Devices that are quarantined because their messages made it fail.
     pub poisoned_devices: usize,
     /// Instances that exist, in a call or waiting.
     pub instances: usize,
@@ -59,7 +59,7 @@ pub const SAMPLE_BYTES: usize = 256;
 pub enum PluginEvent {
     /// A call cost its instance.
     Fault(Box<PluginFault>),
-    /// A device is set aside: its messages are dropped and its commands refused.
+    /// A device is quarantined: its messages are dropped and its commands refused.
     DevicePoisoned {
         /// By which plugin's faults.
         plugin: String,

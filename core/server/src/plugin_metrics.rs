@@ -42,7 +42,7 @@ impl Collector for HostCollector {
         };
         let instances = gauge("hexa_plugin_instances", "Driver instances.", &["plugin", "state"]);
         let states = gauge("hexa_plugin_state", "1 for the state it is in.", &["plugin", "version", "state"]);
-        let poisoned = gauge("hexa_plugin_poisoned_devices", "Devices that are set aside.", &["plugin"]);
+        let poisoned = gauge("hexa_plugin_poisoned_devices", "Devices that are quarantined.", &["plugin"]);
         let memory = gauge("hexa_plugin_memory_bytes", "Linear memory of its instances.", &["plugin"]);
         let mut seconds = Vec::new();
         for stats in self.host.stats() {

@@ -27,7 +27,7 @@ use crate::ports::PluginObserver;
 const QUEUE: usize = 256;
 /// Between two batches: a transaction holds up commits, and a plugin that fails all the time has no claim on them.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Audit rows of set-aside devices per second, and at once: the audit is for people.
+/// Audit rows of quarantined devices per second, and at once: the audit is for people.
 const POISONED_PER_S: f64 = 0.5;
 const POISONED_BURST: f64 = 30.0;
 
@@ -69,7 +69,7 @@ fn say(event: &PluginEvent) {
             tracing::debug!(plugin.id = %fault.plugin, function = fault.function, kind = fault.kind, "plugin fault");
         }
         PluginEvent::DevicePoisoned { plugin, device, seconds } => {
-            tracing::warn!(plugin.id = %plugin, device.uid = %device, seconds, "device set aside: its driver fails over it");
+            tracing::warn!(plugin.id = %plugin, device.uid = %device, seconds, "device quarantined: its driver fails over it");
         }
         PluginEvent::State { plugin, version, state: "active", .. } => {
             tracing::info!(plugin.id = %plugin, plugin.version = %version, "plugin serves again");
@@ -205,7 +205,7 @@ pub async fn faults(
     Ok((rows, next))
 }
 
-/// Puts a stopped plugin back to work and forgets which devices were set aside; for admins, audited.
+/// Puts a stopped plugin back to work and forgets which devices were quarantined; for admins, audited.
 ///
 /// # Errors
 /// `not_found` when no loaded plugin has this id, `forbidden` for anybody else.

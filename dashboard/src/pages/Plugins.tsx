@@ -72,7 +72,7 @@ function One({ plugin, reset }: { plugin: Plugin; reset: () => void }): ReactNod
         <SimpleGrid component="dl" cols={{ base: 2, sm: 3, md: 6 }} spacing="sm" m={0}>
           <Fact name="Classes">{plugin.classes.map((c) => c.replace('_', ' ')).join(', ')}</Fact>
           <Fact name="Connected devices">{plugin.sessions.toLocaleString('en')}</Fact>
-          <Fact name="Devices set aside">{plugin.poisoned_devices.toLocaleString('en')}</Fact>
+          <Fact name="Quarantined devices">{plugin.poisoned_devices.toLocaleString('en')}</Fact>
           <Fact name="Calls">{plugin.calls.toLocaleString('en')}</Fact>
           <Fact name="Faults">{plugin.faults.toLocaleString('en')}</Fact>
           <Fact name="Warm instances">{plugin.instances}</Fact>
@@ -124,7 +124,7 @@ export function Plugins(): ReactNode {
           notifyDone(`${asked?.id ?? ''} is tried again`)
         }}
       >
-        It serves again, and devices that were set aside are heard again. If what was wrong still is, it will be stopped again.
+        It serves again, and devices that were quarantined are heard again. If what was wrong still is, it will be stopped again.
       </Confirm>
     </>
   )

@@ -111,7 +111,7 @@ export function Jump({ close, pages, admin }: JumpProps): ReactNode {
       </Box>
       {targets.length === 0 && !found.isFetching && (
         <Text size="sm" c="dimmed" role="status">
-          Nothing is called so.
+          No results.
         </Text>
       )}
     </Modal>

@@ -9,7 +9,7 @@ use super::recent::Recent;
 
 /// Faults are counted over this time, and a plugin or device without one for so long begins anew.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Faults of one device within the window that set it aside.
+/// Faults of one device within the window that quarantine it.
 pub(super) const POISON_FAULTS: usize = 3;
 const POISON: Duration = Duration::from_secs(30);
 const POISON_MAX: Duration = Duration::from_secs(600);
@@ -45,7 +45,7 @@ pub(crate) enum Function {
 /// Why a call is refused without entering the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// This device is set aside for so long.
+    /// This device is quarantined for so long.
     Poisoned(Duration),
     /// The plugin is, for so long.
     Quarantined(Duration),
@@ -58,7 +58,7 @@ pub(crate) enum Refusal {
 /// What is to be told to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A device is set aside.
+    /// A device is quarantined.
     Poisoned(DeviceUid, Duration),
     /// The plugin is.
     Quarantined(Duration),
@@ -192,7 +192,7 @@ impl Breaker {
         changes
     }
 
-    /// Sets a device aside: one that failed often, one that was set aside before, and one that failed the `probe`. Else
+    /// Quarantines a device: one that failed often, one that was quarantined before, and one that failed the `probe`. Else
     /// the device that talks most would get, and fail, every probe that there is.
     fn poison(&mut self, device: &DeviceUid, probe: bool, now: Duration) -> Option<Change> {
         let former = self.poisoned.get(device).map(|p| p.lasted);

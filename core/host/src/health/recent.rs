@@ -9,7 +9,7 @@ use hexa_model::DeviceUid;
 use super::breaker::{Function, WINDOW};
 
 /// Faults that are remembered: of as many devices as a quarantine ever needs, all that each may have within the window
-/// before it is set aside.
+/// before it is quarantined.
 const REMEMBERED: usize = 16_384;
 
 /// Faults of one kind, and of how many devices.

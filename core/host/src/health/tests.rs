@@ -33,7 +33,7 @@ fn widespread(health: &Health, now: Duration) -> Vec<Change> {
 }
 
 #[test]
-fn one_hostile_device_is_set_aside_longer_each_time_and_nobody_else_is() {
+fn one_hostile_device_is_quarantined_longer_each_time_and_nobody_else_is() {
     let health = fleet(1);
     let mut now = at(100);
     let mut lasted = Vec::new();
@@ -41,7 +41,7 @@ fn one_hostile_device_is_set_aside_longer_each_time_and_nobody_else_is() {
         let changes = std::iter::repeat_with(|| fault(&health, 1, Function::Decode, now).unwrap())
             .take(POISON_FAULTS)
             .find(|changes| !changes.is_empty())
-            .expect("it is set aside");
+            .expect("it is quarantined");
         let [Change::Poisoned(who, how_long)] = changes.as_slice() else { panic!("{changes:?}") };
         assert_eq!(*who, device(1));
         lasted.push(how_long.as_secs());
@@ -75,7 +75,7 @@ fn five_devices_of_a_hundred_quarantine_the_plugin_and_of_a_thousand_do_not() {
             let _ = fault(&four, n, Function::Decode, at(round));
         }
     }
-    assert_eq!(four.state(at(3)), "degraded", "four devices are set aside, the plugin serves on");
+    assert_eq!(four.state(at(3)), "degraded", "four devices are quarantined, the plugin serves on");
     assert_eq!(four.poisoned(at(3)), 4);
 }
 
@@ -157,7 +157,7 @@ fn three_quarantines_in_an_hour_are_the_end_until_an_admin_acts() {
     }
 }
 
-/// Who fails the probe is set aside by it: else the device that talks most would get, and fail, every probe there is.
+/// Who fails the probe is quarantined by it: else the device that talks most would get, and fail, every probe there is.
 #[test]
 fn one_hostile_device_cannot_keep_a_stopped_plugin_stopped() {
     let health = fleet(50);

@@ -90,7 +90,7 @@ impl Rig {
 }
 
 #[test]
-fn one_device_is_set_aside_and_its_class_goes_on() {
+fn one_device_is_quarantined_and_its_class_goes_on() {
     let rig = rig();
     rig.open(2);
     (0..3).for_each(|_| rig.trap(0));
@@ -100,8 +100,8 @@ fn one_device_is_set_aside_and_its_class_goes_on() {
     let info = rig.info();
     assert_eq!((info.state, info.poisoned_devices, info.faults, info.sessions), ("degraded", 1, 3, 2));
     let told = rig.house.watch.heard();
-    let set_aside = PluginEvent::DevicePoisoned { plugin: ID.into(), device: device(0), seconds: 30 };
-    assert_eq!(told.last(), Some(&set_aside), "{told:?}");
+    let quarantined = PluginEvent::DevicePoisoned { plugin: ID.into(), device: device(0), seconds: 30 };
+    assert_eq!(told.last(), Some(&quarantined), "{told:?}");
     let PluginEvent::Fault(fault) = &told[0] else { panic!("{told:?}") };
     assert_eq!((fault.function, fault.kind, fault.sample.as_str()), ("decode_message", "trap", "t"));
     assert_eq!((fault.device.as_ref(), fault.at.0), (Some(&device(0)), 1_760_001_000_000));

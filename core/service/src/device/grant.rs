@@ -267,7 +267,7 @@ pub async fn create(
     let now = services.clock.now();
     let relays = check(&request, live, services.guard.latest())?;
     let owner = live.owner().ok_or_else(|| {
-        Error::new(ErrorCode::DeviceNotReady, "nobody owns this device; only an owner's device can be shared")
+        Error::new(ErrorCode::DeviceNotReady, "the device has no owner; only an owner's device can be shared")
     })?;
     let attempt = services.grants.wrong_emails.attempt(&by.account.key, services.clock.monotonic())?;
     let email = request.email.trim().to_lowercase();

@@ -88,7 +88,7 @@ pub fn handle(services: &Arc<Services>, live: &Arc<DeviceHandle>, event: DeviceE
             }
         }
         DeviceEvent::Readings(readings) => {
-            tracing::debug!(device.uid = %live.uid, count = readings.len(), "readings have no room yet");
+            tracing::debug!(device.uid = %live.uid, count = readings.len(), "readings are not kept by this version");
         }
         DeviceEvent::Ignored(what) => tracing::debug!(device.uid = %live.uid, %what, "noise"),
         DeviceEvent::Other(what) => tracing::debug!(device.uid = %live.uid, %what, "no room for this kind yet"),

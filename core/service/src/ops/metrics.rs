@@ -133,7 +133,7 @@ impl Metrics {
             ),
             frames_dropped: counter(
                 "hexa_device_frames_dropped_total",
-                "Device frames that no driver took: it failed, is set aside, or is busy.",
+                "Device frames that no driver took: it failed, is quarantined, or is busy.",
             ),
             device_reads: counter("hexa_device_reads_total", "Statements that read devices; many may share one."),
             unexpected_acks: counter("hexa_unexpected_acks_total", "Acks for commands this device was never sent."),
