@@ -73,6 +73,9 @@ impl Client {
         self.try_send(request).await.unwrap_or_else(|e| panic!("no answer: {e:?}"))
     }
     /// The same where no answer is an answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
     pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
         let request = request.build()?;
         let (method, path) = (request.method().clone(), request.url().path().to_owned());

@@ -13,6 +13,9 @@ type Order = (Command, SyncSender<std::io::Result<Child>>);
 /// Starts a command so that the kernel kills it when this process ends, however that happens.
 ///
 /// The signal is tied to the thread that forks, so one thread that lives as long as the process does all of it.
+///
+/// # Errors
+/// When the program cannot be started.
 pub fn spawn(mut command: Command) -> std::io::Result<Child> {
     static NURSERY: OnceLock<SyncSender<Order>> = OnceLock::new();
     let nursery = NURSERY.get_or_init(|| {

@@ -44,6 +44,9 @@ pub fn check_strength(password: &str, own: &[&str]) -> Result<(), WeakPassword> 
 }
 
 /// A PHC string with a fresh salt.
+///
+/// # Errors
+/// When the hasher refuses its parameters, which are our own.
 pub fn hash(password: &str) -> Result<String, HashError> {
     Argon2::default().hash_password(password.as_bytes()).map(|h| h.to_string()).map_err(|e| HashError(e.to_string()))
 }

@@ -99,6 +99,9 @@ impl ChildCompiler {
     }
 
     /// This very program, started again as `compile-plugin`; also when an upgrade has replaced its file meanwhile.
+    ///
+    /// # Errors
+    /// When `/proc/self/exe` cannot be read.
     pub fn this_program() -> io::Result<Self> {
         let running = Path::new("/proc/self/exe");
         let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };

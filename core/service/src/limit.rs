@@ -62,6 +62,9 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Limiter<K> {
     }
 
     /// Takes one from the key's bucket, or says how long to wait (429 `rate_limited`).
+    ///
+    /// # Errors
+    /// `rate_limited`, with how long to wait.
     pub fn take(&self, key: &K) -> Result<(), Error> {
         if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.inner.retain_recent();

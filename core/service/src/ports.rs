@@ -23,16 +23,28 @@ impl PluginObserver for NoopObserver {
 /// returns within its CPU limit, so it may be made from a session task without `spawn_blocking`.
 pub trait Drivers: Send + Sync + 'static {
     /// Once per (re)connect, before anything else.
+    ///
+    /// # Errors
+    /// What the driver refuses, or why it could not be asked.
     fn open_session(&self, call: &DriverCall<'_>) -> Result<Decoded, DriverError>;
 
     /// Turns a command into frames.
+    ///
+    /// # Errors
+    /// What the driver refuses, or why it could not be asked.
     fn encode_command(&self, call: &DriverCall<'_>, command: &CommandEnvelope) -> Result<Encoded, DriverError>;
 
     /// Understands one message. `channel` is `ws`, or the name of an ingest route; replies are only allowed on `ws`.
+    ///
+    /// # Errors
+    /// What the driver refuses, or why it could not be asked.
     fn decode_message(&self, call: &DriverCall<'_>, channel: &str, message: &Frame) -> Result<Decoded, DriverError>;
 
     /// Cold: fills in defaults and prepares the device's configuration. Blocks up to its limit; call it off the async
     /// threads.
+    ///
+    /// # Errors
+    /// Why the driver could not be asked; what it finds wrong in the configuration is an answer.
     fn validate_config(
         &self,
         ident: &DeviceIdent,

@@ -67,11 +67,17 @@ fn token(row: &Row) -> Result<TokenRow, StoreError> {
 
 impl Store {
     /// The token of this hash, unless it was revoked.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} t.hash = $1"));
         query(sql).bind(hash).fetch_optional(self.reader()).await?.as_ref().map(token).transpose()
     }
     /// Those of these tokens that were not revoked, and until when they are good.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn living_tokens(&self, ids: &[TokenId]) -> Result<HashMap<TokenId, Option<TimeMs>>, StoreError> {
         let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let rows = self.either(dialect::LIVING_TOKENS).bind(list).fetch_all(self.reader()).await?;
@@ -84,6 +90,9 @@ impl Store {
             .collect()
     }
     /// A user's tokens that were not revoked, the newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn tokens_of(&self, user: UserKey) -> Result<Vec<TokenRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} t.user_id = $1 order by t.id desc"));
         query(sql).bind(user.0).fetch_all(self.reader()).await?.iter().map(token).collect()
@@ -92,6 +101,9 @@ impl Store {
 
 impl Tx {
     /// Makes a token.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn insert_token(&mut self, new: &NewToken) -> Result<(), StoreError> {
         let sql = "insert into access_tokens (uid, user_id, name, hash, scopes, created_at, expires_at) \
              values ($1, $2, $3, $4, $5, $6, $7)";
@@ -117,11 +129,17 @@ impl Tx {
         query(sql).bind(id.to_string()).bind(user.0).fetch_one(self.on()).await?.get("found")
     }
     /// How many tokens of a user were not revoked.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn count_tokens(&mut self, user: UserKey) -> Result<i64, StoreError> {
         let sql = "select count(*) as n from access_tokens where user_id = $1 and revoked_at is null";
         query(sql).bind(user.0).fetch_one(self.on()).await?.get("n")
     }
     /// Revokes a token of a user; false when it is not there or was revoked before.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn revoke_token(&mut self, user: UserKey, id: TokenId, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update access_tokens set revoked_at = $3 where user_id = $1 and uid = $2 and revoked_at is null";
         Ok(query(sql).bind(user.0).bind(id.to_string()).bind(at.0).execute(self.on()).await? == 1)
@@ -136,6 +154,9 @@ impl Tx {
         query(sql).bind(before.0).bind(limit).execute(self.on()).await
     }
     /// Notes that a token is in use.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn touch_token(&mut self, key: i64, at: TimeMs) -> Result<bool, StoreError> {
         let update = query("update access_tokens set last_used_at = $2 where id = $1").bind(key).bind(at.0);
         Ok(update.execute(self.on()).await? == 1)

@@ -139,6 +139,9 @@ impl Store {
     }
 
     /// What became of a command; none when it never ended here.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn command_result(&self, id: CommandId) -> Result<Option<CommandRow>, StoreError> {
         let sql = "select * from audit_tail where command_id = $1 union all select * from audit where command_id = $1 \
              order by follow_up";
@@ -170,6 +173,9 @@ impl Store {
     }
 
     /// A device's rows in this node's chain, newest first, below `before`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn audit_rows_for_device(
         &self,
         device: DeviceKey,

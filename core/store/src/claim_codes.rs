@@ -58,6 +58,9 @@ impl Store {
 
 impl Tx {
     /// Claims the device of a code that lives at the time `judged`: one conditional update, which also spends the code.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn claim_device(
         &mut self,
         code: &KeptCode,
@@ -73,6 +76,9 @@ impl Tx {
     }
 
     /// Sets a new claim code, made and over at these times; the old one is dead.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn set_claim_code(
         &mut self,
         device: DeviceKey,

@@ -160,6 +160,9 @@ pub(crate) async fn access(device: DeviceKey, on: Executor<'_>) -> Result<Option
 
 impl Store {
     /// By public id. Capabilities are left out: this is asked at every connect.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn device_by_uid(&self, uid: &DeviceUid) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} uid = $1"));
         query(sql).bind(uid.as_str()).fetch_optional(self.reader()).await?.as_ref().map(device).transpose()
@@ -183,6 +186,9 @@ impl Store {
     }
 
     /// By key, with capabilities.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn device_by_key(&self, key: DeviceKey) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} id = $1"));
         let row = query(sql).bind(key.0).fetch_optional(self.reader()).await?;
@@ -192,12 +198,18 @@ impl Store {
     }
 
     /// By serial number.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn device_by_serial(&self, serial: &str) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} serial = $1"));
         query(sql).bind(serial).fetch_optional(self.reader()).await?.as_ref().map(device).transpose()
     }
 
     /// These devices, in order of their keys, with capabilities; those that are gone are missing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn devices_by_key(&self, keys: &[DeviceKey]) -> Result<Vec<DeviceRow>, StoreError> {
         let list: Vec<i64> = keys.iter().map(|k| k.0).collect();
         let rows = self.either(dialect::DEVICES_BY_KEY).bind(list).fetch_all(self.reader()).await?;
@@ -219,6 +231,9 @@ impl Store {
     }
 
     /// How many devices there are, and how many of them have an owner.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn device_counts(&self) -> Result<(u64, u64), StoreError> {
         let row = query("select count(*) as n, count(owner_id) as claimed from devices");
         let row = row.fetch_one(self.reader()).await?;
@@ -226,6 +241,9 @@ impl Store {
     }
 
     /// How many devices wait for an owner.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn unclaimed_count(&self) -> Result<u64, StoreError> {
         let row = query("select count(*) as n from devices where owner_id is null");
         Ok(row.fetch_one(self.reader()).await?.get::<i64>("n")? as u64)
@@ -234,6 +252,9 @@ impl Store {
 
 impl Tx {
     /// By key, in this transaction.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn device_by_key(&mut self, key: DeviceKey) -> Result<Option<DeviceRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} id = $1"));
         let row = query(sql).bind(key.0).fetch_optional(self.on()).await?;
@@ -246,6 +267,9 @@ impl Tx {
     }
 
     /// Names that the owner gave to relays, in this transaction.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn relay_names(&mut self, device: DeviceKey) -> Result<Vec<(u16, String)>, StoreError> {
         let sql = "select relay, name from relay_names where device_id = $1 order by relay";
         let rows = query(sql).bind(device.0).fetch_all(self.on()).await?;
@@ -296,6 +320,9 @@ impl Tx {
     }
 
     /// Takes a device from its owner, with the names that the owner gave. False when it is not the owner's any more.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn release_device(
         &mut self,
         key: DeviceKey,
@@ -316,6 +343,9 @@ impl Tx {
     }
 
     /// Deletes a device with states, names and capabilities.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn delete_device(&mut self, key: DeviceKey) -> Result<bool, StoreError> {
         let delete = query("delete from devices where id = $1").bind(key.0);
         Ok(delete.execute(self.on()).await? == 1)
@@ -339,6 +369,9 @@ impl Tx {
     }
 
     /// A new token; with `previous_until` the old one stays good until then.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn rotate_token(
         &mut self,
         key: DeviceKey,
@@ -353,6 +386,9 @@ impl Tx {
     }
 
     /// The new token was used: the old one ends. Nothing happens when the token is another one by now.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn drop_previous_token(&mut self, key: DeviceKey, used: [u8; 32]) -> Result<bool, StoreError> {
         let sql = "update devices set previous_token_hash = null, previous_token_until = null \
              where id = $1 and token_hash = $2";
@@ -360,6 +396,9 @@ impl Tx {
     }
 
     /// Renames a device.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn rename_device(&mut self, key: DeviceKey, name: Option<&str>, now: TimeMs) -> Result<bool, StoreError> {
         let uid = dialect::lowered(self.on().is_sqlite(), "uid");
         let sql =

@@ -71,11 +71,17 @@ pub(crate) async fn living(device: DeviceKey, on: Executor<'_>) -> Result<Vec<Gr
 
 impl Store {
     /// Every grant that has not ended: the house keeps them in memory.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn living_grants(&self) -> Result<Vec<Grant>, StoreError> {
         let rows = query(sqlx::AssertSqlSafe(format!("{SELECT} order by g.id"))).fetch_all(self.reader()).await?;
         rows.iter().map(|row| Ok(grant(row)?.grant)).collect()
     }
     /// Those of a device, the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn grants_of(&self, device: DeviceKey) -> Result<Vec<GrantRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} and g.device_id = $1 order by g.id"));
         query(sql).bind(device.0).fetch_all(self.reader()).await?.iter().map(grant).collect()
@@ -84,6 +90,9 @@ impl Store {
 
 impl Tx {
     /// Makes a grant; gives its key.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn insert_grant(&mut self, row: &GrantRow) -> Result<i64, StoreError> {
         let sql = "insert into grants (uid, device_id, user_id, access, relays, starts_at, expires_at, max_uses, \
              uses_left, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) returning id";
@@ -102,33 +111,51 @@ impl Tx {
         inserted.get("id")
     }
     /// How many of a device's grants have not ended.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn count_grants(&mut self, device: DeviceKey) -> Result<i64, StoreError> {
         let sql = "select count(*) as n from grants where device_id = $1 and ended_at is null";
         query(sql).bind(device.0).fetch_one(self.on()).await?.get("n")
     }
     /// Whether a device has this owner, read for this transaction.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn device_has_owner(&mut self, device: DeviceKey, owner: UserKey) -> Result<bool, StoreError> {
         let sql = "select 1 as one from devices where id = $1 and owner_id = $2";
         Ok(query(sql).bind(device.0).bind(owner.0).fetch_optional(self.on()).await?.is_some())
     }
     /// Takes one use; gives how many are left, or none when there was none to take.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn spend_grant(&mut self, key: i64) -> Result<Option<i64>, StoreError> {
         let sql = "update grants set uses_left = uses_left - 1 where id = $1 and ended_at is null and uses_left > 0 \
              returning uses_left";
         query(sql).bind(key).fetch_optional(self.on()).await?.map(|row| row.get("uses_left")).transpose()
     }
     /// Gives one use back, also to a grant that ended because it was the last; false when it ended otherwise.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn restore_use(&mut self, key: i64) -> Result<bool, StoreError> {
         let sql = "update grants set uses_left = uses_left + 1, ended_at = null, ended_why = null \
              where id = $1 and uses_left is not null and (ended_at is null or ended_why = 'used_up')";
         Ok(query(sql).bind(key).execute(self.on()).await? == 1)
     }
     /// Ends a grant; false when it had ended before.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn end_grant(&mut self, key: i64, at: TimeMs, why: &str) -> Result<bool, StoreError> {
         let sql = "update grants set ended_at = $2, ended_why = $3 where id = $1 and ended_at is null";
         Ok(query(sql).bind(key).bind(at).bind(why).execute(self.on()).await? == 1)
     }
     /// Nothing that is given back revives a grant of this device from here on: one that was used up stays ended.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn close_used_up(&mut self, device: DeviceKey, grant: Option<GrantId>) -> Result<u64, StoreError> {
         let sql = "update grants set ended_why = 'closed' where device_id = $1 and ended_why = 'used_up' \
              and uid = coalesce($2, uid)";
@@ -143,6 +170,9 @@ impl Tx {
         query(sql).bind(before.0).bind(limit).execute(self.on()).await
     }
     /// Ends all grants of a device; says how many.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn end_grants_of(&mut self, device: DeviceKey, at: TimeMs, why: &str) -> Result<u64, StoreError> {
         self.close_used_up(device, None).await?;
         let sql = "update grants set ended_at = $2, ended_why = $3 where device_id = $1 and ended_at is null";

@@ -43,6 +43,9 @@ pub struct Kept {
 
 impl Store {
     /// What became of the request with this key; none when there was none, or it is too long ago.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn kept_answer(&self, scope: &[u8; 32], key: &str, now: TimeMs) -> Result<Option<Kept>, StoreError> {
         let sql = "select fingerprint, request_id, command_id, answer from idempotency \
              where scope = $1 and key = $2 and expires_at > $3";
@@ -143,12 +146,18 @@ impl Tx {
     }
 
     /// Gives a key back that came to nothing.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn release_key(&mut self, claim: &Claim) -> Result<bool, StoreError> {
         let delete = query("delete from idempotency where scope = $1 and key = $2 and fingerprint = $3");
         Ok(delete.bind(claim.scope).bind(&claim.key).bind(claim.fingerprint).execute(self.on()).await? == 1)
     }
 
     /// Removes keys that are over; at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn forget_keys(&mut self, now: TimeMs, limit: u32) -> Result<u64, StoreError> {
         let sql = "delete from idempotency where id in (select id from idempotency where expires_at <= $1 limit $2)";
         query(sql).bind(now).bind(limit).execute(self.on()).await

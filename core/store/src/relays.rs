@@ -20,6 +20,9 @@ fn state(row: &Row) -> Result<RelayState, StoreError> {
 
 impl Store {
     /// States of one device; relays without a row are unknown.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn relay_states(&self, device: DeviceKey) -> Result<RelayStates, StoreError> {
         let sql = "select relay, state, version, updated_at from relay_states where device_id = $1 order by relay";
         let rows = query(sql).bind(device.0).fetch_all(self.reader()).await?;
@@ -27,6 +30,9 @@ impl Store {
     }
 
     /// States of many devices with one statement.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn relay_states_of(&self, keys: &[DeviceKey]) -> Result<HashMap<DeviceKey, RelayStates>, StoreError> {
         let list: Vec<i64> = keys.iter().map(|k| k.0).collect();
         let rows = self.either(dialect::RELAY_STATES_OF).bind(list).fetch_all(self.reader()).await?;
@@ -38,11 +44,17 @@ impl Store {
     }
 
     /// Names that the owner gave, by index.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn relay_names(&self, device: DeviceKey) -> Result<Vec<(u16, String)>, StoreError> {
         Ok(self.relay_names_of(&[device]).await?.remove(&device).unwrap_or_default())
     }
 
     /// Names of many devices with one statement.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn relay_names_of(
         &self,
         keys: &[DeviceKey],
@@ -60,6 +72,9 @@ impl Store {
 
 impl Tx {
     /// Sets names; an empty one is removed.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn set_relay_names(&mut self, device: DeviceKey, names: &[(u16, String)]) -> Result<(), StoreError> {
         for (relay, name) in names {
             let name = name.trim();

@@ -78,6 +78,9 @@ fn session_id(row: &crate::db::Row) -> Result<SessionId, StoreError> {
 
 impl Store {
     /// A user's living sessions, the last used first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn sessions_of(&self, user: UserKey, now: TimeMs) -> Result<Vec<SessionRow>, StoreError> {
         let sql = "select f.uid, f.created_at, max(t.issued_at) as last_used_at, max(t.expires_at) as ends_at, \
              f.user_agent, f.ip from refresh_families f join refresh_tokens t on t.family_id = f.id \
@@ -98,6 +101,9 @@ impl Store {
             .collect()
     }
     /// Addresses that the user signed in from since then, the last ones, each once.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn places_of(&self, user: UserKey, since: TimeMs) -> Result<Vec<String>, StoreError> {
         let sql = "select ip, max(created_at) as last from refresh_families where user_id = $1 and ip is not null \
              and created_at > $2 group by ip order by last desc limit 1000";
@@ -106,12 +112,18 @@ impl Store {
     }
     /// Whose session a refresh token belongs to, and whether it may still be spent or is known as spent: looked at
     /// before anything waits for its turn to write.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn refresh_known(&self, hash: &[u8; 32], now: TimeMs) -> Result<bool, StoreError> {
         let sql = "select exists (select 1 from refresh_tokens t join refresh_families f on f.id = t.family_id \
              where t.hash = $1 and f.revoked_at is null and f.expires_at > $2 and t.expires_at > $2) as found";
         query(sql).bind(hash.to_vec()).bind(now.0).fetch_one(self.reader()).await?.get("found")
     }
     /// Those of these sessions that go on, and until when they do if nobody renews them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn living_sessions(
         &self,
         ids: &[SessionId],
@@ -127,6 +139,9 @@ impl Store {
             .collect()
     }
     /// Whether the session exists and was not revoked.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn family_active(&self, id: SessionId) -> Result<bool, StoreError> {
         let sql = "select exists (select 1 from refresh_families where uid = $1 and revoked_at is null) as found";
         query(sql).bind(id.to_string()).fetch_one(self.reader()).await?.get("found")
@@ -180,6 +195,9 @@ impl Tx {
         query(sql).bind(id.to_string()).bind(user.0).fetch_one(self.on()).await?.get("found")
     }
     /// Begins a family; gives its row.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn insert_family(&mut self, new: &NewFamily) -> Result<i64, StoreError> {
         let row = query(
             "insert into refresh_families (uid, user_id, created_at, expires_at, user_agent, ip) \
@@ -197,6 +215,9 @@ impl Tx {
     }
 
     /// Adds a token to a family; gives its row.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn insert_refresh(
         &mut self,
         family: i64,
@@ -211,6 +232,9 @@ impl Tx {
     }
 
     /// Finds a token by its hash.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn refresh_by_hash(&mut self, hash: &[u8; 32]) -> Result<Option<RefreshRow>, StoreError> {
         refresh_by_hash(hash, self.on()).await
     }
@@ -227,6 +251,9 @@ impl Tx {
     }
 
     /// Spends a token for its successor, if it is not spent yet.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn spend_refresh(&mut self, id: i64, successor: i64, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update refresh_tokens set spent_at = $3, successor_id = $2 where id = $1 and spent_at is null";
         let update = query(sql).bind(id).bind(successor).bind(at.0);
@@ -234,24 +261,36 @@ impl Tx {
     }
 
     /// Puts another successor into a lost one's place.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn replace_successor(&mut self, id: i64, successor: i64) -> Result<bool, StoreError> {
         let update = query("update refresh_tokens set successor_id = $2 where id = $1").bind(id).bind(successor);
         Ok(update.execute(self.on()).await? == 1)
     }
 
     /// Removes a token that was never used.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn delete_refresh(&mut self, id: i64) -> Result<bool, StoreError> {
         let delete = query("delete from refresh_tokens where id = $1").bind(id);
         Ok(delete.execute(self.on()).await? == 1)
     }
 
     /// Ends a family; false when it was ended before.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn revoke_family(&mut self, family: i64, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update refresh_families set revoked_at = $2 where id = $1 and revoked_at is null";
         Ok(query(sql).bind(family).bind(at.0).execute(self.on()).await? == 1)
     }
 
     /// Ends one session of a user; false when it is not there or ended before.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn revoke_session(&mut self, user: UserKey, id: SessionId, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update refresh_families set revoked_at = $3 where user_id = $1 and uid = $2 and revoked_at is null";
         Ok(query(sql).bind(user.0).bind(id.to_string()).bind(at.0).execute(self.on()).await? == 1)
@@ -259,6 +298,9 @@ impl Tx {
 
     /// Ends every session of a user but one, also those whose time seems to be over: a clock that is ahead for a moment
     /// must leave none that lives on. Gives those that ended.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn revoke_sessions_of(
         &mut self,
         user: UserKey,
@@ -273,6 +315,9 @@ impl Tx {
     }
 
     /// Ends the sessions of a user but for the `keep` that were used last; gives those that ended.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn revoke_idlest(&mut self, user: UserKey, keep: u32, at: TimeMs) -> Result<Vec<SessionId>, StoreError> {
         let sql = "update refresh_families set revoked_at = $3 where id in (select f.id from refresh_families f \
              where f.user_id = $1 and f.revoked_at is null and f.expires_at > $3 order by \

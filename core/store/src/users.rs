@@ -116,6 +116,9 @@ fn user(row: &Row) -> Result<UserRow, StoreError> {
 
 impl Store {
     /// By e-mail, which the caller has lower-cased; as it stands, or in the form in which new ones are kept.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn user_by_email(&self, email: &str) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} email in ($1, $2) order by email = $1 desc limit 1"));
         query(sql)
@@ -128,6 +131,9 @@ impl Store {
             .transpose()
     }
     /// By key.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn user_by_key(&self, key: UserKey) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} id = $1"));
         query(sql).bind(key.0).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
@@ -141,11 +147,17 @@ impl Store {
         row.fetch_one(self.reader()).await?.get("found")
     }
     /// By public id.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} uid = $1"));
         query(sql).bind(id.to_string()).fetch_optional(self.reader()).await?.as_ref().map(user).transpose()
     }
     /// A page of accounts, in the order of their keys.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn list_users(&self, filter: &UserFilter) -> Result<Vec<UserRow>, StoreError> {
         // An absent filter is an always-true clause, so that there is one statement (and NULL has a type).
         let sql = sqlx::AssertSqlSafe(format!(
@@ -169,6 +181,9 @@ impl Store {
         rows.iter().map(user).collect()
     }
     /// Who these are, with one statement.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn people(&self, keys: &[UserKey]) -> Result<HashMap<UserKey, PersonRow>, StoreError> {
         if keys.is_empty() {
             return Ok(HashMap::new());
@@ -182,6 +197,9 @@ impl Store {
         rows.iter().map(person).collect()
     }
     /// How many accounts there are, how many are active, and how many of those are admins.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn user_counts(&self) -> Result<(u64, u64, u64), StoreError> {
         let sql = "select count(*) as n, count(case when active then 1 end) as active, \
              count(case when active and role = 'admin' then 1 end) as admins from users";
@@ -190,6 +208,9 @@ impl Store {
         Ok((count("n")?, count("active")?, count("admins")?))
     }
     /// A single setting.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         let row = query("select value from settings where name = $1").bind(name);
         row.fetch_optional(self.reader()).await?.map(|r| r.get("value")).transpose()
@@ -219,11 +240,17 @@ impl Tx {
         Ok(UserKey(row.get("id")?))
     }
     /// By key, in this transaction.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn user_by_key(&mut self, key: UserKey) -> Result<Option<UserRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{COLUMNS} id = $1"));
         query(sql).bind(key.0).fetch_optional(self.on()).await?.as_ref().map(user).transpose()
     }
     /// Sets role and activation. Access tokens that were issued before are dead.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn set_standing(
         &mut self,
         key: UserKey,
@@ -236,38 +263,59 @@ impl Tx {
         Ok(update.execute(self.on()).await? == 1)
     }
     /// Renames an account; none takes the name away.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn set_user_name(&mut self, key: UserKey, name: Option<&str>, at: TimeMs) -> Result<bool, StoreError> {
         let update = query("update users set name = $2, name_folded = $4, updated_at = $3 where id = $1");
         let update = update.bind(key.0).bind(name).bind(at.0).bind(name.map(names::fold));
         Ok(update.execute(self.on()).await? == 1)
     }
     /// Stores another password. Access tokens that were issued before are dead, wrong passwords forgotten.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn set_password(&mut self, key: UserKey, hash: &str, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update users set password_hash = $2, epoch = epoch + 1, failed_logins = 0, failed_at = null, \
              updated_at = $3 where id = $1";
         Ok(query(sql).bind(key.0).bind(hash).bind(at.0).execute(self.on()).await? == 1)
     }
     /// Counts a wrong password.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn login_failed(&mut self, key: UserKey, at: TimeMs) -> Result<bool, StoreError> {
         let sql = "update users set failed_logins = failed_logins + 1, failed_at = $2 where id = $1";
         Ok(query(sql).bind(key.0).bind(at.0).execute(self.on()).await? == 1)
     }
     /// Forgets wrong passwords.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn login_succeeded(&mut self, key: UserKey) -> Result<bool, StoreError> {
         let sql = "update users set failed_logins = 0, failed_at = null where id = $1 and failed_logins > 0";
         Ok(query(sql).bind(key.0).execute(self.on()).await? == 1)
     }
     /// Whether an active admin other than this one exists.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn has_other_admin(&mut self, key: UserKey) -> Result<bool, StoreError> {
         let sql = "select exists (select 1 from users where role = 'admin' and active and id <> $1) as found";
         query(sql).bind(key.0).fetch_one(self.on()).await?.get("found")
     }
     /// Stores the same password, hashed with today's parameters.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn set_password_hash(&mut self, key: UserKey, hash: &str) -> Result<bool, StoreError> {
         let update = query("update users set password_hash = $2 where id = $1").bind(key.0).bind(hash);
         Ok(update.execute(self.on()).await? == 1)
     }
     /// Sets a setting.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn put_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError> {
         let sql = "insert into settings (name, value) values ($1, $2) \
              on conflict (name) do update set value = excluded.value";
@@ -282,6 +330,9 @@ impl Tx {
         Ok(())
     }
     /// Takes a setting away and gives what it was.
+    ///
+    /// # Errors
+    /// When the database does not take it.
     pub async fn take_setting(&mut self, name: &str) -> Result<Option<String>, StoreError> {
         let row = query("delete from settings where name = $1 returning value").bind(name);
         row.fetch_optional(self.on()).await?.map(|r| r.get("value")).transpose()

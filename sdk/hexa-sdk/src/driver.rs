@@ -27,18 +27,30 @@ pub trait Driver: Sized + 'static {
     fn descriptor() -> Descriptor;
 
     /// Understands one message: events and replies go into `cx`.
+    ///
+    /// # Errors
+    /// `malformed` for what the device must not send, `unsupported` for what this driver does not know.
     fn decode(cx: &mut Context<'_, Self>, channel: Channel<'_>, message: Message<'_>) -> Result<()>;
 
     /// Turns a command into frames.
+    ///
+    /// # Errors
+    /// `unsupported` for a command that the device does not have.
     fn encode(cx: &mut Context<'_, Self>, command: &CommandEnvelope) -> Result<Encoded>;
 
     /// On every (re)connect, before anything else; greets the device if its protocol wants that.
+    ///
+    /// # Errors
+    /// As [`Driver::decode`]; the connection is closed then.
     fn open(cx: &mut Context<'_, Self>) -> Result<()> {
         let _ = cx;
         Ok(())
     }
 
     /// Checks a configuration and fills in defaults. Errors carry a JSON pointer and a sentence for the user.
+    ///
+    /// # Errors
+    /// A JSON pointer and a sentence for each member that is wrong.
     fn validate_config(ident: &DeviceIdent, config: &str) -> std::result::Result<Accepted, Vec<(String, String)>> {
         let config: Self::Config = serde_json::from_str(config).map_err(|e| vec![(String::new(), e.to_string())])?;
         Accepted::new(ident, &config)
@@ -72,6 +84,9 @@ pub enum Message<'a> {
 
 impl<'a> Message<'a> {
     /// The message as strict JSON; a binary message is malformed.
+    ///
+    /// # Errors
+    /// `malformed` for a binary message, or one that is not strict JSON with an object outermost.
     pub fn json(self) -> Result<Document<'a>> {
         match self {
             Self::Text(text) => Document::parse(text),
@@ -137,12 +152,18 @@ impl<'a, D: Driver> Context<'a, D> {
     }
 
     /// The device's configuration, as [`Driver::validate_config`] prepared it.
+    ///
+    /// # Errors
+    /// `bad_prepared` when it is not what [`Driver::validate_config`] gave.
     pub fn config(&self) -> Result<D::Config> {
         let json = self.ctx.prepared.get(PREPARED_HEADER..).unwrap_or(b"{}");
         serde_json::from_slice(json).map_err(|e| Error::other("bad_prepared", e.to_string()))
     }
 
     /// What the last [`Context::set_state`] of this connection stored, or the default.
+    ///
+    /// # Errors
+    /// `bad_state` when another version of the driver stored something else.
     pub fn state(&self) -> Result<D::State> {
         if self.ctx.volatile.is_empty() {
             return Ok(D::State::default());
@@ -151,6 +172,9 @@ impl<'a, D: Driver> Context<'a, D> {
     }
 
     /// Keeps `state` until the connection ends; at most 4 KiB as JSON.
+    ///
+    /// # Errors
+    /// `bad_state` when it cannot be written as JSON.
     pub fn set_state(&mut self, state: &D::State) -> Result<()> {
         let bytes = serde_json::to_vec(state).map_err(|e| Error::other("bad_state", e.to_string()))?;
         self.state.volatile = Some(bytes);

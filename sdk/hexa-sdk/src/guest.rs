@@ -27,6 +27,9 @@ pub struct Accepted {
 
 impl Accepted {
     /// The usual answer: the configuration as it was parsed, prepared so that [`Context`] knows counts and configuration.
+    ///
+    /// # Errors
+    /// A JSON pointer and a sentence when the configuration cannot be written as JSON.
     pub fn new<C: Serialize>(ident: &DeviceIdent, config: &C) -> Result<Self, Vec<(String, String)>> {
         let config = serde_json::to_string(config).map_err(|e| vec![(String::new(), e.to_string())])?;
         let count = |n: u32| u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes();
@@ -40,6 +43,9 @@ impl Accepted {
 }
 
 /// `open-session` of driver `D`.
+///
+/// # Errors
+/// What the driver refuses.
 pub fn open<D: Driver>(ctx: &DeviceCtx) -> Result<Decoded, Error> {
     let mut cx = Context::<D>::new(ctx);
     D::open(&mut cx)?;
@@ -48,6 +54,9 @@ pub fn open<D: Driver>(ctx: &DeviceCtx) -> Result<Decoded, Error> {
 }
 
 /// `decode-message` of driver `D`.
+///
+/// # Errors
+/// What the driver refuses.
 pub fn decode<D: Driver>(ctx: &DeviceCtx, channel: &str, message: &Frame) -> Result<Decoded, Error> {
     let mut cx = Context::<D>::new(ctx);
     D::decode(&mut cx, Channel::of(channel), Message::from(message))?;
@@ -56,6 +65,9 @@ pub fn decode<D: Driver>(ctx: &DeviceCtx, channel: &str, message: &Frame) -> Res
 }
 
 /// `encode-command` of driver `D`.
+///
+/// # Errors
+/// What the driver refuses.
 pub fn encode<D: Driver>(ctx: &DeviceCtx, command: &CommandEnvelope) -> Result<Encoded, Error> {
     let mut cx = Context::<D>::new(ctx);
     let mut encoded = D::encode(&mut cx, command)?;
@@ -66,6 +78,9 @@ pub fn encode<D: Driver>(ctx: &DeviceCtx, command: &CommandEnvelope) -> Result<E
 }
 
 /// `validate-config` of driver `D`.
+///
+/// # Errors
+/// What is wrong in the configuration, member by member.
 pub fn validate<D: Driver>(ident: &DeviceIdent, config: &str) -> Result<catalog::Accepted, Vec<catalog::FieldError>> {
     match D::validate_config(ident, config) {
         Ok(Accepted { config, prepared, durable }) => Ok(catalog::Accepted { config, prepared, durable }),

@@ -42,6 +42,9 @@ pub struct Document<'a> {
 
 impl<'a> Document<'a> {
     /// Parses strict JSON (RFC 8259) whose outermost value is an object.
+    ///
+    /// # Errors
+    /// `malformed`, with where it breaks off.
     pub fn parse(text: &'a str) -> Result<Self> {
         let nodes = scan::scan(text).map_err(Error::malformed)?;
         match nodes.first() {
@@ -92,51 +95,81 @@ impl<'j> Json<'j> {
     }
 
     /// The member `name`, or an error that asks for it.
+    ///
+    /// # Errors
+    /// `malformed` when it is not there.
     pub fn need(self, name: &str) -> Result<Json<'j>> {
         self.get(name).ok_or_else(|| Error::malformed(format!("`{name}` is missing")))
     }
 
     /// The message's `type`.
+    ///
+    /// # Errors
+    /// `malformed` when it is not there, or no text.
     pub fn type_(self) -> Result<&'j str> {
         self.need("type")?.as_str("type")
     }
 
     /// Text.
+    ///
+    /// # Errors
+    /// `malformed` when it is not there, or something else.
     pub fn str(self, name: &str) -> Result<&'j str> {
         self.need(name)?.as_str(name)
     }
 
     /// Text, if the member is there.
+    ///
+    /// # Errors
+    /// `malformed` when it is there and is something else.
     pub fn opt_str(self, name: &str) -> Result<Option<&'j str>> {
         self.get(name).map(|v| v.as_str(name)).transpose()
     }
 
     /// true or false.
+    ///
+    /// # Errors
+    /// `malformed` when it is not there, or something else.
     pub fn bool(self, name: &str) -> Result<bool> {
         self.need(name)?.as_bool(name)
     }
 
     /// true or false, if the member is there.
+    ///
+    /// # Errors
+    /// `malformed` when it is there and is something else.
     pub fn opt_bool(self, name: &str) -> Result<Option<bool>> {
         self.get(name).map(|v| v.as_bool(name)).transpose()
     }
 
     /// A whole number from 0 to 4,294,967,295.
+    ///
+    /// # Errors
+    /// `malformed` when it is not there, or something else.
     pub fn u32(self, name: &str) -> Result<u32> {
         self.need(name)?.whole(name)
     }
 
     /// A whole number that fits the wanted type, if the member is there.
+    ///
+    /// # Errors
+    /// `malformed` when it is there and is something else.
     pub fn opt_whole<N: std::str::FromStr>(self, name: &str) -> Result<Option<N>> {
         self.get(name).map(|v| v.whole(name)).transpose()
     }
 
     /// A finite number.
+    ///
+    /// # Errors
+    /// `malformed` when it is not there, or something else.
     pub fn f64(self, name: &str) -> Result<f64> {
         self.need(name)?.as_f64(name)
     }
 
     /// An array's values; an absent member counts as an empty array.
+    ///
+    /// # Errors
+    /// `malformed` when it is there and is something else.
     pub fn list(self, name: &str) -> Result<impl Iterator<Item = Json<'j>> + use<'j>> {
         let array = match self.get(name) {
             None => None,
@@ -147,6 +180,9 @@ impl<'j> Json<'j> {
     }
 
     /// This value as text; `name` is for the error.
+    ///
+    /// # Errors
+    /// `malformed` when it is something else.
     pub fn as_str(self, name: &str) -> Result<&'j str> {
         match &self.node().value {
             Scalar::Text(text) => Ok(text),
@@ -155,6 +191,9 @@ impl<'j> Json<'j> {
     }
 
     /// This value as true or false; `name` is for the error.
+    ///
+    /// # Errors
+    /// `malformed` when it is something else.
     pub fn as_bool(self, name: &str) -> Result<bool> {
         match self.node().value {
             Scalar::Bool(b) => Ok(b),
@@ -163,6 +202,9 @@ impl<'j> Json<'j> {
     }
 
     /// This value as a finite number; `name` is for the error.
+    ///
+    /// # Errors
+    /// `malformed` when it is something else.
     pub fn as_f64(self, name: &str) -> Result<f64> {
         let number = match self.node().value {
             Scalar::Number(digits) => digits.parse().ok().filter(|n: &f64| n.is_finite()),
@@ -172,6 +214,9 @@ impl<'j> Json<'j> {
     }
 
     /// This value as a whole number that fits `N`; `name` is for the error.
+    ///
+    /// # Errors
+    /// `malformed` when it is something else.
     pub fn whole<N: std::str::FromStr>(self, name: &str) -> Result<N> {
         let number = match self.node().value {
             Scalar::Number(digits) => digits.parse().ok(),

@@ -328,6 +328,9 @@ async fn store(keep: &Arc<dyn KeyRingStorage>, ring: &KeyRing) -> Result<()> {
 }
 
 /// Rotates when it is time, and removes keys whose time is over.
+///
+/// # Errors
+/// When the keys cannot be kept on the disk, or the database does not take the audit row.
 pub async fn tend(services: &Services) -> Result<()> {
     let now = services.guard.latest();
     let due = {

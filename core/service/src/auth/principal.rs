@@ -89,6 +89,9 @@ impl Principal {
         }
     }
     /// 403 unless admin: `forbidden` for the account, `insufficient_scope` for its token.
+    ///
+    /// # Errors
+    /// `forbidden`, `insufficient_scope`.
     pub fn require_admin(&self) -> Result<()> {
         if self.account.role != Role::Admin {
             return Err(Error::new(ErrorCode::Forbidden, "this needs the role admin"));
@@ -96,6 +99,9 @@ impl Principal {
         self.require(Scope::Admin)
     }
     /// 403 `insufficient_scope` unless the bearer may do this.
+    ///
+    /// # Errors
+    /// `insufficient_scope`.
     pub fn require(&self, scope: Scope) -> Result<()> {
         if self.may(scope) {
             return Ok(());
@@ -105,6 +111,9 @@ impl Principal {
     }
     /// The session. What touches passwords, sessions and tokens is for sessions only: a token that leaked must not
     /// make itself another one.
+    ///
+    /// # Errors
+    /// `insufficient_scope` for a token's bearer.
     pub fn require_session(&self) -> Result<SessionId> {
         match self.via {
             Credential::Session(session) => Ok(session),

@@ -114,6 +114,9 @@ impl Auth {
     }
 
     /// The account behind a principal, read afresh.
+    ///
+    /// # Errors
+    /// `invalid_token` when the account is gone; `storage_unavailable`.
     pub async fn me(&self, principal: &Principal) -> Result<Arc<Account>> {
         let row = self.store.user_by_key(principal.account.key).await?.ok_or_else(invalid)?;
         Ok(Arc::new(Account::new(&row)))

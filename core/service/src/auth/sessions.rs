@@ -178,6 +178,9 @@ pub async fn change_password(
 
 impl Auth {
     /// Whether what opened a socket still holds, as far as memory tells: asked before each of its frames.
+    ///
+    /// # Errors
+    /// `invalid_token`, `account_disabled`; `storage_unavailable` when the account is in no memory.
     pub async fn still(&self, by: &Principal) -> Result<Principal> {
         let account = self.account(by.account.id).await?.filter(|a| a.active).ok_or_else(super::principal::disabled)?;
         let over = match by.via {

@@ -189,6 +189,9 @@ impl DeviceActor {
     }
 
     /// Takes one message. `out` receives replies. `Err` asks the connection to close.
+    ///
+    /// # Errors
+    /// Why the connection is to be closed.
     pub async fn message(&mut self, frame: Frame, out: &mut Vec<Frame>) -> std::result::Result<(), CloseReason> {
         let events = self.decode(frame, out)?;
         // What was still in the buffer of a connection that a newer one replaced is older than what that one has said.

@@ -212,6 +212,9 @@ fn tell(services: &Services, device: impl Fn() -> EventDevice, before: &[Viewer]
 }
 
 /// Grants of a device that have not ended: all of them for who may manage it, a guest's own for a guest.
+///
+/// # Errors
+/// `not_found` for who may not see the device; `storage_unavailable`.
 pub async fn list(services: &Services, by: &Principal, live: &DeviceHandle) -> Result<Vec<GrantRow>> {
     let guest = services.sight(by.actor(), live)?.is_guest();
     let mut rows = services.store.grants_of(live.key).await?;

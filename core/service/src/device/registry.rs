@@ -221,6 +221,9 @@ impl Registry {
 
     /// Counts a connect against the flap guard (WS-3): call it after the token was checked, so that a stranger
     /// cannot lock a device out.
+    ///
+    /// # Errors
+    /// `rate_limited` for a device that connects too often.
     pub fn admit(&self, live: &DeviceHandle) -> Result<()> {
         live.flap.lock().connect(self.clock.monotonic(), self.flap_per_minute).map_err(|seconds| {
             Error::rate_limited(

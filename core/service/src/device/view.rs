@@ -60,6 +60,9 @@ pub struct Names {
 }
 
 /// The device of this uid, if the principal may see it (AZ-2: a foreign one is not there).
+///
+/// # Errors
+/// `not_found`; `storage_unavailable`.
 pub async fn find(services: &Services, by: &Principal, uid: &str) -> Result<(Arc<DeviceHandle>, Visibility)> {
     let uid = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
     let live = services.registry.find(&uid).await?.filter(|l| l.active()).ok_or_else(Error::no_device)?;
@@ -78,6 +81,9 @@ pub async fn find_own(services: &Services, by: &Principal, uid: &str) -> Result<
 }
 
 /// One device.
+///
+/// # Errors
+/// `not_found`; `storage_unavailable`.
 pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<DeviceView> {
     let (live, sight) = find(services, by, uid).await?;
     let row = services.store.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
@@ -138,6 +144,9 @@ pub async fn find_many<'a>(
 }
 
 /// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
+///
+/// # Errors
+/// `storage_unavailable`.
 pub async fn all_of(services: &Services, by: &Principal) -> Result<Vec<(Arc<DeviceHandle>, Visibility)>> {
     const PAGE: u32 = 500;
     let mut found = Vec::new();

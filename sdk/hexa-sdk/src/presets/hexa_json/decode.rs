@@ -23,6 +23,9 @@ const KINDS: &str = "hello, heartbeat, ack, state_report, input_event, sensor_re
                      config_result, ota_status, bye, error";
 
 /// Understands one message. Malformed ones carry an `error` frame as their reply, on the WebSocket.
+///
+/// # Errors
+/// `malformed` and `unsupported`, as [`Driver::decode`].
 pub fn decode<D: Driver>(cx: &mut Context<'_, D>, channel: Channel<'_>, message: Message<'_>) -> Result<()> {
     let understood = message.json().and_then(|document| one(cx, channel, document.root()));
     match channel {

@@ -10,6 +10,9 @@ use crate::types::{AckPolicy, Command, CommandEnvelope, Encoded, IrCode};
 
 /// The frame of a command. Relay commands, `identify` and `custom` end with the device's `ack`; `request_state` ends
 /// with the next state report; an OTA offer is answered by `ota_status`, so it ends as sent.
+///
+/// # Errors
+/// `unsupported` for a command that the protocol does not have.
 pub fn encode<D: Driver>(cx: &Context<'_, D>, envelope: &CommandEnvelope) -> Result<Encoded> {
     let id = envelope.id.as_str();
     let frame = match &envelope.command {
