@@ -118,7 +118,7 @@ impl Auth {
             }
             RegistrationMode::Invite | RegistrationMode::Closed => {
                 "an account is made here with an invitation, and there is none that is good: it may be missing, used, \
-                 over, taken back, or for another e-mail. IdempotencyRequest an admin of this server for a new link"
+                 over, taken back, or for another e-mail. Ask an admin of this server for a new link"
             }
         };
         Error::new(ErrorCode::InvalidInvitation, what)
