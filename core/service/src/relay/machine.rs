@@ -5,8 +5,8 @@
 //! to complete. Production, the property tests, the interleaving tests and the seeded simulation run this same code.
 //!
 //! The state has two halves, [`Commands`] and [`RelayCache`]. [`Machine`] is a trait over where they lie, because
-//! production has one lock for each (in [`DeviceHandle`](crate::device::live::Live)) so that a snapshot for a client does not wait for a burst of
-//! commands. Every step says which half it takes and never holds both; [`Unlocked`] is the form without locks.
+//! production has one lock for each (in [`DeviceHandle`](crate::device::live::DeviceHandle)) so that a snapshot for a
+//! client does not wait for a burst of commands. Every step says which half it takes and never holds both; [`Unlocked`] is the form without locks.
 //!
 //! One command: [`Commands::accept`] → [`Commands::queued`] → [`Commands::written`] → [`Machine::acknowledge`] (or
 //! [`Machine::reconcile`], [`Commands::time_out`], [`Commands::cancel`]) → the caller's transaction →
