@@ -52,7 +52,7 @@ pub struct KeyedRequest {
 
 impl std::fmt::Debug for KeyedRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyed").field("key", &self.claim.key).finish_non_exhaustive()
+        f.debug_struct("KeyedRequest").field("key", &self.claim.key).finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ pub struct SetRight {
     pub refresh_idle: Duration,
     /// How long an idempotency key is kept.
     pub key_lifetime: Duration,
-    /// How long the owner's word is good that a device may come in anew, likewise.
+    /// How long the owner's word is good that a device may come in anew, of which only the end is kept.
     pub reset_lifetime: Duration,
 }
 
