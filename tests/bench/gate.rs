@@ -137,7 +137,7 @@ async fn longest(store: &Store, more: impl Fn() -> Result<bool>) -> Result<f64> 
     let (begun, mut longest, mut asked) = (Instant::now(), Duration::ZERO, 0u32);
     loop {
         let entry = AuditEntry::event(TimeMs(2), Actor::System, Source::Api, "bench");
-        let write = HotWrite { audit: Some(entry), ..HotWrite::of(DeviceKey(0)) };
+        let write = HotWrite::row(DeviceKey(0), entry);
         let sent = Instant::now();
         store.writer().commit(write).await?;
         longest = longest.max(sent.elapsed());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use hexa_model::audit::{AuditEntry, RelaySet};
 use hexa_model::{Actor, CommandId, DeviceKey, Outcome, Source, TimeMs};
-use hexa_store::{HotWrite, Store, StoreConfig};
+use hexa_store::{Effect, HotWrite, Store, StoreConfig};
 
 use crate::house::seed;
 use crate::report::{Check, Goal, Report, Spread};
@@ -94,5 +94,5 @@ fn write(seq: u64) -> HotWrite {
     entry.state = Some(on);
     entry.latency_ms = Some(1);
     entry.command = Some(CommandId::at(TimeMs(seq as i64), [0; 10]));
-    HotWrite { relays: [RelaySet { index: 0, on }].into_iter().collect(), audit: Some(entry), ..HotWrite::of(device) }
+    HotWrite::row(device, entry).with(Effect::Relays([RelaySet { index: 0, on }].into_iter().collect()))
 }

@@ -3,6 +3,7 @@
 //! A handler's error travels as a response extension to the outermost middleware, which knows the request id and
 //! writes the body.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
@@ -42,13 +43,13 @@ impl IntoResponse for ApiError {
 pub(crate) struct ErrorBody<'a> {
     code: &'static str,
     message: &'a str,
-    details: &'a Option<serde_json::Value>,
+    details: Option<Cow<'a, serde_json::Value>>,
     request_id: &'a str,
 }
 
 impl<'a> ErrorBody<'a> {
     pub(crate) fn new(error: &'a Error, request_id: &'a str) -> Self {
-        Self { code: error.code.name(), message: &error.message, details: &error.details, request_id }
+        Self { code: error.code.name(), message: &error.message, details: error.facts(), request_id }
     }
 }
 

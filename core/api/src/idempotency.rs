@@ -8,11 +8,11 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use hexa_model::{CommandId, ErrorCode, Scope};
+use hexa_model::{CommandId, CommandResult, ErrorCode, Scope};
 use hexa_service::auth::principal::Principal;
+use hexa_service::command::lookup;
 use hexa_service::device::provision;
 use hexa_service::idempotency::{Decision, IdempotencyRequest, Key, KeyedRequest, MAX_ANSWER_BYTES};
-use hexa_service::relay::lookup;
 use hexa_service::{Error, Result};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -221,7 +221,7 @@ fn unknown(error: Error) -> Error {
 fn unread(error: Error, id: CommandId) -> Error {
     let what = "this key stands for a command, and what became of it cannot be read at the moment: ask again with the same \
                 key, and do not send the command with another one";
-    Error { message: what.into(), ..error }.detail("command_id", id.to_string())
+    Error { message: what.into(), ..error }.of_command(id)
 }
 
 /// Keeps an answer that is not kept yet, where the rule says so (ID-7).
@@ -230,7 +230,7 @@ async fn keep(state: &ApiState, keyed: &Arc<KeyedRequest>, response: Response, r
         return Ok(response);
     }
     if let Some(carried) = response.extensions().get::<ErrorExtension>() {
-        if !kept(carried.0.code) {
+        if !is_final(carried.0.code) {
             return Ok(response);
         }
         let status = StatusCode::from_u16(carried.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -246,7 +246,7 @@ async fn keep(state: &ApiState, keyed: &Arc<KeyedRequest>, response: Response, r
 
 /// What a later request hears as well. A request that was refused before it did anything may be mended and sent again
 /// with its key.
-pub(crate) fn kept(code: ErrorCode) -> bool {
+pub(crate) fn is_final(code: ErrorCode) -> bool {
     !matches!(code.status(), 400..=404 | 405 | 408 | 412 | 413 | 415 | 422 | 426 | 429 | 431 | 503)
         && !matches!(code, ErrorCode::IdempotencyConflict | ErrorCode::IdempotencyInProgress)
 }
@@ -361,9 +361,9 @@ fn fingerprint(state: &ApiState, parts: &http::request::Parts, body: &[u8]) -> [
 }
 
 /// The answer to a relay command with a key, first or again: both are made from its audit row.
-pub(crate) fn command(done: Result<hexa_service::relay::path::Done>, request_id: &str) -> Result<Response> {
-    match done {
-        Ok(done) => Ok(secret((StatusCode::OK, axum::Json(CommandBody::new(&done))).into_response())),
+pub(crate) fn command(result: Result<CommandResult>, request_id: &str) -> Result<Response> {
+    match result {
+        Ok(result) => Ok(secret((StatusCode::OK, axum::Json(CommandBody::new(&result))).into_response())),
         Err(error) => {
             let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let body = serde_json::to_vec(&ErrorBody::new(&error, request_id)).map_err(Error::internal)?;
@@ -400,7 +400,7 @@ mod tests {
         for code in ErrorCode::ALL {
             let refusal = matches!(code.status(), 401..=404 | 400 | 405..=408 | 412..=431 | 503);
             let own = code.name().starts_with("idempotency_");
-            assert_eq!(kept(*code), !refusal && !own, "{}", code.name());
+            assert_eq!(is_final(*code), !refusal && !own, "{}", code.name());
         }
     }
 }

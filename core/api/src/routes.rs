@@ -32,7 +32,6 @@ use http::{HeaderName, HeaderValue, Method, Uri, header};
 use tower::Service;
 use tower_http::cors::CorsLayer;
 
-pub(crate) use relays::set_action;
 pub use table::{Access, Route, routes};
 
 use crate::error::ApiError;

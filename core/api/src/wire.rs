@@ -1,6 +1,6 @@
 //! The JSON of the API: names here are the contract, so nothing inside is named after them.
 
-use hexa_model::{RelayState, TimeMs, names};
+use hexa_model::{CommandResult, RelayState, TimeMs, names};
 use hexa_service::Error;
 use hexa_service::auth::account::SignedIn;
 use hexa_service::auth::principal::Account;
@@ -220,8 +220,13 @@ impl DeviceBody {
                 }
             })
             .collect();
-        let live = live.as_deref();
-        let seen = live.and_then(hexa_service::device::live::DeviceHandle::last_seen).or(row.last_seen_at);
+        let online = live.as_ref().is_some_and(|live| live.online);
+        let (mut last_seen, mut firmware, mut ip) = (row.last_seen_at, row.firmware, row.last_ip);
+        let (mut last_action, mut last_input) = (None, None);
+        if let Some(live) = live {
+            (last_seen, firmware, ip) = (live.last_seen.or(last_seen), live.firmware.or(firmware), live.ip.or(ip));
+            (last_action, last_input) = (live.last_action, live.last_input);
+        }
         Self {
             uid: row.uid.to_string(),
             access: sight.standing.as_str(),
@@ -230,20 +235,20 @@ impl DeviceBody {
             device_class: row.class.as_str(),
             model: row.model,
             hardware: row.hardware,
-            firmware_version: live.and_then(hexa_service::device::live::DeviceHandle::firmware).or(row.firmware),
+            firmware_version: firmware,
             // Where it is and what it is numbered is no guest's business.
             serial: row.serial.filter(|_| !guest),
             relay_count: row.relay_count,
             input_count: row.input_count,
             capabilities: row.capabilities,
-            online: live.is_some_and(hexa_service::device::live::DeviceHandle::online),
+            online,
             stale: view.stale,
-            last_seen_at: seen.map(rfc3339),
-            ip: live.and_then(hexa_service::device::live::DeviceHandle::ip).or(row.last_ip).filter(|_| !guest),
+            last_seen_at: last_seen.map(rfc3339),
+            ip: ip.filter(|_| !guest),
             created_at: rfc3339(row.created_at),
             claimed_at: row.claimed_at.map(rfc3339),
             relays,
-            last_action: live.and_then(hexa_service::device::live::DeviceHandle::last_action).and_then(|mut a| {
+            last_action: last_action.and_then(|mut a| {
                 a.relays.retain(|r| sight.relays.has(r.index));
                 let shown = LastActionBody {
                     source: a.source.as_str(),
@@ -253,10 +258,11 @@ impl DeviceBody {
                 };
                 (!a.relays.is_empty()).then_some(shown)
             }),
-            last_input_event: live
-                .filter(|_| sight.relays.is_all())
-                .and_then(hexa_service::device::live::DeviceHandle::last_input)
-                .map(|(i, at)| LastInputBody { input: i.input, event: i.kind.clone(), at: rfc3339(at) }),
+            last_input_event: last_input.filter(|_| sight.relays.is_all()).map(|(i, at)| LastInputBody {
+                input: i.input,
+                event: i.kind.clone(),
+                at: rfc3339(at),
+            }),
             contested: view.contested.filter(|_| !guest).map(ContestedBody::new),
         }
     }
@@ -279,12 +285,12 @@ pub(crate) struct CommandBody {
 }
 
 impl CommandBody {
-    pub(crate) fn new(done: &hexa_service::relay::path::Done) -> Self {
+    pub(crate) fn new(result: &CommandResult) -> Self {
         Self {
-            command_id: done.command.to_string(),
-            status: done.outcome.as_str(),
-            relays: relays(&done.relays),
-            latency_ms: (done.latency.as_secs_f64() * 1e6).round() / 1e3,
+            command_id: result.command.to_string(),
+            status: result.outcome.as_str(),
+            relays: relays(result.relays()),
+            latency_ms: (result.latency.as_secs_f64() * 1e6).round() / 1e3,
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use smallvec::SmallVec;
 
-use crate::{Actor, CommandId, DeviceKey, Outcome, Source, TimeMs};
+use crate::{Action, Actor, CommandId, DeviceKey, Outcome, Source, TimeMs};
 
 /// What is to be written; the store adds sequence, chain and the versions it gave.
 #[derive(Clone, Debug)]
@@ -52,6 +52,15 @@ impl AuditEntry {
             details: None,
         }
     }
+    /// A row about an action: its name, and what it asks of relays. A driver's own command is named in the details.
+    pub fn of_action(at: TimeMs, actor: Actor, source: Source, action: &Action) -> Self {
+        let entry = Self::event(at, actor, source, action.name());
+        match action {
+            Action::Relay(relays) => Self { relay: relays.index(), state: Some(relays.on()), ..entry },
+            Action::Identify => entry,
+            Action::Custom(custom) => entry.details(&json!({ "command": custom.name })),
+        }
+    }
     /// About this device.
     #[must_use]
     pub fn device(mut self, device: DeviceKey) -> Self {
@@ -64,11 +73,18 @@ impl AuditEntry {
         self.outcome = outcome;
         self
     }
-    /// With these facts (a JSON object). The one place that bounds them: above [`MAX_DETAILS`] bytes, every member of
+    /// With these facts (a JSON object) beside those that it has. The one place that bounds them: above [`MAX_DETAILS`] bytes, every member of
     /// more than [`MAX_MEMBER`] bytes is replaced by its size, and if that does not help, all of them are.
     #[must_use]
     pub fn details(mut self, details: &Value) -> Self {
-        self.details = Some(bounded(details));
+        let had = self.details.take().and_then(|had| serde_json::from_str::<serde_json::Map<_, _>>(&had).ok());
+        self.details = Some(match (had, details) {
+            (Some(mut had), Value::Object(more)) => {
+                had.extend(more.clone());
+                bounded(&Value::Object(had))
+            }
+            _ => bounded(details),
+        });
         self
     }
 }

@@ -1,50 +1,8 @@
-//! A relay command: who asks, what for, and the ways it can end.
+//! Where a command comes from, in whose name, and the ways it can end.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{UserId, UserKey};
-
-/// What is asked of the relays. Always a set, never a toggle (device-protocol.md, Rules).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RelayAction {
-    /// One relay.
-    Set {
-        /// Zero based.
-        index: u16,
-        /// The wanted state.
-        on: bool,
-        /// Back to the opposite after this many milliseconds, timed by the device.
-        for_ms: Option<u32>,
-    },
-    /// All relays of the device, in one frame and one transaction (I13).
-    SetAll {
-        /// The wanted state.
-        on: bool,
-    },
-}
-
-impl RelayAction {
-    /// The audit's and the protocol's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Set { .. } => "set_relay",
-            Self::SetAll { .. } => "set_all_relays",
-        }
-    }
-    /// The wanted state.
-    pub fn on(self) -> bool {
-        match self {
-            Self::Set { on, .. } | Self::SetAll { on } => on,
-        }
-    }
-    /// The one relay, or `None` for all.
-    pub fn index(self) -> Option<u16> {
-        match self {
-            Self::Set { index, .. } => Some(index),
-            Self::SetAll { .. } => None,
-        }
-    }
-}
 
 /// Through which door a command or change came; a metric label, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,7 +62,8 @@ impl Source {
 }
 
 /// In whose name something is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Actor {
     /// An account.
     User {

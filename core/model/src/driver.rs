@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{DeviceClass, DeviceUid, RejectReason, RelayAction, TimeMs};
+use crate::{Action, DeviceClass, DeviceUid, RejectReason, RelayAction, TimeMs};
 
 /// What goes over the wire, unchanged in both directions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +124,16 @@ pub enum DriverCommand {
         /// Checked against the descriptor's schema.
         args: String,
     },
+}
+
+impl From<&Action> for DriverCommand {
+    fn from(action: &Action) -> Self {
+        match action {
+            Action::Relay(relays) => Self::Relay(*relays),
+            Action::Identify => Self::Identify,
+            Action::Custom(custom) => Self::Custom { name: custom.name.clone(), args: custom.args.clone() },
+        }
+    }
 }
 
 /// A command with what goes around it.

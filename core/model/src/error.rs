@@ -18,6 +18,10 @@ macro_rules! error_codes {
             pub fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)* }
             }
+            /// Reads the name.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.name() == text)
+            }
             /// What it means, for the documentation.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning,)* }
@@ -67,6 +71,19 @@ error_codes! {
     DriverUnavailable = "driver_unavailable", 503, "No driver serves this device class at the moment.";
     ShuttingDown = "shutting_down", 503, "The server is stopping; nothing was sent.";
     DeviceTimeout = "device_timeout", 504, "No acknowledgement in time: the outcome is unknown until the device reports.";
+}
+
+impl serde::Serialize for ErrorCode {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for ErrorCode {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        Self::parse(&name).ok_or_else(|| serde::de::Error::custom(format!("{name:?} is no error code")))
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use hexa_model::DeviceKey;
 use hexa_model::audit::AuditEntry;
-use hexa_store::{HotWrite, Store};
+use hexa_store::{HotWrite, NotWritten, Store};
+use tokio::sync::oneshot;
 
 use self::waiting::Waiting;
 use crate::ops::metrics::Metrics;
@@ -31,23 +32,31 @@ impl Audit {
 
     /// Writes a row and waits for its commit. One that fails is kept: there is nobody to tell who could do more.
     pub async fn write(&self, device: DeviceKey, entry: AuditEntry) {
-        let again = entry.clone();
-        let write = HotWrite { audit: Some(entry), ..HotWrite::of(device) };
-        match self.store.writer().commit(write).await {
-            Ok(_) => self.waiting.committed(),
-            Err(error) => self.waiting.add(again, None, &error),
-        }
+        let (tx, ended) = oneshot::channel();
+        self.submit(device, entry, move || {
+            let _ = tx.send(());
+        });
+        let _ = ended.await;
     }
 
     /// Writes a row without waiting; in order with everything else of this process. One that fails is kept.
     pub fn note(&self, device: DeviceKey, entry: AuditEntry) {
-        let (again, waiting) = (entry.clone(), Arc::clone(&self.waiting));
-        let write = HotWrite { audit: Some(entry), ..HotWrite::of(device) };
-        let done = Box::new(move |commit: Result<_, hexa_store::StoreError>| {
-            if let Err(error) = commit {
-                waiting.add(again, None, &error);
+        self.submit(device, entry, || ());
+    }
+
+    fn submit(&self, device: DeviceKey, entry: AuditEntry, then: impl FnOnce() + Send + 'static) {
+        let waiting = Arc::clone(&self.waiting);
+        let done = move |end: Result<_, NotWritten>| {
+            match end {
+                Ok(_) => waiting.committed(),
+                Err(NotWritten { error, write }) => {
+                    if let Some(entry) = write.audit {
+                        waiting.add(entry, None, &error);
+                    }
+                }
             }
-        });
-        self.store.writer().submit(write, done);
+            then();
+        };
+        self.store.writer().submit(HotWrite::row(device, entry), Box::new(done));
     }
 }

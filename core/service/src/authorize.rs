@@ -1,11 +1,11 @@
 //! The one place that answers "may this principal do this to that device" (AZ-1): its owner, an admin, or somebody with
 //! whom it is shared. Doors, the relay path, lists and sockets all ask here.
 
-use hexa_model::{Actor, Grant, GrantAccess, RelayAction, RelayMask, Role, UserKey};
+use hexa_model::{Action, Actor, Grant, GrantAccess, RelayAction, RelayMask, Role, UserKey};
 use hexa_model::{ErrorCode, TimeMs};
 
 use crate::Services;
-use crate::device::live::{DeviceHandle, SharedAccess};
+use crate::device::handle::{DeviceHandle, SharedAccess};
 use crate::error::{Error, Result};
 
 /// As what somebody looks at a device.
@@ -57,7 +57,7 @@ pub(crate) enum Permit {
     /// As often as they like: owner, admin, the house itself.
     Own,
     /// By this grant.
-    Guest(Grant),
+    Grantee(Grant),
 }
 
 impl Services {
@@ -102,14 +102,16 @@ impl Services {
     ///
     /// # Errors
     /// `not_found`; `forbidden` for a guest who may only look, or whose relays are others.
-    pub(crate) fn may_command(&self, actor: Actor, live: &DeviceHandle, action: RelayAction) -> Result<Permit> {
+    pub(crate) fn may_command(&self, actor: Actor, live: &DeviceHandle, action: &Action) -> Result<Permit> {
         let Actor::User { key, role, .. } = actor else { return Ok(Permit::Own) };
         if role == Role::Admin || live.owner() == Some(key) {
             return Ok(Permit::Own);
         }
         let shares = shares(live)?;
         let now = self.guard.latest();
-        let covers = |grant: &Grant| match action.index() {
+        // Single relays are shared one by one; everything else is of whom the whole device is shared with.
+        let relay = action.relay().and_then(RelayAction::index);
+        let covers = |grant: &Grant| match relay {
             Some(index) => grant.relays.has(index),
             None => grant.relays.is_all(),
         };
@@ -117,10 +119,10 @@ impl Services {
         // One that costs nothing first, then the one that ends first.
         let best = living(&shares, key, now).filter(control).min_by_key(|g| (g.counted, g.expires_at.unwrap_or(LAST)));
         if let Some(grant) = best {
-            return Ok(Permit::Guest(grant.clone()));
+            return Ok(Permit::Grantee(grant.clone()));
         }
         self.sight(actor, live)?;
-        let what = match action.index() {
+        let what = match relay {
             Some(_) => "this relay is not shared with you for control; ask the device's owner",
             None => "only single relays are shared with you, or none for control; ask the device's owner",
         };

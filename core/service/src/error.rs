@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-use hexa_model::{ErrorCode, names};
+use hexa_model::{CommandId, ErrorCode, names};
 use hexa_store::StoreError;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Whether a relay command's frame was written to its device's socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whether a command's frame was written to its device's socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sent {
     /// Proven: not a byte of it was written, and none will be. Asking again is harmless.
     No,
@@ -19,7 +21,7 @@ pub enum Sent {
 }
 
 /// What a caller is told. `source` goes to the log only.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Error {
     /// From the one table.
     pub code: ErrorCode,
@@ -29,10 +31,13 @@ pub struct Error {
     pub details: Option<Value>,
     /// Seconds after which a retry makes sense.
     pub retry_after_s: Option<u64>,
-    /// For the log.
+    /// For the log of the process where it arose.
+    #[serde(skip)]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
     /// For a command's error: what is known of its frame.
     pub sent: Sent,
+    /// The command that it is about, once it has its place.
+    pub command: Option<CommandId>,
 }
 
 /// The result of every room.
@@ -41,7 +46,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// With this code and sentence.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), details: None, retry_after_s: None, source: None, sent: Sent::Unknown }
+        Self {
+            code,
+            message: message.into(),
+            details: None,
+            retry_after_s: None,
+            source: None,
+            sent: Sent::Unknown,
+            command: None,
+        }
     }
     /// 400: `field` has a value that is not allowed.
     pub fn validation(field: &str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -79,6 +92,22 @@ impl Error {
     pub fn not_sent(mut self) -> Self {
         self.sent = Sent::No;
         self
+    }
+    /// About this command.
+    #[must_use]
+    pub fn of_command(mut self, id: CommandId) -> Self {
+        self.command = Some(id);
+        self
+    }
+    /// The facts for programs, with the command that it is about.
+    pub fn facts(&self) -> Option<Cow<'_, Value>> {
+        let Some(id) = self.command else { return self.details.as_ref().map(Cow::Borrowed) };
+        let mut facts = match &self.details {
+            Some(Value::Object(facts)) => facts.clone(),
+            _ => serde_json::Map::new(),
+        };
+        facts.insert("command_id".to_owned(), id.to_string().into());
+        Some(Cow::Owned(Value::Object(facts)))
     }
     /// Adds one member to the details.
     #[must_use]

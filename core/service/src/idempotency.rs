@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hexa_crypto::seal::SealKey;
-use hexa_model::{CommandId, DeviceKey, ErrorCode};
+use hexa_model::{CommandId, DeviceKey, ErrorCode, IdempotencyKey, KeyState};
 use hexa_store::set_right::NOT_KNOWN_YET;
-use hexa_store::{Claim, CommandClaim, HotWrite, StoreError, Tx};
+use hexa_store::{CommandClaim, HotWrite, Store, StoreError, Tx};
 use parking_lot::Mutex;
 use secrecy::SecretString;
 
@@ -35,7 +35,7 @@ const MAX_CROWDED: usize = 10_000;
 /// One request with a key, while it runs. Whoever holds it keeps others with the same key out: the handler, and the change
 /// that it asked for, which goes on when the handler's caller is gone.
 pub struct KeyedRequest {
-    claim: Claim,
+    claim: IdempotencyKey,
     seal: Arc<SealKey>,
     /// The key is in the store.
     placed: AtomicBool,
@@ -43,10 +43,7 @@ pub struct KeyedRequest {
     lost: AtomicBool,
     /// The database fell silent while it was placed.
     unsure: AtomicBool,
-    /// It was placed, and may have been given back since.
-    began: AtomicBool,
-    /// Callers that had too many keys when they were last counted: counted with each of theirs.
-    crowded: Arc<Mutex<HashSet<[u8; 32]>>>,
+    crowded: Arc<CrowdedCallers>,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
 
@@ -118,56 +115,27 @@ impl KeyedRequest {
     pub fn unsure(&self) -> bool {
         self.unsure.load(Ordering::Acquire)
     }
-    /// Whether its key was ever placed, or may have been.
-    pub(crate) fn began(&self) -> bool {
-        self.began.load(Ordering::Acquire) || self.unsure()
+    /// Its key, as whoever holds a command's device takes it.
+    pub(crate) fn key(&self) -> &IdempotencyKey {
+        &self.claim
     }
     pub(crate) fn is_placed(&self) {
-        self.began.store(true, Ordering::Release);
         self.placed.store(true, Ordering::Release);
+    }
+    /// What became of its key at whoever took it for a command.
+    pub(crate) fn settled(&self, key: KeyState) {
+        self.placed.store(key == KeyState::Taken, Ordering::Release);
+        self.lost.store(key == KeyState::Lost, Ordering::Release);
+        self.unsure.store(key == KeyState::Unsure, Ordering::Release);
     }
 
     async fn place(&self, tx: &mut Tx, answer: &[u8]) -> Result<()> {
         let sealed = self.seal.seal(&about(&self.claim.scope, &self.claim.key), answer);
-        self.placed_as(tx.keep_answer(&self.claim, &sealed).await)
-    }
-
-    fn placed_as(&self, end: Result<(), StoreError>) -> Result<()> {
-        let full = matches!(&end, Err(StoreError::Conflict(what)) if what.ends_with("full"));
-        if self.claim.counted || full {
-            let mut crowded = self.crowded.lock();
-            if full && crowded.len() < MAX_CROWDED {
-                crowded.insert(self.claim.scope);
-            } else if !full {
-                crowded.remove(&self.claim.scope);
-            }
-        }
-        match end {
-            Ok(()) => Ok(()),
-            Err(_) if full => Err(Error::rate_limited(
-                "10,000 idempotency keys were used within a day; leave the key out, or wait",
-                60,
-            )),
-            Err(StoreError::Conflict(_)) => {
-                self.lost.store(true, Ordering::Release);
-                Err(in_progress())
-            }
-            Err(other) => {
-                self.unsure.store(matches!(other, StoreError::Unknown), Ordering::Release);
-                Err(other.into())
-            }
-        }
-    }
-
-    /// Before a command's frame is sent: its key is durable, with its id. It goes the way of states and audit rows, so
-    /// that all that come together are one commit and none stands behind changes of another kind.
-    pub(crate) async fn claim_command(&self, services: &Services, device: DeviceKey, id: CommandId) -> Result<()> {
-        let claim = Box::new(CommandClaim { claim: self.claim.clone(), command: id });
-        let end = services.store.writer().commit(HotWrite { claim: Some(claim), ..HotWrite::of(device) }).await;
-        self.placed_as(end.map(|_| ()))?;
-        self.is_placed();
-        hexa_model::crash_point!("cmd.after_claim");
-        Ok(())
+        let kept = tx.keep_answer(&self.claim, &sealed).await;
+        self.crowded.taken(&self.claim, kept).map_err(|(error, key)| {
+            self.settled(key);
+            error
+        })
     }
 
     /// The command came to nothing and may be asked for again.
@@ -175,11 +143,7 @@ impl KeyedRequest {
     /// # Errors
     /// `storage_unavailable`, `busy`.
     pub async fn release_command(&self, services: &Services) -> Result<()> {
-        let claim = self.claim.clone();
-        change::internal(&services.store, move |tx| {
-            Box::pin(async move { Ok(Decided::done(tx.release_key(&claim).await?)) })
-        })
-        .await?;
+        services.idempotency.release(services, &self.claim).await?;
         self.placed.store(false, Ordering::Release);
         Ok(())
     }
@@ -249,7 +213,40 @@ type Place = ([u8; 32], String);
 pub struct Idempotency {
     seal: Arc<SealKey>,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
-    crowded: Arc<Mutex<HashSet<[u8; 32]>>>,
+    crowded: Arc<CrowdedCallers>,
+}
+
+/// Callers that had too many keys when they were last counted: counted with each of theirs.
+#[derive(Debug, Default)]
+struct CrowdedCallers(Mutex<HashSet<[u8; 32]>>);
+
+impl CrowdedCallers {
+    fn has(&self, scope: &[u8; 32]) -> bool {
+        self.0.lock().contains(scope)
+    }
+
+    /// What the taking of a key came to, for its caller.
+    fn taken(&self, claim: &IdempotencyKey, end: Result<(), StoreError>) -> Result<(), (Error, KeyState)> {
+        let full = matches!(&end, Err(StoreError::Conflict(what)) if what.ends_with("full"));
+        if claim.counted || full {
+            let mut crowded = self.0.lock();
+            if full && crowded.len() < MAX_CROWDED {
+                crowded.insert(claim.scope);
+            } else if !full {
+                crowded.remove(&claim.scope);
+            }
+        }
+        match end {
+            Ok(()) => Ok(()),
+            Err(_) if full => {
+                let what = "10,000 idempotency keys were used within a day; leave the key out, or wait";
+                Err((Error::rate_limited(what, 60), KeyState::Free))
+            }
+            Err(StoreError::Conflict(_)) => Err((in_progress(), KeyState::Lost)),
+            Err(unsure @ StoreError::Unknown) => Err((unsure.into(), KeyState::Unsure)),
+            Err(other) => Err((other.into(), KeyState::Free)),
+        }
+    }
 }
 
 impl Idempotency {
@@ -262,6 +259,31 @@ impl Idempotency {
     /// For scopes and fingerprints: what was hashed cannot be guessed from them.
     pub fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         self.seal.fingerprint(parts)
+    }
+
+    /// Before a command's frame is sent: its key is durable, with its id. It goes the way of states and audit rows, so
+    /// that all that come together are one commit and none stands behind changes of another kind.
+    pub(crate) async fn claim_command(
+        &self,
+        store: &Store,
+        key: &IdempotencyKey,
+        device: DeviceKey,
+        id: CommandId,
+    ) -> Result<(), (Error, KeyState)> {
+        let claim = Box::new(CommandClaim { claim: key.clone(), command: id });
+        let end = store.writer().commit(HotWrite { claim: Some(claim), ..HotWrite::of(device) }).await;
+        self.crowded.taken(key, end.map(|_| ()))?;
+        hexa_model::crash_point!("cmd.after_claim");
+        Ok(())
+    }
+
+    /// What a key stood for came to nothing: it may be used again.
+    pub(crate) async fn release(&self, services: &Services, key: &IdempotencyKey) -> Result<()> {
+        let key = key.clone();
+        change::internal(&services.store, move |tx| {
+            Box::pin(async move { Ok(Decided::done(tx.release_key(&key).await.map(drop)?)) })
+        })
+        .await
     }
 
     /// What is to be done with a request whose caller was authenticated and authorized a moment ago (ID-3).
@@ -296,10 +318,10 @@ impl Idempotency {
         }
         // Counting costs more the more there are, so one key in sixteen pays for it, and each of who had too many. Which one,
         // nobody outside can choose: the fingerprint is made with the server's own key.
-        let counted = ask.fingerprint[0].is_multiple_of(16) || self.crowded.lock().contains(&ask.scope);
+        let counted = ask.fingerprint[0].is_multiple_of(16) || self.crowded.has(&ask.scope);
         // Neither a clock that is set nor a start with a wrong one makes a key free before its time.
         let now = services.guard.earliest();
-        let claim = Claim {
+        let claim = IdempotencyKey {
             scope: ask.scope,
             key: ask.key,
             fingerprint: ask.fingerprint,
@@ -319,7 +341,6 @@ impl Idempotency {
             placed: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
-            began: AtomicBool::new(false),
             crowded: Arc::clone(&self.crowded),
             // From here on its place is given back whatever happens.
             running: Arc::clone(&self.running),
@@ -347,7 +368,7 @@ impl Idempotency {
             }
             (None, Some(id)) => {
                 // In this order: it leaves the list once its row is there. Its client is gone, and it goes on by itself.
-                let open = services.open_command(id).is_some();
+                let open = services.open.get(id).await.is_some();
                 let ended = async || matches!(services.store.command_result(id).await, Ok(Some(_)));
                 if open && !ended().await {
                     Err(in_progress())

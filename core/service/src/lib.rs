@@ -1,9 +1,9 @@
 //! What the house does, free of transport: the relay path, devices, accounts, audit, metrics.
 //!
 //! Called by the doors (`api`, later `script`, `transport`, `cluster`); calls `store`, `crypto`, `model`.
-//! Invariants: relay state changes in `relay/path.rs` and `relay/report.rs` only; a command ends exactly once; nothing
-//! that must not be lost travels only on the bus; no socket is opened here.
-//! Start at [`relay::path`], the nine steps of a command.
+//! Invariants: relay state changes in `command/acknowledge.rs` and `relay/report.rs` only; a command ends exactly once;
+//! nothing that must not be lost travels only on the bus; no socket is opened here.
+//! Start at [`command::path`], the nine steps of a command.
 
 pub mod audit;
 pub mod auth;
@@ -11,6 +11,7 @@ pub mod authorize;
 pub mod bus;
 mod change;
 pub mod clock_guard;
+pub mod command;
 pub mod config;
 mod detached;
 pub mod device;

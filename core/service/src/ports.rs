@@ -1,5 +1,6 @@
 //! What the house needs from outside its walls. `host` implements [`Drivers`]; tests bring their own.
 
+use hexa_model::DeviceUid;
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
 };
@@ -76,4 +77,27 @@ pub trait Drivers: Send + Sync + 'static {
 
     /// `plugin@version` that serves this class, for the device's stored driver version; none when there is none.
     fn version_for(&self, class: hexa_model::DeviceClass) -> Option<String>;
+}
+
+/// Where devices are held: the node that has a device's connection runs its commands.
+pub trait Cluster: Send + Sync + 'static {
+    /// Where this device is held now.
+    fn place(&self, device: &DeviceUid) -> Place;
+}
+
+/// Where a device is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// By this process.
+    Here,
+}
+
+/// There is no other node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneNode;
+
+impl Cluster for OneNode {
+    fn place(&self, _: &DeviceUid) -> Place {
+        Place::Here
+    }
 }

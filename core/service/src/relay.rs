@@ -1,10 +1,3 @@
-//! The relay room: one path for every command, one for every report.
+//! Relays beside their commands: what a device reports of them by itself.
 
-pub mod cache;
-pub mod ending;
-pub mod lookup;
-pub mod machine;
-pub mod open;
-pub mod path;
-pub mod pending;
 pub mod report;

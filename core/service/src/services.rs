@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hexa_model::{Clock, CommandId, DeviceClass, RelayAction};
+use hexa_model::{Clock, DeviceClass};
 use hexa_store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -13,18 +13,17 @@ use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::bus::Bus;
 use crate::clock_guard::ClockGuard;
+use crate::command::open::OpenCommands;
+use crate::command::path::CommandService;
 use crate::config::Config;
 use crate::device::grant::Grants;
-use crate::device::live::DeviceHandle;
 use crate::device::provision::Provision;
 use crate::device::registry::Registry;
 use crate::idempotency::Idempotency;
 use crate::memory::Memory;
 use crate::ops::fleet::Recent;
 use crate::ops::metrics::Metrics;
-use crate::ports::Drivers;
-use crate::relay::open::Open;
-use crate::relay::path::RelayService;
+use crate::ports::{Cluster, Drivers, OneNode};
 
 /// Cold driver calls of one class at the same time.
 const COLD_CALLS: usize = 2;
@@ -61,8 +60,10 @@ pub struct Services {
     pub idempotency: Idempotency,
     /// Commands under way; the stop waits for them.
     pub tasks: TaskTracker,
-    /// Those of relays, by id.
-    pub open: Open,
+    /// Those that have no end yet, by id.
+    pub open: OpenCommands,
+    /// Where devices are held.
+    pub cluster: Arc<dyn Cluster>,
     /// Turns for calls into a driver that may take long, by class: a fleet that comes back, or a driver that is slow
     /// over its devices' configurations, takes no more threads than these, and none from other classes.
     pub(crate) cold_calls: HashMap<DeviceClass, Semaphore>,
@@ -99,7 +100,8 @@ impl Services {
             cold_calls: DeviceClass::ALL.into_iter().map(|c| (c, Semaphore::new(COLD_CALLS))).collect(),
             idempotency: Idempotency::new(&config.key_encryption_key),
             tasks: TaskTracker::new(),
-            open: Open::default(),
+            open: OpenCommands::default(),
+            cluster: Arc::new(OneNode),
             stop: CancellationToken::new(),
             config,
             guard,
@@ -120,20 +122,14 @@ impl Services {
         self.store.observe(Memory::of(self));
     }
 
-    /// The relay path, for a door.
-    pub fn relay(self: &Arc<Self>) -> RelayService {
-        RelayService::new(Arc::clone(self))
+    /// The path of every command, for a door.
+    pub fn commands(self: &Arc<Self>) -> CommandService {
+        CommandService::new(Arc::clone(self))
     }
 
     /// Whether the server has begun to stop.
     pub fn stopping(&self) -> bool {
         self.stop.is_cancelled()
-    }
-
-    /// A command that has no end yet: where and what, when this process has it. Ask here before the database: a command
-    /// leaves this list when its row is there.
-    pub fn open_command(&self, id: CommandId) -> Option<(Arc<DeviceHandle>, RelayAction)> {
-        self.open.get(id)
     }
 }
 

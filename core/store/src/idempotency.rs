@@ -1,6 +1,6 @@
 //! Requests with an idempotency key, and how they ended.
 
-use hexa_model::{CommandId, TimeMs};
+use hexa_model::{CommandId, IdempotencyKey, TimeMs};
 
 use crate::db::query;
 use crate::error::StoreError;
@@ -8,25 +8,6 @@ use crate::{Store, Tx};
 
 /// Keys of one caller at the same time (ID-8).
 pub(crate) const MAX_KEYS: i64 = 10_000;
-
-/// A key that a caller gave a request.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// Whose keys these are.
-    pub scope: [u8; 32],
-    /// The key.
-    pub key: String,
-    /// Of what was asked for.
-    pub fingerprint: [u8; 32],
-    /// Of the request.
-    pub request_id: String,
-    /// Now.
-    pub at: TimeMs,
-    /// It may be used anew then.
-    pub expires_at: TimeMs,
-    /// Whether its caller's keys are counted with it.
-    pub counted: bool,
-}
 
 /// A key that was used.
 #[derive(Clone, Debug)]
@@ -73,7 +54,7 @@ impl Store {
 #[derive(Clone, Debug)]
 pub struct CommandClaim {
     /// The key.
-    pub claim: Claim,
+    pub claim: IdempotencyKey,
     /// What it stands for.
     pub command: CommandId,
 }
@@ -124,7 +105,7 @@ impl Tx {
     ///
     /// # Errors
     /// `Conflict("idempotency.key")` when it was used; `Conflict("idempotency.full")` when its caller has too many.
-    pub async fn keep_answer(&mut self, claim: &Claim, answer: &[u8]) -> Result<(), StoreError> {
+    pub async fn keep_answer(&mut self, claim: &IdempotencyKey, answer: &[u8]) -> Result<(), StoreError> {
         if claim.counted {
             let count: i64 = query(COUNT_KEYS).bind(claim.scope).fetch_one(self.on()).await?.get("n")?;
             if count >= MAX_KEYS {
@@ -149,7 +130,7 @@ impl Tx {
     ///
     /// # Errors
     /// When the database does not take it.
-    pub async fn release_key(&mut self, claim: &Claim) -> Result<bool, StoreError> {
+    pub async fn release_key(&mut self, claim: &IdempotencyKey) -> Result<bool, StoreError> {
         let delete = query("delete from idempotency where scope = $1 and key = $2 and fingerprint = $3");
         Ok(delete.bind(claim.scope).bind(&claim.key).bind(claim.fingerprint).execute(self.on()).await? == 1)
     }

@@ -47,14 +47,16 @@ pub use device_list::{DeviceFilter, DeviceOrder};
 pub use devices::{DeviceRow, NewDevice};
 pub use error::{OpenError, StoreError};
 pub use grants::GrantRow;
-pub use idempotency::{Claim, CommandClaim, Kept};
+pub use idempotency::{CommandClaim, Kept};
 pub use invitations::{InvitationFilter, InvitationRow, NewInvitation};
 pub use plugins::FaultRow;
 pub use preferences::PreferenceRow;
 pub use sessions::{NewFamily, RefreshRow, SessionRow};
 pub use tx::Tx;
 pub use users::{NewUser, PersonRow, UserFilter, UserRow};
-pub use writer::{Committed, Completion, DevicePresence, DurableState, HotWrite, Writer, WriterStats};
+pub use writer::{
+    Committed, Completion, DevicePresence, DurableState, Effect, HotWrite, NotWritten, Writer, WriterStats,
+};
 
 /// The open database. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]

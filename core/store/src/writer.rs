@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 
-use hexa_model::audit::{AuditEntry, RelaySets, RelayStates};
+use hexa_model::audit::{AuditEntry, RelaySet, RelaySets, RelayStates};
 use hexa_model::{DeviceKey, TimeMs};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::error::StoreError;
@@ -36,26 +37,76 @@ const QUEUE: usize = 8192;
 /// Writes per transaction at the most: returns flatten after 256.
 const MAX_BATCH: usize = 512;
 
-/// One write: relay states, their audit row, a driver's durable state, a command's key. All of it or none.
+/// One write: what it changes, the audit row of its cause, a command's key. All of it or none.
 #[derive(Debug)]
 pub struct HotWrite {
-    /// Which device.
+    /// The device that it is about.
     pub device: DeviceKey,
-    /// Each is stored with its version raised by one.
-    pub relays: RelaySets,
-    /// Its row gets the versions as `changes`.
+    /// The epoch of the device's session under which it was made: a write of a session that another holder of the device
+    /// has followed ends as `Fenced`. 0 while one process holds every device: nothing is compared.
+    pub epoch: u64,
+    /// What it changes, in this order.
+    pub effects: SmallVec<[Effect; 2]>,
+    /// Its row gets the versions of the relay states as `changes`.
     pub audit: Option<AuditEntry>,
-    /// Replaces the driver's stored state.
-    pub durable: Option<DurableState>,
     /// Taken in the same transaction; one that was used, or that is one too many, refuses the whole write.
     pub claim: Option<Box<CommandClaim>>,
+}
+
+/// One thing that a write changes.
+#[derive(Debug)]
+pub enum Effect {
+    /// Each of these relay states is stored with its version raised by one.
+    Relays(RelaySets),
+    /// Replaces the driver's stored state.
+    DriverState(DurableState),
 }
 
 impl HotWrite {
     /// Of a device, with nothing to write yet.
     pub fn of(device: DeviceKey) -> Self {
-        Self { device, relays: RelaySets::new(), audit: None, durable: None, claim: None }
+        Self { device, epoch: 0, effects: SmallVec::new(), audit: None, claim: None }
     }
+
+    /// An audit row that stands alone.
+    pub fn row(device: DeviceKey, entry: AuditEntry) -> Self {
+        Self { audit: Some(entry), ..Self::of(device) }
+    }
+
+    /// With this effect as well.
+    #[must_use]
+    pub fn with(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        self
+    }
+
+    /// The relay states that it stores.
+    pub fn relays(&self) -> impl Iterator<Item = RelaySet> + '_ {
+        self.effects
+            .iter()
+            .flat_map(|effect| match effect {
+                Effect::Relays(sets) => sets.as_slice(),
+                Effect::DriverState(_) => &[],
+            })
+            .copied()
+    }
+
+    /// The driver state that it stores.
+    pub(crate) fn driver_state(&self) -> Option<&DurableState> {
+        self.effects.iter().rev().find_map(|effect| match effect {
+            Effect::DriverState(state) => Some(state),
+            Effect::Relays(_) => None,
+        })
+    }
+}
+
+/// A write that was not stored, or of which nobody knows: given back, so that whoever holds the device can write it later.
+#[derive(Debug)]
+pub struct NotWritten {
+    /// Why. `Fenced`: another process, or another holder of the device, has taken this one's place.
+    pub error: StoreError,
+    /// The whole write.
+    pub write: Box<HotWrite>,
 }
 
 /// What a driver wants to find again after a restart.
@@ -76,8 +127,8 @@ pub struct Committed {
     pub at: TimeMs,
 }
 
-/// Called once, after the commit or with the reason why there was none; on the writer's thread, so it must not block.
-pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
+/// Called once, after the commit or with the write and the reason why there was none; on the writer's thread, so it must not block.
+pub type Completion = Box<dyn FnOnce(Result<Committed, NotWritten>) + Send>;
 
 /// What a session knows of its device; coalesced, so that the last one counts.
 #[derive(Clone, Debug)]
@@ -182,8 +233,9 @@ impl Writer {
                 TrySendError::Full(job) => (job, StoreError::Busy),
                 TrySendError::Disconnected(job) => (job, StoreError::closed()),
             };
-            if let Job::Write(write) = job {
-                (write.1)(Err(error));
+            if let Job::Write(refused) = job {
+                let (write, complete) = *refused;
+                complete(Err(NotWritten { error, write: Box::new(write) }));
             }
         }
     }
@@ -191,7 +243,7 @@ impl Writer {
     /// As [`Writer::submit`], with a receiver to wait on. The write is queued when this returns.
     pub fn send(&self, write: HotWrite) -> oneshot::Receiver<Result<Committed, StoreError>> {
         let (tx, rx) = oneshot::channel();
-        self.submit(write, Box::new(move |commit| drop(tx.send(commit))));
+        self.submit(write, Box::new(move |end| drop(tx.send(end.map_err(|not| not.error)))));
         rx
     }
 

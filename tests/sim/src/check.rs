@@ -1,7 +1,7 @@
 //! Crashes, and what must hold: whenever a device is at rest, after every crash, and at the end of every round.
 
+use hexa_machine::Machine;
 use hexa_model::Outcome;
-use hexa_service::relay::machine::Machine;
 
 use crate::devices::Device;
 use crate::server::Server;

@@ -1,7 +1,7 @@
 //! A device is released and claimed: what was asked of it before is nobody's business after.
 
+use hexa_machine::Machine;
 use hexa_model::Outcome;
-use hexa_service::relay::machine::Machine;
 
 use crate::disk::Why;
 use crate::world::{Broken, Event, Step, World};
@@ -26,7 +26,7 @@ impl World {
         let ended = self.server.slots[device].machine.commands().cancel(true);
         for command in ended {
             let sent = self.asked[command.waiter as usize].sent > 0;
-            if sent != command.sent() {
+            if sent != command.command.sent() {
                 let what = format!("command {} is sent: {sent}, and the server says otherwise", command.waiter);
                 return Err(Broken::new("at most once", what));
             }

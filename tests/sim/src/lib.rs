@@ -1,6 +1,6 @@
 //! A world around the command machine: devices, links, clients, a disk and crashes, all from one seed.
 //!
-//! The machine is the real one (`hexa_service::relay::machine`); what stands around it in production is played here on
+//! The machine is the real one (`hexa_machine`); what stands around it in production is played here on
 //! a virtual clock: the store (`disk`), sessions and tasks (`server`), the link and the devices (`devices`).
 //! Invariants (numbers as in docs/adr/0012) are checked while it runs; at the end of a round everything is healed and
 //! must converge. The same seed gives the same run, event by event.

@@ -3,13 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use hexa_machine::Change;
+use hexa_machine::{AckTaken, Authority, Machine, NewCommand, QueuedCommand, Token, Unlocked, Write, WriteCause};
 use hexa_model::audit::{RelaySet, RelaySets, RelayStates};
 use hexa_model::driver::{Ack, StateReport};
-use hexa_model::{Actor, CommandId, Outcome, RelayAction, Source, TimeMs, UserKey};
-use hexa_service::relay::cache::Change;
-use hexa_service::relay::machine::{
-    AckTaken, Authority, Cause, Machine, NewCommand, QueuedCommand, Token, Unlocked, Write,
-};
+use hexa_model::{Actor, Cause, CommandId, Outcome, RelayAction, Source, TimeMs, UserKey};
 
 use crate::Fault;
 use crate::devices::{Message, Session};
@@ -183,10 +181,18 @@ impl World {
             self.row(Why::Ended(n, Outcome::Offline));
             return;
         };
-        let by = (Source::Api, Actor::System);
         let accepted = std::time::Duration::from_millis(self.now);
         let authority = Authority { owner: Some(UserKey(self.owners[device])), revocations: None };
-        let new = NewCommand::new(id, action, by, authority, accepted, TimeMs(expires_at as i64));
+        let new = NewCommand {
+            id,
+            action: action.into(),
+            source: Source::Api,
+            actor: Actor::System,
+            cause: Cause::request(&n.to_string()),
+            authority,
+            accepted,
+            expires_at: TimeMs(expires_at as i64),
+        };
         if self.server.slots[device].machine.commands().accept(new, n).is_err() {
             // Refused before it had a place: no row, and it never happens.
             self.asked[n as usize].answers = 1;
@@ -440,9 +446,9 @@ impl World {
         let device = self.sessions[session].device;
         self.answer_any(device, report, session)?;
         let mut given = Vec::new();
-        let taken = self.server.slots[device].machine.reconcile(report, |write| given.push(write));
+        let taken = self.server.slots[device].machine.observe(report, |write| given.push(write));
         for write in given {
-            if let Cause::Report(Some(healed)) = &write.cause {
+            if let WriteCause::Report(Some(healed)) = &write.cause {
                 self.is_healed(device, self.server.numbers[&healed.id], report)?;
             }
             self.give(device, write, session)?;
@@ -467,20 +473,20 @@ impl World {
     pub(crate) fn give(&mut self, device: usize, write: Write<u32>, session: usize) -> Step {
         let Write { cause, outcome, sets, number: place } = write;
         let (why, command) = match cause {
-            Cause::Answer(command) => {
+            WriteCause::Answer(command) => {
                 self.asked[command.waiter as usize].judged = true;
                 (Why::Answer(command.waiter, outcome), Some(command.waiter))
             }
-            Cause::Late(command) => {
+            WriteCause::Late(command) => {
                 let n = self.server.numbers[&command.id];
                 (Why::Late(n), Some(n))
             }
-            Cause::Report(healed) => {
+            WriteCause::Report(healed) => {
                 // What it shows of a healed command is that command's doing.
                 let n = healed.map(|h| self.server.numbers[&h.id]);
                 (Why::Report(n), n)
             }
-            Cause::Correction => (Why::Report(None), None),
+            WriteCause::Correction => (Why::Report(None), None),
         };
         // A state that was asked for is the command's doing, any other the device's own.
         let mut ops = Vec::new();
@@ -561,7 +567,7 @@ impl World {
         }
         for Queued { device, why, sets, place, .. } in std::mem::take(&mut self.server.kept) {
             let mut given = (RelaySets::new(), 0);
-            self.server.slots[device].machine.again((&sets, place), |sets, place| given = (sets, place));
+            self.server.slots[device].machine.retry((&sets, place), |sets, place| given = (sets, place));
             let (sets, place) = given;
             let histories = &mut self.histories[device];
             let ops = sets.iter().map(|s| (s.index, histories[usize::from(s.index)].begin(Op::Set(s.on), None)));
@@ -609,7 +615,7 @@ impl World {
         for (write, stored) in ended {
             if let Some(relays) = stored.clone().filter(|r| !r.is_empty()) {
                 let change = Change { source: Source::Device, command: None, relays, at: TimeMs(0) };
-                self.server.slots[write.device].machine.states().arrived(change);
+                self.server.slots[write.device].machine.states().record_commit(change);
             }
             if stored.is_some() {
                 if let Why::Ended(_, outcome) | Why::Answer(_, outcome) = write.why {
@@ -641,7 +647,9 @@ impl World {
         if let Why::Answer(..) | Why::Late(_) | Why::Report(_) = why {
             let mut told = Vec::new();
             let write = (&sets, place);
-            self.server.slots[device].machine.settle(write, stored.is_some(), |change| told.extend(change.relays));
+            self.server.slots[device]
+                .machine
+                .publish_committed(write, stored.is_some(), |change| told.extend(change.relays));
             for state in told {
                 self.hear(device, state.index, state.version)?;
             }

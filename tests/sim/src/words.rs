@@ -1,8 +1,8 @@
 //! What a device says, and what the server may make of it: said once more, without the machine.
 
+use hexa_machine::Machine;
 use hexa_model::RelayAction;
 use hexa_model::driver::{Ack, AckOutcome, StateReport};
-use hexa_service::relay::machine::Machine;
 
 use crate::Fault;
 use crate::server::Asked;

@@ -14,8 +14,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     // `hexa-testpg` serves tests only, and knows nothing of the house.
     ("hexa-testpg", &[]),
     ("hexa-store", &["hexa-model", "hexa-testpg"]),
+    ("hexa-machine", &["hexa-model"]),
     ("hexa-hap", &[]),
-    ("hexa-service", &["hexa-model", "hexa-crypto", "hexa-store", "hexa-testpg"]),
+    ("hexa-service", &["hexa-model", "hexa-crypto", "hexa-machine", "hexa-store", "hexa-testpg"]),
     ("hexa-api", &["hexa-model", "hexa-service"]),
     ("hexa-host", &["hexa-model", "hexa-crypto", "hexa-service"]),
     ("hexa-script", &["hexa-model", "hexa-service"]),
@@ -35,7 +36,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "hexa-cluster",
         ],
     ),
-    ("hexa-simulation", &["hexa-model", "hexa-service"]),
+    ("hexa-simulation", &["hexa-model", "hexa-machine"]),
     ("hexa-sdk", &[]),
     ("xtask", &[]),
 ];

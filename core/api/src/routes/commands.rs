@@ -3,7 +3,7 @@
 use axum::extract::State;
 use hexa_model::{CommandId, ErrorCode, Scope};
 use hexa_service::Error;
-use hexa_service::relay::lookup::{self, CommandView};
+use hexa_service::command::lookup::{self, CommandView};
 use serde::Serialize;
 use utoipa::ToSchema;
 

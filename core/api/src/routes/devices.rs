@@ -143,7 +143,7 @@ pub(super) async fn get_state(
 ) -> ApiResult<axum::Json<StateResponse>> {
     user.require(Scope::DevicesRead)?;
     let (live, sight) = view::find(&state.services, &user, &uid).await?;
-    let states: Vec<_> = live.cache.lock().all().into_iter().filter(|s| sight.relays.has(s.index)).collect();
+    let states: Vec<_> = live.relays().into_iter().filter(|s| sight.relays.has(s.index)).collect();
     Ok(axum::Json(StateResponse { uid: live.uid.to_string(), online: live.online(), relays: relays(&states) }))
 }
 

@@ -2,25 +2,23 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use hexa_model::{CommandId, DeviceUid, RelayAction, Scope, Source};
+use hexa_model::{Action, Cause, CommandResult, DeviceUid, RelayAction, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
+use hexa_service::command::lookup;
 use hexa_service::error::Sent;
 use hexa_service::idempotency::KeyedRequest;
-use hexa_service::relay::lookup;
-use hexa_service::relay::path::{Command, Done};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
-use crate::idempotency::{Once, kept};
+use crate::idempotency::{Once, is_final};
+use crate::middleware::RequestId;
 use crate::state::ApiState;
 use crate::wire::CommandBody;
-
-/// The longest `for_ms`: a day.
-pub(crate) const MAX_FOR_MS: u32 = 86_400_000;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,22 +37,25 @@ pub(super) async fn set_relay(
     State(state): State<ApiState>,
     User(user): User,
     Path((uid, index)): Path<(String, String)>,
+    Extension(request_id): Extension<RequestId>,
     once: Once,
     Json(request): Json<SetRelayRequest>,
 ) -> ApiResult<axum::Json<CommandBody>> {
     let index = parse_index(&index)?;
-    let action = set_action(index, request.state, request.for_ms)?;
-    run(&state, &user, once.request(), &uid, action).await
+    let action =
+        RelayAction::Set { index, on: request.state, for_ms: request.for_ms }.checked().map_err(Error::from)?;
+    run(&state, &user, once.request(), (&uid, &request_id), action).await
 }
 
 pub(super) async fn set_all_relays(
     State(state): State<ApiState>,
     User(user): User,
     Path(uid): Path<String>,
+    Extension(request_id): Extension<RequestId>,
     once: Once,
     Json(request): Json<SetAllRelaysRequest>,
 ) -> ApiResult<axum::Json<CommandBody>> {
-    run(&state, &user, once.request(), &uid, RelayAction::SetAll { on: request.state }).await
+    run(&state, &user, once.request(), (&uid, &request_id), RelayAction::SetAll { on: request.state }).await
 }
 
 /// Only plain decimal digits: `+1`, `01` and `0.5` are not an index.
@@ -65,57 +66,51 @@ fn parse_index(text: &str) -> Result<u16, Error> {
     })
 }
 
-/// Checks `for_ms`.
-pub(crate) fn set_action(index: u16, on: bool, for_ms: Option<u32>) -> Result<RelayAction, Error> {
-    if for_ms.is_some_and(|ms| ms == 0 || ms > MAX_FOR_MS) {
-        return Err(Error::validation("for_ms", format!("for_ms is 1 to {MAX_FOR_MS} (a day)")));
-    }
-    Ok(RelayAction::Set { index, on, for_ms })
-}
-
 async fn run(
     state: &ApiState,
     user: &Principal,
-    key: Option<Arc<KeyedRequest>>,
-    uid: &str,
+    keyed: Option<Arc<KeyedRequest>>,
+    (uid, request_id): (&str, &RequestId),
     action: RelayAction,
 ) -> ApiResult<axum::Json<CommandBody>> {
-    user.require(Scope::RelaysWrite)?;
+    let action = Action::from(action);
+    user.require(action.scope())?;
     let device = DeviceUid::parse(uid).ok_or_else(Error::no_device)?;
-    let command = Command { source: Source::Api, actor: user.actor(), device, action, key: key.clone() };
-    let done = state.services.relay().execute(command).await;
-    let done = match key {
-        Some(keyed) if keyed.placed() => Box::pin(of_row(state, &keyed, done)).await?,
-        _ => done?,
+    let commands = state.services.commands();
+    let cause = Cause::request(request_id.as_str());
+    let request = commands.request((Source::Api, user.actor()), cause, device, action);
+    let result = commands.execute(request, keyed.clone()).await;
+    let result = match keyed {
+        Some(keyed) if keyed.placed() => Box::pin(of_row(state, &keyed, result)).await?,
+        _ => result?,
     };
-    Ok(axum::Json(CommandBody::new(&done)))
+    Ok(axum::Json(CommandBody::new(&result)))
 }
 
 /// The answer to a command with a key is made from its audit row, so that a later request hears the same.
 async fn of_row(
     state: &ApiState,
     keyed: &KeyedRequest,
-    done: hexa_service::Result<Done>,
-) -> hexa_service::Result<Done> {
+    result: hexa_service::Result<CommandResult>,
+) -> hexa_service::Result<CommandResult> {
     let services = &state.services;
-    // Nothing is read for what is known already.
-    if let Ok(Done { row_latency: Some(latency), .. }) = &done {
-        let latency = *latency;
-        return done.map(|done| Done { latency, ..done });
-    }
-    let id = match &done {
-        Ok(done) => Some(done.command),
+    let id = match result {
+        // Nothing is read for what is known already.
+        Ok(result) if result.row_latency.is_some() => {
+            return Ok(CommandResult { latency: result.row_latency.unwrap_or(result.latency), ..result });
+        }
+        Ok(ref result) => Some(result.command),
         // Only when it is proven that nothing was sent: a pulse must not go out a second time.
-        Err(error) if error.sent == Sent::No && !kept(error.code) => {
+        Err(ref error) if error.sent == Sent::No && !is_final(error.code) => {
             keyed.release_command(services).await?;
             None
         }
-        Err(error) => error.details.as_ref().and_then(|d| CommandId::parse(d["command_id"].as_str()?)),
+        Err(ref error) => error.command,
     };
     match id {
         // What is known is told, also when the row cannot be read back.
-        Some(id) => lookup::outcome(services, id).await.unwrap_or(done),
-        None => done,
+        Some(id) => lookup::outcome(services, id).await.unwrap_or(result),
+        None => result,
     }
 }
 

@@ -8,15 +8,14 @@ use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::SinkExt;
-use hexa_model::{DeviceUid, ErrorCode, RelayAction, Scope, Source};
+use hexa_model::{Action, Cause, DeviceUid, ErrorCode, RelayAction, Scope, Source};
 use hexa_service::Error;
 use hexa_service::auth::principal::Principal;
 use hexa_service::authorize::Visibility;
-use hexa_service::device::live::DeviceHandle;
+use hexa_service::device::handle::DeviceHandle;
 use hexa_service::device::session::CloseReason;
 use hexa_service::device::view;
 use hexa_service::limit::Bucket;
-use hexa_service::relay::path::Command;
 use http::{HeaderMap, header};
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -264,13 +263,13 @@ impl Client {
                 }
             }
             ClientFrame::SetRelay { id, device_uid, relay, state, for_ms } => {
-                match crate::routes::set_action(relay, state, for_ms) {
-                    Ok(action) => self.command(id, &device_uid, action).await,
-                    Err(error) => self.refuse(id, &error),
+                match (RelayAction::Set { index: relay, on: state, for_ms }).checked() {
+                    Ok(action) => self.command(id, &device_uid, action.into()).await,
+                    Err(wrong) => self.refuse(id, &wrong.into()),
                 }
             }
             ClientFrame::SetAllRelays { id, device_uid, state } => {
-                self.command(id, &device_uid, RelayAction::SetAll { on: state }).await;
+                self.command(id, &device_uid, RelayAction::SetAll { on: state }.into()).await;
             }
         }
     }
@@ -310,8 +309,8 @@ impl Client {
 
     /// Starts a command and waits only until it has its place behind this socket's earlier ones; the answer comes as
     /// `command_result` or `error`.
-    async fn command(&self, id: Option<String>, uid: &str, action: RelayAction) {
-        if let Err(error) = self.user.require(Scope::RelaysWrite) {
+    async fn command(&self, id: Option<String>, uid: &str, action: Action) {
+        if let Err(error) = self.user.require(action.scope()) {
             return self.refuse(id, &error);
         }
         let Some(device) = DeviceUid::parse(uid) else { return self.refuse(id, &Error::no_device()) };
@@ -319,15 +318,17 @@ impl Client {
             let what = "this socket has 32 open commands; wait for one to end";
             return self.refuse(id, &Error::new(ErrorCode::Busy, what).retry_after(1));
         };
-        let command = Command { source: Source::Ws, actor: self.user.actor(), device, action, key: None };
-        let (in_order, running) = self.state.services.relay().begin(command);
+        let commands = self.state.services.commands();
+        let cause = Cause::request(self.request.as_str());
+        let (in_order, running) =
+            commands.begin(commands.request((Source::Ws, self.user.actor()), cause, device, action));
         let (session, request) = (Arc::clone(&self.session), self.request.clone());
         self.state.services.tasks.spawn(async move {
             let frame = match running.await.unwrap_or_else(|e| Err(Error::internal(e))) {
-                Ok(done) => serde_json::to_string(&ResultFrame {
+                Ok(result) => serde_json::to_string(&ResultFrame {
                     r#type: "command_result",
                     id: id.as_deref(),
-                    result: CommandBody::new(&done),
+                    result: CommandBody::new(&result),
                 })
                 .unwrap_or_default(),
                 Err(error) => error_frame(id.as_deref(), &error, &request),

@@ -15,7 +15,7 @@ use hexa_model::{DeviceKey, DeviceUid, RelayMask, UserKey};
 use hexa_service::auth::principal::{Credential, Principal};
 use hexa_service::authorize::Visibility;
 use hexa_service::bus::Subscriber;
-use hexa_service::device::live::DeviceHandle;
+use hexa_service::device::handle::DeviceHandle;
 use hexa_service::device::session::CloseReason;
 use hexa_service::ops::metrics::Metrics;
 use hexa_service::{Error, Services};
@@ -190,7 +190,7 @@ impl ClientSession {
     /// The device's current states for a frame that is sent now: what waits in the queue for this device is older
     /// and dropped, under the lock that orders publishing, so that versions never go down at the client (I10).
     pub(crate) fn snapshot(&self, live: &DeviceHandle, sight: Visibility) -> Vec<RelayBody> {
-        let cache = live.cache.lock();
+        let cache = live.held.states.lock();
         let mut state = self.state.lock();
         state.frames.retain(|(device, _)| *device != Some(live.key));
         state.stale.remove(&live.key);

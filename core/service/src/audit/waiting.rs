@@ -9,19 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hexa_machine::{Change, Machine};
 use hexa_model::CommandId;
 use hexa_model::audit::{AuditEntry, RelaySets};
-use hexa_store::{HotWrite, StoreError};
+use hexa_store::{Committed, Effect, HotWrite, NotWritten, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::Services;
-use crate::device::live::DeviceHandle;
+use crate::command::acknowledge::{CommitResult, publish};
+use crate::device::handle::DeviceHandle;
 use crate::ops::metrics::Metrics;
-use crate::relay::cache::Change;
-use crate::relay::machine::Machine;
-use crate::relay::path::{self, CommitResult};
 
 /// Rows that may wait; the next one is given up, and counted. Rows that are not about a command may take half of it, so
 /// that refusals, of which anybody can cause many, push out no command.
@@ -152,7 +151,7 @@ impl Waiting {
             let end = end.await.unwrap_or_else(|_| Err(StoreError::closed()));
             if let Some(states) = &states {
                 let live = Arc::clone(&states.lock().live);
-                path::publish(services, &live, (&sets, number), end.is_ok());
+                publish(services, &live, (&sets, number), end.is_ok());
             }
             match end {
                 Ok(_) => self.remove(place),
@@ -188,7 +187,7 @@ fn submit(
 ) -> (RelaySets, u64, oneshot::Receiver<CommitResult>) {
     let device = entry.device.unwrap_or(hexa_model::DeviceKey(0));
     let Some(mut states) = states.map(Mutex::lock) else {
-        let write = HotWrite { audit: Some(entry), ..HotWrite::of(device) };
+        let write = HotWrite::row(device, entry);
         return (RelaySets::new(), 0, services.store.writer().send(write));
     };
     let live = Arc::clone(&states.live);
@@ -196,21 +195,21 @@ fn submit(
     let mut given = RelaySets::new();
     // A deleted device has no states any more.
     let sets = if live.active() { states.sets.clone() } else { RelaySets::new() };
-    live.again((&sets, states.number), |sets, number| {
+    live.retry((&sets, states.number), |sets, number| {
         given.clone_from(&sets);
         states.number = number;
         let (source, command) = (entry.source, entry.command);
         let device = Arc::clone(&live);
-        let complete = move |commit: CommitResult| {
-            if let Ok(done) = &commit
+        let complete = move |end: Result<Committed, NotWritten>| {
+            if let Ok(done) = &end
                 && !done.relays.is_empty()
             {
                 let change = Change { source, command, relays: done.relays.clone(), at: done.at };
-                device.cache.lock().arrived(change);
+                device.held.states.lock().record_commit(change);
             }
-            drop(tx.send(commit));
+            drop(tx.send(end.map_err(|not| not.error)));
         };
-        let write = HotWrite { relays: sets, audit: Some(entry), ..HotWrite::of(live.key) };
+        let write = HotWrite::row(live.key, entry).with(Effect::Relays(sets));
         services.store.writer().submit(write, Box::new(complete));
     });
     (given, states.number, end)

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use hexa_model::event::{Event, EventDevice};
-use hexa_model::{DeviceChange, DeviceKey, DeviceUid, ErrorCode, UserKey};
+use hexa_model::{DeviceChange, DeviceKey, DeviceUid, UserKey};
 use hexa_store::DeviceAccess;
 
 use crate::Services;
+use crate::command::answer;
+use crate::command::pending::{Completion, complete};
 use crate::device::contest;
-use crate::device::live::DeviceHandle;
+use crate::device::handle::DeviceHandle;
 use crate::device::session::CloseReason;
-use crate::error::{Error, Sent};
-use crate::relay::pending::Ended;
 
 /// Brings what is in memory to what the database says, and tells everybody who sees more or less by it. `access` is none
 /// when the device is gone. What is older than what is known changes nothing; the same twice leaves memory as it is,
@@ -56,22 +56,15 @@ pub(crate) fn apply(
 /// Ends what a former owner, or a former token, has open.
 fn leave(live: &DeviceHandle, former: Option<UserKey>, owner: Option<UserKey>, what: DeviceChange, version: i64) {
     if former.is_some() && former != owner || what == DeviceChange::Deleted {
-        let open = live.pending.lock().cancel(true);
-        for command in open {
-            let sent = command.sent();
-            let error = if sent {
-                let what = "the device was released or deleted while the command was open; whether it acted is unknown";
-                Error { sent: Sent::Yes, ..Error::new(ErrorCode::NotFound, what) }
-            } else {
-                let what = "the device was released or deleted before the command was sent";
-                Error::new(ErrorCode::NotFound, what).not_sent()
-            };
-            command.end(Ended::Failed(error.detail("sent", sent)));
+        let open = live.held.commands.lock().cancel(true);
+        for pending in open {
+            let sent = pending.command.sent();
+            complete(pending, Completion::Failed(answer::released(sent)));
         }
     }
     if former != owner {
         // What a former owner, or an admin while nobody owned it, asked of it is not the next one's.
-        live.pending.lock().forget_ended();
+        live.held.commands.lock().forget_ended();
     }
     if what.ends_session() {
         contest::over(live);
@@ -97,11 +90,11 @@ fn tell(
     }
     // What is not loaded has no former owner that is known; a claim is one all the same.
     if owner.is_some() && (former != owner && live.is_some() || live.is_none() && what == DeviceChange::Claimed) {
-        let device = live.map_or_else(|| plain(owner), DeviceHandle::event_device);
+        let device = live.map_or_else(|| plain(owner), |device| device.event_device());
         services.bus.publish(&Event::DeviceClaimed { device });
     }
     if what == DeviceChange::Renamed {
-        let device = live.map_or_else(|| plain(owner), DeviceHandle::event_device);
+        let device = live.map_or_else(|| plain(owner), |device| device.event_device());
         services.bus.publish(&Event::DeviceUpdated { device });
     }
 }

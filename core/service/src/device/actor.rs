@@ -7,20 +7,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hexa_machine::{QueuedCommand, Token};
 use hexa_model::driver::{
     AckPolicy, CommandEnvelope, Decoded, DeviceEvent, DriverCall, DriverCommand, DriverError, Frame, NewState,
     SessionInfo,
 };
 use hexa_model::{ErrorCode, TimeMs};
+use hexa_store::{DurableState, Effect, HotWrite, StoreError};
 
 use crate::Services;
+use crate::command::pending::{Completion, complete};
+use crate::device::handle::DeviceHandle;
 use crate::device::inbound;
-use crate::device::live::DeviceHandle;
 use crate::device::provision::Proven;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
 use crate::limit::Bucket;
-use crate::relay::pending::{Ended, QueuedCommand, Token};
 
 /// Messages per second from one device, and the burst above them (WS-1).
 const MESSAGES_PER_S: f64 = 60.0;
@@ -62,8 +64,8 @@ impl DeviceActor {
         let session = services.registry.connect(&live, access_version, ip)?;
         // After the session's place is taken: a former one saves nothing from here on.
         let (durable, unsaved_durable) = {
-            let more = live.more.lock();
-            (more.durable.as_deref().map(<[u8]>::to_vec).unwrap_or_default(), more.unsaved)
+            let driver = live.held.driver.lock();
+            (driver.durable.as_deref().map(<[u8]>::to_vec).unwrap_or_default(), driver.unsaved)
         };
         let info = SessionInfo {
             id: session.id.to_string(),
@@ -145,7 +147,7 @@ impl DeviceActor {
         if self.session.closing().is_some() {
             return;
         }
-        let queued: smallvec::SmallVec<[QueuedCommand; 4]> = self.live.pending.lock().queued().collect();
+        let queued: smallvec::SmallVec<[QueuedCommand; 4]> = self.live.held.commands.lock().queued().collect();
         for command in queued {
             self.encode(&command, out);
         }
@@ -153,12 +155,12 @@ impl DeviceActor {
 
     fn encode(&mut self, queued: &QueuedCommand, out: &mut Vec<Frame>) {
         let now = self.services.clock.now();
-        if !self.live.still(queued.authority) {
+        if !self.live.authority_holds(queued.authority) {
             return self.refuse(queued, Error::no_device());
         }
         let envelope = CommandEnvelope {
             id: queued.id.to_string(),
-            command: DriverCommand::Relay(queued.action),
+            command: DriverCommand::from(&queued.action),
             expires_at: queued.expires_at,
         };
         let encoded = match self.driver(|a| a.services.drivers.encode_command(&a.call(now), &envelope)) {
@@ -175,16 +177,16 @@ impl DeviceActor {
             }
         };
         // False when the deadline came first: a command that has been answered 504 must not be sent any more.
-        if self.live.pending.lock().written(queued.id, token) {
+        if self.live.held.commands.lock().written(queued.id, token) {
             out.extend(encoded.frames);
             self.keep(encoded.state);
         }
     }
 
     fn refuse(&self, queued: &QueuedCommand, error: Error) {
-        let withdrawn = self.live.pending.lock().withdraw(queued.id);
-        if let Some(command) = withdrawn {
-            command.end(Ended::Failed(error.not_sent()));
+        let withdrawn = self.live.held.commands.lock().withdraw(queued.id);
+        if let Some(pending) = withdrawn {
+            complete(pending, Completion::Failed(error.not_sent()));
         }
     }
 
@@ -301,33 +303,28 @@ impl DeviceActor {
             return;
         }
         let (save, end) = {
-            let current = self.live.session.lock();
+            let current = self.live.held.session.lock();
             if !current.as_ref().is_some_and(|c| Arc::ptr_eq(c, &self.session)) {
                 self.unsaved_durable = false;
                 return;
             }
-            let mut more = self.live.more.lock();
-            more.durable = Some(self.durable.clone().into());
-            more.driver_version = Some((&*self.version).into());
+            let mut driver = self.live.held.driver.lock();
+            driver.durable = Some(self.durable.clone().into());
+            driver.version = Some((&*self.version).into());
             // Until it is known to be on the disk: whoever comes after this session saves it again.
-            more.unsaved = true;
-            more.saves = more.saves.wrapping_add(1);
-            let write = hexa_store::HotWrite {
-                durable: Some(hexa_store::DurableState {
-                    blob: self.durable.clone(),
-                    version: self.version.to_string(),
-                }),
-                ..hexa_store::HotWrite::of(self.live.key)
-            };
+            driver.unsaved = true;
+            driver.saves = driver.saves.wrapping_add(1);
+            let state = DurableState { blob: self.durable.clone(), version: self.version.to_string() };
+            let write = HotWrite::of(self.live.key).with(Effect::DriverState(state));
             // Given out while the place is held, so that the disk sees sessions in their order.
-            (more.saves, self.services.store.writer().send(write))
+            (driver.saves, self.services.store.writer().send(write))
         };
-        match end.await.unwrap_or_else(|_| Err(hexa_store::StoreError::closed())) {
+        match end.await.unwrap_or_else(|_| Err(StoreError::closed())) {
             Ok(_) => {
                 self.unsaved_durable = false;
-                let mut more = self.live.more.lock();
-                if more.saves == save {
-                    more.unsaved = false;
+                let mut driver = self.live.held.driver.lock();
+                if driver.saves == save {
+                    driver.unsaved = false;
                 }
             }
             Err(error) => tracing::error!(device.uid = %self.live.uid, %error, "driver state not saved, will retry"),
@@ -353,7 +350,7 @@ async fn prepared(services: &Arc<Services>, live: &Arc<DeviceHandle>) -> Result<
         let why = format!("no driver for {}", live.class.as_str());
         return Err(driver_error(DriverError::Unavailable { why, retry_after_s: None }));
     };
-    if let Some((known, prepared)) = &live.more.lock().prepared
+    if let Some((known, prepared)) = &live.held.driver.lock().prepared
         && **known == *version
     {
         return Ok((Arc::clone(known), Arc::clone(prepared)));
@@ -372,14 +369,14 @@ async fn prepared(services: &Arc<Services>, live: &Arc<DeviceHandle>) -> Result<
             Error::new(ErrorCode::DeviceNotReady, format!("the driver refuses the device's configuration{what}"))
         })?;
     let (version, prepared): (Arc<str>, Arc<[u8]>) = (version.into(), accepted.prepared.into());
-    let mut more = live.more.lock();
+    let mut driver = live.held.driver.lock();
     // Durable state of another driver version is not this one's to read (plugins.md: no migration = dropped).
-    if more.driver_version.as_deref() != Some(&*version) {
-        more.durable = (!accepted.durable.is_empty()).then(|| accepted.durable.into());
-        more.driver_version = Some((&*version).into());
-        more.unsaved = false;
+    if driver.version.as_deref() != Some(&*version) {
+        driver.durable = (!accepted.durable.is_empty()).then(|| accepted.durable.into());
+        driver.version = Some((&*version).into());
+        driver.unsaved = false;
     }
-    more.prepared = Some((Arc::clone(&version), Arc::clone(&prepared)));
+    driver.prepared = Some((Arc::clone(&version), Arc::clone(&prepared)));
     Ok((version, prepared))
 }
 

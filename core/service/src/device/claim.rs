@@ -14,7 +14,7 @@ use crate::Services;
 use crate::auth::principal::Principal;
 use crate::authorize::Visibility;
 use crate::change::{Decided, asked, internal};
-use crate::device::live::DeviceHandle;
+use crate::device::handle::DeviceHandle;
 use crate::device::provision::{ClaimCode, new_claim_code, reset_setting};
 use crate::device::view::{self, DeviceView};
 use crate::error::{Error, Result};

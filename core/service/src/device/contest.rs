@@ -14,7 +14,7 @@ use hexa_model::{Actor, Outcome, Source, TimeMs};
 use serde_json::json;
 
 use crate::Services;
-use crate::device::live::DeviceHandle;
+use crate::device::handle::DeviceHandle;
 use crate::error::{Error, Result};
 
 /// Returns within [`WINDOW`] that one device alone does not explain.
@@ -106,7 +106,7 @@ impl Contest {
 pub fn admit(services: &Services, live: &DeviceHandle) -> Result<()> {
     if let Some(session) = live.session().filter(|s| s.closing().is_none()) {
         let now = services.clock.monotonic();
-        let verdict = live.contest.lock().judge(session.party(), now, services.clock.now());
+        let verdict = live.held.contest.lock().judge(session.party(), now, services.clock.now());
         if let Verdict::Refused(news) = verdict {
             if let Some(contested) = news {
                 tell(services, live, &contested);
@@ -134,12 +134,12 @@ fn tell(services: &Services, live: &DeviceHandle, contested: &Contested) {
 
 /// Whether it is going on now.
 pub fn of(services: &Services, live: Option<&Arc<DeviceHandle>>) -> Option<Contested> {
-    live.and_then(|live| live.contest.lock().current(services.clock.monotonic()))
+    live.and_then(|live| live.held.contest.lock().current(services.clock.monotonic()))
 }
 
 /// The identity is a new one, or somebody else's: whoever comes now is judged afresh.
 pub(crate) fn over(live: &DeviceHandle) {
-    *live.contest.lock() = Contest::default();
+    *live.held.contest.lock() = Contest::default();
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::Services;
 use crate::auth::principal::Principal;
 use crate::change::{Decided, asked, internal};
 use crate::device::claim::changed;
-use crate::device::live::{DeviceHandle, SharedAccess};
+use crate::device::handle::{DeviceHandle, SharedAccess};
 use crate::error::{Error, Result};
 use crate::idempotency::Key;
 use crate::limit::{FailureLimiter, Rate};
@@ -151,7 +151,7 @@ impl Grants {
                     let viewers = fresh.as_ref().map(|s| Arc::clone(&s.viewers));
                     EventDevice { key, uid: uid.clone(), owner, viewers }
                 },
-                DeviceHandle::event_device,
+                |device| device.event_device(),
             )
         };
         tell(services, device, &viewers(&former), &viewers(&fresh));

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hexa_machine::AckTaken;
 use hexa_model::audit::AuditEntry;
 use hexa_model::driver::{Ack, DeviceEvent, EventMeta, Hello, InputEvent};
 use hexa_model::event::Event;
@@ -11,9 +12,9 @@ use hexa_model::{Actor, CommandId, Outcome, Source};
 use serde_json::json;
 
 use crate::Services;
-use crate::device::live::DeviceHandle;
-use crate::relay::machine::AckTaken;
-use crate::relay::{path, report};
+use crate::command::acknowledge::acknowledge;
+use crate::device::handle::DeviceHandle;
+use crate::relay::report;
 
 /// Whether a message counts against the device's rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +47,13 @@ fn loggable(text: &str) -> String {
 /// Whether a line about this device may be logged now, and how many were not since the last one.
 fn may_log(services: &Services, live: &DeviceHandle) -> Option<u32> {
     let now = services.clock.monotonic();
-    let mut more = live.more.lock();
-    if more.last_log_line.is_some_and(|at| now.saturating_sub(at) < LOG_EVERY) {
-        more.unlogged = more.unlogged.saturating_add(1);
+    let mut last = live.held.last.lock();
+    if last.log_line.is_some_and(|at| now.saturating_sub(at) < LOG_EVERY) {
+        last.unlogged = last.unlogged.saturating_add(1);
         return None;
     }
-    more.last_log_line = Some(now);
-    Some(std::mem::take(&mut more.unlogged))
+    last.log_line = Some(now);
+    Some(std::mem::take(&mut last.unlogged))
 }
 
 /// What is still to be waited for.
@@ -97,7 +98,7 @@ pub fn handle(services: &Arc<Services>, live: &Arc<DeviceHandle>, event: DeviceE
 }
 
 fn acknowledgement(services: &Arc<Services>, live: &Arc<DeviceHandle>, ack: &Ack) -> (Counted, Option<Rest>) {
-    let (taken, late) = path::acknowledge(services, live, ack);
+    let (taken, late) = acknowledge(services, live, ack);
     match taken {
         AckTaken::Open => return (Counted::Free, None),
         AckTaken::Late | AckTaken::Reported | AckTaken::Duplicate => {}
@@ -105,7 +106,11 @@ fn acknowledgement(services: &Arc<Services>, live: &Arc<DeviceHandle>, ack: &Ack
     }
     let rest = late.map(|late| {
         let (services, live) = (Arc::clone(services), Arc::clone(live));
-        Box::pin(async move { late.stored(&services, &live).await }) as Rest
+        Box::pin(async move {
+            if let Err(error) = late.stored(&services, &live).await {
+                tracing::error!(device.uid = %live.uid, %error, "what an acknowledgement says was not stored");
+            }
+        }) as Rest
     });
     (Counted::Yes, rest)
 }
@@ -116,11 +121,11 @@ fn foreign_ack(services: &Arc<Services>, live: &Arc<DeviceHandle>, token: &str) 
     services.metrics.unexpected_acks.inc();
     let now = services.clock.monotonic();
     {
-        let mut more = live.more.lock();
-        if more.last_foreign_ack_audit.is_some_and(|at| now.saturating_sub(at) < FOREIGN_ACK_AUDIT_EVERY) {
+        let mut last = live.held.last.lock();
+        if last.foreign_ack_audit.is_some_and(|at| now.saturating_sub(at) < FOREIGN_ACK_AUDIT_EVERY) {
             return None;
         }
-        more.last_foreign_ack_audit = Some(now);
+        last.foreign_ack_audit = Some(now);
     }
     let shown: String = loggable(token).chars().take(64).collect();
     let (services, live) = (Arc::clone(services), Arc::clone(live));
@@ -128,7 +133,7 @@ fn foreign_ack(services: &Arc<Services>, live: &Arc<DeviceHandle>, token: &str) 
         if was_sent_to(&services, &live, &shown).await {
             tracing::debug!(device.uid = %live.uid, token = %shown, "ack for a command that ended long ago");
             // The next one may be a stranger's.
-            live.more.lock().last_foreign_ack_audit = None;
+            live.held.last.lock().foreign_ack_audit = None;
             return;
         }
         tracing::warn!(device.uid = %live.uid, token = %shown, "ack for a command this device was not sent");
@@ -143,7 +148,7 @@ fn foreign_ack(services: &Arc<Services>, live: &Arc<DeviceHandle>, token: &str) 
 /// Whether a command of this id went to this device: then the audit knows it.
 async fn was_sent_to(services: &Services, live: &DeviceHandle, token: &str) -> bool {
     let Some(id) = CommandId::parse(token) else { return false };
-    if services.open_command(id).is_some_and(|(of, _)| of.key == live.key) {
+    if services.open.get(id).await.is_some_and(|open| open.key == live.key) {
         return true;
     }
     match services.store.command_result(id).await {
@@ -154,7 +159,7 @@ async fn was_sent_to(services: &Services, live: &DeviceHandle, token: &str) -> b
 
 fn input_event(services: &Arc<Services>, live: &Arc<DeviceHandle>, input: InputEvent) {
     let (input, at) = (Arc::new(input), services.clock.now());
-    live.more.lock().last_input = Some((Arc::clone(&input), at));
+    live.held.last.lock().input = Some((Arc::clone(&input), at));
     services.bus.publish(&Event::InputReceived { device: live.event_device(), input, at });
 }
 
@@ -163,7 +168,7 @@ fn greeting(services: &Arc<Services>, live: &Arc<DeviceHandle>, hello: &Hello) {
         set_firmware(services, live, firmware);
     }
     if let Some(hardware) = &hello.hardware {
-        live.more.lock().hardware = Some(hardware.as_str().into());
+        live.identity.lock().hardware = Some(hardware.as_str().into());
     }
     heartbeat(live, &hello.meta);
 }
@@ -189,10 +194,10 @@ fn set_firmware(services: &Arc<Services>, live: &DeviceHandle, firmware: &str) {
     } else {
         firmware
     };
-    let mut more = live.more.lock();
-    if more.firmware.as_deref() != Some(firmware) {
-        more.firmware = Some(firmware.into());
-        drop(more);
+    let mut identity = live.identity.lock();
+    if identity.firmware.as_deref() != Some(firmware) {
+        identity.firmware = Some(firmware.into());
+        drop(identity);
         services.registry.note(live, None);
     }
 }

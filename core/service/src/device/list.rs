@@ -8,7 +8,7 @@ pub use hexa_store::DeviceOrder;
 use hexa_store::{DeviceFilter, DeviceRow};
 
 use super::contest;
-use super::live::DeviceHandle;
+use super::handle::DeviceHandle;
 use super::view::{self, DeviceView};
 use crate::Services;
 use crate::auth::principal::Principal;
@@ -197,13 +197,14 @@ async fn views(
         let live = services.registry.peek(&row.uid);
         // The cache is at least as new as the rows just read.
         let relays = match &live {
-            Some(live) => live.cache.lock().all(),
+            Some(live) => live.relays(),
             None => states.remove(&row.key).unwrap_or_default(),
         };
         let names = names.remove(&row.key).unwrap_or_default();
         let stale = view::is_stale(services, live.as_ref());
         let owner = view::shown_owner(by, &row).and_then(|key| owners.get(&key).cloned());
         let contested = contest::of(services, live.as_ref());
+        let live = live.as_deref().map(view::LiveFacts::of);
         items.push(DeviceView { row, live, relays, names, sight, stale, owner, contested });
     }
     Ok(items)

@@ -17,7 +17,7 @@ use crate::auth::principal::Principal;
 use crate::change::{Decided, asked, change, internal};
 use crate::config::ProvisionConfig;
 use crate::device::codes::Codes;
-use crate::device::live::DeviceHandle;
+use crate::device::handle::DeviceHandle;
 use crate::device::registry::READ_AGAIN;
 use crate::error::{Error, Result};
 use crate::idempotency::Key;

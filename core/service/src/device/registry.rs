@@ -17,9 +17,11 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
+use crate::command::answer;
+use crate::command::pending::{Completion, complete};
 use crate::device::batch_loader::{DeviceLoader, Stored};
 use crate::device::grant::Grants;
-use crate::device::live::DeviceHandle;
+use crate::device::handle::DeviceHandle;
 use crate::device::session::{CloseReason, Session};
 use crate::error::{Error, Result};
 use crate::ops::metrics::Metrics;
@@ -225,7 +227,7 @@ impl Registry {
     /// # Errors
     /// `rate_limited` for a device that connects too often.
     pub fn admit(&self, live: &DeviceHandle) -> Result<()> {
-        live.flap.lock().connect(self.clock.monotonic(), self.flap_per_minute).map_err(|seconds| {
+        live.held.flap.lock().connect(self.clock.monotonic(), self.flap_per_minute).map_err(|seconds| {
             Error::rate_limited(
                 format!("more than {} connects in a minute; try again in {seconds} s", self.flap_per_minute),
                 seconds,
@@ -236,7 +238,7 @@ impl Registry {
     /// Takes a connect back that could not be served because the device's driver is stopped: a device that comes back
     /// as it should is not banned for what its driver did.
     pub fn forgive(&self, live: &DeviceHandle) {
-        live.flap.lock().forgive();
+        live.held.flap.lock().forgive();
     }
 
     /// A new session. The newest wins: an older one is closed with 4001, without an offline event (WS-2).
@@ -248,17 +250,17 @@ impl Registry {
         let id = SessionId::at(now, random_bytes());
         let session = Arc::new(Session::new(id, access_version, self.clock.monotonic(), ip));
         // Held until the event is out: an offline event of an older session must not overtake this online event.
-        let mut current = live.session.lock();
+        let mut current = live.held.session.lock();
         if !live.lets_in(access_version) {
             return Err(Error::new(ErrorCode::InvalidToken, "the device's uid or token is wrong"));
         }
         let former = current.replace(Arc::clone(&session));
         live.seen(now);
-        live.more.lock().ip = ip;
+        live.identity.lock().ip = ip;
         if let Some(former) = former {
             self.metrics.takeovers.inc();
             former.close(CloseReason::Replaced);
-            live.contest.lock().replaced(former.party(), self.clock.monotonic());
+            live.held.contest.lock().replaced(former.party(), self.clock.monotonic());
             // What woke the former one and was not encoded by it is the new one's to send.
             session.wake.notify_one();
         } else {
@@ -271,15 +273,14 @@ impl Registry {
 
     /// The end of a session. Nothing happens when a newer one has taken its place.
     pub fn disconnect(&self, live: &DeviceHandle, session: &Arc<Session>) {
-        let mut current = live.session.lock();
+        let mut current = live.held.session.lock();
         if !current.as_ref().is_some_and(|c| Arc::ptr_eq(c, session)) {
             return;
         }
         *current = None;
-        let unsent = live.pending.lock().cancel(false);
-        for command in unsent {
-            let error = Error::new(ErrorCode::DeviceOffline, "the device disconnected before the command was sent");
-            command.end(crate::relay::pending::Ended::Failed(error));
+        let unsent = live.held.commands.lock().cancel(false);
+        for pending in unsent {
+            complete(pending, Completion::Failed(answer::disconnected()));
         }
         self.metrics.device_sessions.dec();
         self.note(live, Some(false));
@@ -288,12 +289,12 @@ impl Registry {
 
     /// Puts what the session knows (last seen, address, firmware) onto the store's coalescing list.
     pub(crate) fn note(&self, live: &DeviceHandle, online: Option<bool>) {
-        let more = live.more.lock();
+        let identity = live.identity.lock();
         self.store.writer().note(DevicePresence {
             device: live.key,
             last_seen_at: live.last_seen().unwrap_or_else(|| self.clock.now()),
-            ip: more.ip.map(|ip| ip.to_string()),
-            firmware: more.firmware.as_deref().map(str::to_owned),
+            ip: identity.ip.map(|ip| ip.to_string()),
+            firmware: identity.firmware.as_deref().map(str::to_owned),
             online,
         });
     }
@@ -302,7 +303,7 @@ impl Registry {
     pub fn connected(&self) -> Vec<Arc<DeviceHandle>> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            all.extend(shard.read().values().filter(|l| l.online() || !l.pending.lock().is_empty()).cloned());
+            all.extend(shard.read().values().filter(|l| l.online() || !l.held.commands.lock().is_empty()).cloned());
         }
         all
     }

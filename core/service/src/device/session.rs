@@ -1,6 +1,6 @@
 //! One connection of a device, as the rest of the house sees it: something to wake and to close.
 //!
-//! There is no channel: commands wait in the device's [`Pending`](crate::relay::pending::Pending), and waking is one
+//! There is no channel: commands wait in the device's [`DeviceCommands`](crate::command::pending::DeviceCommands), and waking is one
 //! `Notify`, so that an idle connection costs a few words (performance.md 6.4).
 
 use std::net::IpAddr;

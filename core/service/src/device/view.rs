@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hexa_model::audit::{AuditEntry, RelayStates};
-use hexa_model::{Change, DeviceChange, DeviceKey, DeviceUid, ErrorCode, Source, UserKey};
+use hexa_model::driver::InputEvent;
+use hexa_model::{Change, DeviceChange, DeviceKey, DeviceUid, ErrorCode, Source, TimeMs, UserKey};
 pub use hexa_store::PersonRow;
 use hexa_store::{DeviceFilter, DeviceOrder, DeviceRow, Tx};
 use serde_json::json;
@@ -14,7 +15,7 @@ use crate::auth::principal::Principal;
 use crate::authorize::Visibility;
 use crate::change::{Decided, asked};
 use crate::device::contest::{self, Contested};
-use crate::device::live::DeviceHandle;
+use crate::device::handle::{DeviceHandle, LastAction};
 use crate::error::{Error, Result, named};
 use crate::idempotency::Key;
 
@@ -24,7 +25,7 @@ pub struct DeviceView {
     /// Stored facts.
     pub row: DeviceRow,
     /// Live facts, when this process has touched it.
-    pub live: Option<Arc<DeviceHandle>>,
+    pub live: Option<LiveFacts>,
     /// Committed states; unknown relays are missing.
     pub relays: RelayStates,
     /// Names that the owner gave.
@@ -37,6 +38,37 @@ pub struct DeviceView {
     pub owner: Option<PersonRow>,
     /// Another device has its identity.
     pub contested: Option<Contested>,
+}
+
+/// What a process that has touched a device knows of it beyond its row, at one moment.
+#[derive(Clone, Debug)]
+pub struct LiveFacts {
+    /// A session is connected.
+    pub online: bool,
+    /// Last frame or pong from it.
+    pub last_seen: Option<TimeMs>,
+    /// Latest firmware version.
+    pub firmware: Option<String>,
+    /// Its address: of the connection, or the last stored one.
+    pub ip: Option<String>,
+    /// The last relay change since the process started.
+    pub last_action: Option<LastAction>,
+    /// The last input event since the process started.
+    pub last_input: Option<(Arc<InputEvent>, TimeMs)>,
+}
+
+impl LiveFacts {
+    /// Of now.
+    pub(super) fn of(live: &DeviceHandle) -> Self {
+        Self {
+            online: live.online(),
+            last_seen: live.last_seen(),
+            firmware: live.firmware(),
+            ip: live.ip(),
+            last_action: live.last_action(),
+            last_input: live.last_input(),
+        }
+    }
 }
 
 /// Whose device it is, for admins alone: a guest must not learn names and e-mails of others here, and an owner knows.
@@ -88,14 +120,14 @@ pub async fn get(services: &Services, by: &Principal, uid: &str) -> Result<Devic
     let (live, sight) = find(services, by, uid).await?;
     let row = services.store.device_by_key(live.key).await?.ok_or_else(Error::no_device)?;
     let names = services.store.relay_names(live.key).await?;
-    let relays = live.cache.lock().all();
+    let relays = live.relays();
     let stale = is_stale(services, Some(&live));
     let owner = match shown_owner(by, &row) {
         Some(key) => services.store.people(&[key]).await?.remove(&key),
         None => None,
     };
     let contested = contest::of(services, Some(&live));
-    Ok(DeviceView { row, relays, names, sight, stale, owner, contested, live: Some(live) })
+    Ok(DeviceView { row, relays, names, sight, stale, owner, contested, live: Some(LiveFacts::of(&live)) })
 }
 
 /// One device as it is in this transaction.
@@ -109,13 +141,14 @@ pub(crate) async fn within(
     let row = tx.device_by_key(key).await?.ok_or_else(Error::no_device)?;
     let names = tx.relay_names(key).await?;
     let live = services.registry.find(&row.uid).await?;
-    let relays = live.as_ref().map(|live| live.cache.lock().all()).unwrap_or_default();
+    let relays = live.as_ref().map(|live| live.relays()).unwrap_or_default();
     let stale = is_stale(services, live.as_ref());
     let owner = match shown_owner(by, &row) {
         Some(key) => tx.user_by_key(key).await?.map(PersonRow::from),
         None => None,
     };
     let contested = contest::of(services, live.as_ref());
+    let live = live.as_deref().map(LiveFacts::of);
     Ok(DeviceView { row, live, relays, names, sight, stale, owner, contested })
 }
 

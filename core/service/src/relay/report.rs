@@ -4,54 +4,48 @@
 
 use std::sync::Arc;
 
+use hexa_machine::{Machine, TimedOut, WriteCause};
 use hexa_model::audit::{AuditEntry, RelayStates};
 use hexa_model::driver::{Ack, AckOutcome, StateReport};
 use hexa_model::event::Event;
-use hexa_model::{Actor, Outcome, Source};
-use hexa_store::StoreError;
+use hexa_model::{Actor, Outcome, RelayAction, Source};
 use serde_json::json;
-use tokio::sync::oneshot;
 
 use crate::Services;
-use crate::device::live::DeviceHandle;
-use crate::relay::machine::{Cause, Machine};
-use crate::relay::path;
-use crate::relay::pending::TimedOut;
+use crate::command::acknowledge::{UnawaitedWrite, write_answer};
+use crate::device::handle::DeviceHandle;
 
 /// Takes one report.
 pub async fn reconcile(services: &Arc<Services>, live: &Arc<DeviceHandle>, report: &StateReport) {
     let shown = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
-    let mut waiting = None;
-    let taken = live.reconcile(report, |write| match &write.cause {
-        Cause::Report(healed) => {
+    let mut unawaited = None;
+    let taken = live.observe(report, |write| match &write.cause {
+        WriteCause::Report(healed) => {
             let audit = cause_row(services, live, report, healed.as_ref());
-            let (tx, commit) = oneshot::channel();
-            let (by, number, sets) = (write.by(), write.number, write.sets);
-            path::persist(services, live, (sets.clone(), number, audit), by, |commit| drop(tx.send(commit)));
-            waiting = Some((sets, number, commit));
+            let by = write.by();
+            unawaited = Some(UnawaitedWrite::begin(services, live, (write.sets, write.number, audit), by));
         }
         // Open commands that the report answers end by it, each with its own state and audit row.
-        Cause::Answer(_) | Cause::Late(_) | Cause::Correction => {
-            drop(path::write_answer(services, live, write, &shown));
+        WriteCause::Answer(_) | WriteCause::Late(_) | WriteCause::Correction => {
+            drop(write_answer(services, live, write, &shown));
         }
     });
     for older in &taken.older {
         services.audit.note(live.key, cause_row(services, live, report, Some(older)));
     }
-    let Some((sets, number, commit)) = waiting else {
+    let Some(write) = unawaited else {
         services.metrics.reports.with_label_values(&["unchanged"]).inc();
         return show_unchanged(services, live);
     };
-    let commit = commit.await.unwrap_or_else(|_| Err(StoreError::closed()));
-    match &commit {
+    let changes_nothing = !write.has_states();
+    match write.stored(services, live).await {
         Ok(_) => services.metrics.reports.with_label_values(&["changed"]).inc(),
         Err(error) => {
             services.metrics.reports.with_label_values(&["failed"]).inc();
             tracing::error!(device.uid = %live.uid, %error, "report not stored; the next one is compared afresh");
         }
     }
-    path::publish(services, live, (&sets, number), commit.is_ok());
-    if sets.is_empty() {
+    if changes_nothing {
         show_unchanged(services, live);
     }
 }
@@ -72,8 +66,8 @@ fn cause_row(services: &Services, live: &DeviceHandle, report: &StateReport, hea
         command: Some(healed.id),
         follow_up: true,
         outcome: Outcome::Healed,
-        relay: healed.action.index(),
-        state: Some(healed.action.on()),
+        relay: healed.action.relay().and_then(RelayAction::index),
+        state: healed.action.relay().map(RelayAction::on),
         latency_ms: Some(took.as_millis().min(u128::from(u32::MAX)) as u32),
         ..entry
     }
@@ -81,7 +75,7 @@ fn cause_row(services: &Services, live: &DeviceHandle, report: &StateReport, hea
 
 /// "Server pushes `device_state` to owner clients": also when nothing changed, from the cache.
 fn show_unchanged(services: &Services, live: &DeviceHandle) {
-    let cache = live.cache.lock();
+    let cache = live.held.states.lock();
     let relays: RelayStates = cache.all();
     let (device, at) = (live.event_device(), services.clock.now());
     services.bus.publish(&Event::RelayChanged { device, relays, source: Source::Device, command: None, at });

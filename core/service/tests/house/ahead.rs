@@ -61,7 +61,7 @@ impl Made {
         assert!(services.auth.authenticate(token.expose_secret(), None).await.is_ok(), "it is in memory");
         let device = provision(services, Some("S-1"), false).await.unwrap();
         let claimed = claim::claim(services, by, Key::none(), device.claim.code.expose_secret()).await.unwrap();
-        let live = claimed.live.unwrap();
+        let live = services.registry.find(&claimed.row.uid).await.unwrap().unwrap();
         claim::rotate_token(services, by, Key::none(), &live).await.unwrap();
         provision::allow_reset(services, by, Key::none(), &live).await.unwrap();
         assert!(services.auth.authenticate(signed_in.access_token.expose_secret(), None).await.is_ok());

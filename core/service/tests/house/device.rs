@@ -34,7 +34,7 @@ async fn a_command_that_waits_during_a_takeover_goes_out_once_on_the_new_socket(
     let house = House::new().await;
     let mut old = house.device(1).await;
     let asked = house.set(&old, 0, true);
-    while old.live.pending.lock().open_count() < 1 {
+    while old.live.held.commands.lock().open_count() < 1 {
         tokio::task::yield_now().await;
     }
     let mut new = house.connect(&old.live).await;
@@ -52,7 +52,7 @@ async fn a_command_that_was_never_sent_has_its_row() {
     let house = House::new().await;
     let mut device = house.device(1).await;
     let unsent = house.set(&device, 0, true);
-    while device.live.pending.lock().open_count() < 1 {
+    while device.live.held.commands.lock().open_count() < 1 {
         tokio::task::yield_now().await;
     }
     device.actor.closed();
@@ -69,7 +69,7 @@ async fn a_lost_connection_fails_only_what_was_not_sent() {
     let sent = house.set(&device, 0, true);
     device.expect().await;
     let unsent = house.set(&device, 0, false);
-    while device.live.pending.lock().open_count() < 2 {
+    while device.live.held.commands.lock().open_count() < 2 {
         tokio::task::yield_now().await;
     }
     device.actor.closed();
@@ -92,7 +92,8 @@ async fn a_release_ends_open_commands_closes_the_socket_and_needs_a_new_code() {
     let live = claim::claim(&house.services, &bob, Key::none(), secrecy::ExposeSecret::expose_secret(&code.code))
         .await
         .unwrap();
-    assert_eq!(live.live.as_ref().unwrap().owner(), Some(bob.account.key));
+    assert_eq!(live.row.owner, Some(bob.account.key));
+    assert_eq!(device.live.owner(), Some(bob.account.key));
     house.check(&device.live).await;
 }
 

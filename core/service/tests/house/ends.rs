@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hexa_model::{ErrorCode, Outcome, Source};
+use hexa_service::command::lookup::{self, CommandView};
 use hexa_service::device::claim;
 use hexa_service::device::session::CloseReason;
 use hexa_service::error::Sent;
 use hexa_service::idempotency::Key;
-use hexa_service::relay::lookup::{self, CommandView};
 use hexa_store::{Changed, HotWrite, StoreError};
 use secrecy::ExposeSecret;
 use tokio::sync::oneshot;
@@ -39,8 +39,7 @@ async fn full_queue(house: &House, device: &Device) -> oneshot::Sender<()> {
     });
     begun.await.unwrap();
     let refused = || {
-        let (device, relays) = (device.live.key, smallvec::SmallVec::new());
-        let mut end = house.services.store.writer().send(HotWrite { relays, ..HotWrite::of(device) });
+        let mut end = house.services.store.writer().send(HotWrite::of(device.live.key));
         matches!(end.try_recv(), Ok(Err(StoreError::Busy)))
     };
     // The writer takes its batch out of the queue before it waits for this transaction.
@@ -65,7 +64,7 @@ async fn nothing_waits(house: &House) {
 }
 
 fn state(device: &Device) -> Option<(bool, u64)> {
-    device.live.cache.lock().get(0).map(|s| (s.on, s.version))
+    device.live.held.states.lock().get(0).map(|s| (s.on, s.version))
 }
 
 #[tokio::test]
@@ -83,7 +82,7 @@ async fn a_report_from_before_a_command_does_not_answer_it() {
     device.say(&format!("ack {}", first[1])).await;
     device.say(&format!("ack {}", second[1])).await;
     let (off, on) = (off.await.unwrap().unwrap(), on.await.unwrap().unwrap());
-    assert_eq!((off.relays[0].version, on.relays[0].version), (2, 3), "in the order in which the device acted");
+    assert_eq!((off.relays()[0].version, on.relays()[0].version), (2, 3), "in the order in which the device acted");
     assert_eq!(state(&device), Some((true, 3)), "the server has what the device has");
     house.check(&device.live).await;
 }
@@ -167,10 +166,9 @@ async fn a_command_that_no_session_took_is_known_not_to_be_sent() {
     let device = house.device(1).await;
     let error = house.set(&device, 0, true).await.unwrap().unwrap_err();
     assert_eq!((error.code, error.sent), (ErrorCode::DeviceTimeout, Sent::No));
-    let details = error.details.unwrap();
-    assert_eq!(details["sent"], false);
+    assert_eq!(error.details.as_ref().unwrap()["sent"], false);
     // As the audit says it to whoever asks later.
-    let id = CommandId::parse(details["command_id"].as_str().unwrap()).unwrap();
+    let id = error.command.unwrap();
     let later = lookup::outcome(&house.services, id).await.unwrap().unwrap_err();
     assert_eq!((later.code, &later.message), (ErrorCode::DeviceTimeout, &error.message));
     house.check(&device.live).await;
@@ -183,7 +181,7 @@ async fn what_is_known_of_the_frame_goes_with_every_end() {
     let written = house.set(&device, 0, true);
     device.expect().await;
     let queued = house.set(&device, 0, false);
-    while device.live.pending.lock().open_count() < 2 {
+    while device.live.held.commands.lock().open_count() < 2 {
         tokio::task::yield_now().await;
     }
     claim::release(&house.services, &house.user, Key::none(), &device.live).await.unwrap();
@@ -214,7 +212,7 @@ async fn the_row_of_a_deleted_devices_command_is_written() {
     nothing_waits(&house).await;
     let stored = house.services.store.command_result(id).await.unwrap().expect("its row is there");
     assert_eq!((stored.outcome, stored.source, stored.changes.len()), (Outcome::Executed, Source::Api, 0));
-    assert!(house.services.open_command(id).is_none());
+    assert!(house.services.open.get(id).await.is_none());
     assert_eq!(house.services.store.verify_audit().await.unwrap().first_bad, None);
 }
 

@@ -8,6 +8,7 @@ mod claims;
 mod device;
 mod ends;
 mod invitations;
+mod kinds;
 mod relay;
 mod retention;
 mod rig;

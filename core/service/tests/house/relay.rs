@@ -1,5 +1,4 @@
-use hexa_model::{ErrorCode, Outcome, RelayAction, Source};
-use hexa_service::relay::path::Command;
+use hexa_model::{Cause, ErrorCode, Outcome, RelayAction, Source};
 
 use crate::rig::{Device, House, PlainDriver, stranger};
 
@@ -22,7 +21,7 @@ async fn an_acknowledged_command_is_stored_audited_and_heard_of() {
     device.say(&format!("ack {}", words[1])).await;
     let done = asked.await.unwrap().unwrap();
     assert_eq!(
-        (done.outcome, done.relays[0].index, done.relays[0].on, done.relays[0].version),
+        (done.outcome, done.relays()[0].index, done.relays()[0].on, done.relays()[0].version),
         (Outcome::Executed, 2, true, 1)
     );
     assert_eq!(house.heard(), [(true, 1)]);
@@ -41,7 +40,7 @@ async fn a_noop_succeeds_without_a_new_version() {
     let words = device.expect().await;
     device.say(&format!("ack {} noop", words[1])).await;
     let done = asked.await.unwrap().unwrap();
-    assert_eq!((done.outcome, done.relays[0].version), (Outcome::Noop, 1));
+    assert_eq!((done.outcome, done.relays()[0].version), (Outcome::Noop, 1));
     settled(&house, &device).await;
 }
 
@@ -68,7 +67,7 @@ async fn a_late_ack_stores_the_state_with_one_follow_up() {
     let words = device.expect().await;
     let error = asked.await.unwrap().unwrap_err();
     assert_eq!(error.code, ErrorCode::DeviceTimeout);
-    assert_eq!(error.details.unwrap()["command_id"], words[1].as_str());
+    assert_eq!(error.command.unwrap().to_string(), words[1]);
     for _ in 0..3 {
         device.say(&format!("ack {}", words[1])).await;
     }
@@ -105,7 +104,7 @@ async fn an_ack_of_another_state_is_a_mismatch_and_the_reported_state_is_kept() 
     let error = asked.await.unwrap().unwrap_err();
     assert_eq!(error.code, ErrorCode::DeviceStateMismatch);
     assert_eq!(error.details.unwrap()["relays"][0]["state"], false);
-    assert_eq!(device.live.cache.lock().get(0).map(|s| s.on), Some(false));
+    assert_eq!(device.live.held.states.lock().get(0).map(|s| s.on), Some(false));
     settled(&house, &device).await;
 }
 
@@ -118,7 +117,7 @@ async fn a_partial_ack_of_set_all_stores_what_was_confirmed() {
     assert_eq!((words[0].as_str(), words[2].as_str()), ("all", "1"));
     device.say(&format!("ack {} ok 0=1 2=1", words[1])).await;
     assert_eq!(asked.await.unwrap().unwrap_err().code, ErrorCode::DeviceStateMismatch);
-    let known: Vec<_> = device.live.cache.lock().all().iter().map(|s| s.index).collect();
+    let known: Vec<_> = device.live.relays().iter().map(|s| s.index).collect();
     assert_eq!(known, [0, 2], "relay 1 stays unknown");
     settled(&house, &device).await;
 }
@@ -135,7 +134,7 @@ async fn a_foreign_ack_counts_for_nobody() {
     assert!(!asked.is_finished(), "the command is still open");
     a.say(&format!("ack {}", words[1])).await;
     assert!(asked.await.unwrap().is_ok());
-    assert!(b.live.cache.lock().all().is_empty());
+    assert!(b.live.relays().is_empty());
     house.services.store.writer().flush().await;
     assert_eq!(house.rows(&b.live).await, [row("security.unexpected_ack", "rejected", false)], "audited once a minute");
     settled(&house, &a).await;
@@ -151,15 +150,16 @@ async fn offline_and_busy_and_foreign_devices_are_refused_at_once() {
     assert_eq!(house.rows(&live).await, [row("set_relay", "offline", false)]);
     let device = house.connect(&live).await;
     let open: Vec<_> = (0..32).map(|_| house.set(&device, 0, true)).collect();
-    while live.pending.lock().open_count() < 32 {
+    while live.held.commands.lock().open_count() < 32 {
         tokio::task::yield_now().await;
     }
     assert_eq!(house.set(&device, 0, true).await.unwrap().unwrap_err().code, ErrorCode::DeviceBusy);
     for command in open {
         assert_eq!(command.await.unwrap().unwrap_err().code, ErrorCode::DeviceTimeout);
     }
-    let foreign = Command { source: Source::Api, actor: stranger(), device: live.uid.clone(), action: set, key: None };
-    let error = house.services.relay().execute(foreign).await.unwrap_err();
+    let commands = house.services.commands();
+    let foreign = commands.request((Source::Api, stranger()), Cause::request("test"), live.uid.clone(), set);
+    let error = commands.execute(foreign, None).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::NotFound);
     let beyond = RelayAction::Set { index: 2, on: true, for_ms: None };
     assert_eq!(house.command(&live.uid, beyond).await.unwrap().unwrap_err().code, ErrorCode::ValidationError);
@@ -194,7 +194,11 @@ async fn a_report_behind_an_ack_is_no_change_of_its_own() {
     house.services.store.writer().flush().await;
     let rows = house.rows(&device.live).await;
     assert_eq!(rows, [row("set_relay", "executed", false), row("state_report", "done", false)]);
-    assert_eq!(device.live.cache.lock().get(0).map(|s| (s.on, s.version)), Some((false, 2)), "the button came last");
+    assert_eq!(
+        device.live.held.states.lock().get(0).map(|s| (s.on, s.version)),
+        Some((false, 2)),
+        "the button came last"
+    );
     settled(&house, &device).await;
 }
 
@@ -224,7 +228,7 @@ async fn a_driver_may_take_the_report_for_the_ack() {
     assert!(!asked.is_finished());
     device.say("report 0=1").await;
     let done = asked.await.unwrap().unwrap();
-    assert_eq!((done.outcome, done.relays[0].on, done.relays[0].version), (Outcome::Executed, true, 2));
+    assert_eq!((done.outcome, done.relays()[0].on, done.relays()[0].version), (Outcome::Executed, true, 2));
     settled(&house, &device).await;
 }
 
@@ -238,7 +242,7 @@ async fn commands_of_one_device_are_pipelined_in_order() {
         let id = device.obey().await;
         assert_ne!(last, Some(id));
         last = Some(id);
-        assert_eq!(asked.await.unwrap().unwrap().relays[0].version, u64::from(round) + 1, "versions are gapless");
+        assert_eq!(asked.await.unwrap().unwrap().relays()[0].version, u64::from(round) + 1, "versions are gapless");
     }
     let versions: Vec<_> = house.heard().iter().map(|h| h.1).collect();
     assert_eq!(versions, (1..=50).collect::<Vec<_>>());

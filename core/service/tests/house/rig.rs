@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hexa_model::CommandResult;
 use hexa_model::driver::{
     Accepted, Ack, AckOutcome, AckPolicy, CommandEnvelope, Decoded, DeviceEvent, DeviceIdent, DriverCall,
     DriverCommand, DriverError, Encoded, EventMeta, FieldError, Frame, NewState, ReportedRelay, StateReport,
 };
 use hexa_model::event::Event;
 use hexa_model::{
-    Actor, Clock, CommandId, DeviceClass, DeviceUid, RejectReason, RelayAction, Role, Source, SystemClock, UserId,
+    Action, Actor, Cause, Clock, CommandId, DeviceClass, DeviceUid, RejectReason, RelayAction, Role, Source,
+    SystemClock, UserId,
 };
 use hexa_service::Services;
 use hexa_service::auth::ClientInfo;
@@ -17,13 +19,12 @@ use hexa_service::auth::account::Registration;
 use hexa_service::auth::principal::Principal;
 use hexa_service::config::{AuthConfig, Config, DeviceConfig, ProvisionConfig, RelayConfig};
 use hexa_service::device::actor::DeviceActor;
-use hexa_service::device::live::DeviceHandle;
+use hexa_service::device::handle::DeviceHandle;
 use hexa_service::device::provision::Proven;
 use hexa_service::device::{claim, provision};
 use hexa_service::idempotency::Key;
 use hexa_service::limit::Rate;
 use hexa_service::ports::Drivers;
-use hexa_service::relay::path::{Command, Done};
 use hexa_store::{Store, StoreConfig};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
@@ -56,6 +57,8 @@ impl Drivers for PlainDriver {
             }
             DriverCommand::Relay(RelayAction::Set { index, on, .. }) => format!("set {id} {index} {}", u8::from(*on)),
             DriverCommand::Relay(RelayAction::SetAll { on }) => format!("all {id} {}", u8::from(*on)),
+            DriverCommand::Identify => format!("identify {id}"),
+            DriverCommand::Custom { name, args } if name == "self-test" => format!("{name} {id} {args}"),
             other => return Err(DriverError::Unsupported(format!("{other:?}"))),
         };
         let ack = if self.by_report { AckPolicy::StateReport } else { AckPolicy::CommandId };
@@ -182,9 +185,10 @@ impl House {
         let class = Some(DeviceClass::RelayController);
         let new = provision::Registration { class, relay_count: relays, ..provision::Registration::default() };
         let made = provision::register(&self.services, caller, Key::none(), new).await.unwrap();
-        let live =
+        let claimed =
             claim::claim(&self.services, &self.user, Key::none(), made.claim.code.expose_secret()).await.unwrap();
-        (live.live.unwrap(), made.token.expose_secret().to_owned())
+        let live = self.services.registry.find(&claimed.row.uid).await.unwrap().unwrap();
+        (live, made.token.expose_secret().to_owned())
     }
 
     pub(crate) async fn connect(&self, live: &Arc<DeviceHandle>) -> Device {
@@ -197,11 +201,12 @@ impl House {
     pub(crate) fn command(
         &self,
         uid: &DeviceUid,
-        action: RelayAction,
-    ) -> tokio::task::JoinHandle<hexa_service::Result<Done>> {
-        let command = Command { source: Source::Api, actor: self.user.actor(), device: uid.clone(), action, key: None };
-        let relay = self.services.relay();
-        tokio::spawn(async move { relay.execute(command).await })
+        action: impl Into<Action>,
+    ) -> tokio::task::JoinHandle<hexa_service::Result<CommandResult>> {
+        let commands = self.services.commands();
+        let by = (Source::Api, self.user.actor());
+        let request = commands.request(by, Cause::request("test"), uid.clone(), action);
+        tokio::spawn(async move { commands.execute(request, None).await })
     }
 
     pub(crate) fn set(
@@ -209,7 +214,7 @@ impl House {
         device: &Device,
         index: u16,
         on: bool,
-    ) -> tokio::task::JoinHandle<hexa_service::Result<Done>> {
+    ) -> tokio::task::JoinHandle<hexa_service::Result<CommandResult>> {
         self.command(&device.live.uid, RelayAction::Set { index, on, for_ms: None })
     }
 
@@ -225,13 +230,13 @@ impl House {
     /// Everything that must hold at rest: the cache is what the store has, the chain is whole, nothing is open.
     pub(crate) async fn check(&self, live: &DeviceHandle) {
         let stored = self.services.store.relay_states(live.key).await.unwrap();
-        assert_eq!(live.cache.lock().all(), stored, "I4: the cache is the store");
+        assert_eq!(live.relays(), stored, "I4: the cache is the store");
         for state in &stored {
-            assert_eq!(live.cache.lock().projected(state.index), Some(state.on));
+            assert_eq!(live.held.states.lock().projected(state.index), Some(state.on));
         }
         let check = self.services.store.verify_audit().await.unwrap();
         assert_eq!(check.first_bad, None, "the chain holds");
-        assert!(live.pending.lock().is_empty(), "nothing is open");
+        assert!(live.held.commands.lock().is_empty(), "nothing is open");
     }
 
     /// Audit rows of a device, oldest first: action, outcome, follow-up.

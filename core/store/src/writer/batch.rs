@@ -189,15 +189,16 @@ fn one(
     }
     let at = write.audit.as_ref().map_or(TimeMs(0), |a| a.at);
     let mut relays = RelayStates::new();
-    if !write.relays.is_empty() {
+    for set in write.relays() {
         let mut upsert = connection.prepare_cached(UPSERT_RELAY)?;
-        for set in &write.relays {
-            let version: i64 = upsert.query_row(params![write.device.0, set.index, set.on, at.0], |row| row.get(0))?;
-            relays.push(RelayState { index: set.index, on: set.on, version: version as u64, updated_at: at });
-            cost.statements += 1;
-        }
-        hexa_model::crash_point!("cmd.in_tx_after_state", if write.audit.as_ref().is_some_and(|a| a.command.is_some()));
+        let version: i64 = upsert.query_row(params![write.device.0, set.index, set.on, at.0], |row| row.get(0))?;
+        relays.push(RelayState { index: set.index, on: set.on, version: version as u64, updated_at: at });
+        cost.statements += 1;
     }
+    hexa_model::crash_point!(
+        "cmd.in_tx_after_state",
+        if !relays.is_empty() && write.audit.as_ref().is_some_and(|a| a.command.is_some())
+    );
     if let Some(entry) = &write.audit {
         let row = head.append(entry, &relays);
         connection.prepare_cached(INSERT_AUDIT)?.execute(params![
@@ -225,7 +226,7 @@ fn one(
         hexa_model::crash_point!("cmd.in_tx_after_audit", if entry.command.is_some());
         hexa_model::crash_point!("report.in_tx", if entry.action == "state_report");
     }
-    if let Some(durable) = &write.durable {
+    if let Some(durable) = write.driver_state() {
         connection.prepare_cached(SAVE_DURABLE)?.execute(params![write.device.0, durable.blob, durable.version])?;
         cost.statements += 1;
     }

@@ -317,7 +317,7 @@ async fn bulk(
         }
         let at = write.audit.as_ref().map_or(TimeMs(0), |a| a.at);
         let mut relays = RelayStates::new();
-        for set in &write.relays {
+        for set in write.relays() {
             let next = versions.get_mut(&(write.device.0, i64::from(set.index)));
             let next = next.ok_or_else(|| StoreError::Corrupt("a relay's new version did not come back".into()))?;
             relays.push(RelayState { index: set.index, on: set.on, version: *next as u64, updated_at: at });
@@ -326,7 +326,7 @@ async fn bulk(
         if let Some(entry) = &write.audit {
             rows.push(head.append(entry, &relays));
         }
-        if let Some(state) = &write.durable {
+        if let Some(state) = write.driver_state() {
             durable.insert(write.device.0, state);
         }
         done.push(Ok(Committed { relays, at }));
@@ -357,7 +357,7 @@ async fn upsert(
     let mut last: BTreeMap<(i64, i64), (bool, i64, i64)> = BTreeMap::new();
     for write in writes {
         let at = write.audit.as_ref().map_or(0, |a| a.at.0);
-        for set in &write.relays {
+        for set in write.relays() {
             let slot = last.entry((write.device.0, i64::from(set.index))).or_default();
             *slot = (set.on, slot.1 + 1, at);
         }

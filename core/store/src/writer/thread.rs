@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use super::backend::Backend;
 use super::batch::Cost;
-use super::{Completion, DevicePresence, HotWrite, Job, MAX_BATCH, WriterEnd, mover};
+use super::{Completion, DevicePresence, HotWrite, Job, MAX_BATCH, NotWritten, WriterEnd, mover};
 use crate::chain::ChainLock;
 use crate::db::QUERY_TIMEOUT;
 use crate::error::StoreError;
@@ -155,8 +155,9 @@ impl Thread {
         self.backend.stop();
         // Nobody may queue behind the stop: what did is told so.
         while let Ok(job) = self.end.jobs.try_recv() {
-            if let Job::Write(write) = job {
-                (write.1)(Err(StoreError::closed()));
+            if let Job::Write(refused) = job {
+                let (write, complete) = *refused;
+                complete(Err(NotWritten { error: StoreError::closed(), write: Box::new(write) }));
             }
         }
     }
@@ -201,8 +202,8 @@ impl Thread {
         match done {
             Ok(outcomes) => {
                 self.health.stored();
-                for ((_, complete), outcome) in self.batch.drain(..).zip(outcomes) {
-                    complete(outcome);
+                for ((write, complete), outcome) in self.batch.drain(..).zip(outcomes) {
+                    complete(outcome.map_err(|error| NotWritten { error, write: Box::new(write) }));
                 }
             }
             Err(error) => {
@@ -210,8 +211,8 @@ impl Thread {
                 let stored = if lost { "whether it was stored is not known" } else { "nothing of it was stored" };
                 tracing::error!(%error, writes = size, "group commit failed, {stored}");
                 self.health.failed(&error);
-                for (_, complete) in self.batch.drain(..) {
-                    complete(Err(error.again()));
+                for (write, complete) in self.batch.drain(..) {
+                    complete(Err(NotWritten { error: error.again(), write: Box::new(write) }));
                 }
             }
         }

@@ -1,15 +1,15 @@
 //! Keys of commands, which are taken in the group commits of the hot writer.
 
-use hexa_model::TimeMs;
 use hexa_model::audit::RelaySet;
-use hexa_store::{Claim, CommandClaim, HotWrite, Store, StoreError};
+use hexa_model::{IdempotencyKey, TimeMs};
+use hexa_store::{CommandClaim, Effect, HotWrite, Store, StoreError};
 use smallvec::smallvec;
 
 use crate::rig::{change, command, device, store, write};
 
-fn claim(caller: u8, key: &str) -> Claim {
+fn claim(caller: u8, key: &str) -> IdempotencyKey {
     let (scope, request_id) = ([caller; 32], "r".to_owned());
-    Claim {
+    IdempotencyKey {
         scope,
         key: key.into(),
         fingerprint: [1; 32],
@@ -20,7 +20,7 @@ fn claim(caller: u8, key: &str) -> Claim {
     }
 }
 
-fn taking(device: hexa_model::DeviceKey, claim: Claim, n: u16) -> HotWrite {
+fn taking(device: hexa_model::DeviceKey, claim: IdempotencyKey, n: u16) -> HotWrite {
     HotWrite { claim: Some(Box::new(CommandClaim { claim, command: command(n) })), ..HotWrite::of(device) }
 }
 
@@ -56,7 +56,7 @@ async fn commands_keys_are_one_commit_and_a_used_one_refuses_its_own_write_alone
     let device = device(&store, 1).await;
     let before = store.writer().stats();
     let mut sets_too = taking(device, claim(1, "a"), 3);
-    sets_too.relays = smallvec![RelaySet { index: 1, on: true }];
+    sets_too.effects.push(Effect::Relays(smallvec![RelaySet { index: 1, on: true }]));
     let mut writes = vec![taking(device, claim(1, "a"), 1), taking(device, claim(1, "a"), 2), sets_too];
     writes.extend([taking(device, claim(1, "b"), 4), taking(device, claim(2, "a"), 5), write(device, 6, true)]);
     writes.extend((10..74).map(|n| taking(device, claim(3, &n.to_string()), n)));
@@ -83,9 +83,9 @@ async fn a_commands_key_that_is_over_is_taken_over_and_an_answer_with_it() {
     let device = device(&store, 1).await;
     let first = claim(1, "a");
     change!(store, |tx| { tx.keep_answer(&first, b"sealed").await.unwrap() });
-    let early = taking(device, Claim { at: TimeMs(999), expires_at: TimeMs(5_000), ..claim(1, "a") }, 1);
+    let early = taking(device, IdempotencyKey { at: TimeMs(999), expires_at: TimeMs(5_000), ..claim(1, "a") }, 1);
     assert!(refused(&store.writer().commit(early).await, "idempotency.key"));
-    let due = taking(device, Claim { at: TimeMs(1_000), expires_at: TimeMs(5_000), ..claim(1, "a") }, 2);
+    let due = taking(device, IdempotencyKey { at: TimeMs(1_000), expires_at: TimeMs(5_000), ..claim(1, "a") }, 2);
     store.writer().commit(due).await.unwrap();
     let kept = store.kept_answer(&[1; 32], "a", TimeMs(1_000)).await.unwrap().unwrap();
     assert_eq!((kept.command, kept.answer), (Some(command(2)), None));
@@ -102,7 +102,7 @@ async fn a_caller_with_ten_thousand_keys_gets_no_command_more_and_others_are_not
             tx.keep_answer(one, b"x").await.unwrap();
         }
     });
-    let counted = |caller: u8, key: &str| Claim { counted: true, ..claim(caller, key) };
+    let counted = |caller: u8, key: &str| IdempotencyKey { counted: true, ..claim(caller, key) };
     let ends = together(
         &store,
         vec![taking(device, counted(1, "more"), 1), taking(device, counted(2, "more"), 2), write(device, 3, true)],

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hexa_model::audit::{AuditEntry, RelaySet};
 use hexa_model::{Actor, CommandId, DeviceClass, DeviceKey, DeviceUid, Role, Source, TimeMs, UserId, UserKey};
-use hexa_store::{HotWrite, KeptCode, NewDevice, NewUser, OpenError, Store, StoreConfig};
+use hexa_store::{Effect, HotWrite, KeptCode, NewDevice, NewUser, OpenError, Store, StoreConfig};
 use smallvec::smallvec;
 use sqlx::Connection;
 
@@ -147,5 +147,5 @@ pub(crate) fn command(n: u16) -> CommandId {
 pub(crate) fn write(device: DeviceKey, n: u16, on: bool) -> HotWrite {
     let entry = AuditEntry::event(TimeMs(5_000 + i64::from(n)), Actor::System, Source::Api, "set_relay").device(device);
     let audit = AuditEntry { command: Some(command(n)), outcome: hexa_model::Outcome::Executed, ..entry };
-    HotWrite { relays: smallvec![RelaySet { index: 0, on }], audit: Some(audit), ..HotWrite::of(device) }
+    HotWrite::row(device, audit).with(Effect::Relays(smallvec![RelaySet { index: 0, on }]))
 }

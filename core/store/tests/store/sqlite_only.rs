@@ -215,7 +215,7 @@ async fn of_two_that_write_one_file_the_one_that_finds_out_stops_and_the_chain_s
         let (first, second) = twice(&home).await;
         let append = async |store: &Store| {
             if hot {
-                let write = HotWrite { audit: Some(row()), ..HotWrite::of(DeviceKey(0)) };
+                let write = HotWrite::row(DeviceKey(0), row());
                 store.writer().commit(write).await.map(drop)
             } else {
                 store.change(|tx| Box::pin(async move { Ok(Changed::only(tx.audit(&row()).await?)) })).await
@@ -238,7 +238,7 @@ async fn of_two_that_write_one_file_the_one_that_finds_out_stops_and_the_chain_s
 async fn one_that_writes_nothing_finds_out_when_it_is_asked() {
     let home = Home::sqlite();
     let (first, second) = twice(&home).await;
-    let write = HotWrite { audit: Some(row()), ..HotWrite::of(DeviceKey(0)) };
+    let write = HotWrite::row(DeviceKey(0), row());
     // The head is known once something was written.
     first.has_turn().await.unwrap();
     second.writer().commit(write).await.unwrap();

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hexa_model::TimeMs;
-use hexa_store::{Changed, DevicePresence, DurableState, HotWrite, NewFamily, StoreError};
+use hexa_store::{Changed, DevicePresence, DurableState, Effect, HotWrite, NewFamily, StoreError};
 
 use crate::rig::{change, command, device, kept, store, user, write};
 
@@ -62,9 +62,8 @@ async fn notes_and_driver_state_are_stored_for_their_own_device() {
         });
     }
     store.writer().note(DevicePresence { device: b, last_seen_at: TimeMs(30), ip: None, firmware: None, online: None });
-    let durable = Some(DurableState { blob: vec![1, 2], version: "p@1".into() });
-    let write = HotWrite { durable, ..HotWrite::of(b) };
-    store.writer().commit(write).await.unwrap();
+    let durable = DurableState { blob: vec![1, 2], version: "p@1".into() };
+    store.writer().commit(HotWrite::of(b).with(Effect::DriverState(durable))).await.unwrap();
     store.close().await;
     let store = home.open().await.unwrap();
     let row = store.device_by_key(b).await.unwrap().unwrap();
@@ -256,7 +255,7 @@ async fn a_caller_has_ten_thousand_keys_a_day_and_others_are_not_concerned() {
         let (scope, request_id) = ([caller; 32], String::new());
         let (at, expires_at) = (TimeMs(1), TimeMs(1_000));
         let counted = fingerprint[0].is_multiple_of(16);
-        hexa_store::Claim { scope, key: n.to_string(), fingerprint, request_id, at, expires_at, counted }
+        hexa_model::IdempotencyKey { scope, key: n.to_string(), fingerprint, request_id, at, expires_at, counted }
     };
     change!(store, |tx| {
         let mut kept = 0;

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use hexa_model::IdempotencyKey;
 use sqlx::{PgConnection, Row as _};
 
 use super::super::HotWrite;
 use super::super::batch::Cost;
 use crate::error::StoreError;
-use crate::idempotency::{Claim, MAX_KEYS, TAKE_KEYS, full, used};
+use crate::idempotency::{MAX_KEYS, TAKE_KEYS, full, used};
 
 const COUNT: &str = "select scope, count(*) as n from idempotency where scope = any($1) group by scope";
 
@@ -33,7 +34,7 @@ pub(super) async fn take(
         }
         cost.statements += 1;
     }
-    let place = |claim: &Claim| (claim.scope.to_vec(), claim.key.clone());
+    let place = |claim: &IdempotencyKey| (claim.scope.to_vec(), claim.key.clone());
     let mut asked = HashSet::new();
     let mut taking = Vec::with_capacity(all.len());
     for (at, one) in all {

@@ -1,37 +1,22 @@
-//! What a device's words and its callers' wishes do to its commands and relay states, free of input and output.
-//!
-//! No clock, no runtime, no store and no lock is in here: time comes in with the command, events come in as calls, and
-//! what is to happen outside comes out as values: a [`Write`] to hand to the disk, a [`Change`] to publish, a waiter
-//! to complete. Production, the property tests, the interleaving tests and the seeded simulation run this same code.
-//!
-//! The state has two halves, [`Commands`] and [`RelayCache`]. [`Machine`] is a trait over where they lie, because
-//! production has one lock for each (in [`DeviceHandle`](crate::device::live::DeviceHandle)) so that a snapshot for a
-//! client does not wait for a burst of commands. Every step says which half it takes and never holds both; [`Unlocked`] is the form without locks.
-//!
-//! One command: [`Commands::accept`] → [`Commands::queued`] → [`Commands::written`] → [`Machine::acknowledge`] (or
-//! [`Machine::reconcile`], [`Commands::time_out`], [`Commands::cancel`]) → the caller's transaction →
-//! [`RelayCache::arrived`] → [`Machine::settle`].
-
-mod commands;
-mod judge;
+//! Both halves together: what an answer, a report and the end of a write do.
 
 use std::cell::RefCell;
 use std::ops::DerefMut;
 
 use hexa_model::audit::RelaySets;
 use hexa_model::driver::{Ack, AckOutcome, StateReport};
-use hexa_model::{CommandId, Outcome, RelayAction, RelayState, Source};
+use hexa_model::{Action, CommandId, Outcome, RelayState, Source};
 
-pub use self::commands::{
-    AckOf, Authority, Commands, MAX_OPEN, MAX_RECENT, NewCommand, OpenCommand, QueuedCommand, TimedOut, Token,
-};
-use crate::relay::cache::{Change, RelayCache};
+use crate::commands::{AckOf, Commands, Pending, TimedOut};
+use crate::kind::{Verdict, kind_of};
+use crate::relay;
+use crate::states::{Change, RelayCache};
 
 /// One transaction that is to be written: these states and the audit row of their cause.
 #[derive(Debug)]
 pub struct Write<W> {
     /// Why.
-    pub cause: Cause<W>,
+    pub cause: WriteCause<W>,
     /// What the device's words amount to; `done` for a report.
     pub outcome: Outcome,
     /// The states; may be empty, the audit row is due all the same.
@@ -42,9 +27,9 @@ pub struct Write<W> {
 
 /// Why something is written.
 #[derive(Debug)]
-pub enum Cause<W> {
+pub enum WriteCause<W> {
     /// An open command was answered: its primary row is due, and its waiter once the write has ended.
-    Answer(OpenCommand<W>),
+    Answer(Pending<W>),
     /// A timed-out command was answered after all: its follow-up row is due.
     Late(TimedOut),
     /// The device reported something new, or what the newest timed-out command had asked for.
@@ -57,10 +42,10 @@ impl<W> Write<W> {
     /// The door and the command of the change that this write makes.
     pub fn by(&self) -> (Source, Option<CommandId>) {
         match &self.cause {
-            Cause::Answer(command) => (command.source, Some(command.id)),
-            Cause::Late(command) => (Source::Device, Some(command.id)),
-            Cause::Report(healed) => (Source::Device, healed.as_ref().map(|h| h.id)),
-            Cause::Correction => (Source::Device, None),
+            WriteCause::Answer(pending) => (pending.command.source, Some(pending.command.id)),
+            WriteCause::Late(command) => (Source::Device, Some(command.id)),
+            WriteCause::Report(healed) => (Source::Device, healed.as_ref().map(|h| h.id)),
+            WriteCause::Correction => (Source::Device, None),
         }
     }
 }
@@ -104,20 +89,22 @@ pub trait Machine<W> {
         // A statement of its own, so that the commands are free again before the states are taken.
         let of = self.commands().acknowledged(&ack.token);
         match of {
-            AckOf::Open(command) => {
-                self.judged(command.action, ack, Cause::Answer(command), persist);
+            AckOf::Open(pending) => {
+                let action = pending.command.action.clone();
+                self.evaluated(&action, ack, WriteCause::Answer(pending), persist);
                 AckTaken::Open
             }
             AckOf::Late(command) => {
-                self.judged(command.action, ack, Cause::Late(command), persist);
+                let action = command.action.clone();
+                self.evaluated(&action, ack, WriteCause::Late(command), persist);
                 AckTaken::Late
             }
             AckOf::Reported(action) => {
                 let mut states = self.states();
-                let sets = judge::corrects(&states, action, ack);
+                let sets = kind_of(&action).correct(&states, ack);
                 if !sets.is_empty() {
                     let number = states.project(&sets);
-                    persist(Write { cause: Cause::Correction, outcome: Outcome::Done, sets, number });
+                    persist(Write { cause: WriteCause::Correction, outcome: Outcome::Done, sets, number });
                 }
                 AckTaken::Reported
             }
@@ -128,23 +115,25 @@ pub trait Machine<W> {
 
     /// The device reports. `persist` gets one transaction for each open command that the report answers
     /// ([`Commands::shown`]), and one for whatever else is new; each while the states are taken.
-    fn reconcile(&self, report: &StateReport, mut persist: impl FnMut(Write<W>)) -> Reconciled {
+    fn observe(&self, report: &StateReport, mut persist: impl FnMut(Write<W>)) -> Reconciled {
         let relay_count = self.relay_count();
-        let shows = |action| judge::shows(report, relay_count, action);
+        let shows = |action: &Action| kind_of(action).shown_by(report, relay_count);
         let answered = self.commands().shown(shows);
-        for command in answered {
-            let ack = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
-            self.judged(command.action, &ack, Cause::Answer(command), &mut persist);
+        // What a report shows is what an acknowledgement without a list of relays would confirm.
+        let shown = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
+        for pending in answered {
+            let action = pending.command.action.clone();
+            self.evaluated(&action, &shown, WriteCause::Answer(pending), &mut persist);
         }
         // Timed-out ones are healed: one follow-up row each, the newest carries the change.
-        let mut older = self.commands().healed(shows, |action| judge::mentions(report, action));
+        let mut older = self.commands().healed(shows, |action| kind_of(action).mentioned_by(report));
         let newest = older.pop();
         let mut states = self.states();
-        let sets = judge::differs(&states, report.relays.iter().map(|r| (r.index, r.on)));
+        let sets = relay::differing(&states, report.relays.iter().map(|r| (r.index, r.on)));
         let written = !sets.is_empty() || newest.is_some();
         if written {
             let number = states.project(&sets);
-            persist(Write { cause: Cause::Report(newest), outcome: Outcome::Done, sets, number });
+            persist(Write { cause: WriteCause::Report(newest), outcome: Outcome::Done, sets, number });
         }
         Reconciled { written, older }
     }
@@ -152,7 +141,7 @@ pub trait Machine<W> {
     /// A write has ended, and whoever waited for it is awake: `publish` gets every committed change of the device that
     /// was not published yet, in the order of the commits, while the states are taken, so that nobody hears versions
     /// go down.
-    fn settle(&self, (sets, number): (&RelaySets, u64), committed: bool, mut publish: impl FnMut(Change)) {
+    fn publish_committed(&self, (sets, number): (&RelaySets, u64), committed: bool, mut publish: impl FnMut(Change)) {
         let mut states = self.states();
         if !committed {
             states.forget_projected(sets, number);
@@ -166,18 +155,18 @@ pub trait Machine<W> {
 
     /// A write failed and is given out again: `persist` gets those of its states that nothing later was written for,
     /// while the states are taken, and the number that they have now. It may get none: the audit row is due all the same.
-    fn again(&self, (sets, number): (&RelaySets, u64), persist: impl FnOnce(RelaySets, u64)) {
+    fn retry(&self, (sets, number): (&RelaySets, u64), persist: impl FnOnce(RelaySets, u64)) {
         let mut states = self.states();
         let latest: RelaySets = sets.iter().copied().filter(|s| states.is_latest(s.index, number)).collect();
         let number = states.project(&latest);
         persist(latest, number);
     }
 
-    /// One answer: judged, projected and given out under one taking of the states.
+    /// One answer: evaluated, projected and given out under one taking of the states.
     #[doc(hidden)]
-    fn judged(&self, action: RelayAction, ack: &Ack, cause: Cause<W>, persist: impl FnOnce(Write<W>)) {
+    fn evaluated(&self, action: &Action, ack: &Ack, cause: WriteCause<W>, persist: impl FnOnce(Write<W>)) {
         let mut states = self.states();
-        let (outcome, sets) = judge::judge(&states, action, ack);
+        let Verdict { outcome, sets } = kind_of(action).evaluate(&states, ack);
         let number = states.project(&sets);
         persist(Write { cause, outcome, sets, number });
     }

@@ -1,11 +1,12 @@
 //! What the process knows of one device while it matters: owner, states, open commands, the current session.
 
 use std::net::IpAddr;
-use std::ops::DerefMut;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use hexa_machine::{Authority, Machine, RelayCache};
 use hexa_model::audit::RelayStates;
 use hexa_model::driver::{DeviceIdent, InputEvent};
 use hexa_model::event::EventDevice;
@@ -13,18 +14,34 @@ use hexa_model::{CommandId, DeviceClass, DeviceKey, DeviceUid, Grant, Source, Ti
 use hexa_store::DeviceRow;
 use parking_lot::Mutex;
 
+use crate::command::pending::{DeviceCommands, Waiter};
 use crate::device::contest::Contest;
 use crate::device::session::Session;
-use crate::relay::cache::RelayCache;
-use crate::relay::machine::{Authority, Commands, Machine};
-use crate::relay::pending::{Pending, Waiter};
 
 const NOBODY: i64 = 0;
 const NEVER: i64 = 0;
 
-/// One device. Locks here are held for a few instructions and never across an await.
+/// One device: the facts about it, which any process may know, and what is held while it is connected here.
+/// Locks here are held for a few instructions and never across an await.
 #[derive(Debug)]
 pub struct DeviceHandle {
+    /// Identity, owner, access.
+    pub facts: DeviceFacts,
+    /// What only the holder of its connection has.
+    pub held: HeldDevice,
+}
+
+impl Deref for DeviceHandle {
+    type Target = DeviceFacts;
+
+    fn deref(&self) -> &DeviceFacts {
+        &self.facts
+    }
+}
+
+/// What the database says of a device: its identity, and who may do what with it.
+#[derive(Debug)]
+pub struct DeviceFacts {
     /// Store key.
     pub key: DeviceKey,
     /// Public id.
@@ -35,28 +52,37 @@ pub struct DeviceHandle {
     pub relay_count: u16,
     /// How many inputs it has.
     pub input_count: u16,
-    /// Last known states.
-    pub cache: Mutex<RelayCache>,
-    /// Open commands.
-    pub pending: Mutex<Pending>,
-    /// The current session.
-    pub(crate) session: Mutex<Option<Arc<Session>>>,
-    /// Connects in the current minute (WS-3).
-    pub(crate) flap: Mutex<Flap>,
-    /// Whether another device has its identity.
-    pub(crate) contest: Mutex<Contest>,
-    /// What is rarely needed.
-    pub(crate) more: Mutex<DeviceDetails>,
+    /// What it says it is.
+    pub(crate) identity: Mutex<Identity>,
     /// What it is shared by, and who hears of it because of that; none for most devices.
     shares: Mutex<Option<Arc<SharedAccess>>>,
     revocations: AtomicU32,
     /// Raised with each change of who may do what with it; what is older is not applied.
     access_version: AtomicI64,
-    /// A session whose token was checked at an older access version is not let in.
-    sessions_since: AtomicI64,
     owner: AtomicI64,
     active: AtomicBool,
     last_seen_ms: AtomicI64,
+}
+
+/// What is held of a device where it is connected: it can be handed over, but for the waiters of its open commands.
+#[derive(Debug)]
+pub struct HeldDevice {
+    /// Last known relay states.
+    pub states: Mutex<RelayCache>,
+    /// Open commands.
+    pub commands: Mutex<DeviceCommands>,
+    /// The current session.
+    pub(crate) session: Mutex<Option<Arc<Session>>>,
+    /// A session whose token was checked at an older access version is not let in.
+    sessions_since: AtomicI64,
+    /// Connects in the current minute.
+    pub(crate) flap: Mutex<Flap>,
+    /// Whether another device has its identity.
+    pub(crate) contest: Mutex<Contest>,
+    /// What its driver wants to find again.
+    pub(crate) driver: Mutex<DriverState>,
+    /// What happened last.
+    pub(crate) last: Mutex<LastEvents>,
 }
 
 /// With whom a device is shared.
@@ -68,25 +94,40 @@ pub(crate) struct SharedAccess {
     pub viewers: Arc<[Viewer]>,
 }
 
-/// Facts that only views and reconnects read.
+/// What a device says of itself.
 #[derive(Debug, Default)]
-pub(crate) struct DeviceDetails {
+pub(crate) struct Identity {
     pub model: Option<Box<str>>,
     pub hardware: Option<Box<str>>,
     pub firmware: Option<Box<str>>,
+    /// The address of its connection.
     pub ip: Option<IpAddr>,
+    /// The address that was stored last.
     pub stored_ip: Option<Box<str>>,
-    /// The driver's state, and whether the disk may not have it.
+}
+
+/// A driver's state of one device.
+#[derive(Debug, Default)]
+pub(crate) struct DriverState {
+    /// What it wants to find again after a restart.
     pub durable: Option<Box<[u8]>>,
+    /// Whether the disk may not have that.
     pub unsaved: bool,
     /// Counts what was given to the disk of it.
     pub saves: u32,
-    pub driver_version: Option<Box<str>>,
+    /// `plugin@version` that made it.
+    pub version: Option<Box<str>>,
+    /// What a driver version made of the device's configuration.
     pub prepared: Option<(Arc<str>, Arc<[u8]>)>,
-    pub last_action: Option<LastAction>,
-    pub last_input: Option<(Arc<InputEvent>, TimeMs)>,
-    pub last_foreign_ack_audit: Option<Duration>,
-    pub last_log_line: Option<Duration>,
+}
+
+/// What a device did last, and when something was last said of it.
+#[derive(Debug, Default)]
+pub(crate) struct LastEvents {
+    pub action: Option<LastAction>,
+    pub input: Option<(Arc<InputEvent>, TimeMs)>,
+    pub foreign_ack_audit: Option<Duration>,
+    pub log_line: Option<Duration>,
     /// Lines that were not logged since then.
     pub unlogged: u32,
 }
@@ -143,36 +184,78 @@ impl Flap {
 impl DeviceHandle {
     /// From its stored rows.
     pub fn new(row: DeviceRow, states: &RelayStates) -> Self {
+        let identity = Identity {
+            model: row.model.map(Into::into),
+            hardware: row.hardware.map(Into::into),
+            firmware: row.firmware.map(Into::into),
+            ip: None,
+            stored_ip: row.last_ip.map(Into::into),
+        };
+        let driver = DriverState {
+            durable: row.driver_durable.map(Into::into),
+            version: row.driver_version.map(Into::into),
+            ..DriverState::default()
+        };
         Self {
-            key: row.key,
-            uid: row.uid,
-            class: row.class,
-            relay_count: row.relay_count,
-            input_count: row.input_count,
-            cache: Mutex::new(RelayCache::new(row.relay_count, states)),
-            pending: Mutex::default(),
-            session: Mutex::default(),
-            flap: Mutex::default(),
-            contest: Mutex::default(),
-            more: Mutex::new(DeviceDetails {
-                model: row.model.map(Into::into),
-                hardware: row.hardware.map(Into::into),
-                firmware: row.firmware.map(Into::into),
-                stored_ip: row.last_ip.map(Into::into),
-                durable: row.driver_durable.map(Into::into),
-                driver_version: row.driver_version.map(Into::into),
-                ..DeviceDetails::default()
-            }),
-            shares: Mutex::default(),
-            revocations: AtomicU32::new(0),
-            access_version: AtomicI64::new(row.access_version),
-            sessions_since: AtomicI64::new(0),
-            owner: AtomicI64::new(row.owner.map_or(NOBODY, |k| k.0)),
-            active: AtomicBool::new(row.active),
-            last_seen_ms: AtomicI64::new(row.last_seen_at.map_or(NEVER, |t| t.0)),
+            facts: DeviceFacts {
+                key: row.key,
+                uid: row.uid,
+                class: row.class,
+                relay_count: row.relay_count,
+                input_count: row.input_count,
+                identity: Mutex::new(identity),
+                shares: Mutex::default(),
+                revocations: AtomicU32::new(0),
+                access_version: AtomicI64::new(row.access_version),
+                owner: AtomicI64::new(row.owner.map_or(NOBODY, |k| k.0)),
+                active: AtomicBool::new(row.active),
+                last_seen_ms: AtomicI64::new(row.last_seen_at.map_or(NEVER, |t| t.0)),
+            },
+            held: HeldDevice {
+                states: Mutex::new(RelayCache::new(row.relay_count, states)),
+                commands: Mutex::default(),
+                session: Mutex::default(),
+                sessions_since: AtomicI64::new(0),
+                flap: Mutex::default(),
+                contest: Mutex::default(),
+                driver: Mutex::new(driver),
+                last: Mutex::default(),
+            },
         }
     }
 
+    /// The device must prove its token again.
+    pub(crate) fn end_sessions_before(&self, version: i64) {
+        // Under the session's lock: one that connects now is either let in before, and closed, or refused.
+        let _session = self.held.session.lock();
+        self.held.sessions_since.store(version, Ordering::Release);
+    }
+    pub(crate) fn lets_in(&self, access_version: i64) -> bool {
+        self.active() && access_version >= self.held.sessions_since.load(Ordering::Acquire)
+    }
+    /// Whether a session is connected.
+    pub fn online(&self) -> bool {
+        self.held.session.lock().is_some()
+    }
+    /// The current session.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.held.session.lock().clone()
+    }
+    /// The last relay change since the process started.
+    pub fn last_action(&self) -> Option<LastAction> {
+        self.held.last.lock().action.clone()
+    }
+    /// The last input event since the process started.
+    pub fn last_input(&self) -> Option<(Arc<InputEvent>, TimeMs)> {
+        self.held.last.lock().input.clone()
+    }
+    /// All committed relay states; unknown relays are missing.
+    pub fn relays(&self) -> RelayStates {
+        self.held.states.lock().all()
+    }
+}
+
+impl DeviceFacts {
     /// The owner.
     pub fn owner(&self) -> Option<UserKey> {
         match self.owner.load(Ordering::Acquire) {
@@ -190,15 +273,6 @@ impl DeviceHandle {
         self.owner.store(owner.map_or(NOBODY, |k| k.0), Ordering::Release);
         self.access_version.store(version, Ordering::Release);
     }
-    /// The device must prove its token again.
-    pub(crate) fn end_sessions_before(&self, version: i64) {
-        // Under the session's lock: one that connects now is either let in before, and closed, or refused.
-        let _session = self.session.lock();
-        self.sessions_since.store(version, Ordering::Release);
-    }
-    pub(crate) fn lets_in(&self, access_version: i64) -> bool {
-        self.active() && access_version >= self.sessions_since.load(Ordering::Acquire)
-    }
     pub(crate) fn shares(&self) -> Option<Arc<SharedAccess>> {
         self.shares.lock().clone()
     }
@@ -214,7 +288,7 @@ impl DeviceHandle {
         Authority { owner: self.owner(), revocations: Some(self.revocations.load(Ordering::Acquire)) }
     }
     /// Whether a command that was authorized by this may still be sent.
-    pub(crate) fn still(&self, authority: Authority) -> bool {
+    pub(crate) fn authority_holds(&self, authority: Authority) -> bool {
         let same = |seen| seen == self.revocations.load(Ordering::Acquire);
         self.active() && authority.owner == self.owner() && authority.revocations.is_none_or(same)
     }
@@ -232,30 +306,14 @@ impl DeviceHandle {
     pub(crate) fn seen(&self, now: TimeMs) {
         self.last_seen_ms.store(now.0, Ordering::Relaxed);
     }
-    /// Whether a session is connected.
-    pub fn online(&self) -> bool {
-        self.session.lock().is_some()
-    }
-    /// The current session.
-    pub fn session(&self) -> Option<Arc<Session>> {
-        self.session.lock().clone()
-    }
     /// Its address: of the connection, or the last stored one.
     pub fn ip(&self) -> Option<String> {
-        let more = self.more.lock();
-        more.ip.map(|ip| ip.to_string()).or_else(|| more.stored_ip.as_deref().map(str::to_owned))
+        let identity = self.identity.lock();
+        identity.ip.map(|ip| ip.to_string()).or_else(|| identity.stored_ip.as_deref().map(str::to_owned))
     }
     /// Latest firmware version.
     pub fn firmware(&self) -> Option<String> {
-        self.more.lock().firmware.as_deref().map(str::to_owned)
-    }
-    /// The last relay change since the process started.
-    pub fn last_action(&self) -> Option<LastAction> {
-        self.more.lock().last_action.clone()
-    }
-    /// The last input event since the process started.
-    pub fn last_input(&self) -> Option<(Arc<InputEvent>, TimeMs)> {
-        self.more.lock().last_input.clone()
+        self.identity.lock().firmware.as_deref().map(str::to_owned)
     }
     /// For events.
     pub fn event_device(&self) -> EventDevice {
@@ -264,14 +322,14 @@ impl DeviceHandle {
     }
     /// For the driver's cold calls.
     pub(crate) fn ident(&self) -> DeviceIdent {
-        let more = self.more.lock();
+        let identity = self.identity.lock();
         let text = |t: &Option<Box<str>>| t.as_deref().map(str::to_owned);
         DeviceIdent {
             uid: self.uid.clone(),
             class: self.class,
-            model: text(&more.model),
-            hardware: text(&more.hardware),
-            firmware: text(&more.firmware),
+            model: text(&identity.model),
+            hardware: text(&identity.hardware),
+            firmware: text(&identity.firmware),
             relay_count: self.relay_count,
             input_count: self.input_count,
         }
@@ -280,13 +338,13 @@ impl DeviceHandle {
 
 impl Machine<Waiter> for DeviceHandle {
     fn relay_count(&self) -> u16 {
-        self.relay_count
+        self.facts.relay_count
     }
-    fn commands(&self) -> impl DerefMut<Target = Commands<Waiter>> {
-        self.pending.lock()
+    fn commands(&self) -> impl DerefMut<Target = DeviceCommands> {
+        self.held.commands.lock()
     }
     fn states(&self) -> impl DerefMut<Target = RelayCache> {
-        self.cache.lock()
+        self.held.states.lock()
     }
 }
 

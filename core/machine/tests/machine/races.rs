@@ -2,7 +2,7 @@
 //!
 //! Production locks with `parking_lot` and wakes with tokio's `Notify`, which the scheduler of these tests cannot see.
 //! [`Device`] is the same protocol on locks that it can: the real [`Machine`], its two halves and the session pointer
-//! each behind a lock, and the steps of `device/registry.rs` (`connect`, `disconnect`), `relay/path.rs` (`enqueue`,
+//! each behind a lock, and the steps of `device/registry.rs` (`connect`, `disconnect`), `command/path.rs` (`enqueue`,
 //! `wait`, `persist`, `publish`) and `device/actor.rs` (`encode_queued`) in their order. Whoever changes the order
 //! there changes it here. [`Order::Former`] keeps the one that lost wakes, to show that these tests find it.
 //!
@@ -10,11 +10,11 @@
 
 use std::ops::DerefMut;
 
+use hexa_machine::{AckTaken, Commands, Machine, Token, Write, WriteCause};
+use hexa_machine::{Change, RelayCache};
 use hexa_model::audit::RelayStates;
 use hexa_model::driver::{Ack, AckOutcome};
 use hexa_model::{RelayState, TimeMs};
-use hexa_service::relay::cache::{Change, RelayCache};
-use hexa_service::relay::machine::{AckTaken, Cause, Commands, Machine, Token, Write};
 use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use shuttle::sync::{Arc, Condvar, Mutex};
 use shuttle::thread;
@@ -232,16 +232,16 @@ impl Device {
     /// The writer's completion, then the path or the session that waited for it.
     fn stored(&self, write: Write<Waiter>, relays: RelayStates) {
         let (source, command) = write.by();
-        self.states().arrived(Change { source, command, relays, at: TimeMs(0) });
-        self.settle((&write.sets, write.number), true, |change| {
+        self.states().record_commit(Change { source, command, relays, at: TimeMs(0) });
+        self.publish_committed((&write.sets, write.number), true, |change| {
             self.heard.lock().unwrap().extend(change.relays.iter().map(|r| r.version));
         });
         match write.cause {
-            Cause::Answer(command) => command.waiter.end(End::Stored),
-            Cause::Late(_) => {
+            WriteCause::Answer(command) => command.waiter.end(End::Stored),
+            WriteCause::Late(_) => {
                 self.follow_ups.fetch_add(1, Ordering::SeqCst);
             }
-            Cause::Report(_) | Cause::Correction => panic!("nothing is reported here"),
+            WriteCause::Report(_) | WriteCause::Correction => panic!("nothing is reported here"),
         }
     }
 
@@ -413,7 +413,7 @@ fn whoever_wakes_first_tells_the_changes_in_order() {
             task.join().unwrap();
         }
         let heard = device.heard.lock().unwrap().clone();
-        // `arrived` comes from one thread in production, so here only what was told is compared: never downwards.
+        // `record_commit` comes from one thread in production, so here only what was told is compared: never downwards.
         assert!(heard.is_sorted(), "I10: {heard:?}");
         assert_eq!(heard.last(), Some(&3), "I10: the highest is told");
         assert!(waiters.iter().all(|w| w.ends() == [End::Stored]));

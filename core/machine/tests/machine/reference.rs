@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use hexa_machine::Change;
+use hexa_machine::{
+    AckTaken, Authority, MAX_OPEN, MAX_RECENT, Machine, NewCommand, Token, Unlocked, Write, WriteCause,
+};
 use hexa_model::audit::RelaySets;
 use hexa_model::driver::{Ack, AckOutcome, EventMeta, ReportedRelay, StateReport};
-use hexa_model::{Actor, CommandId, Outcome, RelayAction, RelayState, Source, TimeMs};
-use hexa_service::relay::cache::Change;
-use hexa_service::relay::machine::{
-    AckTaken, Authority, Cause, MAX_OPEN, MAX_RECENT, Machine, NewCommand, Token, Unlocked, Write,
-};
+use hexa_model::{Actor, Cause, CommandId, Outcome, RelayAction, RelayState, Source, TimeMs};
 
 pub(crate) fn id(n: u32) -> CommandId {
     let mut chance = [0; 10];
@@ -18,7 +18,16 @@ pub(crate) fn id(n: u32) -> CommandId {
 }
 
 pub(crate) fn command(n: u32, action: RelayAction) -> NewCommand {
-    NewCommand::new(id(n), action, (Source::Api, Actor::System), Authority::default(), Duration::ZERO, TimeMs(9_000))
+    NewCommand {
+        id: id(n),
+        action: action.into(),
+        source: Source::Api,
+        actor: Actor::System,
+        cause: Cause::platform("test"),
+        authority: Authority::default(),
+        accepted: Duration::ZERO,
+        expires_at: TimeMs(9_000),
+    }
 }
 
 pub(crate) fn action(index: Option<u16>, on: bool) -> RelayAction {
@@ -307,10 +316,10 @@ impl Pair {
         }
         for write in writes {
             match &write.cause {
-                Cause::Answer(command) => assert_eq!((taken, command.waiter), (AckTaken::Open, n)),
-                Cause::Late(command) => assert_eq!((taken, command.id), (AckTaken::Late, id(n))),
-                Cause::Correction => assert_eq!(taken, AckTaken::Reported),
-                Cause::Report(_) => panic!("an ack is no report"),
+                WriteCause::Answer(command) => assert_eq!((taken, command.waiter), (AckTaken::Open, n)),
+                WriteCause::Late(command) => assert_eq!((taken, command.id), (AckTaken::Late, id(n))),
+                WriteCause::Correction => assert_eq!(taken, AckTaken::Reported),
+                WriteCause::Report(_) => panic!("an ack is no report"),
             }
             let row = match taken {
                 AckTaken::Open => {
@@ -421,13 +430,13 @@ impl Pair {
             .filter(|n| self.asked[*n as usize].follow_ups == 0 && shows(self.asked[*n as usize].action))
             .collect();
         let mut writes = Vec::new();
-        let taken = self.machine.reconcile(&report, |write| writes.push(write));
+        let taken = self.machine.observe(&report, |write| writes.push(write));
         assert!(writes.len() == answered.len() + usize::from(taken.written));
         let mut writes = writes.into_iter();
         let shown = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
         for n in answered {
             let write = writes.next().unwrap();
-            assert!(matches!(&write.cause, Cause::Answer(c) if c.waiter == n));
+            assert!(matches!(&write.cause, WriteCause::Answer(c) if c.waiter == n));
             self.judged(n, &shown, &write);
             self.asked[n as usize].stage = Stage::Answered;
             self.remember(n);
@@ -447,7 +456,7 @@ impl Pair {
         let changed = (0..relay_count).any(|i| says(i).is_some_and(|on| self.expected[usize::from(i)] != Some(on)));
         assert_eq!(taken.written, changed || newest.is_some(), "an unchanged report costs no write");
         for write in writes {
-            assert!(matches!(&write.cause, Cause::Report(h) if h.as_ref().map(|h| h.id) == newest));
+            assert!(matches!(&write.cause, WriteCause::Report(h) if h.as_ref().map(|h| h.id) == newest));
             self.give(&write, healed.last().map_or(Row::None, |_| Row::FollowUp));
         }
         for index in 0..relay_count {
@@ -505,7 +514,7 @@ impl Pair {
             }
             let (source, command) = done.by;
             if !relays.is_empty() {
-                self.machine.states().arrived(Change { source, command, relays, at });
+                self.machine.states().record_commit(Change { source, command, relays, at });
             }
             if let Row::Primary(n, outcome) = done.row {
                 self.stored(n, outcome, done.again);
@@ -534,7 +543,7 @@ impl Pair {
         let latest: RelaySets =
             kept.sets.iter().copied().filter(|s| self.latest[usize::from(s.index)] == kept.number).collect();
         let mut given = None;
-        self.machine.again((&kept.sets, kept.number), |sets, number| given = Some((sets, number)));
+        self.machine.retry((&kept.sets, kept.number), |sets, number| given = Some((sets, number)));
         let (sets, number) = given.unwrap();
         assert_eq!(sets, latest, "nothing older is written over what came later");
         for set in &sets {
@@ -551,7 +560,7 @@ impl Pair {
         }
         let done = self.ended.remove(which % self.ended.len());
         let (disk, heard) = (&self.disk, &mut self.heard);
-        self.machine.settle((&done.sets, done.number), done.ended == Some(true), |change| {
+        self.machine.publish_committed((&done.sets, done.number), done.ended == Some(true), |change| {
             for state in &change.relays {
                 let slot = usize::from(state.index);
                 assert_eq!(state.version, heard[slot] + 1, "I3, I10: each version once and in order");

@@ -3,66 +3,55 @@
 use std::time::Duration;
 
 use hexa_model::audit::RelayStates;
-use hexa_model::{Actor, CommandId, DeviceUid, ErrorCode, Outcome, RelayAction};
+use hexa_model::{Action, Actor, CommandId, CommandResult, DeviceUid, ErrorCode, Outcome, ResultData};
 use hexa_store::{CommandRow, StoreError};
 use serde_json::Value;
 
 use crate::Services;
 use crate::auth::principal::Principal;
+use crate::command::answer;
 use crate::error::{Error, Result};
-use crate::relay::ending::{self, relays_json};
-use crate::relay::path::Done;
 
 /// How a command ended, as its door answered or would have: read from its audit row, so that it is the same whenever it
 /// is asked for. Without a row the server was cut off while it was open, and nobody knows.
 ///
 /// # Errors
 /// When the store cannot be read; how the command ended is the inner result.
-pub async fn outcome(services: &Services, id: CommandId) -> Result<Result<Done>> {
-    let with_id = |error: Error| error.detail("command_id", id.to_string());
-    let of = |code: ErrorCode, what: String| Err(with_id(Error::new(code, what)));
+pub async fn outcome(services: &Services, id: CommandId) -> Result<Result<CommandResult>> {
     let row = match row(services, id).await? {
         Some(Known::Stored(row)) => row,
         // A success is said once it is on the disk, and not before.
         Some(Known::Waiting(row)) if matches!(row.outcome, Outcome::Executed | Outcome::Noop) => {
-            return Ok(Err(with_id(ending::not_stored(row.outcome, StoreError::unavailable("not stored yet")))));
+            let unstored = answer::not_stored(row.outcome, StoreError::unavailable("not stored yet"));
+            return Ok(Err(unstored.of_command(id)));
         }
         Some(Known::Waiting(row)) => row,
-        None => {
-            let what = "the server stopped while the command was open: whether the relay moved is unknown until the device reports";
-            return Ok(of(ErrorCode::DeviceTimeout, what.to_owned()));
-        }
+        None => return Ok(Err(answer::cut_off(true).of_command(id))),
     };
     let details: Value = row.details.as_deref().and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
-    let reason = details["reason"].as_str().unwrap_or_default();
-    Ok(match row.outcome {
-        Outcome::Executed | Outcome::Noop => Ok(Done {
+    let ended = match row.outcome {
+        Outcome::Executed | Outcome::Noop => Ok(CommandResult {
             command: id,
             outcome: row.outcome,
-            relays: relays_of(services, &row).await?,
+            data: data_of(services, &row).await?,
             latency: Duration::from_millis(u64::from(row.latency_ms.unwrap_or(0))),
             row_latency: None,
         }),
-        Outcome::Timeout => Err(with_id(ending::timed_out(details["sent"] != false))),
-        Outcome::Offline => of(ErrorCode::DeviceOffline, "the device is not connected; nothing was sent".into()),
-        Outcome::Mismatch => {
-            let what = "the device acknowledged another state than asked for; the reported one is stored";
-            of(ErrorCode::DeviceStateMismatch, what.into())
-                .map_err(|e: Error| e.detail("relays", relays_json(&row.changes)))
-        }
+        Outcome::Timeout => Err(answer::timed_out(is_about_relays(&row), details["sent"] != false)),
+        Outcome::Offline => Err(answer::offline()),
+        Outcome::Mismatch => Err(answer::mismatch(&row.changes)),
         Outcome::Rejected => {
-            let words = details["detail"].as_str().map_or_else(String::new, |d| format!(" ({d})"));
-            of(ErrorCode::DeviceRejected, format!("the device refused: {reason}{words}"))
-                .map_err(|e: Error| e.detail("reason", reason).detail("detail", details["detail"].clone()))
+            let reason = details["reason"].as_str().unwrap_or_default();
+            Err(answer::rejected(reason, details["detail"].as_str()))
         }
-        _ => {
-            let code = ErrorCode::ALL.iter().find(|c| c.name() == reason).copied().unwrap_or(ErrorCode::InternalError);
-            of(code, code.meaning().to_owned()).map_err(|e| match details["sent"].as_bool() {
-                Some(sent) => e.detail("sent", sent),
-                None => e,
-            })
-        }
-    })
+        _ => Err(answer::other(&details)),
+    };
+    Ok(ended.map_err(|error: Error| error.of_command(id)))
+}
+
+/// Whether the command asked for relay states: then its row says which.
+fn is_about_relays(row: &CommandRow) -> bool {
+    row.state.is_some()
 }
 
 /// What is known of a command that has ended.
@@ -109,14 +98,17 @@ async fn row(services: &Services, id: CommandId) -> Result<Option<Known>> {
 }
 
 /// What the command stored; for one that changed nothing, the relays it was about as they are known.
-async fn relays_of(services: &Services, row: &CommandRow) -> Result<RelayStates> {
-    if row.outcome == Outcome::Executed && !row.changes.is_empty() {
-        return Ok(row.changes.clone());
+async fn data_of(services: &Services, row: &CommandRow) -> Result<ResultData> {
+    if !is_about_relays(row) {
+        return Ok(ResultData::None);
     }
-    let Some(device) = row.device else { return Ok(RelayStates::new()) };
+    if row.outcome == Outcome::Executed && !row.changes.is_empty() {
+        return Ok(ResultData::Relays(row.changes.clone()));
+    }
+    let Some(device) = row.device else { return Ok(ResultData::Relays(RelayStates::new())) };
     let mut states = services.store.relay_states(device).await?;
     states.retain(|s| row.relay.is_none_or(|r| r == s.index));
-    Ok(states)
+    Ok(ResultData::Relays(states))
 }
 
 /// A command as its owner may see it.
@@ -126,8 +118,8 @@ pub enum CommandView {
     Open {
         /// Where.
         device: DeviceUid,
-        /// What.
-        action: RelayAction,
+        /// What is asked of it.
+        action: Action,
     },
     /// It has its audit row, or has it as soon as the database takes it.
     Ended {
@@ -144,13 +136,16 @@ pub enum CommandView {
 /// `not_found`: unknown, foreign, or cut off by a crash before it ended.
 pub async fn find(services: &Services, by: &Principal, id: CommandId) -> Result<CommandView> {
     let none = || Error::new(ErrorCode::NotFound, "there is no such command, or it is not yours");
-    let open = services.open_command(id);
+    let open = services.open.get(id).await;
     let Some(Known::Stored(row) | Known::Waiting(row)) = row(services, id).await? else {
         return match open {
-            Some((live, action)) if services.sight(by.actor(), &live).is_ok() => {
-                Ok(CommandView::Open { device: live.uid.clone(), action })
-            }
-            _ => Err(none()),
+            Some(open) => match services.registry.find(&open.device).await? {
+                Some(live) if services.sight(by.actor(), &live).is_ok() => {
+                    Ok(CommandView::Open { device: open.device, action: open.action })
+                }
+                _ => Err(none()),
+            },
+            None => Err(none()),
         };
     };
     let device = match row.device {

@@ -122,7 +122,7 @@ impl RelayCache {
 
     /// A change was committed. Called by the writer, in the order of the commits, so that whoever publishes next tells
     /// all of them in this order.
-    pub fn arrived(&mut self, change: Change) {
+    pub fn record_commit(&mut self, change: Change) {
         for state in &change.relays {
             if let Some(slot) = self.slots.get_mut(usize::from(state.index)) {
                 slot.under_way = slot.under_way.saturating_sub(1);

@@ -2,11 +2,17 @@
 //!
 //! They belong to the device, not to its connection: an acknowledgement that arrives on a newer socket still counts
 //! (I15), and one from another device never does (I7), because nobody else's token is looked up here.
+//!
+//! A command is plain data ([`OpenCommand`]), so that it can be handed to another holder of the device; whatever learns of
+//! its end stands beside it ([`Pending`]).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hexa_model::{Actor, CommandId, RelayAction, Source, TimeMs, UserKey};
+use hexa_model::{Action, Actor, Cause, CommandId, Source, TimeMs, UserKey};
+use serde::{Deserialize, Serialize};
+
+use crate::kind::kind_of;
 
 /// Open commands per device; the next one is refused with `device_busy`.
 pub const MAX_OPEN: usize = 32;
@@ -14,7 +20,7 @@ pub const MAX_OPEN: usize = 32;
 pub const MAX_RECENT: usize = 32;
 
 /// How the acknowledgement of a written command is recognised.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Token {
     /// By the command's own id.
     CommandId,
@@ -25,7 +31,7 @@ pub enum Token {
 }
 
 /// By what a command was authorized. Whoever owns the device later, or was refused meanwhile, does not send it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
     /// The device's owner at that time.
     pub owner: Option<UserKey>,
@@ -33,40 +39,46 @@ pub struct Authority {
     pub revocations: Option<u32>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Queued,
     Written(Token),
 }
 
-/// Whether two actions have a relay in common.
-fn meets(one: RelayAction, other: RelayAction) -> bool {
-    match (one.index(), other.index()) {
-        (Some(one), Some(other)) => one == other,
-        _ => true,
-    }
+/// Whether an answer to one of these says something of what was asked by the other.
+fn concern_the_same(one: &Action, other: &Action) -> bool {
+    kind_of(one).meets(other)
 }
 
-/// A command that has been accepted and has not ended. `W` is whatever learns of its end.
-#[derive(Debug)]
-pub struct OpenCommand<W> {
+/// A command that has been accepted and has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenCommand {
     /// Its id.
     pub id: CommandId,
     /// What is asked.
-    pub action: RelayAction,
+    pub action: Action,
     /// Through which door.
     pub source: Source,
     /// In whose name.
     pub actor: Actor,
+    /// Why.
+    pub cause: Cause,
     /// By what it was authorized; it is not sent once that changed (I9).
     pub authority: Authority,
     /// Monotonic time of acceptance.
     pub accepted: Duration,
     /// After this the device must refuse it.
     pub expires_at: TimeMs,
-    /// Learns of its end, once.
-    pub waiter: W,
     stage: Stage,
+}
+
+/// An open command with whatever learns of its end, once. `W` is a channel in production, a number in the simulation.
+#[derive(Debug)]
+pub struct Pending<W> {
+    /// What can be handed over.
+    pub command: OpenCommand,
+    /// What cannot.
+    pub waiter: W,
 }
 
 /// What to encode next.
@@ -75,7 +87,7 @@ pub struct QueuedCommand {
     /// Its id.
     pub id: CommandId,
     /// What is asked.
-    pub action: RelayAction,
+    pub action: Action,
     /// By what it was authorized.
     pub authority: Authority,
     /// After this the device must refuse it.
@@ -88,7 +100,7 @@ pub struct TimedOut {
     /// Its id.
     pub id: CommandId,
     /// What was asked.
-    pub action: RelayAction,
+    pub action: Action,
     /// In whose name.
     pub actor: Actor,
     /// Monotonic time of acceptance.
@@ -98,7 +110,7 @@ pub struct TimedOut {
 #[derive(Debug)]
 struct Recent {
     id: CommandId,
-    action: RelayAction,
+    action: Action,
     token: Token,
     /// None once it was answered or followed up.
     open_end: Option<TimedOut>,
@@ -112,11 +124,11 @@ struct Recent {
 #[derive(Debug)]
 pub enum AckOf<W> {
     /// An open command's: it is ended by the caller.
-    Open(OpenCommand<W>),
+    Open(Pending<W>),
     /// A timed-out one's, the first time.
     Late(TimedOut),
     /// The first one of a command that a report answered or healed: what it says of this action's relays still counts.
-    Reported(RelayAction),
+    Reported(Action),
     /// One that was acknowledged before.
     Duplicate,
     /// Nobody's here.
@@ -126,11 +138,11 @@ pub enum AckOf<W> {
 /// The commands of one device.
 #[derive(Debug)]
 pub struct Commands<W> {
-    open: Vec<OpenCommand<W>>,
+    open: Vec<Pending<W>>,
     recent: VecDeque<Recent>,
 }
 
-impl<W> OpenCommand<W> {
+impl OpenCommand {
     /// Whether it was handed to a socket: then the device may have acted on it.
     pub fn sent(&self) -> bool {
         self.stage != Stage::Queued
@@ -165,17 +177,18 @@ impl<W> Commands<W> {
         if self.open.len() >= MAX_OPEN {
             return Err(waiter);
         }
-        let NewCommand { id, action, source, actor, authority, accepted, expires_at } = command;
+        let NewCommand { id, action, source, actor, cause, authority, accepted, expires_at } = command;
         let stage = Stage::Queued;
-        self.open.push(OpenCommand { id, action, source, actor, authority, accepted, expires_at, waiter, stage });
+        let command = OpenCommand { id, action, source, actor, cause, authority, accepted, expires_at, stage };
+        self.open.push(Pending { command, waiter });
         Ok(())
     }
 
     /// What has not been written yet, in the order of acceptance (I6).
     pub fn queued(&self) -> impl Iterator<Item = QueuedCommand> + '_ {
-        self.open.iter().filter(|c| c.stage == Stage::Queued).map(|c| QueuedCommand {
+        self.open.iter().map(|p| &p.command).filter(|c| c.stage == Stage::Queued).map(|c| QueuedCommand {
             id: c.id,
-            action: c.action,
+            action: c.action.clone(),
             authority: c.authority,
             expires_at: c.expires_at,
         })
@@ -184,27 +197,27 @@ impl<W> Commands<W> {
     /// It is about to be handed to the socket; false when it must not be: it ended meanwhile, or another session of the
     /// device was faster (during a takeover both may have seen it queued), and nothing is ever sent twice.
     pub fn written(&mut self, id: CommandId, token: Token) -> bool {
-        let found = self.open.iter_mut().find(|c| c.id == id && c.stage == Stage::Queued);
+        let found = self.open.iter_mut().map(|p| &mut p.command).find(|c| c.id == id && c.stage == Stage::Queued);
         found.map(|c| c.stage = Stage::Written(token)).is_some()
     }
 
     /// Removes an open command that was not written: it cannot be sent. None when it ended, or is on its way.
-    pub fn withdraw(&mut self, id: CommandId) -> Option<OpenCommand<W>> {
-        let at = self.open.iter().position(|c| c.id == id && c.stage == Stage::Queued)?;
+    pub fn withdraw(&mut self, id: CommandId) -> Option<Pending<W>> {
+        let at = self.open.iter().position(|p| p.command.id == id && p.command.stage == Stage::Queued)?;
         Some(self.open.remove(at))
     }
 
     /// The deadline passed. `Some` when it was still open; one that was written is remembered for a late ack.
-    pub fn time_out(&mut self, id: CommandId) -> Option<OpenCommand<W>> {
-        let at = self.open.iter().position(|c| c.id == id)?;
-        let command = self.open.remove(at);
-        if let Stage::Written(token) = &command.stage {
-            let OpenCommand { action, actor, accepted, .. } = command;
-            let open_end = Some(TimedOut { id, action, actor, accepted });
-            let token = token.clone();
+    pub fn time_out(&mut self, id: CommandId) -> Option<Pending<W>> {
+        let at = self.open.iter().position(|p| p.command.id == id)?;
+        let pending = self.open.remove(at);
+        let OpenCommand { action, actor, accepted, stage, .. } = &pending.command;
+        if let Stage::Written(token) = stage {
+            let (action, token) = (action.clone(), token.clone());
+            let open_end = Some(TimedOut { id, action: action.clone(), actor: *actor, accepted: *accepted });
             self.remember(Recent { id, action, token, open_end, heals: true, acknowledged: false });
         }
-        Some(command)
+        Some(pending)
     }
 
     /// Finds the command of an acknowledgement and ends its being open.
@@ -214,19 +227,21 @@ impl<W> Commands<W> {
             Token::CommandId | Token::StateReport => id == Some(candidate),
             Token::Text(text) => text == token,
         };
-        if let Some(at) = self.open.iter().position(|c| matches!(&c.stage, Stage::Written(t) if fits(c.id, t))) {
-            let command = self.answer(at, true);
+        let written = |p: &Pending<W>| matches!(&p.command.stage, Stage::Written(t) if fits(p.command.id, t));
+        if let Some(at) = self.open.iter().position(written) {
+            let pending = self.answer(at, true);
+            let asked = &pending.command.action;
             // What comes after this answer says nothing of what was asked before it.
-            for recent in self.recent.iter_mut().filter(|r| meets(r.action, command.action)) {
+            for recent in self.recent.iter_mut().filter(|r| concern_the_same(&r.action, asked)) {
                 recent.heals = false;
             }
-            return AckOf::Open(command);
+            return AckOf::Open(pending);
         }
         match self.recent.iter_mut().rev().find(|r| fits(r.id, &r.token)) {
             Some(recent) if recent.acknowledged => AckOf::Duplicate,
             Some(recent) => {
                 (recent.acknowledged, recent.heals) = (true, false);
-                recent.open_end.take().map_or(AckOf::Reported(recent.action), AckOf::Late)
+                recent.open_end.take().map_or_else(|| AckOf::Reported(recent.action.clone()), AckOf::Late)
             }
             None => AckOf::Unknown,
         }
@@ -237,15 +252,15 @@ impl<W> Commands<W> {
     /// A report may have been on its way before the device read any of them. It answers a command whose driver has no
     /// other acknowledgement; any other one only when nothing was asked of the same relay before it and is still open,
     /// since the report may show what the relay was before that.
-    pub fn shown(&mut self, shows: impl Fn(RelayAction) -> bool) -> Vec<OpenCommand<W>> {
+    pub fn shown(&mut self, shows: impl Fn(&Action) -> bool) -> Vec<Pending<W>> {
         let mut ended = Vec::new();
         let mut at = 0;
-        while let Some(command) = self.open.get(at) {
-            let action = command.action;
-            let answered = match &command.stage {
+        while let Some(OpenCommand { action, stage, .. }) = self.open.get(at).map(|p| &p.command) {
+            let first = || !self.open[..at].iter().any(|p| concern_the_same(&p.command.action, action));
+            let answered = match stage {
                 Stage::Queued => false,
                 Stage::Written(Token::StateReport) => shows(action),
-                Stage::Written(_) => shows(action) && !self.open[..at].iter().any(|c| meets(c.action, action)),
+                Stage::Written(_) => shows(action) && first(),
             };
             if answered {
                 ended.push(self.answer(at, false));
@@ -259,25 +274,21 @@ impl<W> Commands<W> {
     /// Timed-out commands that a report heals, oldest first: `shows` tells whether it shows a command's target,
     /// `mentions` whether it speaks of a relay of it. A report that mentions one and does not show the target closes the
     /// question too: no later report is about this command.
-    pub fn healed(
-        &mut self,
-        shows: impl Fn(RelayAction) -> bool,
-        mentions: impl Fn(RelayAction) -> bool,
-    ) -> Vec<TimedOut> {
-        let asked = self.recent.iter_mut().filter(|r| r.heals && mentions(r.action));
+    pub fn healed(&mut self, shows: impl Fn(&Action) -> bool, mentions: impl Fn(&Action) -> bool) -> Vec<TimedOut> {
+        let asked = self.recent.iter_mut().filter(|r| r.heals && mentions(&r.action));
         asked
-            .filter_map(|r| if std::mem::take(&mut r.heals) && shows(r.action) { r.open_end.take() } else { None })
+            .filter_map(|r| if std::mem::take(&mut r.heals) && shows(&r.action) { r.open_end.take() } else { None })
             .collect()
     }
 
     /// Everything that is open and not yet written (the connection went), or all of it (released, deleted). With all of
     /// it go those that have ended: whatever the device says later is not about a former owner's command.
-    pub fn cancel(&mut self, written_too: bool) -> Vec<OpenCommand<W>> {
+    pub fn cancel(&mut self, written_too: bool) -> Vec<Pending<W>> {
         if written_too {
             self.forget_ended();
         }
         let all = std::mem::take(&mut self.open);
-        let (cancelled, kept) = all.into_iter().partition(|c| written_too || c.stage == Stage::Queued);
+        let (cancelled, kept) = all.into_iter().partition(|p| written_too || p.command.stage == Stage::Queued);
         self.open = kept;
         cancelled
     }
@@ -292,13 +303,14 @@ impl<W> Commands<W> {
         self.recent.iter().any(|r| r.id == id && r.open_end.is_some())
     }
 
-    fn answer(&mut self, at: usize, acknowledged: bool) -> OpenCommand<W> {
-        let command = self.open.remove(at);
-        if let Stage::Written(token) = &command.stage {
-            let (id, action, token) = (command.id, command.action, token.clone());
+    fn answer(&mut self, at: usize, acknowledged: bool) -> Pending<W> {
+        let pending = self.open.remove(at);
+        let OpenCommand { id, action, stage, .. } = &pending.command;
+        if let Stage::Written(token) = stage {
+            let (id, action, token) = (*id, action.clone(), token.clone());
             self.remember(Recent { id, action, token, open_end: None, heals: false, acknowledged });
         }
-        command
+        pending
     }
 
     fn remember(&mut self, recent: Recent) {
@@ -312,26 +324,23 @@ impl<W> Commands<W> {
 /// A command on its way into [`Commands::accept`], with everything its end will need.
 #[derive(Clone, Debug)]
 pub struct NewCommand {
-    id: CommandId,
-    action: RelayAction,
-    source: Source,
-    actor: Actor,
-    authority: Authority,
-    accepted: Duration,
-    expires_at: TimeMs,
+    /// Its id.
+    pub id: CommandId,
+    /// What is asked.
+    pub action: Action,
+    /// Through which door.
+    pub source: Source,
+    /// In whose name.
+    pub actor: Actor,
+    /// Why.
+    pub cause: Cause,
+    /// By what it is authorized.
+    pub authority: Authority,
+    /// Monotonic time of acceptance.
+    pub accepted: Duration,
+    /// After this the device must refuse it.
+    pub expires_at: TimeMs,
 }
 
-impl NewCommand {
-    /// `accepted` is monotonic time; `authority` is by what it was authorized.
-    pub fn new(
-        id: CommandId,
-        action: RelayAction,
-        by: (Source, Actor),
-        authority: Authority,
-        accepted: Duration,
-        expires_at: TimeMs,
-    ) -> Self {
-        let (source, actor) = by;
-        Self { id, action, source, actor, authority, accepted, expires_at }
-    }
-}
+#[cfg(test)]
+mod tests;
