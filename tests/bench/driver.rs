@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use hexa_devices::ports::{Drivers, NoopObserver};
 use hexa_host::{Compiler, HostConfig, PerCall, PluginHost};
 use hexa_model::driver::{CommandEnvelope, DeviceIdent, DriverCall, DriverCommand, Frame};
 use hexa_model::{DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
 use hexa_plugin_relay_controller::driver::RelayController;
 use hexa_sdk::{guest, types};
-use hexa_service::ports::{Drivers, NoopObserver};
 
 use crate::house::Options;
 use crate::process::own_cpu_us;

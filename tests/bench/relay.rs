@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::SinkExt;
 use hexa_model::UserKey;
-use hexa_service::limit::{Limiter, Rate};
+use hexa_platform::limit::{Limiter, Rate};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::house::{self, House, Metrics, Options};

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use futures_util::SinkExt;
+use hexa_devices::ports::{Drivers, NoopObserver};
 use hexa_host::{Compiler, HostConfig, PerCall, PluginHost};
 use hexa_model::driver::{DeviceIdent, DriverCall, DriverError, Frame};
 use hexa_model::{Clock, DeviceClass, DeviceUid, SystemClock, TimeMs};
-use hexa_service::ports::{Drivers, NoopObserver};
 use rusqlite::Connection;
 use tokio_tungstenite::tungstenite::Message;
 

@@ -359,7 +359,7 @@ async fn no_relay_is_named_twice_and_none_more_than_there_are() {
 
 #[tokio::test]
 async fn a_device_that_reports_one_error_after_the_other_does_not_fill_the_log() {
-    let server = TestServer::start(Options::new());
+    let mut server = TestServer::start(Options::new());
     let user = server.user().await;
     let mut device = server.device(&user, 1).await;
     for n in 0..40 {
@@ -367,6 +367,7 @@ async fn a_device_that_reports_one_error_after_the_other_does_not_fill_the_log()
         device.send(&json!({ "type": "error", "code": "E1", "message": message })).await;
     }
     device.settled().await;
+    server.stop().await;
     let log = server.log().text();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("device reports an error")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");

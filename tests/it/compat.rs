@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hexa_devices::ports::Drivers;
 use hexa_host::{ChildCompiler, CompileLimits, Compiler, HostConfig, PluginHost};
 use hexa_model::driver::{
     Ack, AckOutcome, AckPolicy, CommandEnvelope, Decoded, DeviceEvent, DeviceIdent, DriverCall, DriverCommand,
     DriverError, EventMeta, Frame, ReportedRelay, SessionInfo, Value as Reading,
 };
 use hexa_model::{DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
-use hexa_service::ports::Drivers;
 use hexa_tests::server::ScratchDir;
 use hexa_tests::{PATIENCE, process};
 use serde_json::{Map, Value, json};
@@ -97,7 +97,7 @@ fn host(plugin: &Path, scratch: &Path) -> PluginHost {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::Child(child)),
         clock: Arc::new(SystemClock::new()),
-        watch: std::sync::Arc::new(hexa_service::ports::NoopObserver),
+        watch: std::sync::Arc::new(hexa_devices::ports::NoopObserver),
         per_call: hexa_host::PerCall::None,
     })
     .unwrap();

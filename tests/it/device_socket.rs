@@ -52,9 +52,9 @@ async fn an_unknown_uid_and_a_wrong_token_get_the_same_401_before_the_upgrade() 
 #[tokio::test]
 async fn a_token_never_reaches_the_log() {
     // Everything that handles tokens, at its loudest; the compiler of plugins would only drown it.
-    let loud = "info,hexa=trace,hexa_api=trace,hexa_service=trace,hexa_store=trace,hexa_host=trace,sqlx=trace,\
+    let loud = "info,hexa=trace,hexa_api=trace,hexa_listen=trace,hexa_platform=trace,hexa_accounts=trace,hexa_devices=trace,hexa_store=trace,hexa_host=trace,sqlx=trace,\
                 hyper=trace,axum=trace,tower=trace,tungstenite=trace,tokio_tungstenite=trace";
-    let server = TestServer::start(Options::new().env("HEXA_LOG", loud));
+    let mut server = TestServer::start(Options::new().env("HEXA_LOG", loud));
     let identity = server.provision(1).await;
     let canary = "hxd_canary-4711-canary";
     let path = format!("/ws/device?uid={}&token={canary}", identity.uid);
@@ -62,6 +62,7 @@ async fn a_token_never_reaches_the_log() {
     let path = format!("/ws/device?uid={}&token={}", identity.uid, identity.token);
     Socket::open(server.address, &path, None).await.expect("the right one").close().await;
     let user = server.user().await;
+    server.stop().await;
     let log = server.log().text();
     for secret in [canary, &identity.token, &user.access_token, &user.refresh_token, hexa_tests::server::PASSWORD] {
         assert!(!log.contains(secret), "a secret in the log");

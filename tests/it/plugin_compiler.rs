@@ -80,7 +80,7 @@ fn outcome(dir: &Path, wasm: &[u8], limits: CompileLimits) -> PluginInfo {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::Child(compiler)),
         clock: Arc::new(SystemClock::new()),
-        watch: std::sync::Arc::new(hexa_service::ports::NoopObserver),
+        watch: std::sync::Arc::new(hexa_devices::ports::NoopObserver),
         per_call: hexa_host::PerCall::None,
     });
     let host = host.unwrap();
@@ -120,7 +120,7 @@ fn the_child_compiles_what_the_server_runs() {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::Child(compiler)),
         clock: Arc::new(SystemClock::new()),
-        watch: std::sync::Arc::new(hexa_service::ports::NoopObserver),
+        watch: std::sync::Arc::new(hexa_devices::ports::NoopObserver),
         per_call: hexa_host::PerCall::None,
     });
     assert_eq!(host.unwrap().status()[0].state, "active");

@@ -257,7 +257,7 @@ async fn a_used_database_is_brought_up_to_date_and_everything_is_there() {
         if server.db().is_sqlite() {
             let made = copies(house.dir.path());
             let [copy] = made.as_slice() else { panic!("{made:?}") };
-            assert!(server.log().text().contains(&*copy.to_string_lossy()), "the log names the copy");
+            server.log().wait_for(&copy.to_string_lossy()).await;
             let old = rusqlite::Connection::open(copy).unwrap();
             let whole: String = old.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
             let rows = |sql: &str| old.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();

@@ -4,9 +4,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use crate::wait::eventually;
 
 type Order = (Command, SyncSender<std::io::Result<Child>>);
 
@@ -116,17 +119,27 @@ pub fn code(status: ExitStatus) -> i32 {
 
 /// Lines of a child's output as they come.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Arc<Mutex<Vec<String>>>);
+pub struct Lines(Arc<Mutex<Vec<String>>>, /* streams that are read */ Arc<AtomicUsize>);
 
 impl Lines {
     /// Reads on a thread of its own until the stream ends.
     pub fn follow(&self, stream: impl Read + Send + 'static) {
         let lines = self.clone();
+        lines.1.fetch_add(1, Ordering::AcqRel);
         std::thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
                 lines.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
             }
+            lines.1.fetch_sub(1, Ordering::AcqRel);
         });
+    }
+    /// Waits until a line contains this: what was written a moment ago may not have been read yet.
+    pub async fn wait_for(&self, part: &str) {
+        eventually(&format!("{part:?} in the log"), async || self.contains(part).then_some(())).await;
+    }
+    /// Waits until every stream has ended: then all of it was read.
+    pub async fn closed(&self) {
+        eventually("the end of the log", async || (self.1.load(Ordering::Acquire) == 0).then_some(())).await;
     }
     /// Everything so far.
     pub fn all(&self) -> Vec<String> {

@@ -262,7 +262,9 @@ impl TestServer {
         let start = Instant::now();
         let mut child = self.child.take().expect("the server runs");
         let status = process::ended(&mut child, STOP_WITHIN).await;
-        (process::code(status), start.elapsed())
+        let took = start.elapsed();
+        self.log.closed().await;
+        (process::code(status), took)
     }
     /// Stops it properly.
     ///

@@ -3,6 +3,7 @@
 mod adr;
 mod floors;
 mod lock;
+mod size;
 mod source;
 pub(crate) mod wit;
 
@@ -55,6 +56,7 @@ pub(crate) fn run(as_json: bool) -> Result<()> {
 pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
     let mut problems = floors::check(root)?;
     problems.extend(source::check(root)?);
+    problems.extend(size::check(root)?);
     problems.extend(adr::check(root)?);
     problems.extend(lock::check(root)?);
     problems.extend(wit::check(root)?);

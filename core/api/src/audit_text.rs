@@ -1,6 +1,6 @@
 //! Audit rows as text: JSON for pages, JSON lines and CSV for exports, the same over HTTP and on the command line.
 
-use hexa_service::audit::list::ListedRow;
+use hexa_platform::audit::list::ListedRow;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

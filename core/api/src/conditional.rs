@@ -1,7 +1,7 @@
 //! `If-Match` and `If-None-Match` (RFC 9110 section 13).
 
-use hexa_service::Error;
-use hexa_service::preferences::{Condition, Tags};
+use hexa_accounts::preferences::{Condition, Tags};
+use hexa_platform::Error;
 use http::{HeaderMap, HeaderName, header};
 
 /// Tags in one condition.

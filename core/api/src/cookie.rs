@@ -7,13 +7,13 @@
 use axum::body::Body;
 use axum::response::Response;
 use hexa_model::ErrorCode;
-use hexa_service::Error;
+use hexa_platform::Error;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::SecretString;
 
 use crate::public::{self, PublicUrl};
 use crate::state::ApiState;
-use crate::transport::RequestSource;
+use hexa_listen::transport::RequestSource;
 
 /// The header that asks for it.
 pub(crate) static HEADER: HeaderName = HeaderName::from_static("x-hexa-session");
@@ -110,7 +110,7 @@ pub(crate) async fn apply_session_cookie(
         return Response::from_parts(parts, Body::from(bytes));
     };
     value["refresh_token"] = serde_json::Value::Null;
-    let max_age = state.services.config.auth.refresh_absolute.as_secs();
+    let max_age = state.services.accounts.config.refresh_absolute.as_secs();
     let mut response = Response::from_parts(parts, Body::from(value.to_string()));
     response.headers_mut().remove(header::CONTENT_LENGTH);
     with(response, &cookies.set(source, &token, max_age))
@@ -126,7 +126,7 @@ fn with(mut response: Response, cookie: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Standing;
+    use hexa_listen::transport::Standing;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use bytes::Bytes;
 use hexa_model::ErrorCode;
-use hexa_service::Error;
+use hexa_platform::Error;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::error::ApiResult;
@@ -87,7 +87,7 @@ pub(crate) async fn get_file(
 }
 
 fn page(state: &ApiState) -> Response {
-    let nonce = base64::engine::general_purpose::STANDARD.encode(hexa_service::random_bytes::<16>());
+    let nonce = base64::engine::general_purpose::STANDARD.encode(hexa_platform::random_bytes::<16>());
     let connect = state.config.connect_src.join(" ");
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; \

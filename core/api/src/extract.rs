@@ -1,34 +1,30 @@
 //! Extractors whose refusals have the error shape.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
+use hexa_accounts::ClientInfo;
 use hexa_model::{DeviceUid, ErrorCode};
-use hexa_service::Error;
-use hexa_service::auth::ClientInfo;
-use hexa_service::auth::principal::Principal;
+use hexa_platform::Error;
+use hexa_platform::principal::Principal;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
-use crate::listen::AnonymousConnection;
 use crate::state::ApiState;
-use crate::transport::RequestSource;
+use hexa_listen::AnonymousConnection;
+use hexa_listen::transport::RequestSource;
 
 /// Bodies are at most this long (TR-6).
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A body arrives within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The peer's address, put into every request by the listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub SocketAddr);
 
 /// A JSON body: the right content type, at most 1 MiB, no unknown or doubled members, nested at most 128 deep.
 pub(crate) struct Json<T>(pub T);
@@ -125,7 +121,7 @@ impl FromRequestParts<ApiState> for User {
             known.clone()
         } else {
             let token = bearer(&parts.headers).unwrap_or_default();
-            state.services.auth.authenticate(token, peer_ip(&parts.extensions)).await?
+            state.services.accounts.authenticate(token, peer_ip(&parts.extensions)).await?
         };
         if let Some(guest) = parts.extensions.get::<Arc<AnonymousConnection>>() {
             guest.known();

@@ -8,12 +8,12 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hexa_devices::command::lookup;
+use hexa_devices::provision;
 use hexa_model::{CommandId, CommandResult, ErrorCode, Scope};
-use hexa_service::auth::principal::Principal;
-use hexa_service::command::lookup;
-use hexa_service::device::provision;
-use hexa_service::idempotency::{Decision, IdempotencyRequest, Key, KeyedRequest, MAX_ANSWER_BYTES};
-use hexa_service::{Error, Result};
+use hexa_platform::idempotency::{Decision, IdempotencyRequest, Key, KeyedRequest, MAX_ANSWER_BYTES};
+use hexa_platform::principal::Principal;
+use hexa_platform::{Error, Result};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use secrecy::ExposeSecret;
@@ -22,11 +22,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{ApiError, ApiResult, ErrorBody, ErrorExtension};
 use crate::extract::{bearer, device_credentials, peer_ip, read_body};
-use crate::middleware::RequestId;
 use crate::routes::{Access, routes};
 use crate::state::ApiState;
-use crate::transport::RequestSource;
 use crate::wire::CommandBody;
+use hexa_listen::RequestId;
+use hexa_listen::transport::RequestSource;
 
 /// The request's header.
 pub(crate) static KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -305,7 +305,7 @@ async fn scope(
         Access::Session | Access::Admin => None,
     };
     let offered = bearer(&parts.headers).unwrap_or_default();
-    let user = services.auth.authenticate(offered, peer_ip(&parts.extensions)).await?;
+    let user = services.accounts.authenticate(offered, peer_ip(&parts.extensions)).await?;
     match access {
         Access::Admin | Access::AdminAnd(_) => user.require_admin()?,
         Access::Session => drop(user.require_session()?),
@@ -328,7 +328,7 @@ async fn account_still_active(state: &ApiState, kept: &[u8]) -> Result<()> {
         id: hexa_model::UserId,
     }
     match serde_json::from_slice::<Whose>(kept.get(3..).unwrap_or_default()) {
-        Ok(whose) => state.services.auth.check_active(whose.user.id).await,
+        Ok(whose) => state.services.accounts.check_active(whose.user.id).await,
         Err(_) => Ok(()),
     }
 }

@@ -1,10 +1,8 @@
 //! Around every request: an id, a caught panic, the error shape, one log line for what failed.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -12,49 +10,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hexa_model::ErrorCode;
-use hexa_service::Error;
-use http::{HeaderName, HeaderValue, Method, header};
+use hexa_platform::Error;
+use http::{HeaderValue, Method, header};
 
 use crate::error::{ApiError, ErrorExtension, ErrorFormat, respond};
 use crate::routes::Access;
 use crate::state::ApiState;
-use crate::transport::{self, Refused, RequestSource};
 use crate::{cookie, idempotency};
-
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The id of the request under way, for handlers that must name it (socket errors).
-#[derive(Clone, Debug)]
-pub(crate) struct RequestId(pub HeaderValue);
-
-impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-
-    /// Taken from the caller if it is harmless in a log (LG-3), else made: `req-` and hex that no other request of
-    /// this or an earlier start has.
-    fn of(request: &Request) -> Self {
-        let inbound = request.headers().get(&X_REQUEST_ID).filter(|v| {
-            let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-            (1..=64).contains(&v.len()) && v.as_bytes().iter().all(fits)
-        });
-        Self(inbound.cloned().unwrap_or_else(Self::fresh))
-    }
-
-    pub(crate) fn fresh() -> HeaderValue {
-        static START: OnceLock<u32> = OnceLock::new();
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let start = START.get_or_init(hexa_service::random_u32);
-        let mut text = String::with_capacity(24);
-        let _ = write!(text, "req-{start:08x}{:08x}", COUNT.fetch_add(1, Ordering::Relaxed));
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("req-0"))
-    }
-}
-
-/// Marks a request whose length can be read in two ways, put there by the listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ambiguous;
+use hexa_listen::transport::{self, Refused, RequestSource};
+use hexa_listen::{Ambiguous, RequestId};
 
 /// Row 52: refused, and the connection ends, because what follows on it may be somebody else's request.
 fn ambiguous() -> Response {
@@ -112,7 +76,7 @@ fn refused(state: &ApiState, source: RequestSource, in_cookie: bool, request: &R
             cookie::check_origin(state, source, request.headers())?;
         }
         if *request.method() == Method::POST && idempotency::access_of(request) == Some(Access::Public) {
-            state.services.auth.count_stranger(source.ip)?;
+            state.services.accounts.count_stranger(source.ip)?;
         }
         Ok(())
     };
@@ -130,7 +94,7 @@ fn check_host(request: &Request) -> Result<(), Error> {
 
 /// The outermost layer.
 pub(crate) async fn outer_layer(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
-    let id = RequestId::of(&request);
+    let id = RequestId::of(request.headers());
     let source = RequestSource::of(&request, &state.config.transport);
     let form = ErrorFormat::of(request.headers());
     request.extensions_mut().insert(id.clone());
@@ -173,7 +137,7 @@ pub(crate) async fn outer_layer(State(state): State<ApiState>, mut request: Requ
         // Boxed: only the console's own requests carry it.
         response = Box::pin(cookie::apply_session_cookie(&state, source, &path, response)).await;
     }
-    response.headers_mut().insert(X_REQUEST_ID.clone(), id.0);
+    response.headers_mut().insert(RequestId::HEADER, id.0);
     let https = source.https && response.status() != http::StatusCode::UPGRADE_REQUIRED;
     transport::guard(response.headers_mut(), path.starts_with("/api/"), https);
     response

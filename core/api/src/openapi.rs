@@ -149,7 +149,7 @@ fn parameters(route: &Route, doc: &Doc, schemas: &mut Schemas) -> Vec<Value> {
             "uid" => (json!({ "type": "string", "pattern": DEVICE_UID }), json!("hxr0a8y2xrj62q1rka")),
             "index" => (json!({ "type": "integer", "minimum": 0, "maximum": 63 }), json!(0)),
             "name" => (
-                json!({ "type": "string", "enum": hexa_service::preferences::Name::ALL.map(hexa_service::preferences::Name::as_str) }),
+                json!({ "type": "string", "enum": hexa_accounts::preferences::Name::ALL.map(hexa_accounts::preferences::Name::as_str) }),
                 json!("dashboard_layout"),
             ),
             "id" if route.path.contains("/plugins/") => (json!({ "type": "string" }), json!("hexa.relay-controller")),
@@ -235,7 +235,7 @@ pub(crate) async fn get_docs(headers: HeaderMap) -> Response {
 /// The same bytes for as long as the server runs.
 fn serve(asked: &HeaderMap, kind: &'static str, bytes: &'static [u8], policy: Option<&str>) -> Response {
     use sha2::{Digest, Sha256};
-    let etag = format!("\"{}\"", hexa_service::hex(&Sha256::digest(bytes)[..16]));
+    let etag = format!("\"{}\"", hexa_platform::hex(&Sha256::digest(bytes)[..16]));
     let mut response = if asked.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == etag.as_bytes()) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use url::{Host, Url};
 
 use crate::state::ApiState;
-use crate::transport::{RequestSource, Standing};
+use hexa_listen::transport::{RequestSource, Standing};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What begins the server's own paths: a public path that begins so could not be told from them.

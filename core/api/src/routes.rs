@@ -27,7 +27,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use hexa_model::ErrorCode;
-use hexa_service::Error;
+use hexa_platform::Error;
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 use tower::Service;
 use tower_http::cors::CorsLayer;

@@ -4,16 +4,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hexa_service::Services;
-use hexa_service::limit::{FailureLimiter, Rate};
+use hexa_operations::Operations;
+use hexa_platform::limit::{FailureLimiter, Rate};
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use crate::cookie::Cookies;
 use crate::dashboard::Dashboard;
 use crate::public::PublicUrl;
-use crate::transport::TransportConfig;
 use crate::ws::hub::Hub;
+use hexa_listen::transport::TransportConfig;
 
 /// Devices that are let in at the same time: more would only stand between commands and their answers.
 const CONNECTS_AT_ONCE: usize = 32;
@@ -49,7 +49,7 @@ pub struct ApiState(Arc<Shared>);
 
 /// What the pointer leads to.
 pub struct Shared {
-    pub(crate) services: Arc<Services>,
+    pub(crate) services: Arc<Operations>,
     pub(crate) hub: Arc<Hub>,
     /// Turns of devices that connect.
     pub(crate) connects: Arc<Semaphore>,
@@ -69,9 +69,9 @@ impl std::ops::Deref for ApiState {
 
 impl ApiState {
     /// Subscribes the client sockets to the bus.
-    pub fn new(services: Arc<Services>, config: ApiConfig) -> Self {
+    pub fn new(services: Arc<Operations>, config: ApiConfig) -> Self {
         let hub = Arc::new(Hub::new(Arc::clone(&services.metrics), config.user_sockets));
-        services.bus.subscribe(Arc::clone(&hub) as Arc<dyn hexa_service::bus::Subscriber>);
+        services.bus.subscribe(Arc::clone(&hub) as Arc<dyn hexa_platform::bus::Subscriber>);
         let connects = Arc::new(Semaphore::new(CONNECTS_AT_ONCE));
         let cookies = Cookies::new(&config.server_id, config.public_url.as_ref());
         let rate = config.metrics_failures.unwrap_or_else(|| Rate::new(10, Duration::from_secs(60)));

@@ -1,12 +1,12 @@
 //! The JSON of the API: names here are the contract, so nothing inside is named after them.
 
+use hexa_accounts::account::SignedIn;
+use hexa_devices::contest::Contested;
+use hexa_devices::provision::ClaimCode;
+use hexa_devices::view::{DeviceView, PersonRow};
 use hexa_model::{CommandResult, RelayState, TimeMs, names};
-use hexa_service::Error;
-use hexa_service::auth::account::SignedIn;
-use hexa_service::auth::principal::Account;
-use hexa_service::device::contest::Contested;
-use hexa_service::device::provision::ClaimCode;
-use hexa_service::device::view::{DeviceView, PersonRow};
+use hexa_platform::Error;
+use hexa_platform::principal::Account;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -6,9 +6,9 @@ mod frames;
 pub mod hub;
 
 use axum::extract::ws::WebSocketUpgrade;
+use hexa_devices::session::CloseReason;
 use hexa_model::ErrorCode;
-use hexa_service::Error;
-use hexa_service::device::session::CloseReason;
+use hexa_platform::Error;
 use tokio_tungstenite::tungstenite;
 
 /// The largest message and frame (WS-1).

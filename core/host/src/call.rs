@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hexa_devices::ports::PluginObserver;
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverCommand, DriverError, Encoded, Fault,
     FieldError, Frame, LimitBroken,
 };
 use hexa_model::plugin::{PluginEvent, PluginFault, PluginInfo};
 use hexa_model::{Clock, DeviceClass, DeviceUid};
-use hexa_service::ports::PluginObserver;
 use wasmtime::Engine;
 
 use crate::check::Check;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use hexa_devices::ports::PluginObserver;
 use hexa_model::driver::DriverError;
 use hexa_model::{Clock, DeviceClass};
-use hexa_service::ports::PluginObserver;
 use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
 use wasmtime::component::Component;

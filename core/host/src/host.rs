@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hexa_devices::ports::{Drivers, PluginObserver};
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
 };
 use hexa_model::plugin::PluginInfo;
 use hexa_model::{Clock, DeviceClass};
-use hexa_service::ports::{Drivers, PluginObserver};
 
 use crate::cache::Cache;
 use crate::call::Plugin;

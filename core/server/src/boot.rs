@@ -4,18 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use hexa_api::listen::{AnonymousLimit, Limits, Listener, MaintenanceListener};
+use hexa_accounts::account::BOOTSTRAP_SETTING;
+use hexa_accounts::keys::KeySource;
 use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::{hex, token};
+use hexa_devices::codes;
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
+use hexa_listen::{AnonymousLimit, Limits, Listener, MaintenanceListener};
 use hexa_model::{Clock, SystemClock, TimeMs};
-use hexa_service::Services;
-use hexa_service::auth::account::BOOTSTRAP_SETTING;
-use hexa_service::auth::keys::KeySource;
-use hexa_service::clock_guard::{self, Noted};
-use hexa_service::config::{AuthConfig, Config, ProvisionConfig};
-use hexa_service::device::codes;
-use hexa_service::plugins::Watch;
+use hexa_operations::Operations;
+use hexa_operations::config::{AccountsConfig, Config, ProvisionConfig};
+use hexa_operations::plugins::Watch;
+use hexa_platform::clock_guard::{self, Noted};
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
@@ -76,7 +76,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
 
 /// What runs until it is stopped.
 struct Running {
-    services: Arc<Services>,
+    services: Arc<Operations>,
     api: ApiState,
     serving: JoinHandle<()>,
     tasks: [JoinHandle<()>; 3],
@@ -115,7 +115,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let store = Store::open(store_config(&settings)).await?;
     // Before anything is written with the time of this start.
     let known = known_time(&store, &settings.node).await?;
-    let (watch, told) = hexa_service::plugins::watch();
+    let (watch, told) = hexa_operations::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
     let server_id = server_id(&store).await?;
@@ -128,7 +128,7 @@ async fn start(settings: Settings) -> Result<Running> {
     // A name of its own, which no port and no proxy changes: tokens outlive a restart on another port.
     let issuer = settings.public_url.as_ref().map_or_else(|| format!("urn:hexa:{server_id}"), ToString::to_string);
     let config = rooms(&settings, &issuer, clock.now())?;
-    let services = Services::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_service::ports::Drivers>);
+    let services = Operations::new(config, clock, store, Arc::clone(&plugins) as Arc<dyn hexa_devices::ports::Drivers>);
     let vouched = tell(&services, known, settings.believed_day);
     services.keep_in_step();
     if vouched {
@@ -154,7 +154,7 @@ async fn start(settings: Settings) -> Result<Running> {
     );
     let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
     let watch = tokio::spawn(api.clone().watch_clients());
-    services.tasks.spawn(hexa_service::plugins::keep(Arc::clone(&services), told));
+    services.tasks.spawn(hexa_operations::plugins::keep(Arc::clone(&services), told));
     loops(&services, settings.audit_retention);
     let tidying = tokio::spawn(tidy_plugins(plugins));
     let router = hexa_api::router(api.clone());
@@ -195,7 +195,7 @@ async fn known_time(store: &Store, node: &str) -> Result<(Option<TimeMs>, Option
 }
 
 /// True when the clock is believed because whoever runs the server said so.
-fn tell(services: &Services, known: (Option<TimeMs>, Option<Noted>), vouched: Option<jiff::civil::Date>) -> bool {
+fn tell(services: &Operations, known: (Option<TimeMs>, Option<Noted>), vouched: Option<jiff::civil::Date>) -> bool {
     let (guard, (newest, noted)) = (&services.guard, known);
     let today = jiff::Timestamp::from_millisecond(services.clock.now().0)
         .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date())
@@ -217,14 +217,14 @@ fn tell(services: &Services, known: (Option<TimeMs>, Option<Noted>), vouched: Op
 }
 
 /// What goes on beside requests, among the tasks that a stop waits for: what was told is written before the store closes.
-fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>) {
-    services.tasks.spawn(hexa_service::ops::fleet::keep(Arc::clone(services)));
-    services.tasks.spawn(hexa_service::device::grant::keep(Arc::clone(services)));
+fn loops(services: &Arc<Operations>, audit_retention: Option<std::time::Duration>) {
+    services.tasks.spawn(hexa_operations::fleet::keep(Arc::clone(services)));
+    services.tasks.spawn(hexa_devices::grant::keep(Arc::clone(services)));
     services.tasks.spawn(clock_guard::keep(Arc::clone(services)));
-    services.tasks.spawn(clock_guard::keep_right(Arc::clone(services)));
-    services.tasks.spawn(hexa_service::auth::invitations::keep(Arc::clone(services)));
-    services.tasks.spawn(hexa_service::audit::waiting::keep(Arc::clone(services)));
-    services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), audit_retention));
+    services.tasks.spawn(hexa_operations::set_right::keep_right(Arc::clone(services)));
+    services.tasks.spawn(hexa_accounts::invitations::keep(Arc::clone(services)));
+    services.tasks.spawn(hexa_platform::audit::waiting::keep(Arc::clone(services)));
+    services.tasks.spawn(hexa_operations::housekeeping::run(Arc::clone(services), audit_retention));
 }
 
 /// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.
@@ -339,19 +339,21 @@ fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
     };
     Ok(Config {
         key_encryption_key,
-        relay: settings.relay.clone(),
-        device: settings.device.clone(),
-        provision: ProvisionConfig {
-            keys,
-            rate: settings.provision_rate,
-            failures: settings.provision_failures,
-            claim_failures: settings.claim_failures,
-            total_claim_failures: settings.total_claim_failures,
-            max_unclaimed: MAX_UNCLAIMED,
-            claim_lifetime: std::time::Duration::from_secs(15 * 60),
-            rotation_grace: std::time::Duration::from_secs(10 * 60),
+        devices: hexa_devices::config::Config {
+            command: settings.command.clone(),
+            device: settings.device.clone(),
+            provision: ProvisionConfig {
+                keys,
+                rate: settings.provision_rate,
+                failures: settings.provision_failures,
+                claim_failures: settings.claim_failures,
+                total_claim_failures: settings.total_claim_failures,
+                max_unclaimed: MAX_UNCLAIMED,
+                claim_lifetime: std::time::Duration::from_secs(15 * 60),
+                rotation_grace: std::time::Duration::from_secs(10 * 60),
+            },
         },
-        auth: AuthConfig {
+        accounts: AccountsConfig {
             user_rate: settings.user_rate,
             login_failures: settings.login_failures,
             public_rate: settings.public_rate,
@@ -360,7 +362,7 @@ fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
             invitation_failures: settings.invitation_failures,
             max_invitations: settings.max_invitations,
             max_sessions: settings.user_sessions,
-            ..AuthConfig::new(keys_of_tokens, issuer.to_owned())
+            ..AccountsConfig::new(keys_of_tokens, issuer.to_owned())
         },
     })
 }

@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hexa_api::listen::Maintenance;
-use hexa_api::{PublicUrl, Tls, TransportConfig};
+use hexa_api::PublicUrl;
 use hexa_host::PerCall;
-use hexa_service::config as rooms;
-use hexa_service::limit::Rate;
+use hexa_listen::Maintenance;
+use hexa_listen::{Tls, TransportConfig};
+use hexa_operations::config as rooms;
+use hexa_platform::limit::Rate;
 use hexa_store::Durability;
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -79,7 +80,7 @@ pub(crate) struct Settings {
     pub(crate) jwt_rotation: Option<Duration>,
     pub(crate) key_encryption_key: Option<SecretString>,
     pub(crate) provision_keys: Vec<SecretString>,
-    pub(crate) relay: rooms::RelayConfig,
+    pub(crate) command: rooms::CommandConfig,
     pub(crate) per_call: PerCall,
     pub(crate) device: rooms::DeviceConfig,
     pub(crate) provision_rate: Rate,
@@ -190,7 +191,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         },
         key_encryption_key,
         provision_keys: provision_keys(v)?,
-        relay: rooms::RelayConfig {
+        command: rooms::CommandConfig {
             timeout: Duration::from_millis(u64::from(v.number("COMMAND_TIMEOUT_MS", 50..=8_000)?)),
         },
         device: rooms::DeviceConfig {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_api::ApiState;
-use hexa_service::Services;
+use hexa_operations::Operations;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -58,14 +58,14 @@ pub(crate) struct Stopped {
 }
 
 /// Stops everything: within [`WHOLE`], or a second more where open commands took as long as they may.
-pub(crate) async fn stop(services: &Arc<Services>, api: &ApiState, serving: JoinHandle<()>) -> Stopped {
+pub(crate) async fn stop(services: &Arc<Operations>, api: &ApiState, serving: JoinHandle<()>) -> Stopped {
     let until = Instant::now() + WHOLE;
     // Not ready, no new connections, no new commands.
     services.stop.cancel();
     services.store.writer().hurry();
     services.tasks.close();
     // Devices stay connected while their open commands end: by ack, or by their timeout.
-    let patience = services.config.relay.timeout + Duration::from_secs(1);
+    let patience = services.config.command.timeout + Duration::from_secs(1);
     if tokio::time::timeout(patience, services.tasks.wait()).await.is_err() {
         tracing::warn!(open = services.tasks.len(), "commands did not end in time");
     }
@@ -86,7 +86,7 @@ pub(crate) async fn stop(services: &Arc<Services>, api: &ApiState, serving: Join
         );
     }
     let patience = LAST_TRY.min(until.saturating_duration_since(Instant::now()));
-    let mut flushing = hexa_service::audit::waiting::flush(services);
+    let mut flushing = hexa_platform::audit::waiting::flush(services);
     let flushed = tokio::time::timeout(patience, &mut flushing).await.is_ok();
     // Also where the commands took all of it: closing is quick as a rule.
     let until = until.max(Instant::now() + CLOSING);
@@ -96,7 +96,7 @@ pub(crate) async fn stop(services: &Arc<Services>, api: &ApiState, serving: Join
         drop(tokio::time::timeout(LISTED, &mut flushing).await);
         flushing.abort();
     }
-    let lost = hexa_service::audit::waiting::lost(services);
+    let lost = hexa_platform::audit::waiting::lost(services);
     if closed {
         tracing::info!("stopped");
     } else {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hexa_host::{BUCKETS_US, CallOutcome, FAULT_KINDS, FunctionStats, PluginHost};
-use hexa_service::ops::metrics::Metrics;
+use hexa_platform::metrics::Metrics;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};

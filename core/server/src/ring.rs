@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use hexa_accounts::keys::{KeyRing, KeyRingStorage, KeyState, RingKey};
 use hexa_model::TimeMs;
-use hexa_service::auth::keys::{KeyRing, KeyRingStorage, KeyState, RingKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 

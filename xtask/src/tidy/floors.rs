@@ -7,6 +7,18 @@ use anyhow::{Context, Result};
 
 use super::Problem;
 
+/// What the rooms that stand over the devices, side by side, may name.
+const ROOMS_BELOW: &[&str] = &[
+    "hexa-model",
+    "hexa-crypto",
+    "hexa-machine",
+    "hexa-store",
+    "hexa-platform",
+    "hexa-accounts",
+    "hexa-devices",
+    "hexa-testpg",
+];
+
 /// Which of our crates a crate may name. `tests` may name all; whoever is not listed may name none.
 const FLOORS: &[(&str, &[&str])] = &[
     ("hexa-model", &[]),
@@ -16,19 +28,32 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("hexa-store", &["hexa-model", "hexa-testpg"]),
     ("hexa-machine", &["hexa-model"]),
     ("hexa-hap", &[]),
-    ("hexa-service", &["hexa-model", "hexa-crypto", "hexa-machine", "hexa-store", "hexa-testpg"]),
-    ("hexa-api", &["hexa-model", "hexa-service"]),
-    ("hexa-host", &["hexa-model", "hexa-crypto", "hexa-service"]),
-    ("hexa-script", &["hexa-model", "hexa-service"]),
-    ("hexa-transport", &["hexa-model", "hexa-service", "hexa-hap"]),
-    ("hexa-cluster", &["hexa-model", "hexa-service"]),
+    ("hexa-platform", &["hexa-model", "hexa-crypto", "hexa-store", "hexa-testpg"]),
+    ("hexa-accounts", &["hexa-model", "hexa-crypto", "hexa-store", "hexa-platform", "hexa-testpg"]),
+    (
+        "hexa-devices",
+        &["hexa-model", "hexa-crypto", "hexa-machine", "hexa-store", "hexa-platform", "hexa-accounts", "hexa-testpg"],
+    ),
+    ("hexa-automation", ROOMS_BELOW),
+    ("hexa-ota", ROOMS_BELOW),
+    ("hexa-operations", ROOMS_BELOW),
+    ("hexa-listen", &["hexa-model", "hexa-platform"]),
+    ("hexa-api", &["hexa-model", "hexa-platform", "hexa-accounts", "hexa-devices", "hexa-operations", "hexa-listen"]),
+    ("hexa-host", &["hexa-model", "hexa-crypto", "hexa-devices"]),
+    ("hexa-script", &["hexa-model", "hexa-devices"]),
+    ("hexa-transport", &["hexa-model", "hexa-devices", "hexa-hap"]),
+    ("hexa-cluster", &["hexa-model", "hexa-devices"]),
     (
         "hexa-server",
         &[
             "hexa-model",
             "hexa-crypto",
             "hexa-store",
-            "hexa-service",
+            "hexa-platform",
+            "hexa-accounts",
+            "hexa-devices",
+            "hexa-operations",
+            "hexa-listen",
             "hexa-api",
             "hexa-host",
             "hexa-script",
@@ -41,23 +66,22 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Foreign crates that live in one room only. The tests and this program are free.
-const ROOMS: &[(&str, &str)] = &[
-    ("argon2", "hexa-crypto"),
-    ("aes-gcm", "hexa-crypto"),
-    ("jsonwebtoken", "hexa-crypto"),
-    ("sqlx", "hexa-store"),
-    ("rusqlite", "hexa-store"),
-    ("axum", "hexa-api"),
-    ("tower-http", "hexa-api"),
-    ("rust-embed", "hexa-api"),
-    ("wasmtime", "hexa-host"),
-    ("rhai", "hexa-script"),
-    ("rumqttc", "hexa-transport"),
-    ("async-nats", "hexa-cluster"),
-    ("clap", "hexa-server"),
-    ("figment", "hexa-server"),
-    ("tracing-subscriber", "hexa-server"),
+/// Foreign crates that live in one crate of ours, or two. The tests and this program are free.
+const HOMES: &[(&str, &[&str])] = &[
+    ("argon2", &["hexa-crypto"]),
+    ("aes-gcm", &["hexa-crypto"]),
+    ("jsonwebtoken", &["hexa-crypto"]),
+    ("sqlx", &["hexa-store"]),
+    ("rusqlite", &["hexa-store"]),
+    ("axum", &["hexa-listen", "hexa-api"]),
+    ("tower-http", &["hexa-api"]),
+    ("rust-embed", &["hexa-api"]),
+    ("wasmtime", &["hexa-host"]),
+    ("rhai", &["hexa-script"]),
+    ("rumqttc", &["hexa-transport"]),
+    ("async-nats", &["hexa-cluster"]),
+    ("clap", &["hexa-server"]),
+    ("tracing-subscriber", &["hexa-server"]),
 ];
 const FREE: &[&str] = &["hexa-tests", "hexa-simulation", "xtask"];
 
@@ -106,6 +130,7 @@ fn refuse(name: &str, guest: bool, dependency: &str) -> Option<String> {
             return Some(format!("{name} may not import {dependency}; its floor allows {list}"));
         }
     }
-    let room = ROOMS.iter().find(|(foreign, _)| *foreign == dependency)?.1;
-    (room != name && !FREE.contains(&name)).then(|| format!("{dependency} lives in {room} and nowhere else"))
+    let homes = HOMES.iter().find(|(foreign, _)| *foreign == dependency)?.1;
+    let lives = || format!("{dependency} lives in {} and nowhere else", homes.join(" and "));
+    (!homes.contains(&name) && !FREE.contains(&name)).then(lives)
 }

@@ -33,8 +33,8 @@ fn planted(file: &str, text: &str, expected: &str) {
 
 #[test]
 fn an_upward_import_is_found_with_its_line() {
-    let manifest = "[package]\nname = \"hexa-store\"\n[dependencies]\nhexa-service = { path = \"../service\" }\n";
-    planted("core/store/Cargo.toml", manifest, "core/store/Cargo.toml:4 hexa-store may not import hexa-service");
+    let manifest = "[package]\nname = \"hexa-store\"\n[dependencies]\nhexa-platform = { path = \"../platform\" }\n";
+    planted("core/store/Cargo.toml", manifest, "core/store/Cargo.toml:4 hexa-store may not import hexa-platform");
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn a_plugin_may_use_the_sdk_only() {
 
 #[test]
 fn a_foreign_crate_outside_its_room_is_found() {
-    let manifest = "[package]\nname = \"hexa-service\"\n[dependencies]\nsqlx = \"0.9\"\n";
-    planted("core/service/Cargo.toml", manifest, "sqlx lives in hexa-store");
+    let manifest = "[package]\nname = \"hexa-platform\"\n[dependencies]\nsqlx = \"0.9\"\n";
+    planted("core/platform/Cargo.toml", manifest, "sqlx lives in hexa-store");
     let manifest = "[package]\nname = \"hexa-api\"\n[target.'cfg(unix)'.dependencies]\nwasmtime = \"48\"\n";
     planted("core/api/Cargo.toml", manifest, "wasmtime lives in hexa-host");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hexa_model::device::{MAX_INPUTS, MAX_RELAYS};
 use hexa_model::{DeviceClass, InvitationState, Role, Scope, Source, names};
-use hexa_service::config::RegistrationMode;
+use hexa_operations::config::RegistrationMode;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, schema};

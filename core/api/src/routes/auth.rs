@@ -2,10 +2,10 @@
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use hexa_accounts::account::Registration;
+use hexa_accounts::sessions;
 use hexa_model::ErrorCode;
-use hexa_service::Error;
-use hexa_service::auth::account::Registration;
-use hexa_service::auth::sessions;
+use hexa_platform::Error;
 use http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -16,8 +16,8 @@ use crate::error::ApiResult;
 use crate::extract::{Json, LoginClient, User};
 use crate::idempotency::Once;
 use crate::state::ApiState;
-use crate::transport::RequestSource;
 use crate::wire::{SignedInBody, UserBody};
+use hexa_listen::transport::RequestSource;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +77,7 @@ pub(super) async fn register(
         bootstrap_secret: request.bootstrap_secret,
         invitation: request.invitation,
     };
-    let auth = &state.services.auth;
+    let auth = &state.services.accounts;
     once.answer(StatusCode::CREATED, SignedInBody::new, |key| auth.register(key, new, origin)).await
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn login(
     once: Once,
     Json(request): Json<LoginRequest>,
 ) -> ApiResult<Response> {
-    let work = |key| state.services.auth.login(key, &request.email, request.password, origin);
+    let work = |key| state.services.accounts.login(key, &request.email, request.password, origin);
     once.answer(StatusCode::OK, SignedInBody::new, work).await
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn refresh(
     Json(request): Json<RefreshRequest>,
 ) -> ApiResult<Response> {
     let token = request.token(&state, source, &headers)?;
-    once.answer(StatusCode::OK, SignedInBody::new, |key| state.services.auth.refresh(key, &token)).await
+    once.answer(StatusCode::OK, SignedInBody::new, |key| state.services.accounts.refresh(key, &token)).await
 }
 
 pub(super) async fn logout(
@@ -135,6 +135,6 @@ pub(super) async fn change_password(
 }
 
 pub(super) async fn get_me(State(state): State<ApiState>, User(user): User) -> ApiResult<axum::Json<UserBody>> {
-    let account = state.services.auth.me(&user).await?;
+    let account = state.services.accounts.me(&user).await?;
     Ok(axum::Json(UserBody::new(&account)))
 }

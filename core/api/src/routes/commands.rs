@@ -1,9 +1,9 @@
 //! `/api/v1/commands/{command_id}`: what became of a command.
 
 use axum::extract::State;
+use hexa_devices::command::lookup::{self, CommandView};
 use hexa_model::{CommandId, ErrorCode, Scope};
-use hexa_service::Error;
-use hexa_service::command::lookup::{self, CommandView};
+use hexa_platform::Error;
 use serde::Serialize;
 use utoipa::ToSchema;
 

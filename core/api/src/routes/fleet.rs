@@ -1,7 +1,7 @@
 //! `/api/v1/admin/fleet`: the fleet in numbers.
 
 use axum::extract::State;
-use hexa_service::ops::fleet::{self, Fleet, SAMPLE_EVERY, Sample};
+use hexa_operations::fleet::{self, Fleet, SAMPLE_EVERY, Sample};
 use serde::Serialize;
 use utoipa::ToSchema;
 

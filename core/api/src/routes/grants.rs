@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use hexa_devices::grant::{self, GrantRow, ShareRequest};
+use hexa_devices::view;
 use hexa_model::{ErrorCode, GrantAccess, GrantId, Scope};
-use hexa_service::Error;
-use hexa_service::device::grant::{self, GrantRow, ShareRequest};
-use hexa_service::device::view;
+use hexa_platform::Error;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -1,10 +1,10 @@
 //! `/api/v1/devices/{uid}/history`: what happened to a device.
 
 use axum::extract::State;
+use hexa_devices::history;
 use hexa_model::Scope;
-use hexa_service::Error;
-use hexa_service::audit::list::ListedRow;
-use hexa_service::device::history;
+use hexa_platform::Error;
+use hexa_platform::audit::list::ListedRow;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -2,10 +2,10 @@
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use hexa_accounts::invitations::{self, InvitationRequest, MadeInvitation};
+use hexa_accounts::{InvitationRow, PersonRow};
 use hexa_model::{InvitationId, InvitationState, TimeMs};
-use hexa_service::Error;
-use hexa_service::auth::invitations::{self, InvitationRequest, MadeInvitation};
-use hexa_service::auth::{InvitationRow, PersonRow};
+use hexa_platform::Error;
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ use crate::extract::{Json, Path, Query, User};
 use crate::idempotency::Once;
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::RequestSource;
 use crate::wire::{PageBody, rfc3339};
+use hexa_listen::transport::RequestSource;
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
@@ -31,7 +31,7 @@ pub(super) struct RegistrationBody {
 }
 
 pub(super) async fn get_registration(State(state): State<ApiState>) -> ApiResult<axum::Json<RegistrationBody>> {
-    let auth = &state.services.auth;
+    let auth = &state.services.accounts;
     let awaits_bootstrap = auth.awaits_bootstrap().await?;
     Ok(axum::Json(RegistrationBody { mode: auth.registration().as_str(), awaits_bootstrap }))
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use hexa_service::auth::keys::{self, KeyView, KeysView};
+use hexa_accounts::keys::{self, KeyView, KeysView};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -3,8 +3,8 @@
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use hexa_model::ErrorCode;
-use hexa_service::Error;
-use hexa_service::limit::network;
+use hexa_platform::Error;
+use hexa_platform::limit::network;
 use http::{HeaderMap, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::extract::bearer;
 
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::{Maintenance, RequestSource};
+use hexa_listen::transport::{Maintenance, RequestSource};
 
 /// Alive, and the database answers.
 #[derive(Serialize, ToSchema)]
@@ -64,8 +64,8 @@ pub(super) async fn get_metrics(
         let token = state.config.metrics_token.as_ref();
         let (ip, now) = (source.ip.map(network), state.services.clock.monotonic());
         let attempt = state.wrong_metrics.attempt(&ip, now)?;
-        if !token.is_some_and(|t| hexa_service::same_secret(t.expose_secret(), offered)) {
-            let admin = match state.services.auth.authenticate(offered, source.ip).await {
+        if !token.is_some_and(|t| hexa_platform::same_secret(t.expose_secret(), offered)) {
+            let admin = match state.services.accounts.authenticate(offered, source.ip).await {
                 Ok(user) => user.require_admin(),
                 Err(error) => Err(error),
             };

@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use hexa_model::plugin::PluginInfo;
-use hexa_service::Error;
-use hexa_service::plugins::{self, FaultRow};
+use hexa_operations::plugins::{self, FaultRow};
+use hexa_platform::Error;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

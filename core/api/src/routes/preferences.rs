@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use hexa_accounts::preferences::{self, Changes, Name, Tagged};
 use hexa_model::{ErrorCode, Scope};
-use hexa_service::Error;
-use hexa_service::preferences::{self, Changes, Name, Tagged};
+use hexa_platform::Error;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};

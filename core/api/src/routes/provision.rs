@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use hexa_devices::provision::{self, Caller, Provisioned, Registration};
 use hexa_model::DeviceClass;
-use hexa_service::device::provision::{self, Caller, Provisioned, Registration};
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ use crate::extract::{Json, device_credentials};
 use crate::idempotency::Once;
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::RequestSource;
 use crate::wire::ClaimCodeBody;
+use hexa_listen::transport::RequestSource;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
+use hexa_devices::command::lookup;
 use hexa_model::{Action, Cause, CommandResult, DeviceUid, RelayAction, Source};
-use hexa_service::Error;
-use hexa_service::auth::principal::Principal;
-use hexa_service::command::lookup;
-use hexa_service::error::Sent;
-use hexa_service::idempotency::KeyedRequest;
+use hexa_platform::Error;
+use hexa_platform::error::Sent;
+use hexa_platform::idempotency::KeyedRequest;
+use hexa_platform::principal::Principal;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, User};
 use crate::idempotency::{Once, is_final};
-use crate::middleware::RequestId;
 use crate::state::ApiState;
 use crate::wire::CommandBody;
+use hexa_listen::RequestId;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -91,8 +91,8 @@ async fn run(
 async fn of_row(
     state: &ApiState,
     keyed: &KeyedRequest,
-    result: hexa_service::Result<CommandResult>,
-) -> hexa_service::Result<CommandResult> {
+    result: hexa_platform::Result<CommandResult>,
+) -> hexa_platform::Result<CommandResult> {
     let services = &state.services;
     let id = match result {
         // Nothing is read for what is known already.

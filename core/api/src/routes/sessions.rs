@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use hexa_accounts::pats::{self, NewPat, TokenRequest};
+use hexa_accounts::{SessionRow, TokenRow};
+use hexa_accounts::{sessions, tickets};
 use hexa_model::{ErrorCode, Scope, SessionId, TokenId};
-use hexa_service::Error;
-use hexa_service::auth::pats::{self, NewPat, TokenRequest};
-use hexa_service::auth::principal::Credential;
-use hexa_service::auth::{SessionRow, TokenRow};
-use hexa_service::auth::{sessions, tickets};
+use hexa_platform::Error;
+use hexa_platform::principal::Credential;
 use http::{StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ pub(super) async fn list_tokens(
     State(state): State<ApiState>,
     User(user): User,
 ) -> ApiResult<axum::Json<PageBody<TokenBody>>> {
-    Ok(axum::Json(TokenBody::page(state.services.auth.list_tokens(&user).await?)))
+    Ok(axum::Json(TokenBody::page(state.services.accounts.list_tokens(&user).await?)))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -152,7 +152,7 @@ pub(super) async fn create_token(
 ) -> ApiResult<Response> {
     let CreateTokenRequest { name, scopes, expires_in_days } = request;
     let request = TokenRequest { name, scopes, expires_in_days };
-    let work = |key| state.services.auth.create_token(&user, key, request);
+    let work = |key| state.services.accounts.create_token(&user, key, request);
     once.answer(StatusCode::CREATED, NewTokenBody::new, work).await
 }
 
@@ -182,7 +182,7 @@ pub(super) struct TicketBody {
 }
 
 pub(super) async fn issue_ticket(State(state): State<ApiState>, User(user): User) -> ApiResult<Response> {
-    let ticket = state.services.auth.issue_ticket(&user)?;
+    let ticket = state.services.accounts.issue_ticket(&user)?;
     let body = TicketBody { ticket: ticket.expose_secret().to_owned(), expires_in: tickets::TICKET_LIFETIME.as_secs() };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
 }

@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use hexa_accounts::users::{self, UserChange};
+use hexa_accounts::{UserFilter, UserRow};
 use hexa_model::{ErrorCode, Role, SessionId, TokenId, UserId, UserKey};
-use hexa_service::Error;
-use hexa_service::auth::users::{self, UserChange};
-use hexa_service::auth::{UserFilter, UserRow};
+use hexa_platform::Error;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -8,14 +8,14 @@ use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::SinkExt;
+use hexa_devices::authorize::Visibility;
+use hexa_devices::handle::DeviceHandle;
+use hexa_devices::session::CloseReason;
+use hexa_devices::view;
 use hexa_model::{Action, Cause, DeviceUid, ErrorCode, RelayAction, Scope, Source};
-use hexa_service::Error;
-use hexa_service::auth::principal::Principal;
-use hexa_service::authorize::Visibility;
-use hexa_service::device::handle::DeviceHandle;
-use hexa_service::device::session::CloseReason;
-use hexa_service::device::view;
-use hexa_service::limit::Bucket;
+use hexa_platform::Error;
+use hexa_platform::limit::Bucket;
+use hexa_platform::principal::Principal;
 use http::{HeaderMap, header};
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -26,15 +26,15 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{Query, bearer};
-use crate::listen::AnonymousConnection;
-use crate::middleware::RequestId;
 use crate::public;
 use crate::state::ApiState;
-use crate::transport::RequestSource;
 use crate::wire::CommandBody;
 use crate::ws::frames::SnapshotDevice;
 use crate::ws::hub::{ClientSession, Frames, Hub, MAX_OPEN_COMMANDS};
 use crate::ws::{BUFFER_BYTES, STALL, device::close, not_an_upgrade, reason_of, tuned};
+use hexa_listen::AnonymousConnection;
+use hexa_listen::RequestId;
+use hexa_listen::transport::RequestSource;
 
 /// Devices that one `subscribe` may name.
 const MAX_NAMED: usize = 1000;
@@ -79,8 +79,8 @@ pub(crate) async fn connect(
 ) -> ApiResult<Response> {
     check_origin(&state, source, &headers)?;
     let user = match query.ticket {
-        Some(ticket) => state.services.auth.redeem_ticket(&ticket).await?,
-        None => state.services.auth.authenticate(bearer(&headers).unwrap_or_default(), source.ip).await?,
+        Some(ticket) => state.services.accounts.redeem_ticket(&ticket).await?,
+        None => state.services.accounts.authenticate(bearer(&headers).unwrap_or_default(), source.ip).await?,
     };
     user.require(Scope::DevicesRead)?;
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
@@ -209,7 +209,7 @@ impl Client {
                     if let Some(reason) = self.session.closing() {
                         return Some(reason);
                     }
-                    if self.state.services.auth.still(&self.user).await.is_err() {
+                    if self.state.services.accounts.still(&self.user).await.is_err() {
                         return Some(CloseReason::SignedOut);
                     }
                     self.handle(&text).await;

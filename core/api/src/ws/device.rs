@@ -10,12 +10,13 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::SinkExt;
+use hexa_devices::Devices;
+use hexa_devices::actor::DeviceActor;
+use hexa_devices::contest;
+use hexa_devices::provision::{self, Proven};
+use hexa_devices::session::CloseReason;
 use hexa_model::driver::Frame;
-use hexa_service::device::actor::DeviceActor;
-use hexa_service::device::contest;
-use hexa_service::device::provision::{self, Proven};
-use hexa_service::device::session::CloseReason;
-use hexa_service::{Error, Services};
+use hexa_platform::Error;
 use http::HeaderMap;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -23,9 +24,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ApiResult;
 use crate::extract::{PeerIp, Query, bearer};
-use crate::listen::AnonymousConnection;
 use crate::state::ApiState;
 use crate::ws::{DEVICE_READ_BYTES, MAX_MESSAGE_BYTES, STALL, not_an_upgrade, reason_of, tuned};
+use hexa_listen::AnonymousConnection;
 
 /// `?uid=&token=`; the token is better sent as `Authorization: Bearer`.
 #[derive(Deserialize)]
@@ -58,7 +59,7 @@ pub(crate) async fn connect(
     }
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     contest::admit(&state.services, &proven.live)?;
-    let services = Arc::clone(&state.services);
+    let services = Arc::clone(&state.services.devices);
     Ok(tuned(upgrade, MAX_MESSAGE_BYTES, DEVICE_READ_BYTES)
         .on_upgrade(move |socket| serve(services, proven, ip, socket, turn)))
 }
@@ -66,7 +67,7 @@ pub(crate) async fn connect(
 /// One poll opens a device whose configuration its driver has seen. A driver that has yet to look at it must not hold up
 /// the turns of other devices.
 async fn open(
-    services: Arc<Services>,
+    services: Arc<Devices>,
     proven: &Proven,
     ip: Option<IpAddr>,
     out: &mut Vec<Frame>,
@@ -85,7 +86,7 @@ async fn open(
 /// socket is captured instead of passed, because an `async fn` keeps a second place for a `mut` argument.
 #[expect(clippy::manual_async_fn, reason = "an async fn has room for `mut socket` twice")]
 fn serve(
-    services: Arc<Services>,
+    services: Arc<Devices>,
     proven: Proven,
     ip: Option<IpAddr>,
     mut socket: WebSocket,

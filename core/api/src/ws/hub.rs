@@ -10,15 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
+use hexa_devices::authorize::Visibility;
+use hexa_devices::handle::DeviceHandle;
+use hexa_devices::session::CloseReason;
 use hexa_model::event::{AccessEnded, Event, ShareChange};
 use hexa_model::{DeviceKey, DeviceUid, RelayMask, UserKey};
-use hexa_service::auth::principal::{Credential, Principal};
-use hexa_service::authorize::Visibility;
-use hexa_service::bus::Subscriber;
-use hexa_service::device::handle::DeviceHandle;
-use hexa_service::device::session::CloseReason;
-use hexa_service::ops::metrics::Metrics;
-use hexa_service::{Error, Services};
+use hexa_operations::Operations;
+use hexa_platform::Error;
+use hexa_platform::bus::Subscriber;
+use hexa_platform::metrics::Metrics;
+use hexa_platform::principal::{Credential, Principal};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -294,8 +295,8 @@ impl Hub {
     ///
     /// # Errors
     /// `storage_unavailable`.
-    pub(crate) async fn confirm(services: &Services, session: &ClientSession) -> Result<(), Error> {
-        let remaining = services.auth.remaining(std::slice::from_ref(&session.by)).await?;
+    pub(crate) async fn confirm(services: &Operations, session: &ClientSession) -> Result<(), Error> {
+        let remaining = services.accounts.remaining(std::slice::from_ref(&session.by)).await?;
         session.learned(remaining.first().copied().flatten(), services.clock.monotonic());
         Ok(())
     }
@@ -332,7 +333,7 @@ impl Hub {
     }
 
     /// Watches over signs of life and over access that is over, until the services stop: one timer for all clients.
-    pub(crate) async fn sweep(&self, services: &Services) {
+    pub(crate) async fn sweep(&self, services: &Operations) {
         let every = |time| {
             let mut tick = tokio::time::interval(time);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -354,13 +355,13 @@ impl Hub {
     }
 
     /// Closes the sockets whose access is over. While the database does not answer they stay, and are asked about again.
-    async fn ask(&self, services: &Services) {
+    async fn ask(&self, services: &Operations) {
         let now = services.clock.monotonic();
         let due = |s: &&Arc<ClientSession>| s.ask_at_ms.load(Ordering::Relaxed) <= now.as_millis() as u64;
         let due: Vec<_> = self.by_owner.read().values().flatten().filter(due).cloned().collect();
         for together in due.chunks(ASK_TOGETHER) {
             let of: Vec<_> = together.iter().map(|s| s.by.clone()).collect();
-            match services.auth.remaining(&of).await {
+            match services.accounts.remaining(&of).await {
                 Ok(all) => together.iter().zip(all).for_each(|(s, remaining)| s.learned(remaining, now)),
                 Err(error) => return tracing::warn!(%error, "whether sockets may stay open could not be looked up"),
             }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hexa_devices::ports::Drivers;
 use hexa_host::{ChildCompiler, CompileLimits, Compiler};
 use hexa_model::DeviceClass;
 use hexa_model::driver::DriverError;
-use hexa_service::ports::Drivers;
 
 use crate::hostile::hostile;
 use crate::support::{House, RELAY_CONTROLLER, call, manifest, text, uid};

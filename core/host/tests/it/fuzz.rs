@@ -2,10 +2,10 @@
 //! wrong with them, or contains them; it never fails itself.
 
 use arbitrary::Unstructured;
+use hexa_devices::ports::Drivers;
 use hexa_host::{CallOutcome, PluginHost};
 use hexa_model::driver::{DeviceIdent, DriverError, Frame};
 use hexa_model::{DeviceClass, DeviceUid};
-use hexa_service::ports::Drivers;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hexa_devices::ports::Drivers;
 use hexa_host::{CallOutcome, PluginHost};
 use hexa_model::driver::{Decoded, DriverError};
 use hexa_model::{Clock, DeviceClass, SystemClock, TimeMs};
-use hexa_service::ports::Drivers;
 use parking_lot::{Condvar, Mutex};
 
 use crate::support::{House, call, component, fault, manifest, set_relay, stats_of, text, uid};

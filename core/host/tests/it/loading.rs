@@ -1,9 +1,9 @@
 //! Plugins that cannot be loaded, and that they stop nobody.
 
+use hexa_devices::ports::Drivers;
 use hexa_model::DeviceClass;
 use hexa_model::driver::DriverError;
 use hexa_model::plugin::PluginInfo;
-use hexa_service::ports::Drivers;
 
 use crate::hostile::{hostile, module};
 use crate::support::{House, RELAY_CONTROLLER, call, component_of, manifest, text, uid};

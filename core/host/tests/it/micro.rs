@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
+use hexa_devices::ports::Drivers;
 use hexa_model::DeviceClass;
 use hexa_model::driver::{DeviceIdent, DriverCall};
-use hexa_service::ports::Drivers;
 
 use crate::hostile::hostile;
 use crate::support::{House, call, manifest, set_relay, text, uid};

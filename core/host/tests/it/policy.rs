@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hexa_devices::ports::Drivers;
 use hexa_host::PluginHost;
 use hexa_model::driver::{Decoded, DriverError};
 use hexa_model::plugin::{PluginEvent, PluginInfo};
 use hexa_model::{Clock, DeviceClass, DeviceUid, TimeMs};
-use hexa_service::ports::Drivers;
 
 use crate::hostile::hostile;
 use crate::support::{House, call, manifest, set_relay, stats_of, text};

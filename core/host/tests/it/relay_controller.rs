@@ -1,12 +1,12 @@
 //! The first-party driver through the whole host.
 
+use hexa_devices::ports::Drivers;
 use hexa_host::{CallOutcome, PluginHost};
 use hexa_model::driver::{
     Ack, AckOutcome, AckPolicy, CommandEnvelope, Decoded, DeviceEvent, DeviceIdent, DriverCall, DriverCommand,
     DriverError, Frame, Reading, SessionInfo, Value,
 };
 use hexa_model::{DeviceClass, DeviceUid, RejectReason, TimeMs};
-use hexa_service::ports::Drivers;
 
 use crate::support::{House, RELAY_CONTROLLER, call, set_relay, stats_of, text, uid};
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use hexa_devices::ports::Drivers;
 use hexa_host::PluginHost;
 use hexa_model::DeviceClass;
 use hexa_model::driver::{Decoded, DriverError, Frame};
-use hexa_service::ports::Drivers;
 
 use crate::hostile::{hostile, module};
 use crate::support::{House, call, component, fault, manifest, stats_of, text, uid};

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hexa_devices::ports::PluginObserver;
 use hexa_host::{Compiler, HostConfig, PerCall, PluginHost, PluginStats};
 use hexa_model::driver::{CommandEnvelope, DriverCall, DriverCommand, DriverError, Fault, Frame};
 use hexa_model::plugin::PluginEvent;
 use hexa_model::{Clock, DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
-use hexa_service::ports::PluginObserver;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};

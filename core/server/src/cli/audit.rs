@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use hexa_api::audit_text::{Encoder, Format};
-use hexa_service::audit::list::Export;
+use hexa_platform::audit::list::Export;
 use hexa_store::{AuditCheck, AuditFilter, AuditHead, AuditReader, ChainCheck, OpenError, StoreConfig, Wrong};
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use ::http::Method;
 use anyhow::{Context, Result, bail};
-use hexa_api::listen::Maintenance;
+use hexa_listen::Maintenance;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::{Host, Url};

@@ -9,7 +9,7 @@ fn from(env: &[(&str, &str)]) -> Result<Settings, ConfigError> {
 fn nothing_given_is_enough() {
     let settings = from(&[]).unwrap();
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(settings.relay.timeout, Duration::from_secs(3));
+    assert_eq!(settings.command.timeout, Duration::from_secs(3));
     assert!(settings.max_connections >= 64 && !settings.production);
 }
 
@@ -82,7 +82,7 @@ fn the_file_stands_below_the_environment_and_knows_no_unknown_name() {
         settings(&Values::collect(overrides, |name| env.get(name).map(|v| (*v).to_owned()))?)
     };
     let found = read("command_timeout_ms = 1000\nlimit_flap = 20\n", &[("LIMIT_FLAP", "30")]).unwrap();
-    assert_eq!((found.relay.timeout.as_millis(), found.device.flap_per_minute), (1000, 30));
+    assert_eq!((found.command.timeout.as_millis(), found.device.flap_per_minute), (1000, 30));
     assert!(found.effective_text().contains("COMMAND_TIMEOUT_MS = \"1000\"  (file)"));
     let message = read("comand_timeout_ms = 1000", &[]).unwrap_err().to_string();
     assert!(message.contains("comand_timeout_ms") && message.contains("command_timeout_ms"), "{message}");

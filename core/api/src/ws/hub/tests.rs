@@ -1,6 +1,6 @@
 use hexa_model::event::EventDevice;
 use hexa_model::{RelayState, Source, TimeMs};
-use hexa_service::auth::principal::Account;
+use hexa_platform::principal::Account;
 use smallvec::smallvec;
 
 use super::*;

@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hexa_devices::ports::Drivers;
 use hexa_model::{DeviceClass, DeviceUid, SystemClock, TimeMs};
-use hexa_service::ports::Drivers;
 use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -68,7 +68,7 @@ fn host(plugins: &[(&str, &str, &[u8])]) -> (TempDir, PluginHost) {
         cache_key: [7; 32],
         compiler: Arc::new(Compiler::InProcess),
         clock: Arc::new(SystemClock::new()),
-        watch: std::sync::Arc::new(hexa_service::ports::NoopObserver),
+        watch: std::sync::Arc::new(hexa_devices::ports::NoopObserver),
         per_call: crate::PerCall::None,
     });
     (dir, host.unwrap())

@@ -1,5 +1,0 @@
-//! Operations: what the house counts.
-
-pub mod fleet;
-pub mod metrics;
-pub mod writer;
