@@ -20,7 +20,7 @@ const FAR: i64 = 9_999 * LIMIT as i64;
 /// Pages one after the other in a measurement.
 const PAGES: u32 = 20;
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("audit", options.quick);
     let dir = tempfile::tempdir()?;

@@ -138,7 +138,7 @@ fn subscription(devices: impl Iterator<Item = usize>) -> String {
     serde_json::json!({ "type": "subscribe", "devices": devices.map(uid).collect::<Vec<_>>() }).to_string()
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("broadcast", options.quick);
     raise_open_files()?;

@@ -19,7 +19,7 @@ const REGISTERED: usize = 10_000;
 /// How many sockets are opened at the same time: this bench is no storm.
 const AT_ONCE: usize = 200;
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("devices", options.quick);
     let (few, many) = if options.quick { (1_000, 6_000) } else { (1_000, 15_000) };
@@ -74,7 +74,7 @@ fn floor(dir: &Path) -> Result<(Running, String)> {
 }
 
 struct Slope {
-    /// Per device.
+    /// Memory for each device.
     bytes: f64,
     /// With all of them.
     resident: f64,

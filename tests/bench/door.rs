@@ -27,7 +27,7 @@ const COMMANDS: usize = 60;
 const EVERY: Duration = Duration::from_millis(5);
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("door", options.quick);
     let limit = raise_open_files()?;

@@ -31,7 +31,7 @@ fn each(calls: u32, mut once: impl FnMut()) -> f64 {
     (own_cpu_us() - begun) / f64::from(calls)
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("driver", options.quick);
     let dir = tempfile::tempdir()?;

@@ -23,7 +23,7 @@ const FLEET: usize = 100_000;
 /// What was noted is written so often here; it takes the same pieces as with the shipped interval.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("gate", options.quick);
     let dir = tempfile::tempdir()?;

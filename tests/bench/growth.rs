@@ -13,7 +13,7 @@ const FEW: usize = 100;
 const MANY: usize = 10_000;
 const IN_FLIGHT: usize = 64;
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("growth", options.quick);
     let dir = tempfile::tempdir()?;

@@ -94,11 +94,11 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// All of them.
+    /// Every bench, one after another.
     All {
         #[command(flatten)]
         options: Options,
-        /// As for relay.
+        /// Path of Node-RED, as for `relay`.
         #[arg(long)]
         node_red: Option<PathBuf>,
         /// Writes the figures into this file, between its markers.

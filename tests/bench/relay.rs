@@ -46,7 +46,7 @@ struct Run {
     durable_floor: bool,
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options, node_red: Option<&Path>) -> Result<Report> {
     let mut report = Report::new("relay", options.quick);
     let dir = tempfile::tempdir()?;

@@ -90,7 +90,7 @@ fn fault(host: &PluginHost, uid: &DeviceUid, how: &str) -> Result<Duration> {
     Ok(took)
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("sandbox", options.quick);
     let plugins = test_plugins(options)?;

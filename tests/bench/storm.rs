@@ -28,7 +28,7 @@ struct Stormed {
     refused: usize,
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("storm", options.quick);
     let (devices, rounds) = if options.quick { (4_000, 3) } else { (15_000, 5) };

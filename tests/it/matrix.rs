@@ -14,7 +14,7 @@ struct Row {
     body: Value,
     /// The owner of the object, or any user where there is none.
     owner: u16,
-    /// Another user.
+    /// A user to whom the object does not belong.
     other: u16,
     /// Somebody with whom the device is shared for control; 0 = as another user.
     guest: u16,
@@ -33,7 +33,7 @@ impl Row {
     fn with(self, body: Value) -> Self {
         Self { body, ..self }
     }
-    /// For a guest.
+    /// With another answer for somebody whom the device is shared with.
     fn guest(self, guest: u16) -> Self {
         Self { guest, ..self }
     }

@@ -131,7 +131,7 @@ impl Fleet {
         User { client: server.client().with_token(&self.user.access_token), ..self.user.clone() }
     }
 
-    /// The devices.
+    /// Public ids of the devices.
     pub fn uids(&self) -> Vec<String> {
         self.devices.iter().map(|(identity, _)| identity.uid.clone()).collect()
     }

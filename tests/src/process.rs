@@ -128,7 +128,7 @@ impl Lines {
             }
         });
     }
-    /// Everything so far.
+    /// Every line that came so far.
     pub fn all(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -147,9 +147,9 @@ impl Lines {
 pub struct Finished {
     /// Exit code, or 128 + signal.
     pub code: i32,
-    /// Standard output.
+    /// What it wrote to standard output.
     pub stdout: String,
-    /// Standard error.
+    /// What it wrote to standard error.
     pub stderr: String,
 }
 

@@ -14,7 +14,7 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/openapi.json", &["docs", "openapi"]),
 ];
 
-/// Compares, or writes.
+/// Compares the generated files with the code, or writes them.
 pub(crate) fn run(write: bool) -> Result<()> {
     // As the tests build it: another set of features would take the place of their server, and be linked twice.
     cargo(&["build", "--quiet", "--package", "hexa-server", "--features", "failpoints"])?;

@@ -58,7 +58,7 @@ enum Command {
     WitLock,
     /// Compare generated files with the code.
     Drift {
-        /// Write them instead.
+        /// Write the files instead of comparing them.
         #[arg(long)]
         write: bool,
     },
@@ -68,7 +68,7 @@ enum Command {
     ///
     /// Devices over real sockets, against a running server, are `hexa sim`.
     Sim {
-        /// As for `hexa-simulation`.
+        /// Arguments of the program `hexa-simulation`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

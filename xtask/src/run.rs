@@ -20,10 +20,10 @@ pub(crate) struct RunArgs {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: String,
-    /// Data directory.
+    /// Data directory of the server.
     #[arg(long, default_value = "hexa-data")]
     data_dir: PathBuf,
-    /// Simulated devices.
+    /// How many devices to simulate.
     #[arg(long, default_value_t = 3)]
     devices: u32,
     /// Stop by itself after the address and the curl lines are printed (for tests).

@@ -24,7 +24,7 @@ pub(crate) struct TestArgs {
     filter: Vec<String>,
 }
 
-/// Runs all tests.
+/// Builds and runs all tests.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let mut stages = Stages::default();
     stages.time("setup", || setup::run(true).and_then(|()| setup::groups(&args.with)))?;
@@ -133,7 +133,7 @@ impl Stages {
         self.0.push((name.to_owned(), started.elapsed().as_secs_f64(), done.is_ok()));
         done
     }
-    /// The table.
+    /// Prints the table of stages.
     pub(crate) fn print(&self) {
         eprintln!();
         for (name, seconds, passed) in &self.0 {

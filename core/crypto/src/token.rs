@@ -12,7 +12,7 @@ use crate::random_bytes;
 /// SHA-256 of a secret, as stored. Compare with [`same`].
 pub type Hash = [u8; 32];
 
-/// SHA-256.
+/// The SHA-256 of these bytes.
 pub fn sha256(bytes: &[u8]) -> Hash {
     Sha256::digest(bytes).into()
 }

@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server.
+    /// Run the server until it is told to stop.
     Serve(ConfigArgs),
     /// Look at the configuration.
     Config {
@@ -78,7 +78,7 @@ enum Command {
     /// Print a part of the documentation that is made from the code.
     #[command(hide = true)]
     Docs {
-        /// Which part.
+        /// Which part to print.
         #[arg(value_enum)]
         part: docs::Part,
     },
@@ -90,7 +90,7 @@ enum ConfigCommand {
     Check {
         #[command(flatten)]
         args: ConfigArgs,
-        /// As JSON.
+        /// Print it as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -105,10 +105,10 @@ struct ConfigArgs {
     /// Address to listen on (`HEXA_LISTEN`)
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// Data directory (`HEXA_DATA_DIR`)
+    /// Directory of database and secrets (`HEXA_DATA_DIR`)
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Plugin directory (`HEXA_PLUGINS_DIR`)
+    /// Directory that plugins are loaded from (`HEXA_PLUGINS_DIR`)
     #[arg(long, value_name = "DIR")]
     plugins_dir: Option<PathBuf>,
 }
@@ -133,10 +133,10 @@ impl ConfigArgs {
 /// Blocking work that is under way at the end is left behind after this.
 const LEFTOVERS: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// `EX_CONFIG`.
+/// `EX_CONFIG` of `sysexits.h`: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
 
-/// Parses and runs.
+/// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args),

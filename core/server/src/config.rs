@@ -44,11 +44,11 @@ const SOCKET_FILE: &str = "maintenance.sock";
 pub(crate) struct Overrides {
     /// The file; none = `hexa.toml` if it is there.
     pub(crate) file: Option<PathBuf>,
-    /// By variable name.
+    /// Values of the command line, by variable name.
     pub(crate) values: BTreeMap<&'static str, String>,
 }
 
-/// Checked settings.
+/// Settings that were parsed and checked.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) production: bool,
@@ -115,7 +115,7 @@ fn jwt_secrets(v: &Values) -> Result<Vec<SecretString>, ConfigError> {
     Ok(secrets)
 }
 
-/// The node's name.
+/// The node's name (`NODE_ID`), checked.
 fn node(v: &Values) -> Result<String, ConfigError> {
     let name = v.text("NODE_ID");
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

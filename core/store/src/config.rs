@@ -12,7 +12,7 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// `DATABASE_URL`, which may hold a password; none = SQLite in the data directory.
     pub database_url: Option<SecretString>,
-    /// What survives what.
+    /// What a commit survives: a crash of the process, or of the machine too.
     pub durability: Durability,
     /// The name of this node's audit chain.
     pub node: String,
@@ -40,7 +40,7 @@ impl StoreConfig {
     }
 }
 
-/// `HEXA_DURABILITY`.
+/// What an answered commit survives (`HEXA_DURABILITY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// Each group commit is on the disk before it is answered.

@@ -21,7 +21,7 @@ pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// and say that all is well.
 pub(crate) const COMMIT: &str = "select 1; commit";
 
-/// Where reads go.
+/// A pool of connections for reads, of either database.
 pub(crate) enum Db {
     /// Readers of the file.
     Sqlite(SqlitePool),
@@ -84,7 +84,7 @@ pub(crate) struct Query {
     args: Vec<Arg>,
 }
 
-/// Begins a statement.
+/// Begins a statement; `bind` adds its values in order.
 pub(crate) fn query(sql: impl SqlSafeStr) -> Query {
     Query { sql: sql.into_sql_str(), args: Vec::new() }
 }
@@ -127,7 +127,7 @@ impl Query {
         Self { sql, ..self }
     }
 
-    /// All rows.
+    /// All rows that the statement gives.
     pub(crate) async fn fetch_all(self, on: Executor<'_>) -> Result<Vec<Row>, StoreError> {
         let Self { sql, args } = self;
         Ok(match on {
@@ -142,7 +142,7 @@ impl Query {
         })
     }
 
-    /// The first row.
+    /// The first row, if there is one.
     pub(crate) async fn fetch_optional(self, on: Executor<'_>) -> Result<Option<Row>, StoreError> {
         Ok(self.fetch_all(on).await?.into_iter().next())
     }

@@ -1,4 +1,4 @@
-//! What owners share.
+//! Grants: what owners share of their devices, with whom.
 
 use hexa_model::{DeviceKey, DeviceUid, Grant, GrantAccess, GrantId, RelayMask, TimeMs, UserId, UserKey};
 
@@ -11,11 +11,11 @@ use crate::{Store, Tx};
 pub struct GrantRow {
     /// As the house uses it.
     pub grant: Grant,
-    /// For whom.
+    /// Public id of the grantee.
     pub user: UserId,
-    /// Their e-mail.
+    /// The grantee's e-mail address.
     pub email: String,
-    /// Their name.
+    /// The grantee's name, if they gave one.
     pub name: Option<String>,
     /// How many uses it was made for.
     pub max_uses: Option<u32>,

@@ -19,7 +19,7 @@ struct State {
     lost: Option<String>,
     /// Why the last transaction was not stored.
     failed: Option<String>,
-    /// When one was.
+    /// When the last transaction was stored.
     stored: Instant,
 }
 

@@ -14,13 +14,13 @@ pub(crate) const MAX_KEYS: i64 = 10_000;
 pub struct Claim {
     /// Whose keys these are.
     pub scope: [u8; 32],
-    /// The key.
+    /// The key, as the caller sent it.
     pub key: String,
     /// Of what was asked for.
     pub fingerprint: [u8; 32],
-    /// Of the request.
+    /// Request id of the request that uses it.
     pub request_id: String,
-    /// Now.
+    /// The present time, set by the caller.
     pub at: TimeMs,
     /// It may be used anew then.
     pub expires_at: TimeMs,
@@ -37,7 +37,7 @@ pub struct Kept {
     pub request_id: String,
     /// The relay command that it became; its answer is in the audit.
     pub command: Option<CommandId>,
-    /// Its answer, sealed.
+    /// The sealed answer; none for a command, whose answer is in the audit.
     pub answer: Option<Vec<u8>>,
 }
 
@@ -72,7 +72,7 @@ impl Store {
 /// The key of a command: it is on the disk with the command's id before the frame is sent (ID-5).
 #[derive(Clone, Debug)]
 pub struct CommandClaim {
-    /// The key.
+    /// The key, with what it is compared by.
     pub claim: Claim,
     /// What it stands for.
     pub command: CommandId,

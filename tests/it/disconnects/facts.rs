@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::house::{Case, Credential, House, Stands};
 
-/// Facts by name.
+/// What is true of the server, by name.
 pub(super) type Facts = BTreeMap<String, String>;
 
 /// Tables at one moment.

@@ -64,7 +64,7 @@ impl Credential {
         let epoch = claims["epoch"].as_i64().expect("an epoch");
         Self { token: token.to_owned(), stands: Stands::Session { user: text("sub"), session: text("sid"), epoch } }
     }
-    /// Whose it is.
+    /// Public id of the account that sends the request.
     pub(super) fn user(&self) -> &str {
         match &self.stands {
             Stands::Session { user, .. } | Stands::Token { user, .. } => user,

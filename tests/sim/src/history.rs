@@ -15,7 +15,7 @@ use crate::order::{self, Operation};
 pub enum Op {
     /// Switch it, by command or by the device itself.
     Set(bool),
-    /// Look at it.
+    /// Read its state and version.
     Read,
 }
 
@@ -92,7 +92,7 @@ impl History {
         self.entries.insert(self.next, Entry { owner, operation: Operation { op, began: self.time, ended: None } });
         self.next
     }
-    /// It returned.
+    /// Operation `number` returned this.
     pub fn end(&mut self, number: u64, ret: Ret) {
         self.time += 1;
         if let Some(entry) = self.entries.get_mut(&number) {

@@ -27,7 +27,7 @@ pub(super) enum AuditCommand {
     Verify {
         #[command(flatten)]
         args: ConfigArgs,
-        /// As JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
         /// A head that an earlier run printed: shows also that no newest rows were cut off since. Repeatable; without a chain
@@ -39,7 +39,7 @@ pub(super) enum AuditCommand {
     Export {
         #[command(flatten)]
         args: ConfigArgs,
-        /// In which form.
+        /// The form of each row.
         #[arg(long, value_enum)]
         format: ExportFormat,
     },
@@ -81,7 +81,7 @@ fn parse_head(text: &str) -> Result<Noted, String> {
     Ok(Noted { chain, seq, hash })
 }
 
-/// Runs it.
+/// Runs `hexa audit verify` or `hexa audit export`.
 pub(super) fn run(command: AuditCommand) -> ExitCode {
     telemetry::start("warn");
     let (AuditCommand::Verify { args, .. } | AuditCommand::Export { args, .. }) = &command;

@@ -27,7 +27,7 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// Why there is no good answer.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// Nobody answered.
+    /// There was no answer: nobody listens, or the connection broke.
     Unreachable(anyhow::Error),
     /// The server refused, in the shape of every error.
     Refused(u16, Value),
@@ -53,7 +53,7 @@ pub(super) fn socket_url(file: &Path) -> Result<Url> {
     Ok(Url::parse(&format!("unix://{}", url.path()))?)
 }
 
-/// A server.
+/// A server to talk to, with the credential to send.
 pub(super) struct Server {
     url: Url,
     token: Option<SecretString>,

@@ -30,7 +30,7 @@ pub(super) enum InviteCommand {
         #[command(flatten)]
         at: Where,
     },
-    /// Take one back.
+    /// Revoke an invitation, so that nobody can use it.
     Revoke {
         /// Id of the invitation
         id: String,
@@ -56,7 +56,7 @@ fn line(invitation: &Value) -> [String; 5] {
     ]
 }
 
-/// `hexa invite`.
+/// Runs `hexa invite create | list | revoke`.
 pub(super) fn invite(command: InviteCommand) -> ExitCode {
     match command {
         InviteCommand::Create { email, note, at } => run(at.json, async {

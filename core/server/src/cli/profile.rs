@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::secrets;
 
-/// What is kept.
+/// What `hexa login` keeps between commands.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
     pub(super) url: Url,

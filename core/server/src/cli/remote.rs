@@ -43,12 +43,12 @@ pub(super) struct Where {
     /// Send credentials over plain HTTP to another machine
     #[arg(long)]
     insecure_http: bool,
-    /// As JSON
+    /// Print the answer as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Sign in.
+/// Sign in with a password.
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArgs {
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(super) enum DevicesCommand {
     List {
         #[command(flatten)]
         at: Where,
-        /// Everybody's, for admins
+        /// Devices of all accounts, for admins
         #[arg(long)]
         all: bool,
     },
@@ -89,14 +89,14 @@ pub(super) enum DevicesCommand {
     },
 }
 
-/// On or off.
+/// The state that a relay is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Switch {
     On,
     Off,
 }
 
-/// Switch a relay.
+/// Switch a relay, or all relays of a device.
 #[derive(Debug, clap::Args)]
 pub(super) struct RelayArgs {
     /// Uid of the device
@@ -114,7 +114,7 @@ pub(super) struct RelayArgs {
 /// What to do with the keys of access tokens.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
-    /// Which there are.
+    /// List the keys: active, next and retired.
     List {
         #[command(flatten)]
         at: Where,
@@ -293,7 +293,7 @@ fn password(stdin: bool) -> Result<SecretString> {
     Ok(text.into())
 }
 
-/// `hexa login`.
+/// Runs `hexa login`: keeps a token in the profile.
 pub(super) fn login(args: LoginArgs) -> ExitCode {
     run(args.at.json, async {
         // A profile that is in the way is replaced, also a damaged one.
@@ -347,7 +347,7 @@ pub(super) fn login(args: LoginArgs) -> ExitCode {
     })
 }
 
-/// `hexa logout`.
+/// Runs `hexa logout`: revokes the token and removes the profile.
 pub(super) fn logout(at: &Where) -> ExitCode {
     run(at.json, async {
         let (path, profile) = at.profile()?;
@@ -372,7 +372,7 @@ pub(super) fn logout(at: &Where) -> ExitCode {
     })
 }
 
-/// `hexa whoami`.
+/// Runs `hexa whoami`: the account behind the token.
 pub(super) fn whoami(at: &Where) -> ExitCode {
     run(at.json, async {
         let me = at.server()?.call(Method::GET, "/api/v1/auth/me", None).await?;
@@ -430,7 +430,7 @@ fn path_part(text: &str) -> Result<&str> {
     if plain { Ok(text) } else { bail!("{text:?} is no uid: letters, digits, _ and -") }
 }
 
-/// `hexa devices`.
+/// Runs `hexa devices list | show`.
 pub(super) fn devices(command: DevicesCommand) -> ExitCode {
     match command {
         DevicesCommand::List { at, all } => run(at.json, async {
@@ -451,7 +451,7 @@ pub(super) fn devices(command: DevicesCommand) -> ExitCode {
     }
 }
 
-/// `hexa relay`.
+/// Runs `hexa relay`, for one relay or all.
 pub(super) fn relay(args: RelayArgs) -> ExitCode {
     run(args.at.json, async {
         let uid = path_part(&args.uid)?;
@@ -473,7 +473,7 @@ pub(super) fn relay(args: RelayArgs) -> ExitCode {
     })
 }
 
-/// `hexa keys`.
+/// Runs `hexa keys list | rotate`.
 pub(super) fn keys(command: KeysCommand) -> ExitCode {
     let (at, request) = match command {
         KeysCommand::List { at } => (at, (Method::GET, "/api/v1/admin/keys", None)),

@@ -1,7 +1,7 @@
 //! The one table of settings: what `hexa.toml` may hold, what the environment is asked for, what the documentation
 //! lists.
 
-/// A setting.
+/// A setting: its name, default and meaning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     /// The environment variable; in the file, the same in lower case.
@@ -10,7 +10,7 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
     /// Never printed; may come from the file that `<name>_FILE` names.
     pub(crate) secret: bool,
-    /// For the documentation.
+    /// The sentence that docs/generated/config.md shows.
     pub(crate) meaning: &'static str,
 }
 

@@ -47,7 +47,7 @@ struct Provisioned {
 }
 
 impl Enrolment {
-    /// For a plan.
+    /// For a plan, with the credentials that are kept.
     pub(super) fn new(plan: &Plan, book: CredentialStore) -> anyhow::Result<Self> {
         // Not through a proxy: device sockets do not go through one either.
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
@@ -173,7 +173,7 @@ async fn send(request: RequestBuilder, what: &str) -> Result<Value, Refused> {
     }
 }
 
-/// `Retry-After` in seconds.
+/// `Retry-After`, when it is given in seconds.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

@@ -24,7 +24,7 @@ use crate::lifecycle;
 const HANDSHAKES_AT_ONCE: usize = 64;
 /// A run in which nothing ever connected gives up after this time.
 const NEVER_CONNECTED: Duration = Duration::from_secs(30);
-/// For goodbyes.
+/// How long the devices may take to close their connections at the end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all devices of a run share.

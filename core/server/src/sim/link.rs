@@ -40,11 +40,11 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(10);
 enum End {
     /// The run is over.
     Stopped,
-    /// `--reconnect-every`.
+    /// `--reconnect-every` told the device to hang up.
     Planned,
     /// The server closed, and perhaps said when to come back.
     Closed(Option<Duration>),
-    /// It broke.
+    /// The connection broke, for this reason.
     Lost(String),
 }
 

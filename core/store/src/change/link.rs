@@ -68,7 +68,7 @@ impl Link {
         }
     }
 
-    /// Undoes it.
+    /// Rolls back the transaction, and keeps the connection if it is still good.
     pub(super) async fn roll_back(&mut self, tx: Tx) {
         let (mut connection, _, _) = tx.into_parts();
         if connection.run("rollback").await.is_ok() {

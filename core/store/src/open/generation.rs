@@ -16,7 +16,7 @@ use crate::chain::{ChainHead, ChainLock};
 use crate::change::head_of;
 use crate::error::{OpenError, StoreError};
 
-/// This process's turn.
+/// The number under which this process may write (ADR 0029).
 #[derive(Clone, Debug)]
 pub(crate) struct Generation {
     node: String,

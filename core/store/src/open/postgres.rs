@@ -29,7 +29,7 @@ const STATEMENT_TIMEOUT_SHOWN: &str = "4500ms";
 /// How long a start waits for the session of a former process to end.
 const LINGERING: Duration = Duration::from_secs(2);
 
-/// An open PostgreSQL.
+/// A PostgreSQL database that is ready to use.
 pub(super) struct Opened {
     pub(super) pool: PgPool,
     /// For the writer's own connection, and that of changes.

@@ -22,12 +22,12 @@ const READERS: u32 = 4;
 /// Behind the file's name in that of its copy, before the number of the first migration that was still to come.
 const BEFORE: &str = ".before-";
 
-/// An open SQLite.
+/// A SQLite file that is ready to use.
 pub(super) struct Opened {
     pub(super) readers: SqlitePool,
-    /// For changes.
+    /// For the connection that changes use.
     pub(super) options: SqliteConnectOptions,
-    /// For the writer.
+    /// The hot writer's own connection.
     pub(super) hot: Connection,
 }
 
