@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: house rules that plain file reading can check, in less than two seconds.
 
 mod adr;
+mod doc_comments;
 mod floors;
 mod lock;
 mod source;
@@ -14,10 +15,10 @@ use serde::Serialize;
 
 use crate::process::root;
 
-/// One broken rule.
+/// A place where a rule is broken.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
-    /// Below the workspace.
+    /// Path below the workspace.
     file: String,
     /// 1 where the file as a whole is meant.
     line: usize,

@@ -9,7 +9,7 @@ use super::Problem;
 
 const MAX_LINES: usize = 60;
 
-/// Checks docs/adr.
+/// Checks the files of docs/adr.
 pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
     let dir = root.join("docs/adr");
     let index_file = dir.join("README.md");

@@ -4,7 +4,7 @@ use super::*;
 fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     put(&dir, "core/model/Cargo.toml", "[package]\nname = \"hexa-model\"\n[dependencies]\nserde = \"1\"\n");
-    put(&dir, "core/model/src/lib.rs", "//! Words.\n");
+    put(&dir, "core/model/src/lib.rs", "//! Words of the model.\n");
     put(&dir, "docs/adr/README.md", "0001-first.md\n");
     put(&dir, "docs/adr/0001-first.md", "# First\n");
     put(&dir, "migrations/sqlite/0001_a.sql", "create table a (id integer);\n");
@@ -63,7 +63,7 @@ fn a_foreign_crate_outside_its_room_is_found() {
 
 #[test]
 fn long_files_are_found_by_their_kind() {
-    let lines = |n: usize| format!("//! Doc.\n{}", "// x\n".repeat(n - 1));
+    let lines = |n: usize| format!("//! What this is for.\n{}", "// x\n".repeat(n - 1));
     planted("core/model/src/device.rs", &lines(501), "501 lines; at most 500");
     planted("core/model/src/mod.rs", &lines(121), "at most 120");
     planted("core/api/src/routes/relays.rs", &lines(401), "at most 400");
@@ -76,15 +76,32 @@ fn long_files_are_found_by_their_kind() {
 
 #[test]
 fn empty_names_missing_docs_and_forgotten_notes_are_found() {
-    planted("core/model/src/utils.rs", "//! Doc.\n", "a file called utils says nothing");
+    planted("core/model/src/utils.rs", "//! What this is for.\n", "a file called utils says nothing");
     planted("core/model/src/device.rs", "pub struct Device;\n", "without a module doc");
-    let note = ["//! Doc.\n// TO", "DO later\n"].concat();
+    let note = ["//! What this is for.\n// TO", "DO later\n"].concat();
     planted("core/model/src/device.rs", &note, "core/model/src/device.rs:2");
 }
 
 #[test]
+fn doc_comments_that_say_nothing_are_found() {
+    let file = "core/server/src/run.rs";
+    let code = |comment: &str| format!("//! What starts the server.\n{comment}\nstruct Row;\n");
+    planted(file, &code("/// Its id."), "core/server/src/run.rs:2 the doc comment \"Its id.\" has fewer than 4 words");
+    planted(file, &code("    /// The owner - Row."), "\"The owner Row.\"");
+    planted(file, "//! The server.\n\n/// What starts the server.\nstruct Row;\n", "core/server/src/run.rs:1");
+    planted(file, &code("\n/// Key.\n//! Of the row that it names."), "core/server/src/run.rs:3");
+    let fine =
+        ["/// Key of the row.", "/// Key.\n///\n/// # Errors\n/// When none.", "// Its id.", "//// Its id.", "x /// y"];
+    for comment in fine {
+        let dir = tree();
+        put(&dir, file, &code(comment));
+        assert_eq!(found(&dir), Vec::<String>::new(), "{comment}");
+    }
+}
+
+#[test]
 fn a_plugin_without_a_manifest_is_found() {
-    planted("plugins/x/src/driver.rs", "//! Doc.\n", "has a plugin.toml");
+    planted("plugins/x/src/driver.rs", "//! What this is for.\n", "has a plugin.toml");
 }
 
 #[test]
