@@ -48,7 +48,7 @@ enum Command {
     Dashboard(dashboard::DashboardArgs),
     /// Build the plugins into target/plugins.
     Plugins,
-    /// Check floors, file sizes, ADR numbers, dependency rooms, the lock of the contract.
+    /// Check floors, file sizes, ADR numbers, dependencies and their licences, the lock of the contract.
     Tidy {
         /// Print problems as JSON.
         #[arg(long)]

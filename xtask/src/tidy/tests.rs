@@ -7,6 +7,7 @@ fn tree() -> tempfile::TempDir {
     put(&dir, "core/model/src/lib.rs", "//! Words of the model.\n");
     put(&dir, "docs/adr/README.md", "0001-first.md\n");
     put(&dir, "docs/adr/0001-first.md", "# First\n");
+    fs::copy(root().join("deny.toml"), dir.path().join("deny.toml")).unwrap();
     put(&dir, "migrations/sqlite/0001_a.sql", "create table a (id integer);\n");
     dir
 }
@@ -115,12 +116,16 @@ fn adr_numbers_are_consecutive_and_listed() {
 }
 
 #[test]
-fn versions_with_known_holes_and_banned_crates_are_found() {
+fn versions_with_known_holes_banned_crates_and_other_sources_are_found() {
     let lock = |name: &str, version: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n");
     planted("Cargo.lock", &lock("wasmtime", "48.0.5"), "below 48.0.6");
-    planted("Cargo.lock", &lock("openssl", "0.10.0"), "no place here");
+    planted("Cargo.lock", &lock("openssl", "0.10.0"), "openssl has no place here: TLS is rustls");
+    let from = |source: &str| format!("{}source = \"{source}\"\n", lock("serde", "1.0.0"));
+    planted("Cargo.lock", &from("git+https://github.com/serde-rs/serde#0"), "serde comes from git+https://github.com");
+    planted("Cargo.lock", &from("registry+https://example.com/index"), "comes from registry+https://example.com/index");
     let dir = tree();
-    put(&dir, "Cargo.lock", &lock("wasmtime", "48.0.8"));
+    let good = from("registry+https://github.com/rust-lang/crates.io-index");
+    put(&dir, "Cargo.lock", &format!("{}{good}", lock("wasmtime", "48.0.8")));
     assert!(found(&dir).is_empty());
 }
 
