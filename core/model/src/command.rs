@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{UserId, UserKey};
 
-/// What is asked of the relays. Always a set, never a toggle (device-protocol.md, Rules).
+/// What is asked of the relays. Always a set, never a toggle (docs/DEVICES.md#rules).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelayAction {
     /// One relay.
@@ -16,7 +16,7 @@ pub enum RelayAction {
         /// Back to the opposite after this many milliseconds, timed by the device.
         for_ms: Option<u32>,
     },
-    /// All relays of the device, in one frame and one transaction (I13).
+    /// All relays of the device, in one frame and one transaction.
     SetAll {
         /// The wanted state.
         on: bool,
@@ -177,7 +177,7 @@ impl RejectReason {
     }
 }
 
-/// How a command ended (architecture.md section 3 A), or what a follow-up row says of it.
+/// How a command ended, or what a follow-up row says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -236,7 +236,7 @@ impl Outcome {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|o| o.as_str() == text)
     }
-    /// The metric label of platform.md section 3: `success`, `timeout` or `error`.
+    /// The label in metrics: `success`, `timeout` or `error`.
     pub fn metric(self) -> &'static str {
         match self {
             Self::Executed | Self::Noop | Self::Done => "success",

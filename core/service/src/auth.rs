@@ -34,7 +34,7 @@ use ended::Ended;
 use hashing::HashQueue;
 use principal::Account;
 
-/// Sign-ins that may be under way at the password hasher; the next one is told to come back (AU-2).
+/// Sign-ins that may be under way at the password hasher; the next one is told to come back.
 const MAX_HASH_QUEUE: usize = 32;
 /// Registrations have a queue of their own, so that no stranger who makes accounts stands before those who have one.
 const MAX_REGISTER_QUEUE: usize = 16;

@@ -58,11 +58,11 @@ pub struct ProvisionConfig {
     pub claim_failures: Rate,
     /// Wrong claim codes of all users together (`LIMIT_CLAIM_FAILURES_TOTAL`).
     pub total_claim_failures: Rate,
-    /// Unclaimed devices at the most; beyond them provisioning is refused (DV-3).
+    /// Unclaimed devices at the most; beyond them provisioning is refused.
     pub max_unclaimed: u32,
     /// Lifetime of a claim code.
     pub claim_lifetime: Duration,
-    /// How long a rotated token's predecessor stays valid, unless the new one is used first (DV-4).
+    /// How long a rotated token's predecessor stays valid, unless the new one is used first.
     pub rotation_grace: Duration,
 }
 
@@ -121,7 +121,7 @@ pub struct AuthConfig {
     pub max_invitations: u32,
     /// Sessions of an account; one more, and the one that was used least lately ends (`LIMIT_USER_SESSIONS`).
     pub max_sessions: u32,
-    /// Passwords hashed at the same time (AU-2).
+    /// Passwords hashed at the same time; each takes 19 MiB and a core for 20 to 30 ms.
     pub hash_permits: usize,
     /// A refresh token ends when unused for so long.
     pub refresh_idle: Duration,

@@ -145,7 +145,7 @@ impl Principal {
 }
 
 impl Auth {
-    /// Checks an access token against the live account: its role and state count, not the token's (review point 15).
+    /// Checks an access token against the live account: its role and state count, not the token's.
     ///
     /// # Errors
     /// `invalid_token`, `account_disabled`, or `rate_limited` when the account asks too often, or the address with tokens
