@@ -1,7 +1,7 @@
-//! A caller that hangs up cancels nothing (reliability I12), whatever it asked for: every route that changes something
-//! is cut at random moments under load, and afterwards what the server remembers, what its database holds and what a
-//! server says that has just started are the same, and everything can still be written. The same for a server that is
-//! killed. A route without a recipe fails by its name.
+//! A caller that hangs up cancels nothing (docs/PLATFORM.md#command-hang-up), whatever it asked for: every route that
+//! changes something is cut at random moments under load, and afterwards what the server remembers, what its database
+//! holds and what a server says that has just started are the same, and everything can still be written. The same for a
+//! server that is killed. A route without a recipe fails by its name.
 
 mod facts;
 mod house;

@@ -1,4 +1,4 @@
-//! Every error has the one shape (platform.md 13.3), whoever caused it and wherever it was found.
+//! Every error has the one shape (docs/PLATFORM.md#error-shape), whoever caused it and wherever it was found.
 
 use std::sync::OnceLock;
 

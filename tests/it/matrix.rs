@@ -1,4 +1,4 @@
-//! Who may do what: every route of the server against every kind of caller (AZ-1). The routes come from the server
+//! Who may do what: every route of the server against every kind of caller. The routes come from the server
 //! itself; one that is not in the table here fails the test.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The relay path (platform.md section 3): every way a command can end, and what it leaves behind.
+//! The relay path (docs/PLATFORM.md#a-relay-command): every way a command can end, and what it leaves behind.
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -327,7 +327,7 @@ pub struct Body {
     touched_at: Arc<Mutex<Option<Instant>>>,
 }
 
-/// A device may send 60 messages in a second (design/device-protocol.md); nobody presses faster than this.
+/// A device may send 60 messages in a second (docs/PLATFORM.md#device-messages); nobody presses faster than this.
 const BETWEEN_TOUCHES: Duration = Duration::from_millis(40);
 
 impl Body {

@@ -1,4 +1,5 @@
-//! What a database says of the relay path, and the invariants that must hold in it (reliability I1 to I3).
+//! What a database says of the relay path, and the invariants that must hold in it
+//! (docs/PLATFORM.md#invariants).
 //!
 //! The checks know nothing of SQL: whoever can read an [`Evidence`] out of a database can be judged.
 
@@ -263,7 +264,7 @@ impl Evidence {
         answers.iter().filter(|answer| !there(answer)).collect()
     }
 
-    /// Primary command rows after `seq`, by source and by the outcome that the counters know (I14).
+    /// Primary command rows after `seq`, by source and by the outcome that the counters know.
     pub fn ended_since(&self, seq: i64) -> HashMap<(String, &'static str), u64> {
         let mut counts = HashMap::new();
         let rows = self.audit.iter().filter(|r| r.seq > seq && r.command_id.is_some() && !r.follow_up);

@@ -1,4 +1,4 @@
-//! Access tokens: JWT, HS256 and nothing else, 15 minutes (AU-7).
+//! Access tokens: JWT, HS256 and nothing else, 15 minutes (docs/PLATFORM.md#access-token).
 //!
 //! `exp` is checked here against the time handed in, because the library would read the machine's clock by itself.
 
@@ -104,7 +104,7 @@ struct Verifier {
     until: Option<TimeMs>,
 }
 
-/// Signs access tokens with one key and verifies them with a few (AU-8).
+/// Signs access tokens with one key and verifies them with a few (docs/PLATFORM.md#signing-keys).
 pub struct Keys {
     kid: String,
     encoding: EncodingKey,

@@ -365,7 +365,7 @@ fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
     })
 }
 
-/// The way to the first admin (AU-6): one secret, one use. It is printed once, and kept in a file until it is used.
+/// The way to the first admin: one secret, one use. It is printed once, and kept in a file until it is used.
 #[expect(clippy::print_stderr, reason = "a secret for the person at the terminal does not belong into the log")]
 async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
     let path = settings.secrets_dir().join("bootstrap_secret");

@@ -20,7 +20,7 @@ mod volume;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Gives memory back after a storm: without a background thread and a short decay, jemalloc keeps what 8,000 devices
-/// needed (prototype.md section 4).
+/// needed.
 #[expect(unsafe_code, reason = "jemalloc reads its settings from a symbol of this name")]
 #[expect(non_upper_case_globals, reason = "the name is jemalloc's")]
 #[unsafe(export_name = "_rjem_malloc_conf")]

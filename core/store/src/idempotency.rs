@@ -6,7 +6,7 @@ use crate::db::query;
 use crate::error::StoreError;
 use crate::{Store, Tx};
 
-/// Keys of one caller at the same time (ID-8).
+/// Keys of one caller at the same time: they are kept for a day, and cost their caller no disk without end.
 pub(crate) const MAX_KEYS: i64 = 10_000;
 
 /// A key that a caller gave a request.
@@ -69,7 +69,8 @@ impl Store {
     }
 }
 
-/// The key of a command: it is on the disk with the command's id before the frame is sent (ID-5).
+/// The key of a command: it is on the disk with the command's id before the frame is sent, so that
+/// whoever asks again after a crash hears of this command and none is sent a second time.
 #[derive(Clone, Debug)]
 pub struct CommandClaim {
     /// The key, with what it is compared by.

@@ -1,4 +1,5 @@
-//! What was asked of, read from and reported for one relay, and whether one order of it all explains every answer (I5).
+//! What was asked of, read from and reported for one relay, and whether one order of it all explains every answer
+//! (docs/PLATFORM.md#i5).
 //!
 //! A relay is a register whose writes count its version up. An operation that never returned (a timeout, a crash) may
 //! have taken effect at any time after it began, or never; one that is known to have changed nothing is left out. An

@@ -39,7 +39,7 @@ pub struct Plan {
 pub struct Violation {
     /// The seed that shows it again.
     pub seed: u64,
-    /// Name of the invariant, such as `I5`.
+    /// Name of the invariant, such as `I5` (docs/PLATFORM.md#invariants).
     pub invariant: &'static str,
     /// What was seen instead, for people.
     pub what: String,

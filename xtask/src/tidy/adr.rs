@@ -1,4 +1,4 @@
-//! Decisions: `docs/adr/NNNN-title.md`, numbered without gaps, short, in the index.
+//! Decisions: a file with number and title each in docs/adr, numbered without gaps, short, in the index.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Imports go down only (architecture.md section 2), dev-dependencies included; foreign crates stay in their room.
+//! Imports go down only (docs/ARCHITECTURE.md#floors), dev-dependencies included; some foreign crates are for one of
+//! ours alone.
 
 use std::fs;
 use std::path::Path;

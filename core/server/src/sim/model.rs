@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::rng::{Rng, Stream};
 
-/// How many command ids a device remembers (device-protocol.md, rules).
+/// How many command ids a device remembers (docs/DEVICES.md#rules).
 pub(super) const REMEMBERED_COMMANDS: usize = 16;
 /// Until the server says otherwise.
 const DEFAULT_HEARTBEAT_S: u64 = 20;
