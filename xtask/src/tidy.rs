@@ -5,6 +5,7 @@ mod deny;
 mod doc_comments;
 mod floors;
 mod lock;
+mod references;
 mod source;
 pub(crate) mod wit;
 
@@ -59,6 +60,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
     let mut problems = floors::check(root)?;
     problems.extend(source::check(root)?);
     problems.extend(adr::check(root)?);
+    problems.extend(references::check(root)?);
     problems.extend(lock::check(root)?);
     problems.extend(deny::check(root)?);
     problems.extend(wit::check(root)?);

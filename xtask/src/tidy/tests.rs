@@ -101,6 +101,24 @@ fn doc_comments_that_say_nothing_are_found() {
 }
 
 #[test]
+fn references_to_what_is_not_here_are_found() {
+    let file = "core/server/src/run.rs";
+    let code = |comment: &str| format!("//! What starts the server.\n// {comment}\n");
+    planted(
+        file,
+        &code("As the review (review.md) says."),
+        "core/server/src/run.rs:2 review.md is not in this checkout",
+    );
+    planted(file, &code("See docs/adr/README.md#none."), "docs/adr/README.md#none: there is no such heading");
+    planted(file, &code("Slow (AU-4)."), "AU-4 names a list that is not here");
+    planted("docs/NEW.md", "[gone](gone.md)\n", "docs/NEW.md:1 gone.md is not in this checkout");
+    let dir = tree();
+    put(&dir, file, &code("See docs/adr/0001-first.md#first, in SHA-256."));
+    put(&dir, "docs/NEW.md", "# New\n[first](adr/0001-first.md#first), [here](#new)\n");
+    assert_eq!(found(&dir), Vec::<String>::new());
+}
+
+#[test]
 fn a_plugin_without_a_manifest_is_found() {
     planted("plugins/x/src/driver.rs", "//! What this is for.\n", "has a plugin.toml");
 }
