@@ -5,8 +5,8 @@ fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     put(&dir, "core/model/Cargo.toml", "[package]\nname = \"hexa-model\"\n[dependencies]\nserde = \"1\"\n");
     put(&dir, "core/model/src/lib.rs", "//! Words of the model.\n");
-    put(&dir, "docs/adr/README.md", "0001-first.md\n");
-    put(&dir, "docs/adr/0001-first.md", "# First\n");
+    put(&dir, "docs/adr/README.md", "- [0001-first.md](0001-first.md) First is first\n");
+    put(&dir, "docs/adr/0001-first.md", "# 0001. First is first\n");
     fs::copy(root().join("deny.toml"), dir.path().join("deny.toml")).unwrap();
     put(&dir, "migrations/sqlite/0001_a.sql", "create table a (id integer);\n");
     dir
@@ -113,8 +113,8 @@ fn references_to_what_is_not_here_are_found() {
     planted(file, &code("Slow (AU-4)."), "AU-4 names a list that is not here");
     planted("docs/NEW.md", "[gone](gone.md)\n", "docs/NEW.md:1 gone.md is not in this checkout");
     let dir = tree();
-    put(&dir, file, &code("See docs/adr/0001-first.md#first, in SHA-256."));
-    put(&dir, "docs/NEW.md", "# New\n[first](adr/0001-first.md#first), [here](#new)\n");
+    put(&dir, file, &code("See docs/adr/0001-first.md#0001-first-is-first, in SHA-256."));
+    put(&dir, "docs/NEW.md", "# New\n[first](adr/0001-first.md#0001-first-is-first), [here](#new)\n");
     assert_eq!(found(&dir), Vec::<String>::new());
 }
 
@@ -127,10 +127,13 @@ fn a_plugin_without_a_manifest_is_found() {
 fn adr_numbers_are_consecutive_and_listed() {
     planted("docs/adr/README.md", "nothing\n", "not listed");
     let dir = tree();
-    put(&dir, "docs/adr/README.md", "0001-first.md 0003-third.md\n");
-    put(&dir, "docs/adr/0003-third.md", "# Third\n");
+    let index = "- [0001-first.md](0001-first.md) First is first\n- [0003-third.md](0003-third.md) Third\n";
+    put(&dir, "docs/adr/README.md", index);
+    put(&dir, "docs/adr/0003-third.md", "# 0003. Third\n");
     assert!(found(&dir)[0].contains("expected 0002-title.md"));
-    planted("docs/adr/0001-first.md", &"x\n".repeat(61), "at most 60");
+    planted("docs/adr/0001-first.md", &format!("# 0001. First is first\n{}", "x\n".repeat(60)), "at most 60");
+    planted("docs/adr/0001-first.md", "# First is first\n", "begins with `# ` and its number");
+    planted("docs/adr/0001-first.md", "# 0001. Another\n", "not listed in docs/adr/README.md as");
 }
 
 #[test]
