@@ -32,7 +32,7 @@ pub(crate) fn run(write: bool) -> Result<()> {
         }
     }
     if !stale.is_empty() {
-        bail!("{} no longer say what the code does: run `cargo xtask drift --write`", stale.join(", "));
+        bail!("not up to date with the code: {}; run `cargo xtask drift --write`", stale.join(", "));
     }
     Ok(())
 }

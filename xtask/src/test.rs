@@ -99,7 +99,8 @@ struct Cluster {
 impl Cluster {
     fn start() -> Result<Self> {
         let mut command = Command::new(target().join("debug/hexa-testpg"));
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("hexa-testpg")?;
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start hexa-testpg")?;
         let mut address = String::new();
         if let Some(said) = process.stdout.as_mut() {
             BufReader::new(said).read_line(&mut address)?;

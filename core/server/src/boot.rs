@@ -45,7 +45,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     // On a thread of its own: a start that stands still over a file keeps no signal from being heard.
     let starting = tokio::task::spawn_blocking(move || Handle::current().block_on(start(settings)));
     let running = tokio::select! {
-        started = starting => started.context("the start broke off")??,
+        started = starting => started.context("the start was interrupted")??,
         () = signals.wait() => {
             tracing::info!("stopped before it was ready");
             return Ok(());
@@ -62,14 +62,16 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     }
     // Not an ordinary end: whoever supervises this process is to see it.
     if let Some(why) = running.services.store.lost() {
-        bail!("this process has lost its place at the database: {why}");
+        bail!("this process may no longer write to the database, so it has stopped: {why}");
     }
     if stopped.lost > 0 {
         let lost = stopped.lost;
-        bail!("{lost} audit rows were not stored: the database did not take them before the stop; the log has them");
+        bail!(
+            "{lost} audit rows were not stored: the database did not accept them before the server stopped; the log lists each"
+        );
     }
     if !stopped.closed {
-        bail!("the database was not closed as it should be: the log says why, and the next start checks it");
+        bail!("the database was not closed properly: the log says why, and the next start checks it");
     }
     Ok(())
 }
@@ -132,10 +134,10 @@ async fn start(settings: Settings) -> Result<Running> {
     let vouched = tell(&services, known, settings.believed_day);
     services.keep_in_step();
     if vouched {
-        clock_guard::note_believed(&services).await.context("cannot write that the clock is believed")?;
+        clock_guard::note_believed(&services).await.context("cannot record that the clock is trusted")?;
     }
     codes::bring_up_to_date(&services).await.context("cannot bring claim codes up to date")?;
-    services.grants.load(&services.store, services.guard.latest()).await.context("cannot read what is shared")?;
+    services.grants.load(&services.store, services.guard.latest()).await.context("cannot read the grants")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
         Arc::clone(&services),
@@ -201,7 +203,7 @@ fn tell(services: &Services, known: (Option<TimeMs>, Option<Noted>), vouched: Op
         .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date())
         .ok();
     if vouched.is_some() && vouched == today {
-        tracing::warn!("the clock is believed as it is, because HEXA_BELIEVE_CLOCK says so for today");
+        tracing::warn!("the system clock is trusted as it is, because HEXA_BELIEVE_CLOCK names today");
         guard.is_right();
         return true;
     }
@@ -236,7 +238,7 @@ fn maintenance(settings: &Settings) -> Result<Option<MaintenanceListener>> {
             Err(error).with_context(|| format!("HEXA_MAINTENANCE_LISTEN: cannot listen at {place:?}"))
         }
         Err(error) => {
-            tracing::warn!(%error, "no maintenance listener at {place:?}: set HEXA_MAINTENANCE_LISTEN");
+            tracing::warn!(%error, "cannot open the maintenance listener at {place:?}; set HEXA_MAINTENANCE_LISTEN to another path or a loopback address");
             Ok(None)
         }
     }
@@ -300,7 +302,9 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
         plugins_dir: settings.plugins_dir.clone(),
         cache_dir: settings.data_dir.join("plugin-cache"),
         cache_key: token::sha256(key.expose_secret().as_bytes()),
-        compiler: Arc::new(Compiler::Child(ChildCompiler::this_program().context("this program's own file")?)),
+        compiler: Arc::new(Compiler::Child(
+            ChildCompiler::this_program().context("cannot find this program's own file")?,
+        )),
         clock,
         watch: Arc::new(watch),
         per_call: settings.per_call.clone(),
@@ -308,14 +312,18 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
     let load = move || {
         let host = PluginHost::load(&config)?;
         if !host.wait_compiled(COMPILE_GRACE) {
-            tracing::warn!("starting while plugins are being compiled; until then their devices are told to come back");
+            tracing::warn!(
+                "starting before all plugins are compiled; until they are, their devices are told to reconnect later"
+            );
         }
         Ok::<_, hexa_host::EngineError>(host)
     };
-    let host = tokio::task::spawn_blocking(load).await?.context("plugin engine")?;
+    let host = tokio::task::spawn_blocking(load).await?.context("cannot start the plugin engine")?;
     if host.status().is_empty() {
         let dir = settings.plugins_dir.display();
-        tracing::warn!("no plugin in {dir}: devices cannot connect; set HEXA_PLUGINS_DIR");
+        tracing::warn!(
+            "there is no plugin in {dir}, so no device can connect; set HEXA_PLUGINS_DIR to the directory of the plugins"
+        );
     }
     Ok(Arc::new(host))
 }
@@ -386,9 +394,9 @@ async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
     });
     kept.await?;
     eprintln!(
-        "hexa: no admin yet. Register one with this bootstrap_secret, which works once: {}",
+        "hexa: there is no admin yet. Register the first one with this bootstrap_secret, which works once: {}",
         secret.expose_secret()
     );
-    eprintln!("hexa: it is also in {} until it is used", path.display());
+    eprintln!("hexa: the secret is also in {} until it is used", path.display());
     Ok(())
 }

@@ -30,12 +30,12 @@ struct Cli {
 enum Command {
     /// Run the server until it is told to stop.
     Serve(ConfigArgs),
-    /// Look at the configuration.
+    /// Check the configuration and print it.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Check the audit, or print it.
+    /// Verify the audit, or export it.
     Audit {
         #[command(subcommand)]
         command: audit::AuditCommand,
@@ -44,21 +44,21 @@ enum Command {
     Login(remote::LoginArgs),
     /// Revoke that token and forget it.
     Logout(remote::Where),
-    /// Say who is signed in.
+    /// Show who is signed in.
     Whoami(remote::Where),
     /// List devices, or show one.
     Devices {
         #[command(subcommand)]
         command: remote::DevicesCommand,
     },
-    /// Switch a relay, or all of a device.
+    /// Switch a relay, or all relays of a device.
     Relay(remote::RelayArgs),
-    /// The keys that access tokens are signed with, for admins.
+    /// List or rotate the keys that sign access tokens, for admins.
     Keys {
         #[command(subcommand)]
         command: remote::KeysCommand,
     },
-    /// Links with which somebody may make an account, for admins.
+    /// Invite people to create an account, for admins.
     Invite {
         #[command(subcommand)]
         command: invite::InviteCommand,
@@ -86,7 +86,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Check it and print what is in effect, secrets redacted.
+    /// Check the configuration and print what is in effect, with secrets redacted.
     Check {
         #[command(flatten)]
         args: ConfigArgs,

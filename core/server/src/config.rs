@@ -287,7 +287,7 @@ fn metrics_token(v: &Values) -> Result<Option<SecretString>, ConfigError> {
 fn warnings(v: &Values, production: bool) -> Vec<String> {
     let mut warnings = v.warnings().to_vec();
     if production && !v.is_given("PUBLIC_URL") {
-        let what = "PUBLIC_URL is not set: the addresses that devices are given are those by which they ask";
+        let what = "PUBLIC_URL is not set: devices are given the address by which they asked";
         warnings.push(what.to_owned());
     }
     warnings

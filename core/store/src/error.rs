@@ -15,19 +15,19 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The database fell silent at the commit: it may have been stored or not.
-    #[error("the database fell silent at the commit; whether it was stored is not known")]
+    #[error("the database did not answer the commit; whether it was stored is unknown")]
     Unknown,
     /// Another process writes in this one's place: nothing was changed, and nothing will be.
-    #[error("this process may not write any more: {0}")]
+    #[error("this process may no longer write to the database: {0}")]
     Fenced(String),
     /// The work of a change failed unexpectedly; nothing of it was stored.
-    #[error("the work of a change failed unexpectedly")]
+    #[error("the change failed unexpectedly, and was not stored")]
     Panicked,
     /// A unique or foreign key stands against it; names `table.column`.
     #[error("conflict with {0}")]
     Conflict(String),
     /// A stored value makes no sense.
-    #[error("the database holds a value that makes no sense: {0}")]
+    #[error("the database holds an invalid value: {0}")]
     Corrupt(String),
 }
 

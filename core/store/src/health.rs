@@ -43,7 +43,7 @@ impl WriteHealth {
         match error {
             StoreError::Fenced(why) => {
                 if state.lost.is_none() {
-                    tracing::error!(%why, "this process may not write any more, and ends");
+                    tracing::error!(%why, "this process may no longer write to the database, and stops");
                     state.lost = Some(why.clone());
                 }
             }

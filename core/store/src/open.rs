@@ -193,16 +193,16 @@ impl Store {
         let clean = match (stopped, folded) {
             (Ok(Ok(())), Ok(())) => {
                 if let Err(error) = std::fs::remove_file(&self.inner.unclean) {
-                    tracing::warn!(%error, "the clean stop could not be marked; the next start checks the database");
+                    tracing::warn!(%error, "cannot mark the stop as clean; the next start checks the database");
                 }
                 true
             }
             (Ok(Ok(())), Err(error)) => {
-                tracing::error!(%error, "the log could not be folded into the database");
+                tracing::error!(%error, "cannot merge the write-ahead log into the database; the next start checks it");
                 false
             }
             _ => {
-                tracing::error!("the writer did not end by itself");
+                tracing::error!("the writer thread did not stop in time; the next start checks the database");
                 false
             }
         };

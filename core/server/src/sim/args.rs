@@ -116,7 +116,7 @@ impl SimArgs {
         }
         let seed = match self.seed {
             Some(seed) => seed,
-            None => getrandom::u64().context("the system gives no random numbers; give --seed")?,
+            None => getrandom::u64().context("the system gives no random numbers; use --seed")?,
         };
         Ok(Plan {
             server,

@@ -146,7 +146,7 @@ async fn resolve(plan: &Plan) -> Result<SocketAddr> {
 
 fn save(fleet: &Fleet) {
     if let Err(error) = fleet.enrolment.book.save() {
-        fleet.complain(&format!("credentials not kept: {error:#}"));
+        fleet.complain(&format!("cannot keep the credentials of the devices: {error:#}"));
     }
 }
 

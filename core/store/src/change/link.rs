@@ -139,7 +139,7 @@ impl Link {
                 unknown()
             }
             Err(error) => {
-                tracing::warn!(%error, "what became of a commit is not known yet");
+                tracing::warn!(%error, "the outcome of a commit is not known yet; asking the database again");
                 unknown()
             }
         }

@@ -176,7 +176,7 @@ fn forget_others(copy: &Path) {
             && other.to_string_lossy().starts_with(family)
             && let Err(error) = std::fs::remove_file(entry.path())
         {
-            tracing::warn!(%error, copy = %entry.path().display(), "an older copy of the database was not removed");
+            tracing::warn!(%error, copy = %entry.path().display(), "cannot remove an older copy of the database");
         }
     }
 }
