@@ -1,4 +1,4 @@
-//! The front door under pressure: two hundred sign-ins at once, two thousand senders that never finish their headers,
+//! Sign-ins and connections under pressure: two hundred sign-ins at once, two thousand senders that never finish their headers,
 //! and what an idempotency key costs a command.
 
 use std::net::SocketAddr;

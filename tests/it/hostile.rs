@@ -1,4 +1,4 @@
-//! A driver that is wrong or evil, inside a real server: it hurts itself, then its class, never the house.
+//! A driver that is wrong or evil, inside a real server: it hurts itself, then its class, never the server.
 
 use std::time::{Duration, Instant};
 

@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// A running proxy with three doors.
+/// A running proxy that listens in three ways.
 struct Proxy {
     kind: Kind,
     process: Child,

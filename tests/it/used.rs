@@ -40,7 +40,7 @@ pub(crate) fn sqlite_file() -> Vec<u8> {
     unpacked(&folders().pop().unwrap().join("sqlite.db.gz"))
 }
 
-/// A house as it was left, ready to be started.
+/// A data directory as it was left, ready to be started.
 struct House {
     dir: ScratchDir,
     facts: Value,

@@ -1,6 +1,6 @@
 //! What a developer types: `cargo xtask run | test | ci | setup | dashboard | plugins | tidy | wit-lock | drift | bench | sim`.
 //!
-//! Depends on nothing of the house: it starts cargo and the binaries as anybody would.
+//! Depends on no crate of ours: it starts cargo and the binaries as anybody would.
 //! Invariants: every command works on a fresh checkout, says what it does, and fails with what to do.
 //! Start at [`Command`].
 

@@ -1,4 +1,4 @@
-//! Builds the guests and lays them out as a plugin directory.
+//! Builds the plugins for WebAssembly and lays them out as a plugin directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};

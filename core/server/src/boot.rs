@@ -229,7 +229,7 @@ fn loops(services: &Arc<Services>, audit_retention: Option<std::time::Duration>)
     services.tasks.spawn(hexa_service::housekeeping::run(Arc::clone(services), audit_retention));
 }
 
-/// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.
+/// The maintenance listener; none where the file system of the data directory cannot hold it and nobody asked for it.
 fn maintenance(settings: &Settings) -> Result<Option<MaintenanceListener>> {
     let (place, given) = &settings.maintenance;
     match MaintenanceListener::bind(place) {
@@ -277,7 +277,7 @@ async fn lost(store: &Store) {
         tick.tick().await;
         if round.is_multiple_of(ASK_EVERY) {
             // What it finds is noted with the store; that the database is away is no reason to end.
-            drop(store.has_turn().await);
+            drop(store.may_write().await);
         }
         if store.lost().is_some() {
             return;

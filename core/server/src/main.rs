@@ -1,4 +1,4 @@
-//! The binary `hexa`: the only place that knows every room.
+//! The binary `hexa`: the only crate that knows all the others.
 //!
 //! Called by people and service managers; builds store, services, plugin host and API and runs them.
 //! Invariants: only this crate reads the environment; everything is checked before the first socket opens.

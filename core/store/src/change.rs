@@ -1,4 +1,4 @@
-//! The one door for changes: whatever is written beside the hot path goes through [`Store::change`].
+//! The one way to make changes: whatever is written beside the hot path goes through [`Store::change`].
 //!
 //! A change is given as work on an open transaction. It runs in the store's own task, not in its caller's: a caller that
 //! goes away changes nothing about it. The task holds the gate from the beginning of the transaction until the end of
@@ -89,7 +89,7 @@ pub trait Observer: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
-    /// It waits for its turn.
+    /// It waits for changes before it.
     Waiting,
     /// Its statements are being run.
     Working,

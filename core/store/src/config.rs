@@ -1,11 +1,11 @@
-//! What the store can be told.
+//! The settings of the store.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-/// What the store can be told.
+/// Settings of the store, read once when it opens.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// Holds `hexa.db` and the lock file.

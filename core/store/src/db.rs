@@ -1,4 +1,4 @@
-//! The two databases behind one door: the same statement text and binds go to either, rows come back as one type.
+//! One interface to both databases: the same statement text and binds go to either, rows come back as one type.
 //!
 //! Run-time queries in the common subset (`dialect`), because compile-time checked ones would need every query twice
 //! (docs/adr/0013).
@@ -72,7 +72,7 @@ arg! {
 }
 
 /// PostgreSQL refuses a text with a NUL, and with it the whole transaction; SQLite keeps one and cuts it off in some
-/// functions. The doors refuse such texts; whatever comes another way (a device, a driver) must not cost others their
+/// functions. The API refuses such texts; whatever comes another way (a device, a driver) must not cost others their
 /// commit.
 pub(crate) fn storable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }

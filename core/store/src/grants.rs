@@ -9,7 +9,7 @@ use crate::{Store, Tx};
 /// A grant with everything that its page shows.
 #[derive(Clone, Debug)]
 pub struct GrantRow {
-    /// As the house uses it.
+    /// The grant, as services use it.
     pub grant: Grant,
     /// Public id of the grantee.
     pub user: UserId,
@@ -70,7 +70,7 @@ pub(crate) async fn living(device: DeviceKey, on: Executor<'_>) -> Result<Vec<Gr
 }
 
 impl Store {
-    /// Every grant that has not ended: the house keeps them in memory.
+    /// Every grant that has not ended: they are all kept in memory.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -93,7 +93,7 @@ impl Store {
     /// As [`Store::health`], and the reason why the last write was not stored.
     pub async fn ready(&self) -> Result<(), StoreError> {
         self.health().await?;
-        self.has_turn().await?;
+        self.may_write().await?;
         let (failed, ago) = self.inner.health.last();
         if failed.is_none() && ago < self.inner.config.probe_after {
             return Ok(());

@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     pub(crate) health: Arc<WriteHealth>,
     pub(crate) observers: Arc<parking_lot::RwLock<Vec<Arc<dyn Observer>>>>,
     gate: Arc<Mutex<ChainLock>>,
-    /// Of PostgreSQL: whose turn it is to write.
+    /// Of PostgreSQL: the generation under which this process writes.
     generation: Option<Generation>,
     worker: parking_lot::Mutex<Option<JoinHandle<Link>>>,
     thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -129,12 +129,12 @@ impl Store {
             .map(|_: u64| ())
     }
 
-    /// Whether it is still this process's turn to write, as the database says now: one that writes nothing would not hear
+    /// Whether this process may still write, as the database says now: one that writes nothing would not hear
     /// of it.
     ///
     /// # Errors
     /// `Fenced` when it is not; `Unavailable` when the database does not say.
-    pub async fn has_turn(&self) -> Result<(), StoreError> {
+    pub async fn may_write(&self) -> Result<(), StoreError> {
         let asked = match (&self.inner.db, &self.inner.generation) {
             (Db::Postgres(pool), Some(generation)) => {
                 async { generation.check(&mut *within(pool.acquire()).await?).await }.await

@@ -16,7 +16,7 @@ use hexa_tests::{Client, Identity, Options, TestServer, User, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// So long ago the house began.
+/// How long ago the server was first started.
 const BEGAN: &str = "-400d";
 
 /// What is found there later.

@@ -258,7 +258,7 @@ impl World {
         Violation { seed: self.plan.seed, invariant, what, at_ms: self.now, last }
     }
 
-    /// Every round: trouble, then healing, then the checks of a house at rest.
+    /// Every round: trouble, then healing, then the checks of a server at rest.
     pub(crate) fn run(&mut self) -> Result<Tally, Broken> {
         for _ in 0..self.plan.rounds {
             self.trouble = Trouble::draw(&mut self.rng);

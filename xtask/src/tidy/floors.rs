@@ -12,7 +12,7 @@ use super::Problem;
 const FLOORS: &[(&str, &[&str])] = &[
     ("hexa-model", &[]),
     ("hexa-crypto", &["hexa-model"]),
-    // `hexa-testpg` serves tests only, and knows nothing of the house.
+    // `hexa-testpg` serves tests only, and knows no crate of ours.
     ("hexa-testpg", &[]),
     ("hexa-store", &["hexa-model", "hexa-testpg"]),
     ("hexa-hap", &[]),
@@ -41,7 +41,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Foreign crates that live in one room only. The tests and this program are free.
+/// Foreign crates that one of our crates alone may use. The tests and this program are free.
 const ROOMS: &[(&str, &str)] = &[
     ("argon2", "hexa-crypto"),
     ("aes-gcm", "hexa-crypto"),

@@ -27,7 +27,7 @@ pub(super) enum Refused {
     ForNow(String, Option<Duration>),
 }
 
-/// The door for new devices.
+/// Registers and claims new devices.
 #[derive(Debug)]
 pub(super) struct Enrolment {
     http: reqwest::Client,

@@ -104,7 +104,7 @@ pub(super) async fn run(plan: Plan) -> Result<i32> {
     Ok(1)
 }
 
-/// Until a signal, the given duration, the end of every device, or the end of patience.
+/// Until a signal, the given duration, the end of every device, or [`NEVER_CONNECTED`].
 async fn watch(fleet: &Fleet, tasks: &mut JoinSet<()>, mut signals: lifecycle::Signals) {
     let start = Instant::now();
     let end = fleet.plan.duration.map(|d| start + d);
