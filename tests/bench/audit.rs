@@ -8,7 +8,7 @@ use hexa_model::{DeviceKey, TimeMs, UserKey};
 use hexa_store::{ActionFilter, AuditFilter, AuditPlace, AuditReader, Store, StoreConfig};
 use rusqlite::{Connection, params};
 
-use crate::house::Options;
+use crate::fixture::Options;
 use crate::report::{Check, Goal, Report, Spread};
 
 const ROWS: i64 = 1_000_000;

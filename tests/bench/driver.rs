@@ -12,7 +12,7 @@ use hexa_plugin_relay_controller::driver::RelayController;
 use hexa_sdk::{guest, types};
 use hexa_service::ports::{Drivers, NoopObserver};
 
-use crate::house::Options;
+use crate::fixture::Options;
 use crate::process::own_cpu_us;
 use crate::report::{Check, Goal, Report, Spread};
 use crate::sandbox::Fast;

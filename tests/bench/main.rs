@@ -10,10 +10,10 @@ mod broadcast;
 mod devices;
 mod door;
 mod driver;
+mod fixture;
 mod floor;
 mod gate;
 mod growth;
-mod house;
 mod lean;
 mod load;
 mod nodered;
@@ -29,7 +29,7 @@ mod writer;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use house::Options;
+use fixture::Options;
 use report::Report;
 
 /// Exit codes: 0 the goals hold, 1 one falls short, 3 the machine was too noisy to tell.

@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::config::Settings;
-use crate::{lifecycle, plugin_metrics, ring, secrets, volume};
+use crate::{key_ring_file, lifecycle, plugin_metrics, secrets, volume};
 
 const SERVER_ID_SETTING: &str = "server_id";
 /// Devices that may wait for an owner before provisioning is refused.
@@ -331,7 +331,7 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
 fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
     let dir = settings.secrets_dir();
     let keys_of_tokens = if settings.jwt_secrets.is_empty() {
-        let (ring, keep) = ring::load(&dir, now)?;
+        let (ring, keep) = key_ring_file::load(&dir, now)?;
         KeySource::Kept { ring, keep, rotate_after: settings.jwt_rotation }
     } else {
         KeySource::Given(settings.jwt_secrets.clone())

@@ -37,7 +37,7 @@ pub(crate) const RAISED: &str = "raised: LIMIT_USER_RPS and LIMIT_USER_BURST to 
      LIMIT_LOGIN_FAILURES to 10,000, because the whole load comes from one user on one machine (the limiters stay in the path)";
 
 /// A running server with a user and devices.
-pub(crate) struct House {
+pub(crate) struct Fixture {
     pub(crate) server: Running,
     /// Where it listens, as `address:port`.
     pub(crate) address: String,
@@ -47,7 +47,7 @@ pub(crate) struct House {
     dir: PathBuf,
 }
 
-impl House {
+impl Fixture {
     /// A server with one user who owns `devices` devices of four relays.
     pub(crate) async fn new(options: &Options, dir: &Path, devices: usize) -> Result<Self> {
         must_exist(&options.hexa)?;
@@ -56,8 +56,8 @@ impl House {
         let server = start(options, dir)?;
         let address = wait_for(dir).await?;
         let token = register(&address).await?;
-        let house = Self { server, address, token, options: options.clone(), dir: dir.to_owned() };
-        house.again(|db| seed(db, devices, Some(1))).await
+        let fixture = Self { server, address, token, options: options.clone(), dir: dir.to_owned() };
+        fixture.again(|db| seed(db, devices, Some(1))).await
     }
 
     /// Stops it, changes its database, and starts it anew.
