@@ -8,7 +8,7 @@ use hexa_model::{DeviceKey, TimeMs, UserKey};
 use hexa_store::{ActionFilter, AuditFilter, AuditPlace, AuditReader, Store, StoreConfig};
 use rusqlite::{Connection, params};
 
-use crate::house::Options;
+use crate::fixture::Options;
 use crate::report::{Check, Goal, Report, Spread};
 
 const ROWS: i64 = 1_000_000;
@@ -20,7 +20,7 @@ const FAR: i64 = 9_999 * LIMIT as i64;
 /// Pages one after the other in a measurement.
 const PAGES: u32 = 20;
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("audit", options.quick);
     let dir = tempfile::tempdir()?;

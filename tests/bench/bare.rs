@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 /// The answer to the one key that the generator uses (RFC 6455 section 1.3).
 const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
     sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-/// As the server's.
+/// The backlog of the server's own listener.
 const BACKLOG: u32 = 4096;
 const QUEUE: usize = 1024;
 const BUFFER: usize = 4096;

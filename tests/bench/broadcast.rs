@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::house::{self, House, Options, uid};
+use crate::fixture::{self, Fixture, Options, uid};
 use crate::lean::{self, Lean};
 use crate::load::{self, Target};
 use crate::process::{Running, raise_open_files, resident};
@@ -119,11 +119,11 @@ struct Triggers {
 }
 
 impl Triggers {
-    async fn open(house: &House) -> Result<Self> {
+    async fn open(fixture: &Fixture) -> Result<Self> {
         let mut sockets = Vec::new();
         for n in 0..TRIGGERS {
-            let request = house.upgrade(NOISY_DEVICES + n);
-            sockets.push(Lean::open(house.socket_address()?, lean::source(n), &request, None).await?);
+            let request = fixture.upgrade(NOISY_DEVICES + n);
+            sockets.push(Lean::open(fixture.socket_address()?, lean::source(n), &request, None).await?);
         }
         Ok(Self { sockets, next: 0 })
     }
@@ -138,24 +138,24 @@ fn subscription(devices: impl Iterator<Item = usize>) -> String {
     serde_json::json!({ "type": "subscribe", "devices": devices.map(uid).collect::<Vec<_>>() }).to_string()
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("broadcast", options.quick);
     raise_open_files()?;
-    report.note(house::RAISED);
+    report.note(fixture::RAISED);
     report.note(format!(
         "a change is an input event of a device: decoded by its driver and published, nothing of it is stored; \
          {CLIENTS} client sockets of one user"
     ));
     let dir = tempfile::tempdir()?;
-    let house = House::new(options, dir.path(), NOISY_DEVICES + TRIGGERS).await?;
-    let mut noise = house.target(0..NOISY_DEVICES).await?;
-    let mut triggers = Triggers::open(&house).await?;
-    house.connected(NOISY_DEVICES + TRIGGERS).await?;
+    let fixture = Fixture::new(options, dir.path(), NOISY_DEVICES + TRIGGERS).await?;
+    let mut noise = fixture.target(0..NOISY_DEVICES).await?;
+    let mut triggers = Triggers::open(&fixture).await?;
+    fixture.connected(NOISY_DEVICES + TRIGGERS).await?;
     let triggering = NOISY_DEVICES..NOISY_DEVICES + TRIGGERS;
-    let size = frame_size(&house, &mut triggers, &subscription(triggering.clone())).await?;
+    let size = frame_size(&fixture, &mut triggers, &subscription(triggering.clone())).await?;
     let subscribe = subscription(triggering.clone());
-    let ours = Audience::open(house.socket_address()?, &house.client_upgrade(), Some(&subscribe)).await?;
+    let ours = Audience::open(fixture.socket_address()?, &fixture.client_upgrade(), Some(&subscribe)).await?;
     let (_floor, address) = Running::own(&["fan-out", &size.to_string()])?;
     let to: SocketAddr = address.parse()?;
     let raw = Audience::open(to, &lean::upgrade(&address, "/", ""), None).await?;
@@ -171,13 +171,13 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         for _ in 0..changes {
             floor.push(raw.change(async { Ok(control.write_all(&[1]).await?) }).await?);
         }
-        let before = house.metrics().await?.sum("hexa_broadcast_encodes_total ");
+        let before = fixture.metrics().await?.sum("hexa_broadcast_encodes_total ");
         let mut mine = Vec::new();
         for _ in 0..changes {
             mine.push(ours.change(triggers.press()).await?);
         }
         if round > 0 {
-            encodes += house.metrics().await?.sum("hexa_broadcast_encodes_total ") - before;
+            encodes += fixture.metrics().await?.sum("hexa_broadcast_encodes_total ") - before;
             last.push((Changes::of(mine).last, Changes::of(floor).last));
         }
     }
@@ -188,13 +188,13 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     report.push(Check::counted("encodes per change", "", encodes, Goal::AtMost(1.0)));
     drop((raw, control));
     let slices = if options.quick { 3 } else { 5 };
-    stalled(&house, &ours, &mut triggers, &mut noise, (slices, changes), &mut report).await?;
+    stalled(&fixture, &ours, &mut triggers, &mut noise, (slices, changes), &mut report).await?;
     Ok(report)
 }
 
 /// How large a change is on the wire.
-async fn frame_size(house: &House, triggers: &mut Triggers, subscribe: &str) -> Result<usize> {
-    let mut socket = load::socket(&house.address, "/ws/client", Some(&house.token)).await?;
+async fn frame_size(fixture: &Fixture, triggers: &mut Triggers, subscribe: &str) -> Result<usize> {
+    let mut socket = load::socket(&fixture.address, "/ws/client", Some(&fixture.token)).await?;
     socket.send(Message::text(subscribe)).await?;
     socket.next().await.context("no snapshot")??;
     triggers.press().await?;
@@ -205,7 +205,7 @@ async fn frame_size(house: &House, triggers: &mut Triggers, subscribe: &str) -> 
 
 /// One client more, that subscribes to the noisy devices too and never reads.
 async fn stalled(
-    house: &House,
+    fixture: &Fixture,
     audience: &Audience,
     triggers: &mut Triggers,
     noise: &mut Target,
@@ -221,13 +221,13 @@ async fn stalled(
         for _ in 0..changes {
             calm.push(audience.change(triggers.press()).await?);
         }
-        let before = resident(house.server.pid());
-        let request = house.client_upgrade();
-        let mut idle = Lean::open(house.socket_address()?, lean::source(0), &request, Some(4096)).await?;
+        let before = resident(fixture.server.pid());
+        let request = fixture.client_upgrade();
+        let mut idle = Lean::open(fixture.socket_address()?, lean::source(0), &request, Some(4096)).await?;
         idle.text(&subscription(0..NOISY_DEVICES + TRIGGERS)).await?;
         // The kernel takes some megabytes before the server notices that nobody reads.
-        let (begun, conflated) = (Instant::now(), house.metrics().await?.sum("hexa_client_conflated_total "));
-        while house.metrics().await?.sum("hexa_client_conflated_total ") - conflated < 1.0 {
+        let (begun, conflated) = (Instant::now(), fixture.metrics().await?.sum("hexa_client_conflated_total "));
+        while fixture.metrics().await?.sum("hexa_client_conflated_total ") - conflated < 1.0 {
             noise.slice(NOISY_DEVICES, fill / 5).await?;
             ensure!(begun.elapsed() < Duration::from_secs(60), "the client that does not read was never noticed");
         }
@@ -236,7 +236,7 @@ async fn stalled(
         for _ in 0..changes {
             hindered.push(audience.change(triggers.press()).await?);
         }
-        grown.push((resident(house.server.pid()) - before) / 1e6);
+        grown.push((resident(fixture.server.pid()) - before) / 1e6);
         idle.reset_on_close()?;
         drop(idle);
         fills.push(fill.as_secs_f64());

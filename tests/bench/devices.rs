@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::house::{House, Options, start, wait_for};
+use crate::fixture::{Fixture, Options, start, wait_for};
 use crate::lean::{self, Lean};
 use crate::process::{Running, raise_open_files, resident, settled};
 use crate::report::{Check, Goal, Report, Spread};
@@ -19,7 +19,7 @@ const REGISTERED: usize = 10_000;
 /// How many sockets are opened at the same time: this bench is no storm.
 const AT_ONCE: usize = 200;
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("devices", options.quick);
     let (few, many) = if options.quick { (1_000, 6_000) } else { (1_000, 15_000) };
@@ -34,11 +34,11 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     let requests = |n: usize| lean::upgrade(&address, &format!("/device/d{n}"), "");
     let raw = slope(floor.pid(), address.parse()?, &requests, None, few..many).await?;
     drop((raw.sockets, floor));
-    let house = House::new(options, &dir.path().join("ours"), many).await?;
-    let pid = house.server.pid();
+    let fixture = Fixture::new(options, &dir.path().join("ours"), many).await?;
+    let pid = fixture.server.pid();
     let idle = settled(pid, Duration::from_secs(if options.quick { 3 } else { 10 })).await;
-    let requests = |n: usize| house.upgrade(n);
-    let ours = slope(pid, house.socket_address()?, &requests, Some(&house), few..many).await?;
+    let requests = |n: usize| fixture.upgrade(n);
+    let ours = slope(pid, fixture.socket_address()?, &requests, Some(&fixture), few..many).await?;
     let per_device =
         Check::plain("memory per idle device", "bytes", Spread::one(ours.bytes), Goal::AtMost(6.5 * 1024.0));
     let against = "raw axum WebSocket, buffers of 4 KiB, glibc";
@@ -61,7 +61,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     let over = Check::counted("memory 10 s after all left", "x of its bar", left / bar, Goal::AtMost(1.0));
     report.push(over.beside("before", Spread::one(idle / bar)));
     report.push(Check::counted("memory with no device", "MB", idle / MB, Goal::AtMost(40.0)));
-    house.server.stop()?;
+    fixture.server.stop()?;
     cold_start(options, dir.path(), &mut report).await?;
     let binary = std::fs::metadata(&options.hexa)?.len() as f64;
     report.push(Check::counted("binary, stripped", "MB", binary / MB, Goal::AtMost(35.0)));
@@ -74,7 +74,7 @@ fn floor(dir: &Path) -> Result<(Running, String)> {
 }
 
 struct Slope {
-    /// Per device.
+    /// Memory for each device.
     bytes: f64,
     /// With all of them.
     resident: f64,
@@ -86,16 +86,16 @@ async fn slope(
     pid: u32,
     to: SocketAddr,
     request: &dyn Fn(usize) -> Vec<u8>,
-    house: Option<&House>,
+    fixture: Option<&Fixture>,
     steps: std::ops::Range<usize>,
 ) -> Result<Slope> {
     let (few, many) = (steps.start, steps.end);
     // Longer where there is more to give back.
     let patience = Duration::from_secs(if many > 10_000 { 20 } else { 4 });
     let mut sockets = JoinSet::new();
-    connect(to, request, 0..few, house, &mut sockets).await?;
+    connect(to, request, 0..few, fixture, &mut sockets).await?;
     let first = settled(pid, patience).await;
-    connect(to, request, few..many, house, &mut sockets).await?;
+    connect(to, request, few..many, fixture, &mut sockets).await?;
     let last = settled(pid, patience).await;
     Ok(Slope { bytes: (last - first) / (many - few) as f64, resident: last, sockets })
 }
@@ -104,12 +104,12 @@ async fn connect(
     to: SocketAddr,
     request: &dyn Fn(usize) -> Vec<u8>,
     devices: std::ops::Range<usize>,
-    house: Option<&House>,
+    fixture: Option<&Fixture>,
     sockets: &mut JoinSet<()>,
 ) -> Result<()> {
     const REPORT: &str = "{\"type\":\"state_report\",\"relays\":[{\"index\":0,\"state\":true},\
         {\"index\":1,\"state\":false},{\"index\":2,\"state\":false},{\"index\":3,\"state\":false}]}";
-    let reports = house.is_some();
+    let reports = fixture.is_some();
     let end = devices.end;
     let mut opening = JoinSet::new();
     for n in devices {
@@ -128,8 +128,8 @@ async fn connect(
     while !opening.is_empty() {
         keep(opening.join_next().await, sockets)?;
     }
-    if let Some(house) = house {
-        house.connected(end).await?;
+    if let Some(fixture) = fixture {
+        fixture.connected(end).await?;
     }
     Ok(())
 }
@@ -144,9 +144,9 @@ fn keep(opened: Option<Result<Result<Lean>, tokio::task::JoinError>>, sockets: &
 /// From exec to the first 200 of `/ready`, with the compiled plugins in the cache and nothing else warm but the disk.
 async fn cold_start(options: &Options, dir: &Path, report: &mut Report) -> Result<()> {
     let (full, empty) = (dir.join("full"), dir.join("empty"));
-    let house = House::new(options, &full, REGISTERED).await?;
-    house.server.stop()?;
-    House::new(options, &empty, 0).await?.server.stop()?;
+    let fixture = Fixture::new(options, &full, REGISTERED).await?;
+    fixture.server.stop()?;
+    Fixture::new(options, &empty, 0).await?.server.stop()?;
     let (mut pairs, mut bare, mut after) = (Vec::new(), Vec::new(), Vec::new());
     let rounds = if options.quick { 5 } else { 11 };
     for round in 0..=rounds {

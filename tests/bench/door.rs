@@ -1,4 +1,4 @@
-//! The front door under pressure: two hundred sign-ins at once, two thousand senders that never finish their headers,
+//! Sign-ins and connections under pressure: two hundred sign-ins at once, two thousand senders that never finish their headers,
 //! and what an idempotency key costs a command.
 
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::house::{self, House, Options};
+use crate::fixture::{self, Fixture, Options};
 use crate::lean;
 use crate::load::Http;
 use crate::process::{raise_open_files, resident, usage};
@@ -27,23 +27,23 @@ const COMMANDS: usize = 60;
 const EVERY: Duration = Duration::from_millis(5);
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("door", options.quick);
     let limit = raise_open_files()?;
     ensure!(limit > SLOW as u64 + 500, "RLIMIT_NOFILE is {limit}: too few for {SLOW} sockets");
     let dir = tempfile::tempdir()?;
-    report.note(house::RAISED);
+    report.note(fixture::RAISED);
     report.note(format!(
         "{SIGN_INS} sign-ins of one account from {SIGN_INS} connections, and {SLOW} connections that send a header \
          line now and then, from 127.0.0.2-6: loopback is exempt from the limit of connections per address"
     ));
-    let house = House::new(options, dir.path(), DEVICES).await?;
-    let calm = honest(&house, tokio::time::sleep(Duration::from_secs(2))).await?.0;
+    let fixture = Fixture::new(options, dir.path(), DEVICES).await?;
+    let calm = honest(&fixture, tokio::time::sleep(Duration::from_secs(2))).await?.0;
     report.floor(calm.p50);
-    sign_ins(&house, &mut report, &calm).await?;
-    slow_headers(&house, &mut report, &calm).await?;
-    keys(&house, &mut report, options.quick).await?;
+    sign_ins(&fixture, &mut report, &calm).await?;
+    slow_headers(&fixture, &mut report, &calm).await?;
+    keys(&fixture, &mut report, options.quick).await?;
     Ok(report)
 }
 
@@ -55,9 +55,9 @@ struct Seen {
     memory: f64,
 }
 
-async fn honest<T>(house: &House, meanwhile: impl Future<Output = T>) -> Result<(Seen, T)> {
+async fn honest<T>(fixture: &Fixture, meanwhile: impl Future<Output = T>) -> Result<(Seen, T)> {
     let over = Arc::new(AtomicBool::new(false));
-    let (address, flag, pid) = (house.address.clone(), Arc::clone(&over), house.server.pid());
+    let (address, flag, pid) = (fixture.address.clone(), Arc::clone(&over), fixture.server.pid());
     let asking = tokio::spawn(async move {
         let mut http = Http::open(&address).await?;
         let (mut took, mut memory) = (Vec::new(), 0.0f64);
@@ -79,14 +79,14 @@ async fn honest<T>(house: &House, meanwhile: impl Future<Output = T>) -> Result<
 }
 
 /// Argon2 takes memory and a core: both are bounded by turns, and whoever does not get one is told to come back.
-async fn sign_ins(house: &House, report: &mut Report, calm: &Seen) -> Result<()> {
+async fn sign_ins(fixture: &Fixture, report: &mut Report, calm: &Seen) -> Result<()> {
     let body = "{\"email\":\"bench@example.com\",\"password\":\"a long enough password\"}";
     let request = format!(
         "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let (address, request) = (house.address.clone(), Arc::new(request.into_bytes()));
-    let before = resident(house.server.pid());
+    let (address, request) = (fixture.address.clone(), Arc::new(request.into_bytes()));
+    let before = resident(fixture.server.pid());
     let begun = Instant::now();
     let storm = async move {
         let mut all = JoinSet::new();
@@ -103,7 +103,7 @@ async fn sign_ins(house: &House, report: &mut Report, calm: &Seen) -> Result<()>
         }
         anyhow::Ok(statuses)
     };
-    let (seen, statuses) = honest(house, storm).await?;
+    let (seen, statuses) = honest(fixture, storm).await?;
     let (statuses, took) = (statuses?, begun.elapsed().as_secs_f64());
     let count = |wanted: &[u16]| statuses.iter().filter(|s| wanted.contains(s)).count() as f64;
     let grown = (seen.memory - before) / f64::from(1 << 20);
@@ -117,8 +117,8 @@ async fn sign_ins(house: &House, report: &mut Report, calm: &Seen) -> Result<()>
     Ok(())
 }
 
-async fn slow_headers(house: &House, report: &mut Report, calm: &Seen) -> Result<()> {
-    let to = house.socket_address()?;
+async fn slow_headers(fixture: &Fixture, report: &mut Report, calm: &Seen) -> Result<()> {
+    let to = fixture.socket_address()?;
     let attack = async move {
         let mut all = JoinSet::new();
         for n in 0..SLOW {
@@ -130,7 +130,7 @@ async fn slow_headers(house: &House, report: &mut Report, calm: &Seen) -> Result
         }
         anyhow::Ok(longest)
     };
-    let (seen, longest) = honest(house, attack).await?;
+    let (seen, longest) = honest(fixture, attack).await?;
     let what = format!("/health p99 beside {SLOW} slow senders");
     let p99 = Check::plain(&what, "ms", Spread::one(seen.p99_ms), Goal::AtMost(500.0));
     report.push(p99.beside("in calm", Spread::one(calm.p99_ms)));
@@ -160,13 +160,13 @@ async fn slow(to: SocketAddr, n: usize) -> Result<f64> {
 }
 
 /// A command with a key against one without, and what looking for a key costs those that have none.
-async fn keys(house: &House, report: &mut Report, quick: bool) -> Result<()> {
-    let _target = house.target(0..DEVICES).await?;
+async fn keys(fixture: &Fixture, report: &mut Report, quick: bool) -> Result<()> {
+    let _target = fixture.target(0..DEVICES).await?;
     let rounds = if quick { 5 } else { 9 };
     let (mut cpu, mut middle) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let keyed = slice(house, Some(round)).await?;
-        let plain = slice(house, None).await?;
+        let keyed = slice(fixture, Some(round)).await?;
+        let plain = slice(fixture, None).await?;
         // The first round warms up.
         if round > 0 {
             cpu.push((keyed.0, plain.0));
@@ -182,16 +182,16 @@ async fn keys(house: &House, report: &mut Report, quick: bool) -> Result<()> {
 }
 
 /// Server CPU per command and the p50 of an answer, microseconds.
-async fn slice(house: &House, keyed: Option<usize>) -> Result<(f64, f64)> {
-    let before = usage(house.server.pid());
+async fn slice(fixture: &Fixture, keyed: Option<usize>) -> Result<(f64, f64)> {
+    let before = usage(fixture.server.pid());
     let mut all = JoinSet::new();
     for device in 0..DEVICES {
-        let (address, token) = (house.address.clone(), house.token.clone());
+        let (address, token) = (fixture.address.clone(), fixture.token.clone());
         all.spawn(async move {
             let mut http = Http::open(&address).await?;
             let mut took = Vec::new();
             while took.len() < COMMANDS {
-                let mut request = house::switch(device, took.len() % 2 == 1, &token);
+                let mut request = fixture::switch(device, took.len() % 2 == 1, &token);
                 if let Some(round) = keyed {
                     let key = format!("idempotency-key: bench-{round}-{device}-{}\r\ncontent-type", took.len());
                     request = String::from_utf8(request)?.replacen("content-type", &key, 1).into_bytes();
@@ -209,7 +209,7 @@ async fn slice(house: &House, keyed: Option<usize>) -> Result<(f64, f64)> {
         took.extend(done??);
     }
     took.sort_by(f64::total_cmp);
-    let cpu = (usage(house.server.pid()) - before).cpu_us;
+    let cpu = (usage(fixture.server.pid()) - before).cpu_us;
     let middle = took.get(took.len() / 2).copied().context("nothing was answered")?;
     Ok((cpu / took.len() as f64, middle))
 }

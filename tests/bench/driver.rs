@@ -12,7 +12,7 @@ use hexa_model::{DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
 use hexa_plugin_relay_controller::driver::RelayController;
 use hexa_sdk::{guest, types};
 
-use crate::house::Options;
+use crate::fixture::Options;
 use crate::process::own_cpu_us;
 use crate::report::{Check, Goal, Report, Spread};
 use crate::sandbox::Fast;
@@ -31,7 +31,7 @@ fn each(calls: u32, mut once: impl FnMut()) -> f64 {
     (own_cpu_us() - begun) / f64::from(calls)
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("driver", options.quick);
     let dir = tempfile::tempdir()?;

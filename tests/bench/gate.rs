@@ -11,7 +11,7 @@ use hexa_model::{Actor, DeviceKey, Source, TimeMs};
 use hexa_store::{DevicePresence, HotWrite, Store, StoreConfig};
 use tokio::task::JoinSet;
 
-use crate::house::{self, House, Options, seed};
+use crate::fixture::{self, Fixture, Options, seed};
 use crate::load::{Http, Target};
 use crate::report::{Check, Goal, Report, Spread};
 
@@ -23,29 +23,29 @@ const FLEET: usize = 100_000;
 /// What was noted is written so often here; it takes the same pieces as with the shipped interval.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("gate", options.quick);
     let dir = tempfile::tempdir()?;
-    report.note(house::RAISED);
+    report.note(fixture::RAISED);
     report.note(format!(
         "the wait for a flush is the longest of writes one after the other while the last signs of life of {FLEET} \
          devices are written; beside it the longest without"
     ));
-    let house = House::new(options, &dir.path().join("server"), IN_FLIGHT).await?;
-    settings(&house, &mut report, options.quick).await?;
-    drop(house);
+    let fixture = Fixture::new(options, &dir.path().join("server"), IN_FLIGHT).await?;
+    settings(&fixture, &mut report, options.quick).await?;
+    drop(fixture);
     flush(&dir.path().join("store"), &mut report).await?;
     Ok(report)
 }
 
 /// Pairs of bursts with the settings and as long without.
-async fn settings(house: &House, report: &mut Report, quick: bool) -> Result<()> {
-    let mut target = house.target(0..IN_FLIGHT).await?;
+async fn settings(fixture: &Fixture, report: &mut Report, quick: bool) -> Result<()> {
+    let mut target = fixture.target(0..IN_FLIGHT).await?;
     let rounds = if quick { 5 } else { 11 };
     let (mut beside, mut calm) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let (busy, took) = burst(house, &mut target).await?;
+        let (busy, took) = burst(fixture, &mut target).await?;
         let alone = target.slice(IN_FLIGHT, took).await?;
         ensure!(busy.refused + alone.refused == 0.0, "a command was not answered 200");
         if round > 0 {
@@ -62,18 +62,18 @@ async fn settings(house: &House, report: &mut Report, quick: bool) -> Result<()>
 }
 
 /// Commands from the first to the last of the settings; and how long that took.
-async fn burst(house: &House, target: &mut Target) -> Result<(crate::load::Slice, Duration)> {
+async fn burst(fixture: &Fixture, target: &mut Target) -> Result<(crate::load::Slice, Duration)> {
     let body = "{\"dashboard_settings\":{\"theme\":\"dark\"}}";
     let request = format!(
         "PUT /api/v1/preferences HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: \
          application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        house.token,
+        fixture.token,
         body.len()
     );
     let request = Arc::new(request.into_bytes());
     let mut connections = Vec::new();
     for _ in 0..PUTS {
-        connections.push(Http::open(&house.address).await?);
+        connections.push(Http::open(&fixture.address).await?);
     }
     target.connect(IN_FLIGHT).await?;
     let over = Arc::new(AtomicBool::new(false));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::house::{self, House, Options};
+use crate::fixture::{self, Fixture, Options};
 use crate::load::Target;
 use crate::process::{Running, usage};
 use crate::report::{Check, Goal, Report, Spread};
@@ -13,14 +13,14 @@ const FEW: usize = 100;
 const MANY: usize = 10_000;
 const IN_FLIGHT: usize = 64;
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("growth", options.quick);
     let dir = tempfile::tempdir()?;
     let _awake = Running::awake()?;
-    report.note(house::RAISED);
-    let few = House::new(options, &dir.path().join("few"), FEW).await?;
-    let many = House::new(options, &dir.path().join("many"), MANY).await?;
+    report.note(fixture::RAISED);
+    let few = Fixture::new(options, &dir.path().join("few"), FEW).await?;
+    let many = Fixture::new(options, &dir.path().join("many"), MANY).await?;
     let (mut at_few, mut at_many) = (few.target(0..IN_FLIGHT).await?, many.target(0..IN_FLIGHT).await?);
     let (rounds, time) = if options.quick { (5, 700) } else { (9, 3000) };
     let mut pairs = Vec::new();
@@ -41,9 +41,9 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
 }
 
 /// Server CPU per command, microseconds.
-async fn cpu(house: &House, target: &mut Target, time: Duration) -> Result<f64> {
+async fn cpu(fixture: &Fixture, target: &mut Target, time: Duration) -> Result<f64> {
     target.connect(IN_FLIGHT).await?;
-    let before = usage(house.server.pid());
+    let before = usage(fixture.server.pid());
     let slice = target.slice(IN_FLIGHT, time).await?;
-    Ok((usage(house.server.pid()) - before).cpu_us / slice.commands)
+    Ok((usage(fixture.server.pid()) - before).cpu_us / slice.commands)
 }

@@ -126,7 +126,7 @@ impl Lean {
         got
     }
 
-    /// Answers pings.
+    /// Sends one pong without a payload.
     pub(crate) async fn pong(&mut self) -> Result<()> {
         Ok(self.stream.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await?)
     }

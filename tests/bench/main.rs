@@ -10,10 +10,10 @@ mod broadcast;
 mod devices;
 mod door;
 mod driver;
+mod fixture;
 mod floor;
 mod gate;
 mod growth;
-mod house;
 mod lean;
 mod load;
 mod nodered;
@@ -29,7 +29,7 @@ mod writer;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use house::Options;
+use fixture::Options;
 use report::Report;
 
 /// Exit codes: 0 the goals hold, 1 one falls short, 3 the machine was too noisy to tell.
@@ -94,11 +94,11 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// All of them.
+    /// Every bench, one after another.
     All {
         #[command(flatten)]
         options: Options,
-        /// As for relay.
+        /// Path of Node-RED, as for `relay`.
         #[arg(long)]
         node_red: Option<PathBuf>,
         /// Writes the figures into this file, between its markers.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// Starts it.
+    /// Starts the process; dropping it kills the process.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         Ok(Self(command.spawn().with_context(|| format!("{command:?}"))?))
     }
@@ -108,9 +108,9 @@ impl Drop for Running {
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// CPU time, microseconds.
+    /// Processor time, in microseconds.
     pub(crate) cpu_us: f64,
-    /// Voluntary context switches.
+    /// How often a thread of it went to sleep by itself.
     pub(crate) switches: f64,
 }
 

@@ -11,7 +11,7 @@ use hexa_model::UserKey;
 use hexa_platform::limit::{Limiter, Rate};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::house::{self, House, Metrics, Options};
+use crate::fixture::{self, Fixture, Metrics, Options};
 use crate::load::{self, Slice, Target};
 use crate::process::{Running, Usage, own_cpu_us, usage};
 use crate::report::{Check, Goal, Report, Spread};
@@ -41,17 +41,17 @@ struct Run {
     f2c: Target,
     floor: Running,
     ours: Target,
-    house: House,
+    fixture: Fixture,
     bare: sqlite::Loop,
     durable_floor: bool,
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options, node_red: Option<&Path>) -> Result<Report> {
     let mut report = Report::new("relay", options.quick);
     let dir = tempfile::tempdir()?;
     let _awake = Running::awake()?;
-    report.note(house::RAISED);
+    report.note(fixture::RAISED);
     report.note(format!(
         "{DEVICES} devices of one user and one dashboard that subscribes to all; generator, floors and server share the \
          machine; a nice-19 thread per core keeps the cores awake"
@@ -106,14 +106,14 @@ async fn prepare(options: &Options, dir: &Path, seen: &Arc<AtomicU64>) -> Result
         direct.push([0, 1].map(|on| request("cmd", on)));
         durable.push([0, 1].map(|on| request("durable", on)));
     }
-    let house = House::new(options, &dir.join("ours"), DEVICES).await?;
-    let ours = house.target(0..DEVICES).await?;
-    let mut dashboard = load::socket(&house.address, "/ws/client", Some(&house.token)).await?;
+    let fixture = Fixture::new(options, &dir.join("ours"), DEVICES).await?;
+    let ours = fixture.target(0..DEVICES).await?;
+    let mut dashboard = load::socket(&fixture.address, "/ws/client", Some(&fixture.token)).await?;
     dashboard.send(Message::text("{\"type\":\"subscribe\"}")).await?;
     tokio::spawn(load::watcher(dashboard, Arc::clone(seen)));
     let bare = sqlite::Loop::new(&dir.join("sq"), DEVICES as i64).await?;
     let (f2, f2c) = (Target::new(address.clone(), direct), Target::new(address, durable));
-    Ok(Run { f2, f2c, floor, ours, house, bare, durable_floor: false })
+    Ok(Run { f2, f2c, floor, ours, fixture, bare, durable_floor: false })
 }
 
 impl Run {
@@ -130,10 +130,10 @@ impl Run {
         let f2c = if self.durable_floor { Some(self.f2c.slice(in_flight, time).await?) } else { None };
         let single_us = if in_flight == 1 { self.single(time / 2).unwrap_or(f64::NAN) } else { f64::NAN };
         self.ours.connect(in_flight).await?;
-        let (counted, before) = (Counters::of(&self.house.metrics().await?), usage(self.house.server.pid()));
+        let (counted, before) = (Counters::of(&self.fixture.metrics().await?), usage(self.fixture.server.pid()));
         let mine = self.ours.slice(in_flight, time).await?;
-        let used = usage(self.house.server.pid()) - before;
-        let counted = Counters::of(&self.house.metrics().await?).since(&counted);
+        let used = usage(self.fixture.server.pid()) - before;
+        let counted = Counters::of(&self.fixture.metrics().await?).since(&counted);
         Ok(Cell { f2, f2_used, f2c, single_us, mine, used, counted })
     }
 }

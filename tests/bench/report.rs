@@ -14,7 +14,7 @@ pub(crate) const HOLDS: i32 = 0;
 pub(crate) const FALLS_SHORT: i32 = 1;
 pub(crate) const TOO_NOISY: i32 = 3;
 
-/// Median, least, most.
+/// Median, least and most of several runs.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -60,7 +60,7 @@ impl std::fmt::Display for Spread {
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// Shown only.
+    /// It is shown and held to nothing.
     None,
 }
 
@@ -84,7 +84,7 @@ impl std::fmt::Display for Goal {
     }
 }
 
-/// One figure.
+/// A figure beside its floor and its goal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Check {
     pub(crate) what: String,

@@ -13,7 +13,7 @@ use hexa_model::{Clock, DeviceClass, DeviceUid, SystemClock, TimeMs};
 use rusqlite::Connection;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::house::{self, House, Options};
+use crate::fixture::{self, Fixture, Options};
 use crate::load;
 use crate::process::resident;
 use crate::report::{Check, Goal, Report, Spread};
@@ -90,7 +90,7 @@ fn fault(host: &PluginHost, uid: &DeviceUid, how: &str) -> Result<Duration> {
     Ok(took)
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("sandbox", options.quick);
     let plugins = test_plugins(options)?;
@@ -173,32 +173,32 @@ async fn neighbours(report: &mut Report, options: &Options, plugins: &Path, dir:
         }
     }
     let options = Options { plugins: both, ..options.clone() };
-    let house = House::new(&options, &dir.join("house"), CALM_DEVICES + SPINNING).await?;
-    let house = house
+    let fixture = Fixture::new(&options, &dir.join("fixture"), CALM_DEVICES + SPINNING).await?;
+    let fixture = fixture
         .again(|db| {
             let sql = "update devices set device_class = 'hybrid' where id > ?1";
             Connection::open(db)?.execute(sql, [CALM_DEVICES as i64])?;
             Ok(())
         })
         .await?;
-    let mut commander = Commander::start(&house)?;
-    house.connected(CALM_DEVICES).await?;
+    let mut commander = Commander::start(&fixture)?;
+    fixture.connected(CALM_DEVICES).await?;
     let rounds = if options.quick { 2 } else { 3 };
     let long = Duration::from_secs(if options.quick { 2 } else { 20 });
     let (mut rise, mut after) = (Vec::new(), Vec::new());
     let mut refused = 0.0;
     for _ in 0..rounds {
         let calm = commander.during(tokio::time::sleep(long)).await?.0;
-        let spinning = spin(&house).await?;
+        let spinning = spin(&fixture).await?;
         let first = commander.during(tokio::time::sleep(Duration::from_secs(1))).await?.0;
         let later = commander.during(tokio::time::sleep(long)).await?.0;
         rise.push((first.p99_us - calm.p99_us) / 1e3);
         after.push((later.p99_us, calm.p99_us));
         refused += first.refused + later.refused;
         drop(spinning);
-        house.connected(CALM_DEVICES).await?;
+        fixture.connected(CALM_DEVICES).await?;
     }
-    let stopped = house.metrics().await?.sum(&format!("hexa_plugin_faults_total{{kind=\"cpu\",plugin=\"{ID}\"}}"));
+    let stopped = fixture.metrics().await?.sum(&format!("hexa_plugin_faults_total{{kind=\"cpu\",plugin=\"{ID}\"}}"));
     ensure!(stopped >= 5.0, "the driver did not spin: {stopped} faults");
     let what = "others' p99 rises by, in the second in which a driver begins to spin";
     report.push(Check::plain(what, "ms", Spread::of(rise), Goal::AtMost(12.0)));
@@ -213,11 +213,11 @@ async fn neighbours(report: &mut Report, options: &Options, plugins: &Path, dir:
 }
 
 /// Connections that make their driver spin until this is dropped.
-async fn spin(house: &House) -> Result<tokio::task::JoinSet<()>> {
+async fn spin(fixture: &Fixture) -> Result<tokio::task::JoinSet<()>> {
     let mut all = tokio::task::JoinSet::new();
     for n in CALM_DEVICES..CALM_DEVICES + SPINNING {
-        let path = format!("/ws/device?uid={}", house::uid(n));
-        let mut socket = load::socket(&house.address, &path, Some(&house::device_token(n))).await?;
+        let path = format!("/ws/device?uid={}", fixture::uid(n));
+        let mut socket = load::socket(&fixture.address, &path, Some(&fixture::device_token(n))).await?;
         all.spawn(async move {
             let mut tick = tokio::time::interval(EVERY);
             loop {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::house::{self, House, Options};
+use crate::fixture::{self, Fixture, Options};
 use crate::lean::{self, Lean};
 use crate::load::{self, Slice, Target};
 use crate::process::{Running, raise_open_files};
@@ -28,14 +28,14 @@ struct Stormed {
     refused: usize,
 }
 
-/// Measures.
+/// Measures it and gives the report.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("storm", options.quick);
     let (devices, rounds) = if options.quick { (4_000, 3) } else { (15_000, 5) };
     let limit = raise_open_files()?;
     ensure!(limit > devices as u64 + 500, "RLIMIT_NOFILE is {limit}: too few for {devices} sockets");
     let dir = tempfile::tempdir()?;
-    report.note(house::RAISED);
+    report.note(fixture::RAISED);
     report.note(format!(
         "{devices} devices from 127.0.0.2-6 at once, {CALM_DEVICES} others switched 1,000 times a second from a process of \
          its own; soft RLIMIT_NOFILE raised to the hard {limit}; no limit of connections was raised, there is none per address"
@@ -43,22 +43,22 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     let (_bare, bare) = Running::own(&["accept"])?;
     let (_axum, axum) = Running::own(&["axum-accept"])?;
     let (bare, axum): (SocketAddr, SocketAddr) = (bare.parse()?, axum.parse()?);
-    let house = House::new(options, dir.path(), CALM_DEVICES + devices).await?;
-    let ours = house.socket_address()?;
-    let requests: Arc<Vec<Vec<u8>>> = Arc::new((0..devices).map(|n| house.upgrade(CALM_DEVICES + n)).collect());
-    let mut commander = Commander::start(&house)?;
-    house.connected(CALM_DEVICES).await?;
+    let fixture = Fixture::new(options, dir.path(), CALM_DEVICES + devices).await?;
+    let ours = fixture.socket_address()?;
+    let requests: Arc<Vec<Vec<u8>>> = Arc::new((0..devices).map(|n| fixture.upgrade(CALM_DEVICES + n)).collect());
+    let mut commander = Commander::start(&fixture)?;
+    fixture.connected(CALM_DEVICES).await?;
     let (mut last, mut against_axum, mut over_middle) = (Vec::new(), Vec::new(), Vec::new());
     let (mut tails, mut refused, mut timeouts) = (Vec::new(), 0, 0.0);
     for round in 0..=rounds {
         let raw = storm(bare, &requests).await?;
         let raw_axum = storm(axum, &requests).await?;
         let mine = storm(ours, &requests).await?;
-        house.connected(CALM_DEVICES).await?;
+        fixture.connected(CALM_DEVICES).await?;
         let calm = commander.during(tokio::time::sleep(Duration::from_millis(1500))).await?.0;
         let (busy, stormed) = commander.during(storm(ours, &requests)).await?;
         let stormed = stormed?;
-        house.connected(CALM_DEVICES).await?;
+        fixture.connected(CALM_DEVICES).await?;
         ensure!(raw.refused + raw_axum.refused == 0, "a floor refused connections");
         refused += mine.refused + stormed.refused;
         timeouts += busy.refused + calm.refused;
@@ -124,8 +124,8 @@ pub(crate) struct Commander {
 }
 
 impl Commander {
-    pub(crate) fn start(house: &House) -> Result<Self> {
-        let (process, mut answers) = Running::talking(&["commander", &house.address, &house.token])?;
+    pub(crate) fn start(fixture: &Fixture) -> Result<Self> {
+        let (process, mut answers) = Running::talking(&["commander", &fixture.address, &fixture.token])?;
         answers.read_line(&mut String::new())?;
         Ok(Self { process, answers })
     }
@@ -145,9 +145,9 @@ impl Commander {
 pub(crate) async fn command(address: &str, token: &str) -> Result<()> {
     let mut requests = Vec::new();
     for n in 0..CALM_DEVICES {
-        let path = format!("/ws/device?uid={}", house::uid(n));
-        tokio::spawn(load::device(load::socket(address, &path, Some(&house::device_token(n))).await?));
-        requests.push([false, true].map(|on| house::switch(n, on, token)));
+        let path = format!("/ws/device?uid={}", fixture::uid(n));
+        tokio::spawn(load::device(load::socket(address, &path, Some(&fixture::device_token(n))).await?));
+        requests.push([false, true].map(|on| fixture::switch(n, on, token)));
     }
     let mut target = Target::new(address.to_owned(), requests);
     let over = Arc::new(AtomicBool::new(true));

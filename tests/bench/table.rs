@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::house::Options;
+use crate::fixture::Options;
 use crate::report::{Goal, HOLDS, Report};
 
 const BEGIN: &str = "<!-- figures: written by `cargo xtask bench all --table`, not by hand -->";

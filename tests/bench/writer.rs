@@ -9,7 +9,7 @@ use hexa_model::audit::{AuditEntry, RelaySet};
 use hexa_model::{Actor, CommandId, DeviceKey, Outcome, Source, TimeMs};
 use hexa_store::{Effect, HotWrite, Store, StoreConfig};
 
-use crate::house::seed;
+use crate::fixture::seed;
 use crate::report::{Check, Goal, Report, Spread};
 use crate::sqlite::Loop;
 

@@ -1,5 +1,5 @@
-//! What opens the house and how it is closed: sessions, passwords, personal access tokens, tickets, and admins over
-//! accounts (abuse rows 1, 12, 15, 78).
+//! What gives access and how it ends: sessions, passwords, personal access tokens, tickets, and admins over
+//! accounts.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Register, log in, refresh, log out, and tokens that are none (abuse rows 2, 4-10).
+//! Register, log in, refresh, log out, and tokens that are none.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! The audit for admins: pages, filters, exports, retention, and `hexa audit` (LG-5, abuse row 76).
+//! The audit for admins: pages, filters, exports, retention, and `hexa audit`.
 
 use std::path::Path;
 use std::sync::OnceLock;

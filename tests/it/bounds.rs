@@ -383,7 +383,7 @@ async fn who_signed_in_from_a_network_is_known_in_all_of_it() {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let guessed = format!("update users set failed_logins = 100, failed_at = {now} where email = '{}'", user.email);
     server.db().tamper(&guessed);
-    // A privacy address of the same house, and one of another.
+    // A privacy address of the same network, and one of another.
     let reply = post_from(&server.client(), "2001:db8:5:6::1", LOGIN, &right).await;
     reply.expect_error(429, "rate_limited");
     post_from(&server.client(), "2001:db8:5:5:aaaa:bbbb:cccc:dddd", LOGIN, &right).await.expect(200);

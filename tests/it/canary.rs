@@ -1,4 +1,4 @@
-//! Secrets that must not be found anywhere (LG-2): each is recognisable, all are driven through every flow that takes or
+//! Secrets that must not be found anywhere: each is recognisable, all are driven through every flow that takes or
 //! gives one, and then everything that the server wrote or said is searched.
 
 use std::path::Path;

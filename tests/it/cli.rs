@@ -212,7 +212,7 @@ async fn what_goes_wrong_is_told_and_keeps_nothing() {
     std::fs::write(home.profile(), "token = \"hxp_canary\nurl=").unwrap();
     std::fs::set_permissions(home.profile(), std::fs::Permissions::from_mode(0o600)).unwrap();
     let damaged = home.hexa(&["whoami", "--json"], "").await.expect(1);
-    assert!(damaged.err.contains("no profile") && !damaged.err.contains("canary"), "{}", damaged.err);
+    assert!(damaged.err.contains("is not a profile") && !damaged.err.contains("canary"), "{}", damaged.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! The wall clock jumps back and forth (abuse row 72).
+//! The wall clock jumps back and forth: it ends no session of a device and revives no credential.
 
 use hexa_tests::machine;
 use hexa_tests::{Db, Identity, Options, TestServer, User, WsClient, eventually};

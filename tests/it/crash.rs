@@ -1,4 +1,4 @@
-//! Killed without warning: what was answered is there, what was not is not half there (I1-I4).
+//! Killed without warning: what was answered is there, what was not is not half there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
 //! Killed at the worst places: the process dies at a named step of the relay path, under load, at its first, second, …
-//! fifth and fortieth pass; after each restart everything that was answered is there and nothing is half there (I1 to I4, I14).
+//! fifth and fortieth pass; after each restart everything that was answered is there and nothing is half there.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Devices that break the rules (abuse rows 24-27).
+//! Devices that break the rules: what each is closed with, and that others are served.
 
 use std::sync::OnceLock;
 

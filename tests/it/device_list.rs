@@ -31,7 +31,7 @@ async fn page(client: &Client, query: &str, shown: &str) -> (Vec<String>, Option
     (items, page["next_cursor"].as_str().map(str::to_owned))
 }
 
-/// All pages.
+/// Reads all pages of a list, and gives the uids in their order.
 async fn pages(client: &Client, query: &str, limit: usize, shown: &str) -> Vec<String> {
     let (mut found, mut from) = (Vec::new(), String::new());
     loop {

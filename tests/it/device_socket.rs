@@ -1,4 +1,4 @@
-//! `/ws/device`: who may connect, which connection counts, and when one is given up (abuse rows 20-23, I15).
+//! `/ws/device`: who may connect, which connection counts, and when one is given up.
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A full disk: commands say so, reads go on, and with the space the house comes back (reliability G11).
+//! A full disk: commands say so, reads go on, and with the space everything comes back.
 
 use std::time::{Duration, Instant};
 

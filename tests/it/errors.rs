@@ -1,4 +1,4 @@
-//! Every error has the one shape (platform.md 13.3), whoever caused it and wherever it was found.
+//! Every error has the one shape (docs/PLATFORM.md#error-shape), whoever caused it and wherever it was found.
 
 use std::sync::OnceLock;
 
@@ -334,7 +334,7 @@ async fn reads_go_on_while_another_process_holds_the_write_lock() {
 }
 
 /// Codes that no test here can bring about from outside, and why.
-const OUT_OF_REACH: &[(&str, &str)] = &[("internal_error", "a fault of the server, which tests of the house fail on")];
+const OUT_OF_REACH: &[(&str, &str)] = &[("internal_error", "a fault of the server, on which every test fails")];
 
 #[tokio::test]
 async fn every_error_code_is_produced_by_some_test() {

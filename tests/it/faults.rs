@@ -1,5 +1,4 @@
-//! Bad peers under load: whoever stands still, trickles, floods or lies, the others' commands go on (rows 24, 26, 34,
-//! 49 to 52).
+//! Bad peers under load: whoever stands still, trickles, floods or lies, the others' commands go on.
 
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};

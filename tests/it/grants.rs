@@ -280,7 +280,7 @@ async fn a_queued_command_of_a_guest_is_not_sent_after_the_revocation() {
     first.await.unwrap().expect(200);
     queued.await.unwrap().expect_error(404, "not_found");
     assert_eq!((device.seen().len(), device.states()), (1, vec![true]), "the guest's command was not sent");
-    // It had come past the door: one that is refused there has another row.
+    // It had been authorized: one that is refused there has another row.
     let rows = server.db().command(&id);
     let reason = rows[0].details.as_deref().unwrap_or_default();
     assert_eq!((rows.len(), rows[0].outcome.as_str()), (1, "error"), "{rows:?}");

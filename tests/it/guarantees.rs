@@ -1,5 +1,5 @@
-//! `docs/GUARANTEES.md` names a test behind each promise and `docs/SECURITY.md` behind each bound, and each of these
-//! tests exists.
+//! `docs/GUARANTEES.md` names a test behind each promise, `docs/SECURITY.md` behind each bound, `docs/PLATFORM.md` behind
+//! what can be tested over the API, and each of these tests exists.
 
 use std::path::Path;
 
@@ -30,22 +30,35 @@ fn table<'a>(document: &'a str, head: &str) -> Vec<Vec<&'a str>> {
     rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// `place module::test` exists; `of` is what the test holds.
+fn assert_exists(name: &str, of: &str) {
+    let (place, path) = name.split_once(' ').unwrap_or_else(|| panic!("`place module::test`, not `{name}`"));
+    let mut path: Vec<_> = path.split("::").collect();
+    let test = path.pop().unwrap();
+    assert!(!path.is_empty(), "{name}: no module");
+    assert!(has_test(&module(root(), place, &path), test), "there is no test `{name}`, named in: {of}");
+}
+
 /// The last cell of each row names tests that exist.
 fn assert_held(document: &str, head: &str, columns: usize, least: usize) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let document = std::fs::read_to_string(root.join(document)).unwrap();
+    let document = std::fs::read_to_string(root().join(document)).unwrap();
     let rows = table(&document, head);
     assert!(rows.len() >= least, "{} rows", rows.len());
     for row in &rows {
         assert_eq!(row.len(), columns, "{head}: {row:?}");
-        let names: Vec<_> = row[columns - 1].split('`').skip(1).step_by(2).collect();
+        let names = quoted(row[columns - 1]);
         assert!(!names.is_empty(), "no test holds: {}", row[0]);
         for name in names {
-            let (place, path) = name.split_once(' ').unwrap_or_else(|| panic!("`place module::test`, not `{name}`"));
-            let mut path: Vec<_> = path.split("::").collect();
-            let test = path.pop().unwrap();
-            assert!(!path.is_empty(), "{name}: no module");
-            assert!(has_test(&module(root, place, &path), test), "there is no test `{name}`, named in: {}", row[0]);
+            assert_exists(name, row[0]);
         }
     }
 }
@@ -58,6 +71,20 @@ fn every_promise_names_tests_that_exist() {
 #[test]
 fn every_bound_names_tests_that_exist() {
     assert_held("docs/SECURITY.md", "| what | bound, setting", 4, 40);
+}
+
+#[test]
+fn what_the_platform_promises_names_tests_that_exist() {
+    let document = std::fs::read_to_string(root().join("docs/PLATFORM.md")).unwrap();
+    let held: Vec<_> = document.lines().filter_map(|line| line.split_once(" Held by ")).collect();
+    assert!(held.len() >= 60, "{} promises with a test", held.len());
+    for (promise, tests) in held {
+        let names = quoted(tests);
+        assert!(!names.is_empty(), "no test holds: {promise}");
+        for name in names {
+            assert_exists(name, promise);
+        }
+    }
 }
 
 #[test]

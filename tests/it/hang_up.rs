@@ -1,4 +1,4 @@
-//! A caller that hangs up cancels nothing (abuse row 32, invariant I12).
+//! A caller that hangs up cancels nothing (docs/PLATFORM.md#command-hang-up).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A driver that is wrong or evil, inside a real server: it hurts itself, then its class, never the house.
+//! A driver that is wrong or evil, inside a real server: it hurts itself, then its class, never the server.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ const CASES: [(&str, Option<Fault>); 17] = [
     ("nonsense", None),
 ];
 
-struct House {
+struct Fixture {
     server: TestServer,
     user: User,
     admin: Client,
@@ -49,7 +49,7 @@ struct House {
 }
 
 /// A server with the relay controller's driver and the hostile one, and a relay board that must not notice.
-async fn house() -> House {
+async fn fixture() -> Fixture {
     let plugins = ScratchDir::new();
     let tests_own = process::plugins().with_file_name("plugins-test");
     for (from, id) in [(process::plugins(), "hexa.relay-controller"), (tests_own, ID)] {
@@ -65,10 +65,10 @@ async fn house() -> House {
     let (user, admin) = (server.user().await, server.admin().await);
     let neighbour = server.device(&user, 2).await.automatic(2);
     user.set_relay(neighbour.uid(), 0, true).await.expect(200);
-    House { server, user, admin, neighbour, _plugins: plugins }
+    Fixture { server, user, admin, neighbour, _plugins: plugins }
 }
 
-impl House {
+impl Fixture {
     async fn identity(&self) -> Identity {
         let body = json!({ "device_class": "hybrid", "relay_count": RELAYS, "input_count": 2 });
         let identity = self.server.provision_with(&body).await;
@@ -105,18 +105,18 @@ async fn misbehave(device: &mut FakeDevice, how: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_driver_does_is_contained_and_named() {
-    let house = house().await;
-    let mut device = house.hybrid().await;
-    let before = house.server.resident_bytes();
+    let fixture = fixture().await;
+    let mut device = fixture.hybrid().await;
+    let before = fixture.server.resident_bytes();
     eprintln!("{:<12} {:>12} {:<28} {:<24} {:>10}", "case", "contained in", "caller saw", "neighbour saw", "memory");
     for (n, (how, expected)) in CASES.into_iter().enumerate() {
-        house.reset().await;
-        let calls = house.plugin().await["calls"].as_u64().unwrap();
+        fixture.reset().await;
+        let calls = fixture.plugin().await["calls"].as_u64().unwrap();
         let begun = Instant::now();
         misbehave(&mut device, how).await;
-        let neighbour = house.neighbour_took(n % 2 == 0).await;
+        let neighbour = fixture.neighbour_took(n % 2 == 0).await;
         let seen = eventually("the call has ended", || async {
-            let now = house.plugin().await;
+            let now = fixture.plugin().await;
             (now["calls"].as_u64().unwrap() > calls).then_some(now)
         });
         let seen = seen.await;
@@ -124,7 +124,7 @@ async fn whatever_a_driver_does_is_contained_and_named() {
         let caller = match expected {
             Some((kind, limit)) => {
                 let fault = eventually("the fault is written", || async {
-                    house
+                    fixture
                         .faults()
                         .await
                         .into_iter()
@@ -141,7 +141,7 @@ async fn whatever_a_driver_does_is_contained_and_named() {
             }
             None => "nothing".to_owned(),
         };
-        let grown = house.server.resident_bytes().saturating_sub(before);
+        let grown = fixture.server.resident_bytes().saturating_sub(before);
         eprintln!(
             "{how:<12} {contained:>12.1?} {caller:<28} {:<24} {:>7} KB",
             format!("200 in {neighbour:.1?}"),
@@ -153,17 +153,17 @@ async fn whatever_a_driver_does_is_contained_and_named() {
         // The same device, the same driver, the next message.
         device.settled().await;
     }
-    house.server.evidence().assert_whole();
+    fixture.server.evidence().assert_whole();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_its_driver_fails_over_says_so_and_nothing_was_sent() {
-    let house = house().await;
-    let mut device = house.hybrid().await;
+    let fixture = fixture().await;
+    let mut device = fixture.hybrid().await;
     for (relay, kind, limit) in [(60, "trap", None), (61, "cpu", Some("cpu_ms")), (62, "memory", Some("memory_bytes"))]
     {
-        house.reset().await;
-        let error = house.user.set_relay(device.uid(), relay, true).await.expect_error(502, "driver_fault");
+        fixture.reset().await;
+        let error = fixture.user.set_relay(device.uid(), relay, true).await.expect_error(502, "driver_fault");
         assert_eq!(
             (error["details"]["kind"].as_str(), error["details"]["plugin"].as_str()),
             (Some(kind), Some(ID)),
@@ -173,39 +173,39 @@ async fn a_command_that_its_driver_fails_over_says_so_and_nothing_was_sent() {
     }
     device.assert_nothing_sent().await;
     // Three in a row: this device is quarantined, and says until when.
-    house.reset().await;
+    fixture.reset().await;
     for _ in 0..3 {
-        house.user.set_relay(device.uid(), 60, true).await.expect_error(502, "driver_fault");
+        fixture.user.set_relay(device.uid(), 60, true).await.expect_error(502, "driver_fault");
     }
-    let refused = house.user.set_relay(device.uid(), 0, true).await;
+    let refused = fixture.user.set_relay(device.uid(), 0, true).await;
     let error = refused.expect_error(503, "driver_unavailable");
     assert!(error["message"].as_str().unwrap().contains("quarantined"), "{error}");
     assert!(refused.header("retry-after").is_some_and(|s| s.parse::<u64>().is_ok_and(|s| (1..=30).contains(&s))));
-    let mut other = house.hybrid().await;
+    let mut other = fixture.hybrid().await;
     let uid = other.uid().to_owned();
-    let switched = house.user.set_relay(&uid, 3, true);
+    let switched = fixture.user.set_relay(&uid, 3, true);
     let answered = async {
         let command = other.expect_command().await;
         other.ack(&command).await;
     };
     let (reply, ()) = tokio::join!(switched, answered);
     reply.expect(200);
-    house.neighbour_took(true).await;
-    let info = house.plugin().await;
+    fixture.neighbour_took(true).await;
+    let info = fixture.plugin().await;
     assert_eq!((info["state"].as_str(), info["poisoned_devices"].as_u64()), (Some("degraded"), Some(1)), "{info}");
     eventually("the audit tells", || async {
-        (!house.server.db().actions("plugin.device_poisoned").is_empty()).then_some(())
+        (!fixture.server.db().actions("plugin.device_poisoned").is_empty()).then_some(())
     })
     .await;
-    house.server.evidence().assert_whole();
+    fixture.server.evidence().assert_whole();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_driver_that_fails_for_many_is_stopped_tried_again_and_given_up_until_an_admin_acts() {
-    let house = house().await;
+    let fixture = fixture().await;
     let mut devices = Vec::new();
     for _ in 0..6 {
-        devices.push(house.hybrid().await);
+        devices.push(fixture.hybrid().await);
     }
     let well = devices.pop().unwrap();
     let uid = well.uid().to_owned();
@@ -215,55 +215,55 @@ async fn a_driver_that_fails_for_many_is_stopped_tried_again_and_given_up_until_
             misbehave(device, "panic").await;
         }
         let state = if round < 3 { "quarantined" } else { "faulted" };
-        eventually("it is stopped", || async { (house.plugin().await["state"] == state).then_some(()) }).await;
-        let refused = house.user.set_relay(&uid, 0, true).await;
+        eventually("it is stopped", || async { (fixture.plugin().await["state"] == state).then_some(()) }).await;
+        let refused = fixture.user.set_relay(&uid, 0, true).await;
         refused.expect_error(503, "driver_unavailable");
         // Longer each time, because it was not well for a minute in between.
         assert_eq!(refused.header("retry-after"), Some(["1", "2", "60"][round - 1]));
-        house.neighbour_took(round % 2 == 0).await;
+        fixture.neighbour_took(round % 2 == 0).await;
         if round < 3 {
             // It is tried again after a second, or after a few when the probe came too early.
             eventually("it serves again", || async {
-                (house.user.set_relay(&uid, 0, true).await.status == 200).then_some(())
+                (fixture.user.set_relay(&uid, 0, true).await.status == 200).then_some(())
             })
             .await;
         }
     }
-    let metrics = house.server.metrics().await;
+    let metrics = fixture.server.metrics().await;
     assert_eq!(metrics.count("hexa_plugin_state", &[("plugin", ID), ("state", "faulted")]), 1);
     assert_eq!(metrics.count("hexa_plugin_state", &[("plugin", ID), ("state", "active")]), 0);
     assert!(metrics.count("hexa_plugin_faults_total", &[("plugin", ID), ("kind", "trap")]) >= 15);
-    let stopped = house.user.set_relay(&uid, 0, false).await.expect_error(503, "driver_unavailable");
+    let stopped = fixture.user.set_relay(&uid, 0, false).await.expect_error(503, "driver_unavailable");
     assert!(stopped["message"].as_str().unwrap().contains("admin"), "{stopped}");
-    house.reset().await;
-    house.user.set_relay(&uid, 0, false).await.expect(200);
-    assert_eq!(house.plugin().await["state"], "active");
+    fixture.reset().await;
+    fixture.user.set_relay(&uid, 0, false).await.expect(200);
+    assert_eq!(fixture.plugin().await["state"], "active");
     for action in ["plugin.quarantined", "plugin.recovered", "plugin.faulted", "plugin.reset"] {
-        eventually(action, || async { (!house.server.db().actions(action).is_empty()).then_some(()) }).await;
+        eventually(action, || async { (!fixture.server.db().actions(action).is_empty()).then_some(()) }).await;
     }
     // Its devices were never thrown out: they had no part in it.
-    assert_eq!(house.plugin().await["sessions"], 6);
+    assert_eq!(fixture.plugin().await["sessions"], 6);
     drop(well);
-    house.server.evidence().assert_whole();
+    fixture.server.evidence().assert_whole();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plugins_are_the_admins_to_see() {
-    let house = house().await;
-    let list = house.admin.get("/api/v1/admin/plugins").await.expect(200);
+    let fixture = fixture().await;
+    let list = fixture.admin.get("/api/v1/admin/plugins").await.expect(200);
     let ids: Vec<_> = list["items"].as_array().unwrap().iter().map(|p| p["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["hexa.relay-controller", ID]);
-    let mut device = house.hybrid().await;
+    let mut device = fixture.hybrid().await;
     for n in 0..7 {
-        house.reset().await;
+        fixture.reset().await;
         misbehave(&mut device, "panic").await;
         device.settled().await;
-        eventually("the fault is written", || async { (house.faults().await.len() > n).then_some(()) }).await;
+        eventually("the fault is written", || async { (fixture.faults().await.len() > n).then_some(()) }).await;
     }
     let path = format!("/api/v1/admin/plugins/{ID}/faults");
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = house.admin.get(&format!("{path}?limit=3{cursor}")).await.expect(200);
+        let page = fixture.admin.get(&format!("{path}?limit=3{cursor}")).await.expect(200);
         seen.extend(page["items"].as_array().unwrap().iter().map(|f| f["at"].as_str().unwrap().to_owned()));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -278,24 +278,24 @@ async fn plugins_are_the_admins_to_see() {
         ("/api/v1/admin/plugins/no.such".to_owned(), 404, "not_found"),
         ("/api/v1/admin/plugins/no.such/faults".to_owned(), 404, "not_found"),
     ] {
-        house.admin.get(&path).await.expect_error(status, code);
-        house
+        fixture.admin.get(&path).await.expect_error(status, code);
+        fixture
             .user
             .client
             .get(&path)
             .await
             .expect_error(if status == 400 { 400 } else { 403 }, if status == 400 { code } else { "forbidden" });
     }
-    house.admin.post_empty("/api/v1/admin/plugins/no.such/reset").await.expect_error(404, "not_found");
-    house.user.client.get("/api/v1/admin/plugins").await.expect_error(403, "forbidden");
-    house.user.client.post_empty(&format!("/api/v1/admin/plugins/{ID}/reset")).await.expect_error(403, "forbidden");
-    house.server.client().get("/api/v1/admin/plugins").await.expect_error(401, "invalid_token");
+    fixture.admin.post_empty("/api/v1/admin/plugins/no.such/reset").await.expect_error(404, "not_found");
+    fixture.user.client.get("/api/v1/admin/plugins").await.expect_error(403, "forbidden");
+    fixture.user.client.post_empty(&format!("/api/v1/admin/plugins/{ID}/reset")).await.expect_error(403, "forbidden");
+    fixture.server.client().get("/api/v1/admin/plugins").await.expect_error(401, "invalid_token");
     // Faults outlive the server.
-    let mut house = house;
-    house.server.stop().await;
-    house.server.restart();
-    house.admin = house.server.admin().await;
-    assert_eq!(house.faults().await.len(), 7);
+    let mut fixture = fixture;
+    fixture.server.stop().await;
+    fixture.server.restart();
+    fixture.admin = fixture.server.admin().await;
+    assert_eq!(fixture.faults().await.len(), 7);
     let _ = device.socket.send(Message::Ping(Vec::new().into())).await;
 }
 

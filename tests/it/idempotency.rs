@@ -1,4 +1,4 @@
-//! Requests that come twice (platform.md 13.1; abuse rows 37-42, ID-1 to ID-9).
+//! Requests that come twice (docs/PLATFORM.md#idempotency).
 
 use std::sync::OnceLock;
 
@@ -385,7 +385,7 @@ async fn answers_outlive_a_crash_and_are_sealed() {
 }
 
 /// Killed between the effect and its commit, and between the claim of a command and its frame: asked for again, an effect
-/// happened once, and a command whose frame may have been written is not sent again (ID-4, ID-5).
+/// happened once, and a command whose frame may have been written is not sent again.
 #[tokio::test]
 async fn killed_at_the_worst_moment_it_still_happens_once() {
     let mut server = TestServer::start(Options::new());

@@ -1,4 +1,4 @@
-//! The keys of access tokens: rotation, restarts, and what an unknown key gets (AU-8).
+//! The keys of access tokens: rotation, restarts, and what an unknown key gets (docs/PLATFORM.md#signing-keys).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;

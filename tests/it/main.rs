@@ -1,4 +1,4 @@
-//! House tests: the real binary over real sockets, one module for each flow of the specification.
+//! Tests of the real binary over real sockets, one module for each flow.
 
 #![allow(clippy::unwrap_used, reason = "a test fails with the place and the value")]
 #![allow(clippy::print_stderr, reason = "figures and reasons for skipping are shown by the test runner")]

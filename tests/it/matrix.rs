@@ -1,4 +1,4 @@
-//! Who may do what: every route of the server against every kind of caller (AZ-1). The routes come from the server
+//! Who may do what: every route of the server against every kind of caller. The routes come from the server
 //! itself; one that is not in the table here fails the test.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ struct Row {
     body: Value,
     /// The owner of the object, or any user where there is none.
     owner: u16,
-    /// Another user.
+    /// A user to whom the object does not belong.
     other: u16,
     /// Somebody with whom the device is shared for control; 0 = as another user.
     guest: u16,
@@ -33,7 +33,7 @@ impl Row {
     fn with(self, body: Value) -> Self {
         Self { body, ..self }
     }
-    /// For a guest.
+    /// With another answer for somebody whom the device is shared with.
     fn guest(self, guest: u16) -> Self {
         Self { guest, ..self }
     }
@@ -129,7 +129,7 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/admin/plugins/{id}", row(403, 403, 200)),
         ("GET /api/v1/admin/plugins/{id}/faults", row(403, 403, 200)),
         ("POST /api/v1/admin/plugins/{id}/reset", row(403, 403, 200)),
-        // A request without an upgrade gets past the door, or not.
+        // A request without an upgrade is authorized, or not.
         ("GET /ws/client", row(400, 400, 400)),
     ])
 }
@@ -143,14 +143,14 @@ fn routes() -> Vec<String> {
 }
 
 /// An owner with a device that is offline, and a command of his to it.
-struct House<'a> {
+struct Fixture<'a> {
     server: &'a TestServer,
     owner: User,
     /// With whom each device is shared.
     guest: User,
 }
 
-impl House<'_> {
+impl Fixture<'_> {
     /// The path with the ids of fresh objects of the owner.
     async fn path(&self, route: &str) -> String {
         let mut path = route.split(' ').nth(1).unwrap().to_owned();
@@ -256,10 +256,10 @@ async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
             continue;
         }
         let row = table.remove(route.as_str()).unwrap_or_else(|| panic!("{route} is not in the table"));
-        let house = House { server: &server, owner: server.user().await, guest: server.user().await };
+        let fixture = Fixture { server: &server, owner: server.user().await, guest: server.user().await };
         let other = server.user().await;
         let admin = if route.contains("/auth/") { second_admin(&server, &admin).await } else { admin.clone() };
-        let path = house.path(&route).await;
+        let path = fixture.path(&route).await;
         let scope = if row.unscoped == 0 { row.owner } else { row.unscoped };
         let guest = if row.guest == 0 { row.other } else { row.guest };
         let mut line = route.clone();
@@ -267,22 +267,22 @@ async fn every_route_answers_every_kind_of_caller_as_the_table_says() {
             ("anonymous", server.client(), 401),
             ("a device", device.clone(), 401),
             ("a disabled user", disabled.client.clone(), 401),
-            ("the owner's token without the scope", unscoped(&house.owner, row.other_scope).await, scope),
+            ("the owner's token without the scope", unscoped(&fixture.owner, row.other_scope).await, scope),
             ("another user", other.client.clone(), row.other),
-            ("a guest", house.guest.client.clone(), guest),
+            ("a guest", fixture.guest.client.clone(), guest),
         ] {
             let status = send(&client, &route, &path, &row.body).await;
             assert_eq!(status, expected, "{route} by {who}");
             let _ = write!(line, " | {status}");
         }
         // These may end what they are about: each gets its own.
-        let for_admin = send(&admin, &route, &house.path(&route).await, &row.body).await;
+        let for_admin = send(&admin, &route, &fixture.path(&route).await, &row.body).await;
         assert_eq!(for_admin, row.admin, "{route} by an admin");
         // An admin may have ended the owner's sessions.
-        let login = json!({ "email": house.owner.email, "password": PASSWORD });
+        let login = json!({ "email": fixture.owner.email, "password": PASSWORD });
         let again = server.client().post("/api/v1/auth/login", &login).await.expect(200);
-        let house = House { owner: User::new(server.client(), &house.owner.email, &again), ..house };
-        let own = send(&house.owner.client, &route, &house.path(&route).await, &row.body).await;
+        let fixture = Fixture { owner: User::new(server.client(), &fixture.owner.email, &again), ..fixture };
+        let own = send(&fixture.owner.client, &route, &fixture.path(&route).await, &row.body).await;
         assert_eq!(own, row.owner, "{route} by the owner");
         let _ = writeln!(shown, "{line} | {own} | {for_admin}");
     }

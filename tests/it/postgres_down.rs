@@ -13,18 +13,18 @@ use serde_json::json;
 /// From the moment the database answers again until commands do.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(5);
 
-struct House {
+struct Fixture {
     cluster: Cluster,
     server: TestServer,
     _dir: ScratchDir,
 }
 
-fn house() -> House {
+fn fixture() -> Fixture {
     let cluster = Cluster::start().unwrap();
     let dir = ScratchDir::new();
     hexa_tests::db::use_address(dir.path(), &format!("{}/postgres", cluster.url()));
     let server = TestServer::start(Options::new().data_dir(dir.path()));
-    House { cluster, server, _dir: dir }
+    Fixture { cluster, server, _dir: dir }
 }
 
 /// Commands until one succeeds; each of the others is a 503 that says what is known.
@@ -47,41 +47,41 @@ async fn until_it_works(server: &TestServer, user: &hexa_tests::User, uid: &str)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_database_is_named_and_survived() {
-    let mut house = house();
-    let user = house.server.user().await;
-    let device = house.server.device(&user, 2).await.automatic(2);
+    let mut fixture = fixture();
+    let user = fixture.server.user().await;
+    let device = fixture.server.device(&user, 2).await.automatic(2);
     let uid = device.uid().to_owned();
     user.set_relay(&uid, 0, true).await.expect(200);
     for round in 0..3 {
-        house.cluster.crash().unwrap();
+        fixture.cluster.crash().unwrap();
         user.set_relay(&uid, 0, round % 2 == 0).await.expect_error(503, "storage_unavailable");
-        eventually("not ready", || async { (house.server.client().get("/ready").await.status == 503).then_some(()) })
+        eventually("not ready", || async { (fixture.server.client().get("/ready").await.status == 503).then_some(()) })
             .await;
-        house.cluster.launch().unwrap();
-        let (took, refused) = until_it_works(&house.server, &user, &uid).await;
+        fixture.cluster.launch().unwrap();
+        let (took, refused) = until_it_works(&fixture.server, &user, &uid).await;
         eprintln!("restart {round}: commands again after {took:?}, {refused} refused meanwhile");
         assert!(took <= RECOVERED_WITHIN, "{took:?}");
     }
-    house.server.stop().await;
-    house.server.evidence().assert_whole();
+    fixture.server.stop().await;
+    fixture.server.evidence().assert_whole();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_falls_silent_is_given_up_and_found_again() {
-    let mut house = house();
-    let user = house.server.user().await;
-    let device = house.server.device(&user, 2).await.automatic(2);
+    let mut fixture = fixture();
+    let user = fixture.server.user().await;
+    let device = fixture.server.device(&user, 2).await.automatic(2);
     let uid = device.uid().to_owned();
     user.set_relay(&uid, 0, true).await.expect(200);
-    house.cluster.freeze(true).unwrap();
+    fixture.cluster.freeze(true).unwrap();
     // The device is there, so the command is sent; what became of it on the disk is what cannot be told.
     user.set_relay(&uid, 0, false).await.expect_error(503, "storage_unavailable");
-    house.cluster.freeze(false).unwrap();
-    let (took, refused) = until_it_works(&house.server, &user, &uid).await;
+    fixture.cluster.freeze(false).unwrap();
+    let (took, refused) = until_it_works(&fixture.server, &user, &uid).await;
     eprintln!("cut off: commands again after {took:?}, {refused} refused meanwhile");
     assert!(took <= RECOVERED_WITHIN, "{took:?}");
-    house.server.stop().await;
-    house.server.evidence().assert_whole();
+    fixture.server.stop().await;
+    fixture.server.evidence().assert_whole();
 }
 
 async fn keyed(user: &User, uid: &str, key: &str) -> Reply {
@@ -137,14 +137,14 @@ async fn a_command_whose_key_may_be_stored_is_not_sent_and_never_twice() {
 /// Nothing is sent while nothing can be stored; whether an earlier request has used the key is not made up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_cannot_be_looked_up_says_so_and_is_heard_again_later() {
-    let mut house = house();
-    let server = &house.server;
+    let mut fixture = fixture();
+    let server = &fixture.server;
     let user = server.user().await;
     let device = server.device(&user, 1).await.automatic(1);
     let uid = device.uid().to_owned();
     let first = keyed(&user, &uid, "used").await.expect(200);
     let seen = device.seen().len();
-    house.cluster.crash().unwrap();
+    fixture.cluster.crash().unwrap();
     eventually("not ready", || async { (server.client().get("/ready").await.status == 503).then_some(()) }).await;
     for key in ["used", "unused"] {
         let refused = keyed(&user, &uid, key).await;
@@ -155,7 +155,7 @@ async fn a_key_that_cannot_be_looked_up_says_so_and_is_heard_again_later() {
         assert!(said.starts_with(wanted), "{key}: {said}");
     }
     assert_eq!(device.seen().len(), seen);
-    house.cluster.launch().unwrap();
+    fixture.cluster.launch().unwrap();
     eventually("ready", || async { (server.client().get("/ready").await.status == 200).then_some(()) }).await;
     let again = keyed(&user, &uid, "used").await;
     assert!(again.header("idempotency-replayed").is_some(), "{}", again.text);
@@ -164,6 +164,6 @@ async fn a_key_that_cannot_be_looked_up_says_so_and_is_heard_again_later() {
     let unused = keyed(&user, &uid, "unused").await;
     assert!(unused.header("idempotency-replayed").is_none(), "{}", unused.text);
     unused.expect(200);
-    house.server.stop().await;
-    house.server.evidence().assert_whole();
+    fixture.server.stop().await;
+    fixture.server.evidence().assert_whole();
 }

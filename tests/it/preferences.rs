@@ -1,4 +1,5 @@
-//! Preferences: four documents per user that two tabs cannot overwrite for each other (platform.md 10, abuse row 13).
+//! Preferences: four documents per user that two tabs cannot overwrite for each other
+//! (docs/PLATFORM.md#preferences).
 
 use std::sync::OnceLock;
 

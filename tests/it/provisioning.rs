@@ -1,4 +1,4 @@
-//! Devices come in, get an owner, and change hands (abuse rows 16-19, 75).
+//! Devices come in, get an owner, and change hands.
 
 use std::sync::OnceLock;
 

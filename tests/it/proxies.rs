@@ -12,7 +12,7 @@ use hexa_tests::tls::Certificate;
 use hexa_tests::{Options, TestServer, eventually};
 use serde_json::{Value, json};
 
-/// Which program.
+/// Which proxy stands in front of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     NginxToday,
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// A running proxy with three doors.
+/// A running proxy that listens in three ways.
 struct Proxy {
     kind: Kind,
     process: Child,

@@ -1,4 +1,4 @@
-//! Relay commands that are refused before anything is sent (abuse rows 13, 33, 51).
+//! Relay commands that are refused before anything is sent (docs/PLATFORM.md#bad-input).
 
 use std::sync::OnceLock;
 

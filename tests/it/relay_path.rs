@@ -1,4 +1,4 @@
-//! The relay path (platform.md section 3): every way a command can end, and what it leaves behind.
+//! The relay path (docs/PLATFORM.md#a-relay-command): every way a command can end, and what it leaves behind.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -47,7 +47,7 @@ async fn a_command_reaches_the_device_and_its_answer_comes_after_the_commit() {
     assert_eq!(answer["relays"], json!([{ "index": 2, "state": true, "version": 1 }]));
     assert!(answer["latency_ms"].as_f64().is_some_and(|ms| ms > 0.0));
 
-    // Durable, audited once, and shown to every door.
+    // Durable, audited once, and shown over REST and the socket.
     let db = server.db();
     assert_eq!(db.relay(device.uid(), 2), Some((true, 1)));
     let audit = db.command(&command.id);

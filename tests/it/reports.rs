@@ -1,4 +1,4 @@
-//! State reports and input events of devices (platform.md section 4).
+//! State reports and input events of devices (docs/PLATFORM.md#state-report).
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! What concerns the file of SQLite; left out when the house is tested on PostgreSQL.
+//! What concerns the file of SQLite; left out when the tests run on PostgreSQL.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How requests come to the house (platform.md 13.2; abuse rows 43 to 48): HTTPS enforced, proxies, headers, CORS, TLS.
+//! How requests come to the server (docs/PLATFORM.md#transport): HTTPS enforced, proxies, headers, CORS, TLS.
 
 use std::sync::OnceLock;
 

@@ -40,14 +40,14 @@ pub(crate) fn sqlite_file() -> Vec<u8> {
     unpacked(&folders().pop().unwrap().join("sqlite.db.gz"))
 }
 
-/// A house as it was left, ready to be started.
-struct House {
+/// A data directory as it was left, ready to be started.
+struct Fixture {
     dir: ScratchDir,
     facts: Value,
     options: Options,
 }
 
-impl House {
+impl Fixture {
     fn new(folder: &Path) -> Self {
         let dir = ScratchDir::new();
         let kind = if hexa_testpg::chosen() { "postgres" } else { "sqlite" };
@@ -99,13 +99,13 @@ async fn found(client: &Client, path: &str, search: &str) -> Vec<Value> {
     client.get(&format!("{path}?search={encoded}")).await.expect(200)["items"].as_array().unwrap().clone()
 }
 
-async fn accounts_are_there(house: &House, server: &TestServer) {
-    let admin = house.list("accounts").iter().find(|a| a["role"] == "admin").unwrap();
-    let admin = house.user(server, &admin["email"]).await.client;
-    for account in house.list("accounts") {
+async fn accounts_are_there(fixture: &Fixture, server: &TestServer) {
+    let admin = fixture.list("accounts").iter().find(|a| a["role"] == "admin").unwrap();
+    let admin = fixture.user(server, &admin["email"]).await.client;
+    for account in fixture.list("accounts") {
         let email = text(&account["email"]);
         if account["active"] == true {
-            let user = house.user(server, &account["email"]).await;
+            let user = fixture.user(server, &account["email"]).await;
             let me = user.client.get("/api/v1/auth/me").await.expect(200);
             assert_eq!([&me["id"], &me["name"], &me["role"]], [&account["id"], &account["name"], &account["role"]]);
         } else {
@@ -121,21 +121,21 @@ async fn accounts_are_there(house: &House, server: &TestServer) {
             );
         }
     }
-    for token in house.list("tokens") {
+    for token in fixture.list("tokens") {
         let reply = server.client().with_token(text(&token["token"])).get("/api/v1/devices").await;
         // One of them is for something else.
         assert_eq!(reply.status == 401, token["revoked"] == true, "{}: {}", token["name"], reply.text);
     }
-    let preferences = &house.facts["preferences"];
-    let user = house.user(server, &preferences["by"]).await;
+    let preferences = &fixture.facts["preferences"];
+    let user = fixture.user(server, &preferences["by"]).await;
     for name in preferences["names"].as_array().unwrap() {
         let document = user.client.get(&format!("/api/v1/preferences/{}", text(name))).await.expect(200);
         assert_eq!(document["von"], *name);
     }
 }
 
-async fn devices_are_there(house: &House, server: &TestServer, admin: &Client) {
-    for device in house.list("devices") {
+async fn devices_are_there(fixture: &Fixture, server: &TestServer, admin: &Client) {
+    for device in fixture.list("devices") {
         let uid = text(&device["uid"]);
         let shown = admin.get(&format!("/api/v1/devices/{uid}")).await.expect(200);
         assert_eq!([&shown["serial"], &shown["owner"]["email"]], [&device["serial"], &device["owner"]], "{shown}");
@@ -146,7 +146,7 @@ async fn devices_are_there(house: &House, server: &TestServer, admin: &Client) {
         if device["owner"].is_null() {
             continue;
         }
-        let owner = house.user(server, &device["owner"]).await;
+        let owner = fixture.user(server, &device["owner"]).await;
         let names = device["relay_names"].as_array().unwrap();
         let kept: Vec<_> = relays.iter().map(|r| r["name"].clone()).collect();
         assert_eq!(&kept, names, "{shown}");
@@ -168,10 +168,11 @@ async fn devices_are_there(house: &House, server: &TestServer, admin: &Client) {
     }
 }
 
-async fn shares_and_commands_are_there(house: &House, server: &TestServer) {
-    for grant in house.list("grants") {
-        let device = house.list("devices").iter().find(|d| d["uid"] == grant["device"]).unwrap();
-        let (owner, guest) = (house.user(server, &device["owner"]).await, house.user(server, &grant["guest"]).await);
+async fn shares_and_commands_are_there(fixture: &Fixture, server: &TestServer) {
+    for grant in fixture.list("grants") {
+        let device = fixture.list("devices").iter().find(|d| d["uid"] == grant["device"]).unwrap();
+        let (owner, guest) =
+            (fixture.user(server, &device["owner"]).await, fixture.user(server, &grant["guest"]).await);
         let uid = text(&grant["device"]);
         let listed = owner.client.get(&format!("/api/v1/devices/{uid}/grants")).await.expect(200);
         let living = listed["items"].as_array().unwrap().iter().any(|g| g["id"] == grant["id"]);
@@ -181,8 +182,8 @@ async fn shares_and_commands_are_there(house: &House, server: &TestServer) {
             assert_eq!(seen["access"], grant["access"]);
         }
     }
-    for command in house.list("commands") {
-        let by = house.user(server, &command["by"]).await;
+    for command in fixture.list("commands") {
+        let by = fixture.user(server, &command["by"]).await;
         let reply = by.client.get(&format!("/api/v1/commands/{}", text(&command["id"]))).await;
         match command["status"].as_str() {
             Some(status) => assert_eq!(reply.expect(200)["status"], status, "{command}"),
@@ -204,8 +205,8 @@ async fn audit_verifies(server: &TestServer) {
 }
 
 /// SHA-256 of the claim codes that were open: what a version kept that had no key for them.
-fn plain_hashes(house: &House) -> Vec<[u8; 32]> {
-    let codes = house.list("devices").iter().filter_map(|d| d["claim_code"].as_str());
+fn plain_hashes(fixture: &Fixture) -> Vec<[u8; 32]> {
+    let codes = fixture.list("devices").iter().filter_map(|d| d["claim_code"].as_str());
     let hashes: Vec<_> = codes.map(|code| Sha256::digest(code.replace('-', "")).into()).collect();
     assert!(!hashes.is_empty(), "no open code");
     hashes
@@ -215,11 +216,11 @@ fn has_part(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|w| w == part)
 }
 
-fn codes_are_kept_under_a_key(house: &House, server: &TestServer) {
+fn codes_are_kept_under_a_key(fixture: &Fixture, server: &TestServer) {
     let waiting = "select count(*) from devices where claim_hash is not null";
-    assert!(server.db().value::<i64>(waiting) >= plain_hashes(house).len() as i64, "open codes are still kept");
+    assert!(server.db().value::<i64>(waiting) >= plain_hashes(fixture).len() as i64, "open codes are still kept");
     assert_eq!(server.db().value::<i64>(&format!("{waiting} and claim_key is null")), 0);
-    for hash in plain_hashes(house) {
+    for hash in plain_hashes(fixture) {
         let hex = hash.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
         let value = if server.db().is_sqlite() { format!("x'{hex}'") } else { format!("'\\x{hex}'::bytea") };
         assert_eq!(server.db().value::<i64>(&format!("{waiting} and claim_hash = {value}")), 0, "the plain hash");
@@ -252,31 +253,34 @@ fn used_databases_are_what_they_were() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_used_database_is_brought_up_to_date_and_everything_is_there() {
     for folder in folders() {
-        let house = House::new(&folder);
-        let mut server = TestServer::start(house.options.clone());
+        let fixture = Fixture::new(&folder);
+        let mut server = TestServer::start(fixture.options.clone());
         if server.db().is_sqlite() {
-            let made = copies(house.dir.path());
+            let made = copies(fixture.dir.path());
             let [copy] = made.as_slice() else { panic!("{made:?}") };
             server.log().wait_for(&copy.to_string_lossy()).await;
             let old = rusqlite::Connection::open(copy).unwrap();
             let whole: String = old.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
             let rows = |sql: &str| old.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
             let devices = rows("select count(*) from devices");
-            assert_eq!((whole.as_str(), devices), ("ok", house.list("devices").len() as i64));
+            assert_eq!((whole.as_str(), devices), ("ok", fixture.list("devices").len() as i64));
             let schema = rows("select max(version) from _sqlx_migrations");
             assert!(schema < server.db().value("select max(version) from _sqlx_migrations"), "{schema}");
             let kept = std::fs::read(copy).unwrap();
-            assert!(plain_hashes(&house).iter().all(|hash| has_part(&kept, hash)), "they were where we look for them");
+            assert!(
+                plain_hashes(&fixture).iter().all(|hash| has_part(&kept, hash)),
+                "they were where we look for them"
+            );
         }
-        codes_are_kept_under_a_key(&house, &server);
+        codes_are_kept_under_a_key(&fixture, &server);
         audit_verifies(&server).await;
-        accounts_are_there(&house, &server).await;
-        let admin = house.list("accounts").iter().find(|a| a["role"] == "admin").unwrap();
-        let admin = house.user(&server, &admin["email"]).await.client;
-        shares_and_commands_are_there(&house, &server).await;
-        devices_are_there(&house, &server, &admin).await;
+        accounts_are_there(&fixture, &server).await;
+        let admin = fixture.list("accounts").iter().find(|a| a["role"] == "admin").unwrap();
+        let admin = fixture.user(&server, &admin["email"]).await.client;
+        shares_and_commands_are_there(&fixture, &server).await;
+        devices_are_there(&fixture, &server, &admin).await;
         let exported = admin.get("/api/v1/admin/audit/export?format=jsonl").await.text.lines().count();
-        assert!(exported > house.facts["audit_rows"].as_u64().unwrap() as usize, "{exported} rows");
+        assert!(exported > fixture.facts["audit_rows"].as_u64().unwrap() as usize, "{exported} rows");
         server.stop().await;
         for edit in [
             "delete from audit",
@@ -289,15 +293,15 @@ async fn a_used_database_is_brought_up_to_date_and_everything_is_there() {
         }
         if server.db().is_sqlite() {
             // Not even between the rows.
-            let file = std::fs::read(house.dir.path().join("hexa.db")).unwrap();
-            assert!(!plain_hashes(&house).iter().any(|hash| has_part(&file, hash)), "the file has a plain hash");
+            let file = std::fs::read(fixture.dir.path().join("hexa.db")).unwrap();
+            assert!(!plain_hashes(&fixture).iter().any(|hash| has_part(&file, hash)), "the file has a plain hash");
         }
         // With the rows of before and of now; the oldest went under a checkpoint then.
         audit_verifies(&server).await;
         // Nothing is left to do at the next start, so nothing is copied.
-        let before = copies(house.dir.path());
+        let before = copies(fixture.dir.path());
         server.restart();
-        assert_eq!(copies(house.dir.path()), before);
+        assert_eq!(copies(fixture.dir.path()), before);
         assert!(!server.log().text().split("\"stopped\"").last().unwrap().contains("names were folded"));
         server.stop().await;
     }
@@ -309,18 +313,18 @@ async fn what_was_under_way_goes_on() {
     let clock = hexa_tests::machine::clock("used::what_was_under_way_goes_on");
     let Some(clock) = clock else { return };
     for folder in folders() {
-        let house = House::new(&folder);
-        let left = house.facts["made_at_ms"].as_i64().unwrap() / 1_000;
+        let fixture = Fixture::new(&folder);
+        let left = fixture.facts["made_at_ms"].as_i64().unwrap() / 1_000;
         let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
         clock.set(&format!("{:+}", left + 60 - now));
-        let mut server = TestServer::start(clock.options(house.options.clone()));
-        for session in house.list("refresh") {
+        let mut server = TestServer::start(clock.options(fixture.options.clone()));
+        for session in fixture.list("refresh") {
             let body = json!({ "refresh_token": session["refresh_token"] });
             let reply = server.client().post("/api/v1/auth/refresh", &body).await;
             assert_eq!(reply.status, if session["living"] == true { 200 } else { 401 }, "{}", reply.text);
         }
-        for replay in house.list("replays") {
-            let by = house.user(&server, &replay["by"]).await;
+        for replay in fixture.list("replays") {
+            let by = fixture.user(&server, &replay["by"]).await;
             let method: Method = text(&replay["method"]).parse().unwrap();
             let request =
                 by.client.request(method, text(&replay["path"])).header("idempotency-key", text(&replay["key"]));
@@ -330,7 +334,7 @@ async fn what_was_under_way_goes_on() {
             assert_eq!(u64::from(reply.status().as_u16()), replay["status"].as_u64().unwrap());
             assert_eq!(reply.text().await.unwrap(), text(&replay["answer"]));
         }
-        for device in house.list("devices").iter().filter(|d| d["owner"].is_null()) {
+        for device in fixture.list("devices").iter().filter(|d| d["owner"].is_null()) {
             let user = server.user().await;
             let claimed = user.client.post("/api/v1/devices/claim", &json!({ "code": device["claim_code"] })).await;
             assert_eq!(claimed.expect(200)["uid"], device["uid"]);

@@ -22,9 +22,9 @@ pub struct Client {
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Reply {
-    /// HTTP status.
+    /// Status code of the answer.
     pub status: u16,
-    /// Headers.
+    /// Headers of the answer.
     pub headers: HeaderMap,
     /// The body as text.
     pub text: String,
@@ -32,7 +32,7 @@ pub struct Reply {
 }
 
 impl Client {
-    /// Without a token.
+    /// A client that sends no token.
     pub fn new(address: SocketAddr) -> Self {
         Self::telling(address, HeaderMap::new())
     }
@@ -89,7 +89,7 @@ impl Client {
         }
         Ok(Reply { status, headers, text, what })
     }
-    /// GET.
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> Reply {
         self.send(self.request(Method::GET, path)).await
     }
@@ -110,7 +110,7 @@ impl Client {
     pub async fn patch(&self, path: &str, body: &Value) -> Reply {
         self.send(self.request(Method::PATCH, path).json(body)).await
     }
-    /// DELETE.
+    /// Sends a DELETE request.
     pub async fn delete(&self, path: &str) -> Reply {
         self.send(self.request(Method::DELETE, path)).await
     }

@@ -13,13 +13,13 @@ use crate::wait::within;
 /// One request, whoever sends it and however often.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// In capitals.
+    /// Name of the method, in capitals.
     pub method: String,
-    /// With its query.
+    /// The path with its query.
     pub path: String,
-    /// Names and values.
+    /// Headers as names and values.
     pub headers: Vec<(&'static str, String)>,
-    /// Null for none.
+    /// The JSON body; null for none.
     pub body: Value,
 }
 
@@ -32,18 +32,18 @@ impl Request {
         let (method, path) = route.split_once(' ').unwrap_or_else(|| panic!("{route} is no method and path"));
         Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Value::Null }
     }
-    /// With this header.
+    /// With this header as well.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
-    /// With this token.
+    /// With this access token.
     #[must_use]
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
     }
-    /// With this JSON.
+    /// With this JSON as its body.
     #[must_use]
     pub fn json(self, body: Value) -> Self {
         Self { body, ..self }
@@ -99,11 +99,11 @@ impl Request {
 /// An answer, read to its end.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// HTTP status.
+    /// Status code of the answer.
     pub status: u16,
     /// Whether it was given before.
     pub replayed: bool,
-    /// The body.
+    /// The body, as it came.
     pub text: String,
 }
 

@@ -22,24 +22,24 @@ pub struct Db(Kind);
 #[derive(Debug)]
 enum Kind {
     Sqlite(Connection),
-    /// Its address.
+    /// The address that it is reached by.
     Postgres(String),
 }
 
 /// A row of the audit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct AuditRow {
-    /// What was done.
+    /// Name of the action, such as `set_relay`.
     pub action: String,
-    /// Through which door.
+    /// Where it came from: `api`, `ws`, `device`, `system`.
     pub source: String,
-    /// How it ended.
+    /// How it ended, such as `executed`.
     pub outcome: String,
     /// Whether it is the follow-up of its command.
     pub follow_up: bool,
     /// The relay asked for.
     pub relay: Option<i64>,
-    /// JSON details.
+    /// Details as JSON text.
     pub details: Option<String>,
     /// The changes, as stored.
     pub changes: Option<String>,

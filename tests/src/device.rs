@@ -15,14 +15,14 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::wait::within;
 
-/// What provisioning gave.
+/// What a device got when it was provisioned.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Public id.
+    /// The device's public id.
     pub uid: String,
-    /// Secret.
+    /// Its secret, for the socket.
     pub token: String,
-    /// For the owner.
+    /// The code that an owner claims it with.
     pub claim_code: String,
 }
 
@@ -44,9 +44,9 @@ impl Identity {
 /// An HTTP answer instead of the upgrade.
 #[derive(Debug)]
 pub struct Refused {
-    /// Status.
+    /// Status code of the answer.
     pub status: u16,
-    /// Headers.
+    /// Headers of the answer.
     pub headers: HeaderMap,
     /// Body, null if it is no JSON.
     pub body: Value,
@@ -68,9 +68,9 @@ pub enum Frame {
 pub struct Command {
     /// `set_relay` or `set_all_relays`, and the others.
     pub kind: String,
-    /// Its id.
+    /// Id of the command, as the frame has it.
     pub id: String,
-    /// The whole frame.
+    /// The frame as it came.
     pub frame: Value,
 }
 
@@ -224,12 +224,12 @@ impl Socket {
     }
 }
 
-/// A connected device.
+/// A simulated device that is connected.
 #[derive(Debug)]
 pub struct FakeDevice {
-    /// Who it is.
+    /// Its uid and secrets.
     pub identity: Identity,
-    /// Its socket.
+    /// The socket, for frames that no method sends.
     pub socket: Socket,
 }
 
@@ -245,7 +245,7 @@ impl FakeDevice {
         socket.served().await;
         Ok(Self { identity: identity.clone(), socket })
     }
-    /// Its public id.
+    /// The device's public id.
     pub fn uid(&self) -> &str {
         &self.identity.uid
     }
@@ -327,7 +327,7 @@ pub struct Body {
     touched_at: Arc<Mutex<Option<Instant>>>,
 }
 
-/// A device may send 60 messages in a second (design/device-protocol.md); nobody presses faster than this.
+/// A device may send 60 messages in a second (docs/PLATFORM.md#device-messages); nobody presses faster than this.
 const BETWEEN_TOUCHES: Duration = Duration::from_millis(40);
 
 impl Body {
@@ -395,7 +395,7 @@ impl Body {
 /// A device that executes and acknowledges every command.
 #[derive(Debug)]
 pub struct AutoDevice {
-    /// Who it is.
+    /// Its uid and secrets.
     pub identity: Identity,
     body: Body,
     task: tokio::task::JoinHandle<()>,
@@ -419,7 +419,7 @@ impl AutoDevice {
         });
         Self { identity, body, task }
     }
-    /// Its public id.
+    /// The device's public id.
     pub fn uid(&self) -> &str {
         &self.identity.uid
     }

@@ -1,4 +1,5 @@
-//! What a database says of the relay path, and the invariants that must hold in it (reliability I1 to I3).
+//! What a database says of the relay path, and the invariants that must hold in it
+//! (docs/PLATFORM.md#invariants).
 //!
 //! The checks know nothing of SQL: whoever can read an [`Evidence`] out of a database can be judged.
 
@@ -17,25 +18,25 @@ pub trait Witness {
 pub struct ChainRow {
     /// Place in the chain, from 1.
     pub seq: i64,
-    /// The chain's name.
+    /// Name of the chain, that of its node.
     pub chain: String,
-    /// Milliseconds since 1970.
+    /// When, in milliseconds since 1970.
     pub at: i64,
-    /// `user`, `device`, `system`.
+    /// Who acted: `user`, `device` or `system`.
     pub actor_kind: String,
-    /// The user's row.
+    /// Key of the user's row.
     pub actor_id: Option<i64>,
-    /// Through which door.
+    /// Where it came from: `api`, `ws`, `device`, `system`.
     pub source: String,
-    /// What was done.
+    /// Name of the action, such as `set_relay`.
     pub action: String,
-    /// The device's row.
+    /// Key of the device's row.
     pub device_id: Option<i64>,
     /// The command, 16 bytes.
     pub command_id: Option<Vec<u8>>,
     /// Whether it follows up its command.
     pub follow_up: bool,
-    /// How it ended.
+    /// How it ended, such as `executed`.
     pub outcome: String,
     /// The relay asked for.
     pub relay: Option<i64>,
@@ -43,13 +44,13 @@ pub struct ChainRow {
     pub state: Option<bool>,
     /// From acceptance to the end.
     pub latency_ms: Option<i64>,
-    /// `[[index, 0|1, version], …]`.
+    /// What changed, as `[[index, 0 or 1, version], …]`.
     pub changes: Option<String>,
-    /// JSON.
+    /// Details as JSON text.
     pub details: Option<String>,
-    /// The predecessor's hash.
+    /// Hash of the row before it.
     pub prev: Vec<u8>,
-    /// Its own.
+    /// Hash of this row, as stored.
     pub hash: Vec<u8>,
 }
 
@@ -99,13 +100,13 @@ impl ChainRow {
 /// A stored relay state.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 pub struct RelayRow {
-    /// The device's row.
+    /// Key of the device's row.
     pub device_id: i64,
-    /// Its public id.
+    /// The device's public id.
     pub uid: String,
-    /// Zero based.
+    /// Index of the relay, from 0.
     pub relay: u16,
-    /// On or off.
+    /// Whether the relay is on.
     pub state: bool,
     /// Raised by one with every stored state.
     pub version: i64,
@@ -116,7 +117,7 @@ pub struct RelayRow {
 pub struct Evidence {
     /// The whole audit, by sequence.
     pub audit: Vec<ChainRow>,
-    /// All relay states.
+    /// The stored state of every relay.
     pub relays: Vec<RelayRow>,
     /// What the database itself finds damaged: its own integrity check and broken references.
     pub damage: Vec<String>,
@@ -125,13 +126,13 @@ pub struct Evidence {
 /// An answer that a caller got: from here on it may be relied on.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Which device.
+    /// Public id of the device.
     pub uid: String,
     /// The command, as text.
     pub command_id: String,
-    /// `executed` or `noop`.
+    /// The outcome, `executed` or `noop`.
     pub outcome: String,
-    /// (relay, state, version).
+    /// Relay, state and version, for each relay.
     pub relays: Vec<(u16, bool, i64)>,
 }
 
@@ -263,7 +264,7 @@ impl Evidence {
         answers.iter().filter(|answer| !there(answer)).collect()
     }
 
-    /// Primary command rows after `seq`, by source and by the outcome that the counters know (I14).
+    /// Primary command rows after `seq`, by source and by the outcome that the counters know.
     pub fn ended_since(&self, seq: i64) -> HashMap<(String, &'static str), u64> {
         let mut counts = HashMap::new();
         let rows = self.audit.iter().filter(|r| r.seq > seq && r.command_id.is_some() && !r.follow_up);

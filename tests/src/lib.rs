@@ -1,6 +1,6 @@
-//! The harness of the house tests: a real server process, devices, clients and users over real sockets.
+//! The harness of the tests over sockets: a real server process, devices, clients and users over real sockets.
 //!
-//! Called by `tests/it`; calls nothing of the house but the binary `hexa` and, to read, its database file.
+//! Called by `tests/it`; calls nothing of ours but the binary `hexa` and, to read, its database file.
 //! Invariants: a failure says what was expected and shows the server's log; nothing waits by sleeping for a fixed time;
 //! a server that panicked fails its test; every process dies with the test that started it.
 //! Start at [`server::TestServer`].

@@ -131,7 +131,7 @@ impl Fleet {
         User { client: server.client().with_token(&self.user.access_token), ..self.user.clone() }
     }
 
-    /// The devices.
+    /// Public ids of the devices.
     pub fn uids(&self) -> Vec<String> {
         self.devices.iter().map(|(identity, _)| identity.uid.clone()).collect()
     }
@@ -183,8 +183,8 @@ impl Fleet {
         Load { devices, workers, watcher, stop, known: Arc::clone(&self.known) }
     }
 
-    /// After a restart: what was promised is there (I1 to I3), nothing was sent twice, what was cut off is not half
-    /// there, and the house goes on (I4, I14).
+    /// After a restart: what was promised is there, nothing was sent twice, what was cut off is not half
+    /// there, and the server goes on.
     ///
     /// # Panics
     /// Naming what does not hold.
@@ -288,7 +288,7 @@ impl Fleet {
         }
     }
 
-    /// Device, database and REST (which answers from the cache) say the same of every relay (I4).
+    /// Device, database and REST (which answers from the cache) say the same of every relay.
     async fn agree(&self, server: &TestServer) {
         let (evidence, user) = (server.evidence(), self.user(server));
         for (identity, body) in &self.devices {
@@ -301,7 +301,7 @@ impl Fleet {
         }
     }
 
-    /// A few commands through every door; the counters, fresh since the start, and the audit tell the same (I14).
+    /// A few commands over REST and over the socket; the counters, fresh since the start, and the audit tell the same.
     async fn calm(&self, server: &TestServer, since: i64) {
         let user = self.user(server);
         let mut socket = WsClient::open(server, &user.access_token).await.expect("the socket opens");

@@ -138,7 +138,7 @@ impl SmallDisk {
         must("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "hexa-test", &shown(dir.path())]);
         Self(dir)
     }
-    /// Where it is.
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.0.path()
     }

@@ -1,12 +1,12 @@
-//! `/metrics` as numbers.
+//! Reads `/metrics` as numbers.
 
 use std::collections::BTreeMap;
 
-/// One scrape.
+/// The metrics at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     series: BTreeMap<String, f64>,
-    /// As scraped.
+    /// The text as it was scraped.
     pub text: String,
 }
 

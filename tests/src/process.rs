@@ -141,7 +141,7 @@ impl Lines {
     pub async fn closed(&self) {
         eventually("the end of the log", async || (self.1.load(Ordering::Acquire) == 0).then_some(())).await;
     }
-    /// Everything so far.
+    /// Every line that came so far.
     pub fn all(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -160,9 +160,9 @@ impl Lines {
 pub struct Finished {
     /// Exit code, or 128 + signal.
     pub code: i32,
-    /// Standard output.
+    /// What it wrote to standard output.
     pub stdout: String,
-    /// Standard error.
+    /// What it wrote to standard error.
     pub stderr: String,
 }
 

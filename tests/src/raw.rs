@@ -37,13 +37,13 @@ pub async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
 
 /// Text, and what else a frame may be (RFC 6455 section 5.2).
 pub mod opcode {
-    /// Continuation.
+    /// Opcode of a continuation frame.
     pub const CONTINUATION: u8 = 0;
-    /// Text.
+    /// Opcode of a text frame.
     pub const TEXT: u8 = 1;
-    /// Binary.
+    /// Opcode of a binary frame.
     pub const BINARY: u8 = 2;
-    /// Ping.
+    /// Opcode of a ping.
     pub const PING: u8 = 9;
 }
 

@@ -104,7 +104,7 @@ impl ScratchDir {
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         Self(dir)
     }
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -137,7 +137,7 @@ fn sweep(base: &Path) {
 /// A running (or stopped) server.
 #[derive(Debug)]
 pub struct TestServer {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     options: Options,
     scratch: Option<ScratchDir>,
@@ -209,7 +209,7 @@ impl TestServer {
         }
     }
 
-    /// Its data directory.
+    /// Path of its data directory.
     pub fn data_dir(&self) -> &Path {
         match (&self.scratch, &self.options.data_dir) {
             (Some(scratch), _) => scratch.path(),
@@ -380,7 +380,7 @@ impl TestServer {
             Err(refused) => panic!("the device is refused: {refused:?}"),
         }
     }
-    /// A scrape.
+    /// Scrapes the metrics once.
     pub async fn metrics(&self) -> Metrics {
         let reply = self.client().get("/metrics").await;
         assert_eq!(reply.status, 200, "{}", reply.text);
@@ -451,13 +451,13 @@ pub const PASSWORD: &str = "correct horse battery";
 pub struct User {
     /// Calls in its name.
     pub client: Client,
-    /// Its e-mail.
+    /// E-mail address of the account.
     pub email: String,
-    /// Its id.
+    /// Public id of the account.
     pub id: String,
-    /// Its access token.
+    /// Access token of its session.
     pub access_token: String,
-    /// Its refresh token.
+    /// Refresh token of its session.
     pub refresh_token: String,
 }
 
@@ -482,11 +482,11 @@ impl User {
     pub fn at(&self, server: &TestServer) -> Self {
         Self { client: server.client().with_token(&self.access_token), ..self.clone() }
     }
-    /// Switches a relay.
+    /// Switches one relay over REST.
     pub async fn set_relay(&self, uid: &str, relay: u16, state: bool) -> crate::client::Reply {
         self.client.post(&format!("/api/v1/devices/{uid}/relays/{relay}"), &json!({ "state": state })).await
     }
-    /// Switches all relays.
+    /// Switches all relays over REST.
     pub async fn set_all(&self, uid: &str, state: bool) -> crate::client::Reply {
         self.client.post(&format!("/api/v1/devices/{uid}/relays"), &json!({ "state": state })).await
     }

@@ -16,9 +16,9 @@ use crate::wait::within;
 /// A self-signed certificate for `localhost` and its key, in files.
 #[derive(Debug)]
 pub struct Certificate {
-    /// PEM.
+    /// PEM file of the certificate.
     pub certificate: PathBuf,
-    /// PEM.
+    /// PEM file of its private key.
     pub key: PathBuf,
     der: CertificateDer<'static>,
 }

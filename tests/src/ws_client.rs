@@ -9,7 +9,7 @@ use crate::server::{TestServer, User};
 /// A connected client socket.
 #[derive(Debug)]
 pub struct WsClient {
-    /// Its socket.
+    /// The socket, for frames that no method sends.
     pub socket: Socket,
 }
 

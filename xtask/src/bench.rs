@@ -145,7 +145,7 @@ fn node_red() -> Option<PathBuf> {
     match made {
         Ok(()) => Some(folder),
         Err(why) => {
-            eprintln!("bench: Node-RED is left out: {why:#}");
+            eprintln!("bench: without Node-RED: {why:#}");
             None
         }
     }

@@ -77,7 +77,7 @@ impl Node {
         if version("node").is_some_and(|v| v >= OLDEST) {
             return Ok(());
         }
-        eprintln!("setup: bringing {PINNED} into {}", dir.display());
+        eprintln!("setup: installing {PINNED} into {}", dir.display());
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-save", "--prefix"]).arg(dir).arg(PINNED);
@@ -179,14 +179,14 @@ pub(crate) fn check() -> Result<()> {
     let before = fs::read(&schema).unwrap_or_default();
     run_command(&mut node.script("api", &[]))?;
     if fs::read(&schema).unwrap_or_default() != before {
-        bail!("dashboard/src/api/schema.d.ts was older than docs/openapi.json; it is written anew, commit it");
+        bail!("dashboard/src/api/schema.d.ts did not match docs/openapi.json; it was generated again: commit it");
     }
     run_command(&mut node.script("lint", &[]))?;
     run_command(&mut node.script("test", &[]))?;
     let first: u64 = first_load()?.iter().map(|(_, bytes)| bytes).sum();
     if first > FIRST_LOAD_KB * 1024 {
         bail!(
-            "the first load of the console is {} KB, of {FIRST_LOAD_KB} that it may be:\n{}",
+            "the first load of the console is {} KB, more than the {FIRST_LOAD_KB} KB that it may have:\n{}",
             first / 1024,
             report()?
         );
@@ -207,7 +207,8 @@ pub(crate) fn browser(plugins: &Path, filter: &[String], groups: &[String]) -> R
 /// What the page names and what it needs before it shows the sign-in, with Brotli.
 fn first_load() -> Result<Vec<(String, u64)>> {
     let dist = root().join("dashboard/dist");
-    let page = fs::read_to_string(dist.join("index.html")).context("dashboard/dist/index.html")?;
+    let page = fs::read_to_string(dist.join("index.html"))
+        .context("cannot read dashboard/dist/index.html; run `cargo xtask dashboard`")?;
     let mut all = vec![("index.html".to_owned(), page.len() as u64)];
     for part in page.split("/dashboard/").skip(1) {
         let name = part.split('"').next().unwrap_or_default().to_owned();
@@ -253,6 +254,6 @@ fn report() -> Result<String> {
 /// One line for people who have no Node: everything else goes on.
 pub(crate) fn build_or_say() {
     if let Err(error) = build() {
-        eprintln!("run: without the console: {error:#}");
+        eprintln!("run: the console is not built, everything else runs: {error:#}");
     }
 }

@@ -14,7 +14,7 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/openapi.json", &["docs", "openapi"]),
 ];
 
-/// Compares, or writes.
+/// Compares the generated files with the code, or writes them.
 pub(crate) fn run(write: bool) -> Result<()> {
     // As the tests build it: another set of features would take the place of their server, and be linked twice.
     cargo(&["build", "--quiet", "--package", "hexa-server", "--features", "failpoints"])?;
@@ -32,7 +32,7 @@ pub(crate) fn run(write: bool) -> Result<()> {
         }
     }
     if !stale.is_empty() {
-        bail!("{} no longer say what the code does: run `cargo xtask drift --write`", stale.join(", "));
+        bail!("not up to date with the code: {}; run `cargo xtask drift --write`", stale.join(", "));
     }
     Ok(())
 }

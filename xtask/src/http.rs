@@ -27,7 +27,9 @@ pub(crate) fn request(
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("{address} closed without an answer") };
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        bail!("{address} closed the connection without an answer")
+    };
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).context("not an HTTP answer")?;
     Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }

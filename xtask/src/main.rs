@@ -1,6 +1,6 @@
 //! What a developer types: `cargo xtask run | test | ci | setup | dashboard | plugins | tidy | wit-lock | drift | bench | sim`.
 //!
-//! Depends on nothing of the house: it starts cargo and the binaries as anybody would.
+//! Depends on no crate of ours: it starts cargo and the binaries as anybody would.
 //! Invariants: every command works on a fresh checkout, says what it does, and fails with what to do.
 //! Start at [`Command`].
 
@@ -48,7 +48,7 @@ enum Command {
     Dashboard(dashboard::DashboardArgs),
     /// Build the plugins into target/plugins.
     Plugins,
-    /// Check floors, file sizes, ADR numbers, dependency rooms, the lock of the contract.
+    /// Check floors, file sizes, ADR numbers, dependencies and their licences, the lock of the contract.
     Tidy {
         /// Print problems as JSON.
         #[arg(long)]
@@ -58,7 +58,7 @@ enum Command {
     WitLock,
     /// Compare generated files with the code.
     Drift {
-        /// Write them instead.
+        /// Write the files instead of comparing them.
         #[arg(long)]
         write: bool,
     },
@@ -68,7 +68,7 @@ enum Command {
     ///
     /// Devices over real sockets, against a running server, are `hexa sim`.
     Sim {
-        /// As for `hexa-simulation`.
+        /// Arguments of the program `hexa-simulation`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

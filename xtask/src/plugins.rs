@@ -1,4 +1,4 @@
-//! Builds the guests and lays them out as a plugin directory.
+//! Builds the plugins for WebAssembly and lays them out as a plugin directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ struct Plugin {
 /// begins with `test.` are for tests only: they go into a directory of their own, beside it.
 pub(crate) fn build() -> Result<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(root().join("plugins")).context("plugins/")? {
+    for entry in fs::read_dir(root().join("plugins")).context("cannot read the folder plugins/")? {
         let dir = entry?.path();
         let manifest = dir.join("plugin.toml");
         if manifest.exists() {

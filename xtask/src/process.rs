@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The workspace.
+/// Path of the workspace.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
@@ -15,7 +15,7 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The server's binary.
+/// Path of the server's binary.
 pub(crate) fn hexa(profile: &str) -> PathBuf {
     target().join(profile).join("hexa")
 }
@@ -44,7 +44,7 @@ pub(crate) fn cargo_command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs cargo.
+/// Runs cargo, and fails when it does.
 pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     run(&mut cargo_command(args))
 }

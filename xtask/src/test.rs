@@ -24,7 +24,7 @@ pub(crate) struct TestArgs {
     filter: Vec<String>,
 }
 
-/// Runs all tests.
+/// Builds and runs all tests.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let mut stages = Stages::default();
     stages.time("setup", || setup::run(true).and_then(|()| setup::groups(&args.with)))?;
@@ -99,7 +99,8 @@ struct Cluster {
 impl Cluster {
     fn start() -> Result<Self> {
         let mut command = Command::new(target().join("debug/hexa-testpg"));
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("hexa-testpg")?;
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start hexa-testpg")?;
         let mut address = String::new();
         if let Some(said) = process.stdout.as_mut() {
             BufReader::new(said).read_line(&mut address)?;
@@ -133,7 +134,7 @@ impl Stages {
         self.0.push((name.to_owned(), started.elapsed().as_secs_f64(), done.is_ok()));
         done
     }
-    /// The table.
+    /// Prints the table of stages.
     pub(crate) fn print(&self) {
         eprintln!();
         for (name, seconds, passed) in &self.0 {

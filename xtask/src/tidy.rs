@@ -1,8 +1,11 @@
-//! `cargo xtask tidy`: house rules that plain file reading can check, in less than two seconds.
+//! `cargo xtask tidy`: rules of this repository that reading files can check, in less than two seconds.
 
 mod adr;
+mod deny;
+mod doc_comments;
 mod floors;
 mod lock;
+mod references;
 mod size;
 mod source;
 pub(crate) mod wit;
@@ -15,10 +18,10 @@ use serde::Serialize;
 
 use crate::process::root;
 
-/// One broken rule.
+/// A place where a rule is broken.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
-    /// Below the workspace.
+    /// Path below the workspace.
     file: String,
     /// 1 where the file as a whole is meant.
     line: usize,
@@ -35,7 +38,8 @@ impl Problem {
 
 /// Checks everything and prints what is wrong.
 pub(crate) fn run(as_json: bool) -> Result<()> {
-    let problems = check(&root())?;
+    let mut problems = check(&root())?;
+    problems.extend(deny::check_built(&root())?);
     if as_json {
         println!("{}", serde_json::to_string_pretty(&problems)?);
     } else {
@@ -47,18 +51,20 @@ pub(crate) fn run(as_json: bool) -> Result<()> {
         bail!("tidy: {} problem(s)", problems.len());
     }
     if !as_json {
-        println!("tidy: floors, files, dependencies, contract and ADRs are in order");
+        println!("tidy: floors, files, dependencies, licences, contract and ADRs are in order");
     }
     Ok(())
 }
 
-/// Every rule over a tree.
+/// Every rule over a tree that needs its files alone.
 pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
     let mut problems = floors::check(root)?;
     problems.extend(source::check(root)?);
     problems.extend(size::check(root)?);
     problems.extend(adr::check(root)?);
+    problems.extend(references::check(root)?);
     problems.extend(lock::check(root)?);
+    problems.extend(deny::check(root)?);
     problems.extend(wit::check(root)?);
     problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     Ok(problems)

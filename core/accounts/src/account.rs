@@ -156,10 +156,10 @@ impl Accounts {
         .await
     }
 
-    /// Checks e-mail and password. An unknown e-mail costs and answers the same as a wrong password (AU-3).
+    /// Checks e-mail and password. An unknown e-mail costs and answers the same as a wrong password.
     ///
     /// # Errors
-    /// `invalid_credentials`, `account_disabled` (only with the right password), `rate_limited` (AU-4), `busy`.
+    /// `invalid_credentials`, `account_disabled` (only with the right password), `rate_limited`, `busy`.
     pub async fn login(
         self: &Arc<Self>,
         key: Key<SignedIn>,
@@ -167,7 +167,7 @@ impl Accounts {
         given: SecretString,
         origin: ClientInfo,
     ) -> Result<SignedIn> {
-        // Nothing longer was ever stored; it is refused before it is hashed (row 4).
+        // Nothing longer was ever stored; it is refused before it is hashed.
         if given.expose_secret().chars().count() > 128 {
             return Err(Error::validation("password", "a password has at most 128 characters"));
         }

@@ -19,7 +19,7 @@ use hexa_platform::Platform;
 use hexa_platform::error::Result;
 use hexa_platform::limit::{FailureLimiter, Limiter};
 
-/// Sign-ins that may be under way at the password hasher; the next one is told to come back (AU-2).
+/// Sign-ins that may be under way at the password hasher; the next one is told to come back.
 const MAX_HASH_QUEUE: usize = 32;
 /// Registrations have a queue of their own, so that no stranger who makes accounts stands before those who have one.
 const MAX_REGISTER_QUEUE: usize = 16;

@@ -1,4 +1,4 @@
-//! Passwords are hashed off the async threads, so many at a time, and so many may wait (AU-2).
+//! Passwords are hashed off the async threads, so many at a time, and so many may wait (docs/PLATFORM.md#passwords).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

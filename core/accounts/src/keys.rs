@@ -1,4 +1,4 @@
-//! The keys that access tokens are signed with, and their rotation (AU-8): one signs, the next one waits, former ones
+//! The keys that access tokens are signed with, and their rotation: one signs, the next one waits, former ones
 //! verify until the last token of theirs has expired.
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What a user's pages and apps keep with the house: four JSON documents, changed by compare-and-set (platform.md 10).
+//! What a user's pages and apps keep with the house: four JSON documents, changed by compare-and-set
+//! (docs/PLATFORM.md#preferences).
 //!
 //! An entity tag is a hash of the document's text: it says the same after a restart and a restore, and a document that
 //! was removed and made again with other contents never has its former tag.

@@ -1,4 +1,4 @@
-//! Refresh rotation with reuse detection (AU-10, AU-11; RFC 9700 section 4.14).
+//! Refresh rotation with reuse detection (RFC 9700 section 4.14).
 //!
 //! A spent token that comes again means that two parties hold it: the whole family dies. One exception, because
 //! answers get lost and tabs ask at the same time: within the grace time the immediate predecessor may ask again while its

@@ -1,4 +1,4 @@
-//! Wrong passwords (AU-4): slow for whoever guesses, without a way to lock somebody else out.
+//! Wrong passwords: slow for whoever guesses, without a way to lock somebody else out.
 //!
 //! Three counts. Of one account from one address, with a pause that doubles: it stops a guesser and nobody elsewhere.
 //! Of one address: it stops trying one password on many accounts. And of one account from everywhere, kept in the

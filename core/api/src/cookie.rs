@@ -1,4 +1,4 @@
-//! Sessions of this server's own pages: the refresh token lives in a cookie that no script can read (DB-5, ASVS 3.3.4).
+//! Sessions of this server's own pages: the refresh token lives in a cookie that no script can read (ASVS 3.3.4).
 //!
 //! A page asks for it with `x-hexa-session: cookie`. Such a request must carry the `Origin` of this server, and the
 //! header itself is one that no foreign page may send: two locks against requests that a browser makes in somebody's

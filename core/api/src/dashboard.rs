@@ -1,6 +1,6 @@
 //! The console at `/dashboard`: files that are part of the binary, and one page around them.
 //!
-//! Every page has a nonce of its own (DB-1): nothing that somebody manages to write into it runs or paints. Files have
+//! Every page has a nonce of its own: nothing that somebody manages to write into it runs or paints. Files have
 //! their content in their name and are kept by browsers for a year; the page itself is asked for anew each time.
 
 use axum::extract::{Path, State};

@@ -1,4 +1,4 @@
-//! The one place where an error becomes a response (platform.md 13.3).
+//! The one place where an error becomes a response (docs/PLATFORM.md#error-shape).
 //!
 //! A handler's error travels as a response extension to the outermost middleware, which knows the request id and
 //! writes the body.
@@ -60,7 +60,7 @@ fn status(code: ErrorCode) -> StatusCode {
 /// In which form a caller wants to read errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ErrorFormat<'a> {
-    /// As platform.md 13.3 has it.
+    /// `code`, `message`, `details` and `request_id`.
     Plain,
     /// RFC 9457, about the request with this path.
     Problem(&'a str),

@@ -21,7 +21,7 @@ use crate::state::ApiState;
 use hexa_listen::AnonymousConnection;
 use hexa_listen::transport::RequestSource;
 
-/// Bodies are at most this long (TR-6).
+/// Bodies are at most this long; a longer one is 413.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A body arrives within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);

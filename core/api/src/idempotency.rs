@@ -224,7 +224,7 @@ fn unread(error: Error, id: CommandId) -> Error {
     Error { message: what.into(), ..error }.of_command(id)
 }
 
-/// Keeps an answer that is not kept yet, where the rule says so (ID-7).
+/// Keeps an answer that is not kept yet, where the rule says so (docs/PLATFORM.md#idempotency-refusals).
 async fn keep(state: &ApiState, keyed: &Arc<KeyedRequest>, response: Response, request_id: &str) -> Result<Response> {
     if keyed.placed() {
         return Ok(response);
@@ -273,7 +273,7 @@ pub(crate) fn access_of(request: &Request) -> Option<Access> {
 }
 
 /// Whose keys these are: the account's, the device's, or of whoever holds the credential in the request. Every caller is
-/// authenticated here, also for a replay (ID-3).
+/// authenticated here, also for a replay.
 async fn scope(
     state: &ApiState,
     access: Access,
@@ -345,7 +345,7 @@ fn credential(body: &[u8]) -> Vec<u8> {
     text.unwrap_or_default().into_bytes()
 }
 
-/// Of method, path, query in any order, content type and body (ID-2).
+/// Of method, path, query in any order, content type and body.
 fn fingerprint(state: &ApiState, parts: &http::request::Parts, body: &[u8]) -> [u8; 32] {
     let mut query: Vec<_> = parts.uri.query().unwrap_or_default().split('&').collect();
     query.sort_unstable();

@@ -28,7 +28,7 @@ fn ambiguous() -> Response {
     response
 }
 
-/// Platform.md 13.2: no redirect, because the credentials of this request have gone over the wire already.
+/// No redirect (docs/PLATFORM.md#https), because the credentials of this request have gone over the wire already.
 fn insecure(last: bool) -> Response {
     let what = "this server speaks HTTPS only: use https:// and wss://, or let a trusted proxy say that its client did";
     let mut response = ApiError::from(Error::new(ErrorCode::HttpsRequired, what)).into_response();
@@ -143,7 +143,7 @@ pub(crate) async fn outer_layer(State(state): State<ApiState>, mut request: Requ
     response
 }
 
-/// The path only: a query may hold a device's token (review point 24).
+/// The path only: a query may hold a device's token.
 fn log(error: &Error, id: &RequestId, method: &http::Method, path: &str) {
     let (code, source) = (error.code.name(), error.source.as_ref().map(tracing::field::display));
     if error.code.status() >= 500 && error.code != ErrorCode::DeviceTimeout {

@@ -11,7 +11,7 @@ use hexa_model::ErrorCode;
 use hexa_platform::Error;
 use tokio_tungstenite::tungstenite;
 
-/// The largest message and frame (WS-1).
+/// The largest message and frame of a device.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Read and write buffers: tungstenite's default of 128 KiB each would cost 1.3 GB at 10,000 connections.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -21,7 +21,7 @@ const DEVICE_READ_BYTES: usize = 1024;
 /// What may wait in the socket's own buffer before writing fails.
 const MAX_WRITE_BUFFER_BYTES: usize = 256 * 1024;
 
-/// A peer that takes nothing for so long is closed with 4008 (WS-5).
+/// A peer that takes nothing for so long is closed with 4008.
 const STALL: std::time::Duration = std::time::Duration::from_secs(10);
 
 fn tuned(upgrade: WebSocketUpgrade, max_message_bytes: usize, read_bytes: usize) -> WebSocketUpgrade {
@@ -41,7 +41,7 @@ fn not_an_upgrade() -> Error {
     )
 }
 
-/// The close code that a broken peer is told (row 24, 25).
+/// The close code that a broken peer is told.
 fn reason_of(error: axum::Error) -> Option<CloseReason> {
     let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
     match *error {

@@ -1,4 +1,4 @@
-//! Access tokens: JWT, HS256 and nothing else, 15 minutes (AU-7).
+//! Access tokens: JWT, HS256 and nothing else, 15 minutes (docs/PLATFORM.md#access-token).
 //!
 //! `exp` is checked here against the time handed in, because the library would read the machine's clock by itself.
 
@@ -25,11 +25,11 @@ const TYPE: &str = "at+jwt";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
-    /// Issuer.
+    /// Issuer: the public address of the server, or `urn:hexa:` and its id.
     pub iss: String,
-    /// Audience.
+    /// Audience: `hexa-api` and nothing else.
     pub aud: String,
-    /// The account.
+    /// Public id of the account.
     pub sub: Uuid,
     /// The session: the refresh family that it belongs to.
     pub sid: Uuid,
@@ -37,9 +37,9 @@ pub struct Claims {
     pub role: Role,
     /// The account's epoch at the time of issue: a password change or a demotion ends older tokens.
     pub epoch: i64,
-    /// Issued at, seconds.
+    /// Issued at, in seconds since 1970.
     pub iat: i64,
-    /// Expires at, seconds.
+    /// Expires at, in seconds since 1970.
     pub exp: i64,
     /// Unique id of this token.
     pub jti: Uuid,
@@ -51,11 +51,11 @@ impl Claims {
         let now_s = now.seconds();
         issued <= now_s + LEEWAY_S && expires.saturating_add(LEEWAY_S) > now_s
     }
-    /// The account.
+    /// Public id of the account (`sub`).
     pub fn user(&self) -> UserId {
         UserId(self.sub)
     }
-    /// The session.
+    /// Public id of the session (`sid`).
     pub fn session(&self) -> SessionId {
         SessionId(self.sid)
     }
@@ -104,7 +104,7 @@ struct Verifier {
     until: Option<TimeMs>,
 }
 
-/// Signs access tokens with one key and verifies them with a few (AU-8).
+/// Signs access tokens with one key and verifies them with a few (docs/PLATFORM.md#signing-keys).
 pub struct Keys {
     kid: String,
     encoding: EncodingKey,

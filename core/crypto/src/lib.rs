@@ -13,7 +13,7 @@ pub mod token;
 
 pub use random::random_bytes;
 
-/// Lower-case hex.
+/// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, b| {

@@ -1,6 +1,6 @@
 //! Passwords: argon2id with the parameters of the OWASP minimum (19 MiB, t=2, p=1), kept as PHC strings.
 //!
-//! These functions take 20-30 ms and 19 MiB each: callers run them off the async threads, behind a semaphore (AU-2).
+//! These functions take 20-30 ms and 19 MiB each: callers run them off the async threads, behind a semaphore.
 
 use std::sync::OnceLock;
 
@@ -56,7 +56,7 @@ pub fn verify(password: &str, stored: &str) -> bool {
     PasswordHash::new(stored).is_ok_and(|h| Argon2::default().verify_password(password.as_bytes(), &h).is_ok())
 }
 
-/// Whether the stored hash was made with weaker parameters than today's (AU-1): rehash at the next login.
+/// Whether the stored hash was made with weaker parameters than today's: rehash at the next login.
 pub fn needs_rehash(stored: &str) -> bool {
     let today = argon2::Params::default();
     let Ok(parsed) = PasswordHash::new(stored) else { return false };
@@ -67,7 +67,8 @@ pub fn needs_rehash(stored: &str) -> bool {
         || params.p_cost() < today.p_cost()
 }
 
-/// Costs what [`verify`] costs and always fails: an unknown e-mail must not answer faster (AU-3).
+/// Costs what [`verify`] costs and always fails: an unknown e-mail must not answer faster, or it could be told
+/// from a known one.
 pub fn verify_dummy(password: &str) -> bool {
     static DUMMY: OnceLock<Option<String>> = OnceLock::new();
     if let Some(stored) = DUMMY.get_or_init(|| hash("a password that nobody has").ok()) {

@@ -12,7 +12,7 @@ use crate::random_bytes;
 /// SHA-256 of a secret, as stored. Compare with [`same`].
 pub type Hash = [u8; 32];
 
-/// SHA-256.
+/// The SHA-256 of these bytes.
 pub fn sha256(bytes: &[u8]) -> Hash {
     Sha256::digest(bytes).into()
 }
@@ -27,7 +27,7 @@ pub fn of(prefix: &str, bits: &[u8; 32]) -> SecretString {
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bits)).into()
 }
 
-/// Compares two hashes in constant time (AU-13).
+/// Compares two hashes in constant time, so that the time tells nothing of how much is right.
 pub fn same(a: &Hash, b: &Hash) -> bool {
     a.ct_eq(b).into()
 }

@@ -1,7 +1,7 @@
 //! The actor of one connected device: the connection's task owns it, so nothing here is locked against itself.
 //!
 //! It knows no sockets: frames come in and go out as values. Commands are encoded and messages decoded by plain calls
-//! into the driver, with no channel or await between the socket and the guest (plugins.md 4.3).
+//! into the driver, with no channel or await between the socket and the guest.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::session::{CloseReason, Session};
 use hexa_platform::error::{Error, Result};
 use hexa_platform::limit::Bucket;
 
-/// Messages per second from one device, and the burst above them (WS-1).
+/// Messages per second from one device, and the burst above them.
 const MESSAGES_PER_S: f64 = 60.0;
 const MESSAGE_BURST: f64 = 120.0;
-/// Frames per minute that the driver may fail to understand before the session is closed (row 26).
+/// Frames per minute that the driver may fail to understand before the session is closed.
 const MALFORMED_PER_MINUTE: u32 = 20;
 
 /// One connection's side of a device.
@@ -370,7 +370,7 @@ async fn prepared(services: &Arc<Devices>, live: &Arc<DeviceHandle>) -> Result<(
         })?;
     let (version, prepared): (Arc<str>, Arc<[u8]>) = (version.into(), accepted.prepared.into());
     let mut driver = live.held.driver.lock();
-    // Durable state of another driver version is not this one's to read (plugins.md: no migration = dropped).
+    // Durable state of another driver version is not this one's to read: there is no migration, so it is dropped.
     if driver.version.as_deref() != Some(&*version) {
         driver.durable = (!accepted.durable.is_empty()).then(|| accepted.durable.into());
         driver.version = Some((&*version).into());
@@ -380,7 +380,7 @@ async fn prepared(services: &Arc<Devices>, live: &Arc<DeviceHandle>) -> Result<(
     Ok((version, prepared))
 }
 
-/// The error that callers see (plugins.md 4.3 and 4.10).
+/// The error that callers see of what a driver did.
 pub(crate) fn driver_error(error: DriverError) -> Error {
     match error {
         DriverError::Unsupported(what) => {

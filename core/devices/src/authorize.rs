@@ -1,4 +1,4 @@
-//! The one place that answers "may this principal do this to that device" (AZ-1): its owner, an admin, or somebody with
+//! The one place that answers "may this principal do this to that device": its owner, an admin, or somebody with
 //! whom it is shared. Doors, the relay path, lists and sockets all ask here.
 
 use hexa_model::{Action, Actor, Grant, GrantAccess, RelayAction, RelayMask, Role, UserKey};
@@ -64,7 +64,7 @@ impl Devices {
     /// What an actor sees of a device. The times of grants are looked at now.
     ///
     /// # Errors
-    /// `not_found`: it is not there for them (AZ-2).
+    /// `not_found`: it is not there for them.
     pub fn sight(&self, actor: Actor, live: &DeviceHandle) -> Result<Visibility> {
         let Actor::User { key, role, .. } = actor else { return Ok(Visibility::ADMIN) };
         if live.owner() == Some(key) {

@@ -2,7 +2,7 @@
 //!
 //! After a restart or a broken uplink the whole fleet connects at once, and every connect reads the device's row. One
 //! statement each would be most of what a connect costs; here the reads that arrive while one is under way wait for
-//! it to end and then go together (performance.md 6.14). A lone read waits for nobody.
+//! it to end and then go together (docs/adr/0015). A lone read waits for nobody.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Claim codes as they are kept (DV-5): a code has 50 bits, few enough to be tried one by one against a plain hash, so the
+//! Claim codes as they are kept: a code has 50 bits, few enough to be tried one by one against a plain hash, so the
 //! database holds an HMAC under a key that is not in it. Whoever gets hold of the database alone learns no open code.
 
 use hexa_crypto::hex;

@@ -53,11 +53,11 @@ pub struct ProvisionConfig {
     pub claim_failures: Rate,
     /// Wrong claim codes of all users together (`LIMIT_CLAIM_FAILURES_TOTAL`).
     pub total_claim_failures: Rate,
-    /// Unclaimed devices at the most; beyond them provisioning is refused (DV-3).
+    /// Unclaimed devices at the most; beyond them provisioning is refused.
     pub max_unclaimed: u32,
     /// Lifetime of a claim code.
     pub claim_lifetime: Duration,
-    /// How long a rotated token's predecessor stays valid, unless the new one is used first (DV-4).
+    /// How long a rotated token's predecessor stays valid, unless the new one is used first.
     pub rotation_grace: Duration,
 }
 

@@ -98,7 +98,7 @@ impl Contest {
     }
 }
 
-/// Lets a device connect whose token was checked: not too often (WS-3), and not in the place of another one that has the
+/// Lets a device connect whose token was checked: not too often, and not in the place of another one that has the
 /// same identity.
 ///
 /// # Errors

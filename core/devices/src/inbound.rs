@@ -21,7 +21,7 @@ use crate::relay::report;
 pub enum Counted {
     /// Yes.
     Yes,
-    /// It answered an open command: free (WS-1).
+    /// It answered an open command: free.
     Free,
 }
 

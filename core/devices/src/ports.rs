@@ -20,7 +20,7 @@ impl PluginObserver for NoopObserver {
     fn tell(&self, _: PluginEvent) {}
 }
 
-/// Device drivers, picked by the class of the device. All calls are synchronous and bounded (plugins.md 4.7): a call
+/// Device drivers, picked by the class of the device. All calls are synchronous and bounded: a call
 /// returns within its CPU limit, so it may be made from a session task without `spawn_blocking`.
 pub trait Drivers: Send + Sync + 'static {
     /// Once per (re)connect, before anything else.

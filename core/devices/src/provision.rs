@@ -237,7 +237,7 @@ async fn create(services: &Devices, key: Key<Provisioned>, new: Registration) ->
     .await
 }
 
-/// A known serial comes again (DV-2): an unclaimed device that proves its old token gets a new one; anything else
+/// A known serial comes again: an unclaimed device that proves its old token gets a new one; anything else
 /// changes nothing.
 async fn reissue(
     services: &Devices,
@@ -371,7 +371,7 @@ impl Proven {
     }
 }
 
-/// Checks a device's uid and token. Unknown uid and wrong token answer alike (WS-7).
+/// Checks a device's uid and token. Unknown uid and wrong token answer alike, so that nobody learns which there are.
 ///
 /// # Errors
 /// `invalid_token`; `account_disabled` never: a disabled device looks like a wrong token.
@@ -386,7 +386,7 @@ pub async fn authenticate(services: &Devices, uid: &str, given: &SecretString) -
         let (key, access_version) = (row.key, row.access_version);
         if token::same(&row.token_hash, &hash) {
             if row.previous_token_hash.is_some() {
-                // The new token is in use: the old one ends here (DV-4).
+                // The new token is in use: the old one ends here.
                 let drop_it = internal(&services.store, move |tx| {
                     Box::pin(async move { Ok(Decided::done(tx.drop_previous_token(key, hash).await?)) })
                 });

@@ -221,7 +221,7 @@ impl Registry {
         self.shard(uid).write().remove(uid);
     }
 
-    /// Counts a connect against the flap guard (WS-3): call it after the token was checked, so that a stranger
+    /// Counts a connect against the flap guard: call it after the token was checked, so that a stranger
     /// cannot lock a device out.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ impl Registry {
         live.held.flap.lock().forgive();
     }
 
-    /// A new session. The newest wins: an older one is closed with 4001, without an offline event (WS-2).
+    /// A new session. The newest wins: an older one is closed with 4001, without an offline event.
     ///
     /// # Errors
     /// `invalid_token` when the device was deleted, disabled or given another token since its token was checked.
@@ -331,7 +331,7 @@ impl Registry {
     }
 
     /// Watches over signs of life until `stop`: one sweep for all sessions instead of a timer each. A silent session
-    /// is pinged every heartbeat and closed after 2.25 of them, half-open TCP included (WS-4).
+    /// is pinged every heartbeat and closed after 2.25 of them, half-open TCP included.
     pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(self.heartbeat / 8);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

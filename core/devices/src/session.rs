@@ -1,7 +1,7 @@
 //! One connection of a device, as the rest of the house sees it: something to wake and to close.
 //!
 //! There is no channel: commands wait in the device's [`DeviceCommands`](crate::command::pending::DeviceCommands), and waking is one
-//! `Notify`, so that an idle connection costs a few words (performance.md 6.4).
+//! `Notify`, so that an idle connection costs a few words.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::contest::Party;
 
-/// Why the server ends a device's connection; the close codes of device-protocol.md.
+/// Why the server ends a device's connection; the close codes of docs/DEVICES.md#connecting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// A newer session of the same device.
@@ -148,7 +148,7 @@ impl Session {
     pub(crate) fn silence(&self, now: Duration) -> Duration {
         now.saturating_sub(Duration::from_millis(self.last_rx_ms.load(Ordering::Relaxed)))
     }
-    /// Whether `last_seen_at` should be noted for the store again: at most once in 30 s (WS-4).
+    /// Whether `last_seen_at` should be noted for the store again: at most once in 30 s.
     pub(crate) fn note_due(&self, now: TimeMs) -> bool {
         let last = self.last_noted_ms.load(Ordering::Relaxed);
         let due = now.0 - last >= 30_000 || now.0 < last;

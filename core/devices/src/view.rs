@@ -76,7 +76,7 @@ pub(super) fn shown_owner(by: &Principal, row: &DeviceRow) -> Option<UserKey> {
     row.owner.filter(|_| by.is_admin())
 }
 
-/// Whether a device is connected and was not heard of for longer than its heartbeat allows (platform.md 11).
+/// Whether a device is connected and was not heard of for longer than its heartbeat allows (docs/PLATFORM.md#stale).
 pub(super) fn is_stale(services: &Devices, live: Option<&Arc<DeviceHandle>>) -> bool {
     let silence = live.and_then(|live| live.session()).map(|s| s.silence(services.clock.monotonic()));
     silence.is_some_and(|silence| silence > services.config.device.stale_after())
@@ -91,7 +91,7 @@ pub struct Names {
     pub relays: Vec<(u16, String)>,
 }
 
-/// The device of this uid, if the principal may see it (AZ-2: a foreign one is not there).
+/// The device of this uid, if the principal may see it; a foreign one is not there.
 ///
 /// # Errors
 /// `not_found`; `storage_unavailable`.

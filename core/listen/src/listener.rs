@@ -1,7 +1,7 @@
 //! How connections come in: an accept loop of our own.
 //!
 //! Accepting happens on an OS thread of its own with a backlog of 4096, because under a reconnect storm an accept task
-//! queues behind thousands of handshakes while the kernel's queue overflows (performance.md 6.14, prototype.md 4).
+//! queues behind thousands of handshakes while the kernel's queue overflows (docs/adr/0010).
 //! hyper's header timeout is armed here; `axum::serve` leaves it inert. When the connection cap is reached, accepting
 //! pauses: devices wait in the kernel's queue instead of being refused.
 
@@ -40,7 +40,7 @@ const QUEUE: usize = 1024;
 const TURN: usize = 16;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Lines and bytes of a request's head (TR-6).
+/// Lines and bytes of a request's head: more is 431.
 /// In the body of an answered command, and in no other answer with 200 under load.
 const COMMAND_ID: &[u8] = b"\"command_id\"";
 /// What the kernel keeps of unsent bytes for one connection, and whoever reads slowly frees often enough to be told from

@@ -24,7 +24,7 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// Taken from the caller if it is harmless in a log (LG-3), else made: `req-` and hex that no other request of
+    /// Taken from the caller if it is harmless in a log, else made: `req-` and hex that no other request of
     /// this or an earlier start has.
     pub fn of(headers: &HeaderMap) -> Self {
         let inbound = headers.get(Self::HEADER).filter(|v| {

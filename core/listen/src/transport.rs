@@ -1,5 +1,6 @@
-//! How a request came here: from which address, over which protocol, and whether that is good enough (platform.md 13.2,
-//! TR-1 to TR-5). Decided once for each request, from the connection and, if a trusted proxy sent it, from its headers.
+//! How a request came here: from which address, over which protocol, and whether that is good enough
+//! (docs/PLATFORM.md#transport). Decided once for each request, from the connection and, if a trusted proxy sent it, from
+//! its headers.
 
 use std::net::IpAddr;
 
@@ -210,7 +211,7 @@ fn forwarded_https(headers: &HeaderMap) -> bool {
     says && !objects
 }
 
-/// On every answer (TR-4): what browsers must not make of it. A handler's own value stays.
+/// On every answer: what browsers must not make of it. A handler's own value stays.
 pub fn guard(headers: &mut HeaderMap, api: bool, https: bool) {
     // Once, instead of growing twice.
     headers.reserve(8);

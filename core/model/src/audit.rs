@@ -18,7 +18,7 @@ pub struct AuditEntry {
     pub action: &'static str,
     /// The device, if one is concerned.
     pub device: Option<DeviceKey>,
-    /// The command, if it is one. (`command_id`, `follow_up`) is unique (I2).
+    /// The command, if it is one. (`command_id`, `follow_up`) is unique: one primary row, one follow-up.
     pub command: Option<CommandId>,
     /// false: the primary row of its command; true: the one follow-up (`late_ack`, `healed`).
     pub follow_up: bool,

@@ -136,7 +136,7 @@ impl RejectReason {
     }
 }
 
-/// How a command ended (architecture.md section 3 A), or what a follow-up row says of it.
+/// How a command ended, or what a follow-up row says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -195,7 +195,7 @@ impl Outcome {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|o| o.as_str() == text)
     }
-    /// The metric label of platform.md section 3: `success`, `timeout` or `error`.
+    /// The label in metrics: `success`, `timeout` or `error`.
     pub fn metric(self) -> &'static str {
         match self {
             Self::Executed | Self::Noop | Self::Done => "success",

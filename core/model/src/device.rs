@@ -9,7 +9,7 @@ pub const MAX_RELAYS: u16 = 64;
 /// How many inputs one device may have.
 pub const MAX_INPUTS: u16 = 64;
 
-/// The hardware line of a device (platform.md section 5).
+/// The hardware line of a device (docs/PLATFORM.md#device-class).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceClass {
@@ -24,7 +24,7 @@ pub enum DeviceClass {
 }
 
 impl DeviceClass {
-    /// Every class, in the order of platform.md.
+    /// Every class, in the order in which documents list them.
     pub const ALL: [Self; 4] = [Self::RelayController, Self::IrHub, Self::SensorHub, Self::Hybrid];
 
     /// The stored and shown name.

@@ -388,7 +388,7 @@ pub struct Fault {
     pub message: String,
 }
 
-/// A limit of plugins.md 4.8 that was broken.
+/// A limit of a call (docs/PLUGINS.md#limits) that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitBroken {
     /// Name, for example `cpu_ms`.

@@ -1,4 +1,4 @@
-//! What happened, for those who watch: a closed enum in the past tense (architecture.md section 3 E).
+//! What happened, for those who watch: a closed enum in the past tense.
 //!
 //! Nothing that must not be lost travels only here: state and audit are committed before an event is published.
 

@@ -82,7 +82,7 @@ key!(
     UserKey
 );
 
-/// A device's public id: 1 to 64 of `[A-Za-z0-9_-]`, so that it can stand in a URL and in an MQTT topic (IN-1).
+/// A device's public id: 1 to 64 of `[A-Za-z0-9_-]`, so that it can stand in a URL and in an MQTT topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct DeviceUid(Arc<str>);

@@ -10,7 +10,8 @@ pub struct PluginInfo {
     pub id: String,
     /// From its manifest; empty if that cannot be read.
     pub version: String,
-    /// `active`, `degraded`, `quarantined`, `half_open`, `faulted`, `compiling` or `failed` (plugins.md 4.9).
+    /// `active`, `degraded`, `quarantined`, `half_open`, `faulted`, `compiling` or `failed`
+    /// (docs/PLUGINS.md#when-a-plugin-fails).
     pub state: &'static str,
     /// Why it is not `active`, for people.
     pub reason: Option<String>,

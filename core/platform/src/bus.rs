@@ -1,5 +1,5 @@
 //! Who hears of what happened. A subscriber takes an event at once and puts it into a bounded queue of its own, so
-//! that a slow one lags alone (architecture.md section 3 E).
+//! that a slow one lags alone.
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// As good as a spawned task that is waited for, without its cost: while the caller waits there is no second task to
-/// make, schedule and wake (docs/adr/0014). A caller that is dropped half way (its client hung up, I12) leaves the rest
+/// make, schedule and wake (docs/adr/0014). A caller that is dropped half way (its client hung up) leaves the rest
 /// to the runtime. Either way the tracker knows of it, so that a stop waits for its end.
 pub struct Detached<F>
 where

@@ -60,7 +60,7 @@ impl Error {
     pub fn validation(field: &str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::ValidationError, message).details(json!({ "field": field }))
     }
-    /// 404 for a device that is not there, or not the caller's: the two are not told apart (AZ-2).
+    /// 404 for a device that is not there, or not the caller's: the two are not told apart.
     pub fn no_device() -> Self {
         Self::new(ErrorCode::NotFound, "there is no such device, or it is not yours")
     }

@@ -1,4 +1,4 @@
-//! Requests that may be sent twice (platform.md 13.1; ID-1 to ID-9): with an `idempotency-key`, the effect happens once
+//! Requests that may be sent twice (docs/PLATFORM.md#idempotency): with an `idempotency-key`, the effect happens once
 //! and every later request hears the first answer.
 //!
 //! What a request changes, its key and its sealed answer are one transaction: [`change`](mod@crate::change) puts the answer in
@@ -292,7 +292,7 @@ impl Idempotency {
         .await
     }
 
-    /// What is to be done with a request whose caller was authenticated and authorized a moment ago (ID-3).
+    /// What is to be done with a request whose caller was authenticated and authorized a moment ago.
     ///
     /// # Errors
     /// `idempotency_conflict`, `idempotency_in_progress`, `busy`.

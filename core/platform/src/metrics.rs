@@ -1,5 +1,5 @@
 //! What the house counts, in Prometheus' words. No per-device and no per-user labels: the number of series does not
-//! grow with the fleet (LG-6).
+//! grow with the fleet.
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ pub struct Metrics {
     pub device_sessions: IntGauge,
     /// Connected client sockets.
     pub client_sessions: IntGauge,
-    /// Acks for commands that this device was never sent (I7).
+    /// Acks for commands that this device was never sent; they change nothing.
     pub unexpected_acks: IntCounter,
-    /// Second acks of an ended command (I8).
+    /// Second acks of an ended command; they change nothing.
     pub duplicate_acks: IntCounter,
-    /// Acks after the timeout (I8).
+    /// Acks after the timeout; their state is stored, and no success counted.
     pub late_acks: IntCounter,
     /// Reports, by whether they changed anything.
     pub reports: IntCounterVec,

@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::config::Settings;
-use crate::{lifecycle, plugin_metrics, ring, secrets, volume};
+use crate::{key_ring_file, lifecycle, plugin_metrics, secrets, volume};
 
 const SERVER_ID_SETTING: &str = "server_id";
 /// Devices that may wait for an owner before provisioning is refused.
@@ -45,7 +45,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     // On a thread of its own: a start that stands still over a file keeps no signal from being heard.
     let starting = tokio::task::spawn_blocking(move || Handle::current().block_on(start(settings)));
     let running = tokio::select! {
-        started = starting => started.context("the start broke off")??,
+        started = starting => started.context("the start was interrupted")??,
         () = signals.wait() => {
             tracing::info!("stopped before it was ready");
             return Ok(());
@@ -62,14 +62,16 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     }
     // Not an ordinary end: whoever supervises this process is to see it.
     if let Some(why) = running.services.store.lost() {
-        bail!("this process has lost its place at the database: {why}");
+        bail!("this process may no longer write to the database, so it has stopped: {why}");
     }
     if stopped.lost > 0 {
         let lost = stopped.lost;
-        bail!("{lost} audit rows were not stored: the database did not take them before the stop; the log has them");
+        bail!(
+            "{lost} audit rows were not stored: the database did not accept them before the server stopped; the log lists each"
+        );
     }
     if !stopped.closed {
-        bail!("the database was not closed as it should be: the log says why, and the next start checks it");
+        bail!("the database was not closed properly: the log says why, and the next start checks it");
     }
     Ok(())
 }
@@ -132,10 +134,10 @@ async fn start(settings: Settings) -> Result<Running> {
     let vouched = tell(&services, known, settings.believed_day);
     services.keep_in_step();
     if vouched {
-        clock_guard::note_believed(&services).await.context("cannot write that the clock is believed")?;
+        clock_guard::note_believed(&services).await.context("cannot record that the clock is trusted")?;
     }
     codes::bring_up_to_date(&services).await.context("cannot bring claim codes up to date")?;
-    services.grants.load(&services.store, services.guard.latest()).await.context("cannot read what is shared")?;
+    services.grants.load(&services.store, services.guard.latest()).await.context("cannot read the grants")?;
     plugin_metrics::register(&services.metrics, Arc::clone(&plugins));
     let api = ApiState::new(
         Arc::clone(&services),
@@ -201,7 +203,7 @@ fn tell(services: &Operations, known: (Option<TimeMs>, Option<Noted>), vouched: 
         .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date())
         .ok();
     if vouched.is_some() && vouched == today {
-        tracing::warn!("the clock is believed as it is, because HEXA_BELIEVE_CLOCK says so for today");
+        tracing::warn!("the system clock is trusted as it is, because HEXA_BELIEVE_CLOCK names today");
         guard.is_right();
         return true;
     }
@@ -227,7 +229,7 @@ fn loops(services: &Arc<Operations>, audit_retention: Option<std::time::Duration
     services.tasks.spawn(hexa_operations::housekeeping::run(Arc::clone(services), audit_retention));
 }
 
-/// The maintenance listener; none where the file system of the data directory has no room for it and nobody asked for it.
+/// The maintenance listener; none where the file system of the data directory cannot hold it and nobody asked for it.
 fn maintenance(settings: &Settings) -> Result<Option<MaintenanceListener>> {
     let (place, given) = &settings.maintenance;
     match MaintenanceListener::bind(place) {
@@ -236,7 +238,7 @@ fn maintenance(settings: &Settings) -> Result<Option<MaintenanceListener>> {
             Err(error).with_context(|| format!("HEXA_MAINTENANCE_LISTEN: cannot listen at {place:?}"))
         }
         Err(error) => {
-            tracing::warn!(%error, "no maintenance listener at {place:?}: set HEXA_MAINTENANCE_LISTEN");
+            tracing::warn!(%error, "cannot open the maintenance listener at {place:?}; set HEXA_MAINTENANCE_LISTEN to another path or a loopback address");
             Ok(None)
         }
     }
@@ -275,7 +277,7 @@ async fn lost(store: &Store) {
         tick.tick().await;
         if round.is_multiple_of(ASK_EVERY) {
             // What it finds is noted with the store; that the database is away is no reason to end.
-            drop(store.has_turn().await);
+            drop(store.may_write().await);
         }
         if store.lost().is_some() {
             return;
@@ -300,7 +302,9 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
         plugins_dir: settings.plugins_dir.clone(),
         cache_dir: settings.data_dir.join("plugin-cache"),
         cache_key: token::sha256(key.expose_secret().as_bytes()),
-        compiler: Arc::new(Compiler::Child(ChildCompiler::this_program().context("this program's own file")?)),
+        compiler: Arc::new(Compiler::Child(
+            ChildCompiler::this_program().context("cannot find this program's own file")?,
+        )),
         clock,
         watch: Arc::new(watch),
         per_call: settings.per_call.clone(),
@@ -308,14 +312,18 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
     let load = move || {
         let host = PluginHost::load(&config)?;
         if !host.wait_compiled(COMPILE_GRACE) {
-            tracing::warn!("starting while plugins are being compiled; until then their devices are told to come back");
+            tracing::warn!(
+                "starting before all plugins are compiled; until they are, their devices are told to reconnect later"
+            );
         }
         Ok::<_, hexa_host::EngineError>(host)
     };
-    let host = tokio::task::spawn_blocking(load).await?.context("plugin engine")?;
+    let host = tokio::task::spawn_blocking(load).await?.context("cannot start the plugin engine")?;
     if host.status().is_empty() {
         let dir = settings.plugins_dir.display();
-        tracing::warn!("no plugin in {dir}: devices cannot connect; set HEXA_PLUGINS_DIR");
+        tracing::warn!(
+            "there is no plugin in {dir}, so no device can connect; set HEXA_PLUGINS_DIR to the directory of the plugins"
+        );
     }
     Ok(Arc::new(host))
 }
@@ -323,7 +331,7 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
 fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
     let dir = settings.secrets_dir();
     let keys_of_tokens = if settings.jwt_secrets.is_empty() {
-        let (ring, keep) = ring::load(&dir, now)?;
+        let (ring, keep) = key_ring_file::load(&dir, now)?;
         KeySource::Kept { ring, keep, rotate_after: settings.jwt_rotation }
     } else {
         KeySource::Given(settings.jwt_secrets.clone())
@@ -367,7 +375,7 @@ fn rooms(settings: &Settings, issuer: &str, now: TimeMs) -> Result<Config> {
     })
 }
 
-/// The way to the first admin (AU-6): one secret, one use. It is printed once, and kept in a file until it is used.
+/// The way to the first admin: one secret, one use. It is printed once, and kept in a file until it is used.
 #[expect(clippy::print_stderr, reason = "a secret for the person at the terminal does not belong into the log")]
 async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
     let path = settings.secrets_dir().join("bootstrap_secret");
@@ -388,9 +396,9 @@ async fn bootstrap(settings: &Settings, store: &Store) -> Result<()> {
     });
     kept.await?;
     eprintln!(
-        "hexa: no admin yet. Register one with this bootstrap_secret, which works once: {}",
+        "hexa: there is no admin yet. Register the first one with this bootstrap_secret, which works once: {}",
         secret.expose_secret()
     );
-    eprintln!("hexa: it is also in {} until it is used", path.display());
+    eprintln!("hexa: the secret is also in {} until it is used", path.display());
     Ok(())
 }

@@ -28,14 +28,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server.
+    /// Run the server until it is told to stop.
     Serve(ConfigArgs),
-    /// Look at the configuration.
+    /// Check the configuration and print it.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Check the audit, or print it.
+    /// Verify the audit, or export it.
     Audit {
         #[command(subcommand)]
         command: audit::AuditCommand,
@@ -44,21 +44,21 @@ enum Command {
     Login(remote::LoginArgs),
     /// Revoke that token and forget it.
     Logout(remote::Where),
-    /// Say who is signed in.
+    /// Show who is signed in.
     Whoami(remote::Where),
     /// List devices, or show one.
     Devices {
         #[command(subcommand)]
         command: remote::DevicesCommand,
     },
-    /// Switch a relay, or all of a device.
+    /// Switch a relay, or all relays of a device.
     Relay(remote::RelayArgs),
-    /// The keys that access tokens are signed with, for admins.
+    /// List or rotate the keys that sign access tokens, for admins.
     Keys {
         #[command(subcommand)]
         command: remote::KeysCommand,
     },
-    /// Links with which somebody may make an account, for admins.
+    /// Invite people to create an account, for admins.
     Invite {
         #[command(subcommand)]
         command: invite::InviteCommand,
@@ -78,7 +78,7 @@ enum Command {
     /// Print a part of the documentation that is made from the code.
     #[command(hide = true)]
     Docs {
-        /// Which part.
+        /// Which part to print.
         #[arg(value_enum)]
         part: docs::Part,
     },
@@ -86,11 +86,11 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Check it and print what is in effect, secrets redacted.
+    /// Check the configuration and print what is in effect, with secrets redacted.
     Check {
         #[command(flatten)]
         args: ConfigArgs,
-        /// As JSON.
+        /// Print it as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -105,10 +105,10 @@ struct ConfigArgs {
     /// Address to listen on (`HEXA_LISTEN`)
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// Data directory (`HEXA_DATA_DIR`)
+    /// Directory of database and secrets (`HEXA_DATA_DIR`)
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Plugin directory (`HEXA_PLUGINS_DIR`)
+    /// Directory that plugins are loaded from (`HEXA_PLUGINS_DIR`)
     #[arg(long, value_name = "DIR")]
     plugins_dir: Option<PathBuf>,
 }
@@ -133,10 +133,10 @@ impl ConfigArgs {
 /// Blocking work that is under way at the end is left behind after this.
 const LEFTOVERS: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// `EX_CONFIG`.
+/// `EX_CONFIG` of `sysexits.h`: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
 
-/// Parses and runs.
+/// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args),

@@ -45,11 +45,11 @@ const SOCKET_FILE: &str = "maintenance.sock";
 pub(crate) struct Overrides {
     /// The file; none = `hexa.toml` if it is there.
     pub(crate) file: Option<PathBuf>,
-    /// By variable name.
+    /// Values of the command line, by variable name.
     pub(crate) values: BTreeMap<&'static str, String>,
 }
 
-/// Checked settings.
+/// Settings that were parsed and checked.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) production: bool,
@@ -116,7 +116,7 @@ fn jwt_secrets(v: &Values) -> Result<Vec<SecretString>, ConfigError> {
     Ok(secrets)
 }
 
-/// The node's name.
+/// The node's name (`NODE_ID`), checked.
 fn node(v: &Values) -> Result<String, ConfigError> {
     let name = v.text("NODE_ID");
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -288,7 +288,7 @@ fn metrics_token(v: &Values) -> Result<Option<SecretString>, ConfigError> {
 fn warnings(v: &Values, production: bool) -> Vec<String> {
     let mut warnings = v.warnings().to_vec();
     if production && !v.is_given("PUBLIC_URL") {
-        let what = "PUBLIC_URL is not set: the addresses that devices are given are those by which they ask";
+        let what = "PUBLIC_URL is not set: devices are given the address by which they asked";
         warnings.push(what.to_owned());
     }
     warnings

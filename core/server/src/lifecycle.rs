@@ -67,7 +67,10 @@ pub(crate) async fn stop(services: &Arc<Operations>, api: &ApiState, serving: Jo
     // Devices stay connected while their open commands end: by ack, or by their timeout.
     let patience = services.config.command.timeout + Duration::from_secs(1);
     if tokio::time::timeout(patience, services.tasks.wait()).await.is_err() {
-        tracing::warn!(open = services.tasks.len(), "commands did not end in time");
+        tracing::warn!(
+            open = services.tasks.len(),
+            "some commands did not end in time; their outcome is unknown until their devices report"
+        );
     }
     services.registry.close_all(RECONNECT_SPREAD);
     api.close_clients(RECONNECT_SPREAD);
@@ -82,7 +85,7 @@ pub(crate) async fn stop(services: &Arc<Operations>, api: &ApiState, serving: Jo
         tracing::warn!(
             devices = services.metrics.device_sessions.get(),
             clients = services.metrics.client_sessions.get(),
-            "some connections did not close in time"
+            "some connections did not close in time and are cut off"
         );
     }
     let patience = LAST_TRY.min(until.saturating_duration_since(Instant::now()));
@@ -100,7 +103,7 @@ pub(crate) async fn stop(services: &Arc<Operations>, api: &ApiState, serving: Jo
     if closed {
         tracing::info!("stopped");
     } else {
-        tracing::error!("the database did not answer: it is left as it is, and checked at the next start");
+        tracing::error!("the database did not answer, so it was not closed; it is checked at the next start");
     }
     Stopped { lost, closed }
 }

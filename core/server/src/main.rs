@@ -1,4 +1,4 @@
-//! The binary `hexa`: the only place that knows every room.
+//! The binary `hexa`: the only crate that knows all the others.
 //!
 //! Called by people and service managers; builds store, services, plugin host and API and runs them.
 //! Invariants: only this crate reads the environment; everything is checked before the first socket opens.
@@ -8,9 +8,9 @@ mod boot;
 mod cli;
 mod config;
 mod dashboard;
+mod key_ring_file;
 mod lifecycle;
 mod plugin_metrics;
-mod ring;
 mod secrets;
 mod sim;
 mod telemetry;
@@ -20,7 +20,7 @@ mod volume;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Gives memory back after a storm: without a background thread and a short decay, jemalloc keeps what 8,000 devices
-/// needed (prototype.md section 4).
+/// needed.
 #[expect(unsafe_code, reason = "jemalloc reads its settings from a symbol of this name")]
 #[expect(non_upper_case_globals, reason = "the name is jemalloc's")]
 #[unsafe(export_name = "_rjem_malloc_conf")]

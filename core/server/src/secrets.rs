@@ -33,7 +33,7 @@ pub(crate) fn data_dir(path: &Path) -> Result<()> {
     if mode & 0o002 != 0 {
         anyhow::bail!(
             "HEXA_DATA_DIR: everybody may write in {shown} (mode {mode:o}), and could put secrets there in the server's place; \
-             name a directory inside it, which the server makes for itself, or chmod o-w it"
+             name a directory inside it, which the server creates for itself, or run `chmod o-w {shown}`"
         );
     }
     Ok(())
@@ -48,7 +48,7 @@ pub(crate) fn private_dir(path: &Path) -> Result<()> {
     let others = if mode & 0o2000 == 0 { 0o077 } else { 0o007 };
     if mode & others != 0 {
         anyhow::bail!(
-            "HEXA_DATA_DIR: others may look into {shown} (mode {mode:o}), which holds secrets: chmod 700 {shown}"
+            "HEXA_DATA_DIR: others can read {shown} (mode {mode:o}), which holds secrets: run `chmod 700 {shown}`"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Personal access tokens.
+//! Personal access tokens: created, listed, looked up and revoked.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use crate::{Store, Tx, dialect};
 /// A token, without itself: only its hash is stored.
 #[derive(Clone, Debug)]
 pub struct TokenRow {
-    /// Row.
+    /// Key of the row.
     pub key: i64,
-    /// Public id.
+    /// Id that the API shows.
     pub id: TokenId,
-    /// Whose.
+    /// Public id of the account that owns it.
     pub user: UserId,
     /// What its user calls it.
     pub name: String,
@@ -32,17 +32,17 @@ pub struct TokenRow {
 /// A token to be made.
 #[derive(Debug)]
 pub struct NewToken {
-    /// Public id.
+    /// Id that the API will show.
     pub id: TokenId,
-    /// Whose.
+    /// The account that owns it.
     pub user: UserKey,
     /// What its user calls it.
     pub name: String,
-    /// SHA-256 of it.
+    /// SHA-256 of the token.
     pub hash: [u8; 32],
     /// What it may be used for.
     pub scopes: Scopes,
-    /// Now.
+    /// The present time, set by the caller.
     pub created_at: TimeMs,
     /// It is dead then; none = never.
     pub expires_at: Option<TimeMs>,

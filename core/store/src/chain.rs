@@ -1,5 +1,5 @@
 //! The audit's hash chain: each row's hash covers the row and its predecessor's hash, so that an edit, a gap or a
-//! swap anywhere is found by reading (LG-5).
+//! swap anywhere is found by reading.
 
 use hexa_model::audit::{AuditEntry, RelayStates};
 use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! The one door for changes: whatever is written beside the hot path goes through [`Store::change`].
+//! The one way to make changes: whatever is written beside the hot path goes through [`Store::change`].
 //!
 //! A change is given as work on an open transaction. It runs in the store's own task, not in its caller's: a caller that
 //! goes away changes nothing about it. The task holds the gate from the beginning of the transaction until the end of
@@ -34,7 +34,7 @@ pub type Work<'t, T, E> = Pin<Box<dyn Future<Output = Result<Changed<T>, E>> + S
 /// What work gives: it is committed, and then these changes are applied.
 #[derive(Debug)]
 pub struct Changed<T> {
-    /// For the caller.
+    /// What the caller hears after the commit.
     pub answer: T,
     /// What it means for the memory of every process.
     pub changes: Vec<Change>,
@@ -50,14 +50,14 @@ impl<T> Changed<T> {
 /// A committed change with what the database says of it: what there is to apply.
 #[derive(Debug)]
 pub enum Fact {
-    /// As it is.
+    /// A change that says all there is to apply.
     Plain(Change),
     /// Of a device, with its access as it is now.
     Device(Change, Option<DeviceAccess>),
 }
 
 impl Fact {
-    /// What changed.
+    /// The change that was committed.
     pub fn change(&self) -> &Change {
         match self {
             Self::Plain(change) | Self::Device(change, _) => change,
@@ -70,9 +70,9 @@ impl Fact {
 pub struct DeviceAccess {
     /// Raised with each change of it.
     pub version: i64,
-    /// Whose it is.
+    /// The owner; none while it is unclaimed.
     pub owner: Option<UserKey>,
-    /// False: disabled.
+    /// Whether it may connect; false when an admin disabled it.
     pub active: bool,
     /// Grants that have not ended, in the order in which they were made.
     pub grants: Vec<Grant>,
@@ -89,11 +89,11 @@ pub trait Observer: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
-    /// It waits for its turn.
+    /// It waits for changes before it.
     Waiting,
-    /// Its statements run.
+    /// Its statements are being run.
     Working,
-    /// COMMIT runs.
+    /// COMMIT was sent and has not been answered.
     Committing,
     /// It is stored and is being applied.
     Following,
@@ -103,7 +103,7 @@ impl Stage {
     /// All of them, in their order.
     pub const ALL: [Self; 4] = [Self::Waiting, Self::Working, Self::Committing, Self::Following];
 
-    /// For metrics.
+    /// The value of the metrics' label `stage`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",

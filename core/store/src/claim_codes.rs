@@ -9,7 +9,7 @@ use crate::{Store, Tx};
 /// A claim code as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptCode {
-    /// An HMAC.
+    /// HMAC of the code's SHA-256, under a key outside of the database.
     pub mac: [u8; 32],
     /// The name of its key, which is not in the database.
     pub key: String,

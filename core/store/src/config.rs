@@ -1,18 +1,18 @@
-//! What the store can be told.
+//! The settings of the store.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-/// What the store can be told.
+/// Settings of the store, read once when it opens.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// Holds `hexa.db` and the lock file.
     pub data_dir: PathBuf,
     /// `DATABASE_URL`, which may hold a password; none = SQLite in the data directory.
     pub database_url: Option<SecretString>,
-    /// What survives what.
+    /// What a commit survives: a crash of the process, or of the machine too.
     pub durability: Durability,
     /// The name of this node's audit chain.
     pub node: String,
@@ -40,7 +40,7 @@ impl StoreConfig {
     }
 }
 
-/// `HEXA_DURABILITY`.
+/// What an answered commit survives (`HEXA_DURABILITY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// Each group commit is on the disk before it is answered.

@@ -1,4 +1,4 @@
-//! The two databases behind one door: the same statement text and binds go to either, rows come back as one type.
+//! One interface to both databases: the same statement text and binds go to either, rows come back as one type.
 //!
 //! Run-time queries in the common subset (`dialect`), because compile-time checked ones would need every query twice
 //! (docs/adr/0013).
@@ -21,7 +21,7 @@ pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// and say that all is well.
 pub(crate) const COMMIT: &str = "select 1; commit";
 
-/// Where reads go.
+/// A pool of connections for reads, of either database.
 pub(crate) enum Db {
     /// Readers of the file.
     Sqlite(SqlitePool),
@@ -72,7 +72,7 @@ arg! {
 }
 
 /// PostgreSQL refuses a text with a NUL, and with it the whole transaction; SQLite keeps one and cuts it off in some
-/// functions. The doors refuse such texts; whatever comes another way (a device, a driver) must not cost others their
+/// functions. The API refuses such texts; whatever comes another way (a device, a driver) must not cost others their
 /// commit.
 pub(crate) fn storable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
@@ -84,7 +84,7 @@ pub(crate) struct Query {
     args: Vec<Arg>,
 }
 
-/// Begins a statement.
+/// Begins a statement; `bind` adds its values in order.
 pub(crate) fn query(sql: impl SqlSafeStr) -> Query {
     Query { sql: sql.into_sql_str(), args: Vec::new() }
 }
@@ -127,7 +127,7 @@ impl Query {
         Self { sql, ..self }
     }
 
-    /// All rows.
+    /// All rows that the statement gives.
     pub(crate) async fn fetch_all(self, on: Executor<'_>) -> Result<Vec<Row>, StoreError> {
         let Self { sql, args } = self;
         Ok(match on {
@@ -142,7 +142,7 @@ impl Query {
         })
     }
 
-    /// The first row.
+    /// The first row, if there is one.
     pub(crate) async fn fetch_optional(self, on: Executor<'_>) -> Result<Option<Row>, StoreError> {
         Ok(self.fetch_all(on).await?.into_iter().next())
     }

@@ -12,7 +12,7 @@ use crate::users::contains;
 /// Which devices to list.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceFilter {
-    /// Whose; none = everybody's.
+    /// Devices of this account; none for those of everybody.
     pub owner: Option<UserKey>,
     /// And these, which are shared with the owner of the others.
     pub shared: Vec<DeviceKey>,
@@ -20,7 +20,7 @@ pub struct DeviceFilter {
     pub search: Option<String>,
     /// Whether the search looks into e-mails and names of owners as well.
     pub search_owners: bool,
-    /// Of this class.
+    /// Only devices of this class.
     pub class: Option<DeviceClass>,
     /// With or without an owner.
     pub claimed: Option<bool>,

@@ -10,32 +10,32 @@ use crate::db::{Executor, Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
 
-/// A device.
+/// A device as it is stored.
 #[derive(Clone)]
 pub struct DeviceRow {
-    /// Key.
+    /// Key of the row.
     pub key: DeviceKey,
-    /// Public id.
+    /// Id that the API and the device use.
     pub uid: DeviceUid,
-    /// Whose.
+    /// The owner; none while it is unclaimed.
     pub owner: Option<UserKey>,
     /// The name that the owner gave.
     pub name: Option<String>,
-    /// Class.
+    /// The hardware line, which selects the driver.
     pub class: DeviceClass,
-    /// Model.
+    /// Model, as the device named it when it was provisioned.
     pub model: Option<String>,
-    /// Hardware revision.
+    /// Hardware revision, as the device named it.
     pub hardware: Option<String>,
     /// Firmware version, latest stored.
     pub firmware: Option<String>,
-    /// Serial number.
+    /// Serial number; no two devices have the same.
     pub serial: Option<String>,
-    /// How many relays.
+    /// How many relays it has, 0 to 64.
     pub relay_count: u16,
-    /// How many inputs.
+    /// How many inputs (buttons, switches) it has.
     pub input_count: u16,
-    /// Normalized, sorted.
+    /// What it can do: normalized names, sorted.
     pub capabilities: Vec<String>,
     /// SHA-256 of the token.
     pub token_hash: [u8; 32],
@@ -45,13 +45,13 @@ pub struct DeviceRow {
     pub previous_token_until: Option<TimeMs>,
     /// Until then the claim code is good.
     pub claim_expires_at: Option<TimeMs>,
-    /// False: disabled.
+    /// Whether it may connect; false when an admin disabled it.
     pub active: bool,
     /// Raised with each change of who may do what with it.
     pub access_version: i64,
-    /// Latest stored.
+    /// The latest sign of life that was stored; memory may know a later one.
     pub last_seen_at: Option<TimeMs>,
-    /// Latest stored.
+    /// The latest address that was stored; memory may know a later one.
     pub last_ip: Option<String>,
     /// Which driver wrote `driver_durable`.
     pub driver_version: Option<String>,
@@ -78,33 +78,33 @@ impl std::fmt::Debug for DeviceRow {
 
 /// A device to be made.
 pub struct NewDevice {
-    /// Public id.
+    /// Id that the API and the device will use.
     pub uid: DeviceUid,
-    /// Class.
+    /// The hardware line, which selects the driver.
     pub class: DeviceClass,
-    /// Model.
+    /// Model, as the device names it.
     pub model: Option<String>,
-    /// Hardware revision.
+    /// Hardware revision, as the device names it.
     pub hardware: Option<String>,
-    /// Firmware version.
+    /// Firmware version, as the device names it.
     pub firmware: Option<String>,
-    /// Serial number, unique.
+    /// Serial number; a second device with the same one is refused.
     pub serial: Option<String>,
-    /// How many relays.
+    /// How many relays it has, 0 to 64.
     pub relay_count: u16,
-    /// How many inputs.
+    /// How many inputs (buttons, switches) it has.
     pub input_count: u16,
-    /// Normalized.
+    /// What it can do: normalized names, sorted.
     pub capabilities: Vec<String>,
     /// SHA-256 of the token.
     pub token_hash: [u8; 32],
-    /// Its claim code.
+    /// Its claim code, without the code itself.
     pub claim: KeptCode,
     /// Until then it is good.
     pub claim_expires_at: TimeMs,
     /// When it was made, by the time that credentials are judged by.
     pub claim_made_at: TimeMs,
-    /// Now.
+    /// The present time, set by the caller.
     pub created_at: TimeMs,
 }
 

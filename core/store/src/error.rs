@@ -1,4 +1,4 @@
-//! What can go wrong below.
+//! Errors of the store.
 
 use std::path::PathBuf;
 
@@ -15,19 +15,19 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The database fell silent at the commit: it may have been stored or not.
-    #[error("the database fell silent at the commit; whether it was stored is not known")]
+    #[error("the database did not answer the commit; whether it was stored is unknown")]
     Unknown,
     /// Another process writes in this one's place: nothing was changed, and nothing will be.
-    #[error("this process may not write any more: {0}")]
+    #[error("this process may no longer write to the database: {0}")]
     Fenced(String),
     /// The work of a change failed unexpectedly; nothing of it was stored.
-    #[error("the work of a change failed unexpectedly")]
+    #[error("the change failed unexpectedly, and was not stored")]
     Panicked,
     /// A unique or foreign key stands against it; names `table.column`.
     #[error("conflict with {0}")]
     Conflict(String),
     /// A stored value makes no sense.
-    #[error("the database holds a value that makes no sense: {0}")]
+    #[error("the database holds an invalid value: {0}")]
     Corrupt(String),
 }
 
@@ -98,7 +98,7 @@ pub enum OpenError {
     /// Another process uses the data directory.
     #[error("{path} is in use by another hexa process ({holder}); stop it, or give this one its own HEXA_DATA_DIR")]
     Locked {
-        /// The lock file.
+        /// Path of the lock file.
         path: PathBuf,
         /// What the holder wrote into it.
         holder: String,
@@ -108,7 +108,7 @@ pub enum OpenError {
         "{path} is damaged ({problem}). Nothing was changed. Restore it from a backup, or move it away to start empty"
     )]
     Corrupt {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
         /// What the check found.
         problem: String,
@@ -119,11 +119,11 @@ pub enum OpenError {
          restore the backup made before the upgrade"
     )]
     Newer {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Its schema.
+        /// The last migration that the database has.
         found: i64,
-        /// Ours.
+        /// The last migration that this build knows.
         known: i64,
     },
     /// An older hexa has been here, and this one may not bring it up to date.
@@ -132,11 +132,11 @@ pub enum OpenError {
          once, which brings it up to date"
     )]
     Older {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Its schema.
+        /// The last migration that the database has.
         found: i64,
-        /// Ours.
+        /// The last migration that this build knows.
         known: i64,
     },
     /// The schema of the file is to be changed, and no copy of it could be made first.
@@ -145,7 +145,7 @@ pub enum OpenError {
          Nothing was changed. Make room for {bytes} bytes beside it, and start again"
     )]
     NoCopy {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
         /// What was to be written.
         copy: PathBuf,
@@ -159,7 +159,7 @@ pub enum OpenError {
     InUse {
         /// Host and name of the database.
         place: String,
-        /// Which session.
+        /// The database session that holds it.
         holder: String,
     },
     /// Another node's name is in the database; one node writes to it.
@@ -168,9 +168,9 @@ pub enum OpenError {
          database"
     )]
     OtherNode {
-        /// This process's name.
+        /// The `NODE_ID` of this process.
         node: String,
-        /// The other's.
+        /// The name in the database.
         other: String,
     },
     /// Something between us and PostgreSQL gives each transaction another session.
@@ -199,7 +199,7 @@ pub enum OpenError {
     Io {
         /// What could not be used.
         path: PathBuf,
-        /// Why.
+        /// What the operating system says.
         source: std::io::Error,
     },
     /// The database said no.

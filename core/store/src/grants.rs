@@ -1,4 +1,4 @@
-//! What owners share.
+//! Grants: what owners share of their devices, with whom.
 
 use hexa_model::{DeviceKey, DeviceUid, Grant, GrantAccess, GrantId, RelayMask, TimeMs, UserId, UserKey};
 
@@ -9,13 +9,13 @@ use crate::{Store, Tx};
 /// A grant with everything that its page shows.
 #[derive(Clone, Debug)]
 pub struct GrantRow {
-    /// As the house uses it.
+    /// The grant, as services use it.
     pub grant: Grant,
-    /// For whom.
+    /// Public id of the grantee.
     pub user: UserId,
-    /// Their e-mail.
+    /// The grantee's e-mail address.
     pub email: String,
-    /// Their name.
+    /// The grantee's name, if they gave one.
     pub name: Option<String>,
     /// How many uses it was made for.
     pub max_uses: Option<u32>,
@@ -70,7 +70,7 @@ pub(crate) async fn living(device: DeviceKey, on: Executor<'_>) -> Result<Vec<Gr
 }
 
 impl Store {
-    /// Every grant that has not ended: the house keeps them in memory.
+    /// Every grant that has not ended: they are all kept in memory.
     ///
     /// # Errors
     /// When the database does not answer.

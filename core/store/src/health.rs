@@ -19,7 +19,7 @@ struct State {
     lost: Option<String>,
     /// Why the last transaction was not stored.
     failed: Option<String>,
-    /// When one was.
+    /// When the last transaction was stored.
     stored: Instant,
 }
 
@@ -43,7 +43,7 @@ impl WriteHealth {
         match error {
             StoreError::Fenced(why) => {
                 if state.lost.is_none() {
-                    tracing::error!(%why, "this process may not write any more, and ends");
+                    tracing::error!(%why, "this process may no longer write to the database, and stops");
                     state.lost = Some(why.clone());
                 }
             }
@@ -93,7 +93,7 @@ impl Store {
     /// As [`Store::health`], and the reason why the last write was not stored.
     pub async fn ready(&self) -> Result<(), StoreError> {
         self.health().await?;
-        self.has_turn().await?;
+        self.may_write().await?;
         let (failed, ago) = self.inner.health.last();
         if failed.is_none() && ago < self.inner.config.probe_after {
             return Ok(());

@@ -6,7 +6,7 @@ use crate::db::query;
 use crate::error::StoreError;
 use crate::{Store, Tx};
 
-/// Keys of one caller at the same time (ID-8).
+/// Keys of one caller at the same time: they are kept for a day, and cost their caller no disk without end.
 pub(crate) const MAX_KEYS: i64 = 10_000;
 
 /// A key that was used.
@@ -18,7 +18,7 @@ pub struct Kept {
     pub request_id: String,
     /// The relay command that it became; its answer is in the audit.
     pub command: Option<CommandId>,
-    /// Its answer, sealed.
+    /// The sealed answer; none for a command, whose answer is in the audit.
     pub answer: Option<Vec<u8>>,
 }
 
@@ -50,10 +50,11 @@ impl Store {
     }
 }
 
-/// The key of a command: it is on the disk with the command's id before the frame is sent (ID-5).
+/// The key of a command: it is on the disk with the command's id before the frame is sent, so that
+/// whoever asks again after a crash hears of this command and none is sent a second time.
 #[derive(Clone, Debug)]
 pub struct CommandClaim {
-    /// The key.
+    /// The key, and whose it is.
     pub claim: IdempotencyKey,
     /// What it stands for.
     pub command: CommandId,

@@ -9,15 +9,15 @@ use crate::{PersonRow, Store, Tx};
 /// An invitation, without its token: only its hash is stored.
 #[derive(Clone, Debug)]
 pub struct InvitationRow {
-    /// Row.
+    /// Key of the row.
     pub key: i64,
-    /// Public id.
+    /// Id that the API shows.
     pub id: InvitationId,
     /// The one e-mail that may be registered with it, in the form in which accounts keep theirs; none = any.
     pub email: Option<String>,
     /// What its maker wrote beside it.
     pub note: Option<String>,
-    /// Who made it.
+    /// The admin who created it.
     pub maker: PersonRow,
     /// Whether they are an active admin by now.
     pub maker_stands: bool,
@@ -46,17 +46,17 @@ impl InvitationRow {
 /// An invitation to be made.
 #[derive(Debug)]
 pub struct NewInvitation {
-    /// Public id.
+    /// Id that the API will show.
     pub id: InvitationId,
     /// SHA-256 of its token.
     pub hash: [u8; 32],
-    /// Who makes it.
+    /// The admin who creates it.
     pub maker: UserKey,
     /// The one e-mail that may be registered with it.
     pub email: Option<String>,
     /// What its maker wrote beside it.
     pub note: Option<String>,
-    /// Now.
+    /// The present time, set by the caller.
     pub created_at: TimeMs,
     /// It is good for nothing from then on.
     pub expires_at: TimeMs,
@@ -69,7 +69,7 @@ pub struct InvitationFilter {
     pub state: Option<InvitationState>,
     /// What time it is.
     pub now: TimeMs,
-    /// Behind this row.
+    /// Only rows older than this one: the cursor of the page before.
     pub after: Option<i64>,
     /// At most so many.
     pub limit: u32,

@@ -65,7 +65,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The hot writer.
+    /// The writer that commits relay states and audit rows in groups.
     pub fn writer(&self) -> &Writer {
         &self.inner.writer
     }
@@ -78,7 +78,7 @@ impl Store {
         }
     }
 
-    /// Where to read.
+    /// Where reads go: the pool of readers.
     pub(crate) fn reader(&self) -> Executor<'_> {
         match &self.inner.db {
             Db::Sqlite(readers) => Executor::Sqlite(readers),

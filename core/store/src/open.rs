@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     pub(crate) health: Arc<WriteHealth>,
     pub(crate) observers: Arc<parking_lot::RwLock<Vec<Arc<dyn Observer>>>>,
     gate: Arc<Mutex<ChainLock>>,
-    /// Of PostgreSQL: whose turn it is to write.
+    /// Of PostgreSQL: the generation under which this process writes.
     generation: Option<Generation>,
     worker: parking_lot::Mutex<Option<JoinHandle<Link>>>,
     thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -129,12 +129,12 @@ impl Store {
             .map(|_: u64| ())
     }
 
-    /// Whether it is still this process's turn to write, as the database says now: one that writes nothing would not hear
+    /// Whether this process may still write, as the database says now: one that writes nothing would not hear
     /// of it.
     ///
     /// # Errors
     /// `Fenced` when it is not; `Unavailable` when the database does not say.
-    pub async fn has_turn(&self) -> Result<(), StoreError> {
+    pub async fn may_write(&self) -> Result<(), StoreError> {
         let asked = match (&self.inner.db, &self.inner.generation) {
             (Db::Postgres(pool), Some(generation)) => {
                 async { generation.check(&mut *within(pool.acquire()).await?).await }.await
@@ -193,16 +193,16 @@ impl Store {
         let clean = match (stopped, folded) {
             (Ok(Ok(())), Ok(())) => {
                 if let Err(error) = std::fs::remove_file(&self.inner.unclean) {
-                    tracing::warn!(%error, "the clean stop could not be marked; the next start checks the database");
+                    tracing::warn!(%error, "cannot mark the stop as clean; the next start checks the database");
                 }
                 true
             }
             (Ok(Ok(())), Err(error)) => {
-                tracing::error!(%error, "the log could not be folded into the database");
+                tracing::error!(%error, "cannot merge the write-ahead log into the database; the next start checks it");
                 false
             }
             _ => {
-                tracing::error!("the writer did not end by itself");
+                tracing::error!("the writer thread did not stop in time; the next start checks the database");
                 false
             }
         };

@@ -10,7 +10,7 @@ use crate::{Store, Tx};
 /// So many faults of a plugin are kept, the newest ones.
 const KEPT: i64 = 256;
 
-/// A stored fault.
+/// A fault of a plugin's call, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultRow {
     /// Its place: rises with time.
@@ -29,7 +29,7 @@ pub struct FaultRow {
     pub device: Option<DeviceUid>,
     /// The beginning of the input, masked.
     pub sample: String,
-    /// When.
+    /// When the call failed.
     pub at: TimeMs,
 }
 

@@ -9,7 +9,7 @@ use crate::{Store, Tx};
 /// A document of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreferenceRow {
-    /// Which one.
+    /// Name of the document, such as `dashboard_layout`.
     pub name: String,
     /// JSON text, exactly as it was stored.
     pub document: String,

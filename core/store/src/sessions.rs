@@ -11,11 +11,11 @@ use crate::{Store, Tx, dialect};
 /// A session to begin.
 #[derive(Debug)]
 pub struct NewFamily {
-    /// Public id.
+    /// Id that the API will show.
     pub id: SessionId,
-    /// Whose.
+    /// The account that signs in.
     pub user: UserKey,
-    /// Now.
+    /// The present time, set by the caller.
     pub created_at: TimeMs,
     /// It ends then, used or not.
     pub expires_at: TimeMs,
@@ -28,13 +28,13 @@ pub struct NewFamily {
 /// A refresh token with its family.
 #[derive(Clone, Debug)]
 pub struct RefreshRow {
-    /// Row.
+    /// Key of the row.
     pub id: i64,
-    /// Family's row.
+    /// Key of the family's row.
     pub family: i64,
-    /// Whose.
+    /// The account that is signed in.
     pub user: UserKey,
-    /// Family's public id.
+    /// The family's id that the API shows.
     pub family_id: SessionId,
     /// When it was issued.
     pub issued_at: TimeMs,
@@ -44,11 +44,11 @@ pub struct RefreshRow {
     pub spent_at: Option<TimeMs>,
     /// The token it was spent for.
     pub successor: Option<i64>,
-    /// Its hash.
+    /// SHA-256 of the successor.
     pub successor_hash: Option<[u8; 32]>,
     /// Whether that one was spent in turn.
     pub successor_spent: bool,
-    /// The family's end.
+    /// When the family ends, however often it is renewed.
     pub family_expires_at: TimeMs,
     /// When the family was revoked.
     pub family_revoked_at: Option<TimeMs>,
@@ -57,17 +57,17 @@ pub struct RefreshRow {
 /// A living session, for the list of its user.
 #[derive(Clone, Debug)]
 pub struct SessionRow {
-    /// Public id.
+    /// Id that the API shows.
     pub id: SessionId,
-    /// When it began.
+    /// When the account signed in.
     pub created_at: TimeMs,
     /// When its token was last renewed.
     pub last_used_at: TimeMs,
     /// It ends then, unless it is renewed before or its family ends.
     pub expires_at: TimeMs,
-    /// Of the sign-in.
+    /// `User-Agent` of the sign-in.
     pub user_agent: Option<String>,
-    /// Of the sign-in.
+    /// Client address of the sign-in.
     pub ip: Option<String>,
 }
 

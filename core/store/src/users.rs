@@ -1,4 +1,4 @@
-//! Accounts and settings.
+//! Accounts, and the settings that the server keeps for itself.
 
 use std::collections::HashMap;
 
@@ -8,24 +8,24 @@ use crate::db::{Row, query};
 use crate::error::StoreError;
 use crate::{Store, Tx, dialect};
 
-/// An account.
+/// An account as it is stored.
 #[derive(Clone)]
 pub struct UserRow {
-    /// Key.
+    /// Key of the row.
     pub key: UserKey,
-    /// Public id.
+    /// Id that the API shows.
     pub id: UserId,
-    /// Lower case.
+    /// E-mail address, in lower case.
     pub email: String,
-    /// Shown name.
+    /// The name that is shown, if there is one.
     pub name: Option<String>,
-    /// Role.
+    /// User or admin; admins may do everything.
     pub role: Role,
     /// Whether it may sign in.
     pub active: bool,
     /// Raised to end older tokens.
     pub epoch: i64,
-    /// PHC string.
+    /// Argon2id hash of the password, as a PHC string.
     pub password_hash: String,
     /// Wrong passwords in a row, from wherever.
     pub failed_logins: i64,
@@ -44,11 +44,11 @@ impl std::fmt::Debug for UserRow {
 /// What is shown of an account beside something else.
 #[derive(Clone, Debug)]
 pub struct PersonRow {
-    /// Public id.
+    /// Id that the API shows.
     pub id: UserId,
-    /// Lower case.
+    /// E-mail address, in lower case.
     pub email: String,
-    /// Shown name.
+    /// The name that is shown, if there is one.
     pub name: Option<String>,
 }
 
@@ -60,17 +60,17 @@ impl From<UserRow> for PersonRow {
 
 /// An account to be made.
 pub struct NewUser {
-    /// Public id.
+    /// Id that the API will show.
     pub id: UserId,
-    /// Lower case, unique.
+    /// E-mail address, in lower case; no two accounts have the same.
     pub email: String,
-    /// Shown name.
+    /// The name that is shown, if there is one.
     pub name: Option<String>,
-    /// Role.
+    /// User or admin; admins may do everything.
     pub role: Role,
-    /// PHC string.
+    /// Argon2id hash of the password, as a PHC string.
     pub password_hash: String,
-    /// Now.
+    /// The present time, set by the caller.
     pub created_at: TimeMs,
 }
 
@@ -83,7 +83,7 @@ pub struct UserFilter {
     pub role: Option<Role>,
     /// Only active or only deactivated ones.
     pub active: Option<bool>,
-    /// Behind this key.
+    /// Only accounts behind this key: the cursor of the page before.
     pub after: Option<UserKey>,
     /// At most so many.
     pub limit: u32,

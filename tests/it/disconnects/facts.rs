@@ -8,9 +8,9 @@ use reqwest::header::CONNECTION;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::house::{Case, Credential, House, Stands};
+use super::fixture::{Case, Credential, Fixture, Stands};
 
-/// Facts by name.
+/// What is true of the server, by name.
 pub(super) type Facts = BTreeMap<String, String>;
 
 /// Tables at one moment.
@@ -161,10 +161,10 @@ impl Tables {
 }
 
 /// What the running server says of a case, and what only it can say.
-pub(super) async fn of_server(house: &House, case: &Case) -> Facts {
+pub(super) async fn of_server(fixture: &Fixture, case: &Case) -> Facts {
     let mut facts = Facts::new();
     let admin = async |path: String| {
-        let answer = house.ask(&path, &house.admin).await;
+        let answer = fixture.ask(&path, &fixture.admin).await;
         answer.map_or((0, Value::Null), |a| (a.status, a.json()))
     };
     let ids = |page: &Value| {
@@ -185,7 +185,7 @@ pub(super) async fn of_server(house: &House, case: &Case) -> Facts {
         facts.insert(format!("account of {email}"), ids(&page));
     }
     if !case.invitations.is_empty() {
-        let all = invitations(house).await;
+        let all = invitations(fixture).await;
         for note in &case.invitations {
             let shown = |row: &&Value| text(row, "note") == note;
             let found =
@@ -194,14 +194,14 @@ pub(super) async fn of_server(house: &House, case: &Case) -> Facts {
         }
     }
     for (n, credential) in case.credentials.iter().enumerate() {
-        let status = async |path: &str| house.ask(path, &credential.token).await.map_or(0, |a| a.status);
+        let status = async |path: &str| fixture.ask(path, &credential.token).await.map_or(0, |a| a.status);
         facts.insert(format!("token {n}"), status("/api/v1/auth/me").await.to_string());
         for device in &case.devices {
             let uid = &device.uid;
             let sees = status(&format!("/api/v1/devices/{uid}")).await;
             facts.insert(format!("token {n} sees {uid}"), said(sees, 200));
             let press = Request::new(&format!("POST /api/v1/devices/{uid}/relays/0")).bearer(&credential.token);
-            let press = press.json(json!({ "state": true })).send(&house.http, house.server.address).await;
+            let press = press.json(json!({ "state": true })).send(&fixture.http, fixture.server.address).await;
             // Nobody is there to do it; one that has just left is still waited for.
             let press = press.map_or(0, |a| a.status);
             facts.insert(format!("token {n} switches {uid}"), said(if press == 504 { 409 } else { press }, 409));
@@ -217,7 +217,7 @@ pub(super) async fn of_server(house: &House, case: &Case) -> Facts {
         facts.insert(format!("grants of {uid}"), ids(&page));
     }
     if let Some(n) = case.preferences {
-        let answer = house.ask("/api/v1/preferences", &case.credentials[n].token).await;
+        let answer = fixture.ask("/api/v1/preferences", &case.credentials[n].token).await;
         let all = answer.map_or(Value::Null, |a| a.json());
         for name in NAMES {
             facts.insert(format!("preference {name}"), all[name].to_string());
@@ -237,18 +237,18 @@ pub(super) async fn of_server(house: &House, case: &Case) -> Facts {
     // Last: whoever is connected would get the commands of above.
     if case.connects {
         for device in &case.devices {
-            facts.insert(format!("device {} connects", device.uid), said(connect(house, device).await, 101));
+            facts.insert(format!("device {} connects", device.uid), said(connect(fixture, device).await, 101));
         }
     }
     facts
 }
 
 /// All that the server shows.
-async fn invitations(house: &House) -> Vec<Value> {
+async fn invitations(fixture: &Fixture) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
         let path = format!("/api/v1/admin/invitations?limit=500{cursor}");
-        let page = house.ask(&path, &house.admin).await.map_or(Value::Null, |a| a.json());
+        let page = fixture.ask(&path, &fixture.admin).await.map_or(Value::Null, |a| a.json());
         all.extend(page["items"].as_array().cloned().unwrap_or_default());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -267,9 +267,9 @@ fn said(status: u16, yes: u16) -> String {
 }
 
 /// The status of a device's upgrade.
-async fn connect(house: &House, device: &hexa_tests::Identity) -> u16 {
-    let url = format!("http://{}/ws/device?uid={}", house.server.address, device.uid);
-    let request = house.http.get(url).bearer_auth(&device.token).header(CONNECTION, "Upgrade");
+async fn connect(fixture: &Fixture, device: &hexa_tests::Identity) -> u16 {
+    let url = format!("http://{}/ws/device?uid={}", fixture.server.address, device.uid);
+    let request = fixture.http.get(url).bearer_auth(&device.token).header(CONNECTION, "Upgrade");
     let request = request.header("upgrade", "websocket").header("sec-websocket-version", "13");
     let answer = request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send().await;
     answer.map_or(0, |a| a.status().as_u16())

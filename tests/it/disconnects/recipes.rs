@@ -6,7 +6,7 @@ use hexa_tests::cut::Request;
 use hexa_tests::server::PASSWORD;
 use serde_json::json;
 
-use super::house::{Case, Credential, House, Person};
+use super::fixture::{Case, Credential, Fixture, Person};
 
 /// What a request leaves in the audit, if it leaves anything.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +36,10 @@ pub(super) struct Recipe {
     /// Whether it hashes a password before.
     pub(super) hashes: bool,
     pub(super) trace: Trace,
-    pub(super) prepare: for<'a> fn(&'a House) -> BoxFuture<'a, Case>,
+    pub(super) prepare: for<'a> fn(&'a Fixture) -> BoxFuture<'a, Case>,
 }
 
-fn recipe(route: &'static str, trace: Trace, prepare: for<'a> fn(&'a House) -> BoxFuture<'a, Case>) -> Recipe {
+fn recipe(route: &'static str, trace: Trace, prepare: for<'a> fn(&'a Fixture) -> BoxFuture<'a, Case>) -> Recipe {
     Recipe { route, commits: Commits::Always, hashes: false, trace, prepare }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn recipes() -> Vec<Recipe> {
     vec![
         hashing(recipe("POST /api/v1/auth/register", Shared("account.registered"), |h| {
             async {
-                let email = House::fresh_email();
+                let email = Fixture::fresh_email();
                 let mut body = json!({ "email": email, "password": PASSWORD });
                 let mut invitations = Vec::new();
                 if h.number().is_multiple_of(2) {
@@ -323,7 +323,7 @@ pub(super) fn recipes() -> Vec<Recipe> {
 }
 
 /// An account with two sessions.
-async fn twice(h: &House) -> (Person, Person) {
+async fn twice(h: &Fixture) -> (Person, Person) {
     let person = h.person().await;
     let other = h.sign_in(&person.email).await;
     (person, other)
@@ -331,13 +331,13 @@ async fn twice(h: &House) -> (Person, Person) {
 
 fn session_of(person: &Person) -> String {
     match Credential::session(&person.token).stands {
-        super::house::Stands::Session { session, .. } => session,
-        super::house::Stands::Token { .. } => unreachable!("it is a session's"),
+        super::fixture::Stands::Session { session, .. } => session,
+        super::fixture::Stands::Token { .. } => unreachable!("it is a session's"),
     }
 }
 
 /// A request of the owner of a device that is shared.
-fn shared<'a>(h: &'a House, route: &'static str, with: fn(&House, Case) -> Case) -> BoxFuture<'a, Case> {
+fn shared<'a>(h: &'a Fixture, route: &'static str, with: fn(&Fixture, Case) -> Case) -> BoxFuture<'a, Case> {
     async move {
         let owner = h.somebody();
         let identity = h.device(owner).await;
@@ -349,7 +349,7 @@ fn shared<'a>(h: &'a House, route: &'static str, with: fn(&House, Case) -> Case)
 }
 
 /// A command to the device that does what it is told.
-fn switch<'a>(h: &'a House, relay: &'static str) -> BoxFuture<'a, Case> {
+fn switch<'a>(h: &'a Fixture, relay: &'static str) -> BoxFuture<'a, Case> {
     async move {
         let uid = &h.bench.uid;
         let case = Case::new(&format!("POST /api/v1/devices/{uid}/relays{relay}")).by(&h.crowd[0].token);
@@ -359,7 +359,7 @@ fn switch<'a>(h: &'a House, relay: &'static str) -> BoxFuture<'a, Case> {
     .boxed()
 }
 
-fn settings<'a>(h: &'a House, route: &'static str, body: fn(usize) -> serde_json::Value) -> BoxFuture<'a, Case> {
+fn settings<'a>(h: &'a Fixture, route: &'static str, body: fn(usize) -> serde_json::Value) -> BoxFuture<'a, Case> {
     async move {
         let person = h.somebody();
         let case = Case::new(route).by(&person.token).json(body(h.number())).person(person);

@@ -10,17 +10,17 @@ use hexa_tests::{AutoDevice, TestServer};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::house::{House, Person};
+use super::fixture::{Fixture, Person};
 
 /// Makes COMMIT of every change slow, or quick again. SQLite: a failpoint in its commit hook, read at the start.
 /// PostgreSQL: a deferred trigger, once in each transaction, whatever tables it writes; not for rows that the group
 /// commit of commands and reports writes.
-pub(super) fn commits(house: &mut House, slow: Option<Duration>) {
-    house.slow = slow.unwrap_or_default();
-    let db = house.server.db();
+pub(super) fn commits(fixture: &mut Fixture, slow: Option<Duration>) {
+    fixture.slow = slow.unwrap_or_default();
+    let db = fixture.server.db();
     if db.is_sqlite() {
         let point = slow.map(|slow| format!("change.inside_commit=sleep({})", slow.as_millis()));
-        house.server.set_env("FAILPOINTS", point.as_deref());
+        fixture.server.set_env("FAILPOINTS", point.as_deref());
     } else {
         db.tamper("drop function if exists test_slow_commit() cascade");
         if let Some(slow) = slow {
@@ -72,21 +72,21 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) async fn new(house: &House) -> Self {
-        let person = house.person().await;
-        let identity = house.device(&person).await;
+    pub(super) async fn new(fixture: &Fixture) -> Self {
+        let person = fixture.person().await;
+        let identity = fixture.device(&person).await;
         Self { person, identity }
     }
 
-    pub(super) async fn start(&self, house: &House) -> Load {
-        let device = connected(&house.server, &self.identity).await;
+    pub(super) async fn start(&self, fixture: &Fixture) -> Load {
+        let device = connected(&fixture.server, &self.identity).await;
         let (stop, wrong) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let command = Request::new(&format!("POST /api/v1/devices/{}/relays/1", self.identity.uid));
         let setting = Request::new("PUT /api/v1/preferences/dashboard_layout");
         let jobs = [(command, Duration::from_millis(5)), (setting, Duration::from_millis(90))];
         let tasks = jobs.into_iter().map(|(request, pace)| {
             let request = request.bearer(&self.person.token);
-            let (http, address) = (house.http.clone(), house.server.address);
+            let (http, address) = (fixture.http.clone(), fixture.server.address);
             let (stop, wrong) = (Arc::clone(&stop), Arc::clone(&wrong));
             tokio::spawn(async move {
                 for n in 0u64.. {

@@ -12,7 +12,7 @@ use hexa_tests::machine::{is_long, with};
 use serde_json::json;
 
 use super::facts::{self, Facts, Tables, differences};
-use super::house::{Case, Credential, House, Stands};
+use super::fixture::{Case, Credential, Fixture, Stands};
 use super::recipes::{Commits, Recipe, Trace};
 
 /// Inside COMMIT, for each route: what is the same code on both databases is cut less often on the second one.
@@ -63,15 +63,15 @@ impl Row {
 }
 
 /// Counts of changes without a caller.
-pub(super) async fn abandoned(house: &House) -> [u64; 4] {
-    let text = house.ask("/metrics", &house.admin).await.map(|a| a.text).unwrap_or_default();
+pub(super) async fn abandoned(fixture: &Fixture) -> [u64; 4] {
+    let text = fixture.ask("/metrics", &fixture.admin).await.map(|a| a.text).unwrap_or_default();
     let metrics = Metrics::parse(&text);
     STAGES.map(|stage| metrics.count("hexa_changes_abandoned_total", &[("stage", stage)]))
 }
 
 /// Makes cases of a recipe.
-pub(super) async fn prepare(house: &House, recipe: &Recipe, count: usize) -> Vec<Case> {
-    let made = stream::iter(0..count).map(|_| (recipe.prepare)(house)).buffer_unordered(AT_ONCE);
+pub(super) async fn prepare(fixture: &Fixture, recipe: &Recipe, count: usize) -> Vec<Case> {
+    let made = stream::iter(0..count).map(|_| (recipe.prepare)(fixture)).buffer_unordered(AT_ONCE);
     made.collect().await
 }
 
@@ -82,7 +82,7 @@ pub(super) fn keyed(mut case: Case) -> Case {
 }
 
 /// The server's memory knows what the cases are about, as in daily life.
-pub(super) async fn warm(house: &House, cases: &[Case]) {
+pub(super) async fn warm(fixture: &Fixture, cases: &[Case]) {
     let mut asked = std::collections::HashSet::new();
     let mut paths = Vec::new();
     for case in cases {
@@ -92,7 +92,7 @@ pub(super) async fn warm(house: &House, cases: &[Case]) {
         }
     }
     paths.retain(|asks| asked.insert(asks.clone()));
-    let asks = stream::iter(paths).map(async |(path, token)| house.ask(&path, &token).await);
+    let asks = stream::iter(paths).map(async |(path, token)| fixture.ask(&path, &token).await);
     asks.buffer_unordered(AT_ONCE).for_each(async |_| {}).await;
 }
 
@@ -134,39 +134,39 @@ pub(super) struct Done {
 }
 
 /// Cuts requests of one route until enough were cut inside COMMIT, then compares.
-pub(super) async fn cut(house: &House, recipe: &Recipe, mut pool: Vec<Case>, enough: u64, dice: &mut Dice) -> Done {
+pub(super) async fn cut(fixture: &Fixture, recipe: &Recipe, mut pool: Vec<Case>, enough: u64, dice: &mut Dice) -> Done {
     let keyed = pool[0].request.headers.iter().any(|(name, _)| *name == "idempotency-key");
     let mut row = Row::new(recipe.route, keyed);
-    warm(house, &pool).await;
-    let before = Tables::read(&house.server.db());
-    let seen = house.seen().len();
+    warm(fixture, &pool).await;
+    let before = Tables::read(&fixture.server.db());
+    let seen = fixture.seen().len();
     // Some that stay: they say whether the recipe is right, and how long the route takes at least.
     let mut took = Duration::MAX;
     let mut fine = true;
     for stays in pool.drain(..PILOTS) {
         let started = Instant::now();
-        let answer = stays.request.send(&house.http, house.server.address).await;
+        let answer = stays.request.send(&fixture.http, fixture.server.address).await;
         took = took.min(started.elapsed());
         if answer.as_ref().is_none_or(|a| a.status >= 300) {
             row.differences.push(format!("one that stays is answered {answer:?}"));
             fine = false;
         }
     }
-    let mut aim = Aim::of(took, house.slow);
+    let mut aim = Aim::of(took, fixture.slow);
     let mut cases: Vec<Case> = Vec::new();
-    let mut tally = abandoned(house).await;
+    let mut tally = abandoned(fixture).await;
     while fine && !pool.is_empty() && cases.len() < TRIES {
         let piece: Vec<_> = pool.drain(..PIECE.min(pool.len())).collect();
         let mut answered = 0;
         for case in &piece {
             let (delay, reset) = (aim.delay(row.cuts, dice), row.cuts % 2 == 1);
-            answered += u64::from(case.request.cut(house.server.address, delay, reset).await);
+            answered += u64::from(case.request.cut(fixture.server.address, delay, reset).await);
             row.cuts += 1;
             // The next caller comes when this change is over, most likely.
-            tokio::time::sleep(house.slow).await;
+            tokio::time::sleep(fixture.slow).await;
         }
         // The server has noticed that they are gone.
-        let now = abandoned(house).await;
+        let now = abandoned(fixture).await;
         let delta: Vec<u64> = now.iter().zip(&tally).map(|(n, t)| n.saturating_sub(*t)).collect();
         tally = now;
         for (sum, more) in row.stages.iter_mut().zip(&delta) {
@@ -180,15 +180,15 @@ pub(super) async fn cut(house: &House, recipe: &Recipe, mut pool: Vec<Case>, eno
         if enough > 0 && row.stages[2] >= enough {
             break;
         }
-        if pool.is_empty() && enough > 0 && cases.len() < TRIES && writes_work(house).await.is_ok() {
-            let more = prepare(house, recipe, PIECE).await.into_iter();
+        if pool.is_empty() && enough > 0 && cases.len() < TRIES && writes_work(fixture).await.is_ok() {
+            let more = prepare(fixture, recipe, PIECE).await.into_iter();
             pool = more.map(|case| if keyed { self::keyed(case) } else { case }).collect();
-            warm(house, &pool).await;
+            warm(fixture, &pool).await;
         }
     }
     let seen_at_most = seen + cases.len() + PILOTS;
     let since = Since { before: &before, seen_at_most, others: PILOTS, killed: false };
-    let (dead, facts) = compare(house, recipe, &mut row, &mut cases, &since).await;
+    let (dead, facts) = compare(fixture, recipe, &mut row, &mut cases, &since).await;
     Done { row, cases, facts, dead }
 }
 
@@ -206,19 +206,19 @@ pub(super) struct Since<'a> {
 /// Everything that is to be said after requests of one route were left alone. Gives whether the server takes no more
 /// writes, and the facts.
 pub(super) async fn compare(
-    house: &House,
+    fixture: &Fixture,
     recipe: &Recipe,
     row: &mut Row,
     cases: &mut [Case],
     since: &Since<'_>,
 ) -> (bool, Vec<Facts>) {
     // Whatever was on its way has had its turn when these have had theirs.
-    let work = writes_work(house).await;
+    let work = writes_work(fixture).await;
     if let Err(wrong) = &work {
         row.differences.push(format!("later writes fail: {wrong}"));
     }
     if row.keyed && work.is_ok() {
-        let answers = join_all(cases.iter().map(|case| again(house, case, since.killed))).await;
+        let answers = join_all(cases.iter().map(|case| again(fixture, case, since.killed))).await;
         for (case, answer) in cases.iter_mut().zip(answers) {
             match answer {
                 Ok(found) => case.credentials.extend(found),
@@ -230,27 +230,27 @@ pub(super) async fn compare(
         for (email, password) in std::mem::take(&mut case.passwords) {
             let body = json!({ "email": email, "password": password });
             let login = Request::new("POST /api/v1/auth/login").json(body);
-            let answer = login.send(&house.http, house.server.address).await;
+            let answer = login.send(&fixture.http, fixture.server.address).await;
             let session = answer
                 .filter(|a| a.status == 200)
                 .and_then(|a| a.json()["access_token"].as_str().map(Credential::session));
             case.credentials.extend(session);
         }
     }
-    let (tables, facts) = settled(house, cases, row, work.is_ok()).await;
-    if house.seen().len() > since.seen_at_most {
-        row.differences.push(format!("{} commands sent, of at most {}", house.seen().len(), since.seen_at_most));
+    let (tables, facts) = settled(fixture, cases, row, work.is_ok()).await;
+    if fixture.seen().len() > since.seen_at_most {
+        row.differences.push(format!("{} commands sent, of at most {}", fixture.seen().len(), since.seen_at_most));
     }
     traces(recipe, row, cases, since, &tables);
     (work.is_err(), facts)
 }
 
 /// Facts of the server and of the database, once they are the same; what differs to the end goes into the row.
-async fn settled(house: &House, cases: &[Case], row: &mut Row, alive: bool) -> (Tables, Vec<Facts>) {
+async fn settled(fixture: &Fixture, cases: &[Case], row: &mut Row, alive: bool) -> (Tables, Vec<Facts>) {
     let since = Instant::now();
     loop {
-        let found = read(house, cases).await;
-        let tables = Tables::read(&house.server.db());
+        let found = read(fixture, cases).await;
+        let tables = Tables::read(&fixture.server.db());
         let wrong: Vec<_> = cases
             .iter()
             .zip(&found)
@@ -265,17 +265,17 @@ async fn settled(house: &House, cases: &[Case], row: &mut Row, alive: bool) -> (
 }
 
 /// What the server says of all cases.
-pub(super) async fn read(house: &House, cases: &[Case]) -> Vec<Facts> {
-    let read = stream::iter(0..cases.len()).map(async |n| (n, facts::of_server(house, &cases[n]).await));
+pub(super) async fn read(fixture: &Fixture, cases: &[Case]) -> Vec<Facts> {
+    let read = stream::iter(0..cases.len()).map(async |n| (n, facts::of_server(fixture, &cases[n]).await));
     let found: HashMap<usize, Facts> = read.buffer_unordered(AT_ONCE).collect().await;
     (0..cases.len()).map(|n| found[&n].clone()).collect()
 }
 
 /// A request with a key is asked for twice more: its answer, and the same again. Gives the credentials in it.
-async fn again(house: &House, case: &Case, killed: bool) -> Result<Vec<Credential>, String> {
+async fn again(fixture: &Fixture, case: &Case, killed: bool) -> Result<Vec<Credential>, String> {
     let wait = Instant::now();
     let first = loop {
-        let answer = case.request.send(&house.http, house.server.address).await;
+        let answer = case.request.send(&fixture.http, fixture.server.address).await;
         let answer = answer.ok_or("a retry has no answer")?;
         let under_way = answer.status == 503 || answer.json()["code"] == "idempotency_in_progress";
         if !under_way || wait.elapsed() > SETTLED_WITHIN {
@@ -293,7 +293,8 @@ async fn again(house: &House, case: &Case, killed: bool) -> Result<Vec<Credentia
     if first.status >= 300 && !unknown {
         return Err(format!("{what}: a retry with its key is answered {} {}", first.status, first.text));
     }
-    let second = case.request.send(&house.http, house.server.address).await.ok_or("a second retry has no answer")?;
+    let second =
+        case.request.send(&fixture.http, fixture.server.address).await.ok_or("a second retry has no answer")?;
     if !(second.status == 401 && own)
         && ((second.status, &second.text) != (first.status, &first.text) || !second.replayed)
     {
@@ -339,11 +340,11 @@ fn traces(recipe: &Recipe, row: &mut Row, cases: &[Case], since: &Since<'_>, aft
 }
 
 /// Writes of every kind: a sign-in, a change of a device, a command.
-pub(super) async fn writes_work(house: &House) -> Result<(), String> {
-    let address = house.server.address;
-    let owner = &house.crowd[0];
+pub(super) async fn writes_work(fixture: &Fixture) -> Result<(), String> {
+    let address = fixture.server.address;
+    let owner = &fixture.crowd[0];
     let login = json!({ "email": owner.email, "password": hexa_tests::server::PASSWORD });
-    let uid = &house.proof.uid;
+    let uid = &fixture.proof.uid;
     let requests = [
         Request::new("POST /api/v1/auth/login").json(login),
         Request::new(&format!("PATCH /api/v1/devices/{uid}")).bearer(&owner.token).json(json!({ "name": "Bench" })),
@@ -355,7 +356,8 @@ pub(super) async fn writes_work(house: &House) -> Result<(), String> {
             .json(json!({ "state": false })),
     ];
     for request in requests {
-        let answer = request.send(&house.http, address).await.ok_or_else(|| format!("{}: no answer", request.path))?;
+        let answer =
+            request.send(&fixture.http, address).await.ok_or_else(|| format!("{}: no answer", request.path))?;
         if answer.status != 200 {
             return Err(format!("{} {}: {} {}", request.method, request.path, answer.status, answer.text));
         }
@@ -371,9 +373,9 @@ pub(super) struct Kept {
 }
 
 /// The facts of before against those of a server that has just started.
-pub(super) async fn against_restart(house: &House, rows: &mut [Row], kept: &[Kept], which: &str) {
+pub(super) async fn against_restart(fixture: &Fixture, rows: &mut [Row], kept: &[Kept], which: &str) {
     let cases: Vec<Case> = kept.iter().map(|k| k.case.clone()).collect();
-    let now = read(house, &cases).await;
+    let now = read(fixture, &cases).await;
     for (kept, now) in kept.iter().zip(&now) {
         let wrong = differences(&kept.facts, now, which);
         rows[kept.row].differences.extend(wrong);

@@ -16,7 +16,7 @@ use hexa_tests::{Client, Identity, Options, TestServer, User, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// So long ago the house began.
+/// How long ago the server was first started.
 const BEGAN: &str = "-400d";
 
 /// What is found there later.
@@ -144,7 +144,7 @@ struct Devices {
 }
 
 /// Who lives there, and what they brought.
-async fn house(server: &mut TestServer, facts: &mut Facts) -> Devices {
+async fn fixture(server: &mut TestServer, facts: &mut Facts) -> Devices {
     let secret = std::fs::read_to_string(server.data_dir().join("secrets/bootstrap_secret")).unwrap();
     let ada = register(server, "ada@example.org", "Ada", Some(secret.trim())).await;
     let anne = register(server, "änne.öztürk@example.org", "Änne Öztürk", None).await;
@@ -272,7 +272,7 @@ async fn a_used_database() {
     clock.set(BEGAN);
     let mut server = TestServer::start(clock.options(options));
     let mut facts = Facts::default();
-    let devices = house(&mut server, &mut facts).await;
+    let devices = fixture(&mut server, &mut facts).await;
     let mut facts = today(&clock, &mut server, &devices, facts).await;
     let ada = sign_in(&server, "ada@example.org").await;
     facts["audit_rows"] = json!(counted(&ada.client).await);

@@ -1,6 +1,6 @@
 //! PostgreSQL for tests: a cluster in a temporary folder, and a fresh database per test.
 //!
-//! Called by the tests of store, service and house, and by `cargo xtask test`, which starts one cluster for all of
+//! Called by the tests of store, services and server, and by `cargo xtask test`, which starts one cluster for all of
 //! them and names it in `HEXA_TEST_PG`. Without that a test process starts its own. The server runs as the user
 //! `postgres` when the tests run as root, because PostgreSQL refuses root.
 //! Invariants: loopback only, a free port, nothing outside the temporary folder, stopped when the process ends.

@@ -93,7 +93,7 @@ impl Proxy {
         self.state.cuts.load(Ordering::SeqCst)
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -13,11 +13,11 @@ use crate::world::{Event, World};
 pub(crate) enum Message {
     /// To a command, by number, and what its contacts were when it said so.
     Ack(u32, Ack, Vec<bool>),
-    /// Of itself.
+    /// A report that the device makes by itself.
     Report(StateReport),
 }
 
-/// A device.
+/// A simulated device with its contacts.
 #[derive(Debug)]
 pub(crate) struct Device {
     relays: Vec<bool>,
@@ -65,7 +65,7 @@ pub(crate) struct Session {
     pub(crate) device: usize,
     /// The server that accepted it.
     pub(crate) boot: u32,
-    /// Its task runs.
+    /// Whether the server's task for it runs.
     pub(crate) served: bool,
     /// Its task was asked to end.
     pub(crate) closing: bool,

@@ -43,7 +43,7 @@ pub(crate) struct Queued {
     pub(crate) sets: RelaySets,
     /// Of the device's writes.
     pub(crate) place: u64,
-    /// It failed before.
+    /// Whether it is a second try of a write that failed.
     pub(crate) again: bool,
 }
 

@@ -31,7 +31,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every one.
+    /// Every rule that can be broken.
     pub const ALL: [Self; 12] = [
         Self::BroadcastBeforeCommit,
         Self::AnswerBeforeCommit,

@@ -1,4 +1,5 @@
-//! What was asked of, read from and reported for one relay, and whether one order of it all explains every answer (I5).
+//! What was asked of, read from and reported for one relay, and whether one order of it all explains every answer
+//! (docs/PLATFORM.md#i5).
 //!
 //! A relay is a register whose writes count its version up. An operation that never returned (a timeout, a crash) may
 //! have taken effect at any time after it began, or never; one that is known to have changed nothing is left out. An
@@ -15,7 +16,7 @@ use crate::order::{self, Operation};
 pub enum Op {
     /// Switch it, by command or by the device itself.
     Set(bool),
-    /// Look at it.
+    /// Read its state and version.
     Read,
 }
 
@@ -92,7 +93,7 @@ impl History {
         self.entries.insert(self.next, Entry { owner, operation: Operation { op, began: self.time, ended: None } });
         self.next
     }
-    /// It returned.
+    /// Operation `number` returned this.
     pub fn end(&mut self, number: u64, ret: Ret) {
         self.time += 1;
         if let Some(entry) = self.entries.get_mut(&number) {

@@ -23,7 +23,7 @@ use std::fmt;
 pub use fault::Fault;
 pub use world::Tally;
 
-/// What to run.
+/// What a run consists of.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// All chance comes from it.
@@ -39,11 +39,11 @@ pub struct Plan {
 pub struct Violation {
     /// The seed that shows it again.
     pub seed: u64,
-    /// Which.
+    /// Name of the invariant, such as `I5` (docs/PLATFORM.md#invariants).
     pub invariant: &'static str,
-    /// What was seen.
+    /// What was seen instead, for people.
     pub what: String,
-    /// Virtual milliseconds.
+    /// When, in virtual milliseconds since the start.
     pub at_ms: u64,
     /// What happened last, the newest at the end.
     pub last: Vec<String>,

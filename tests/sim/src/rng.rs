@@ -32,7 +32,7 @@ impl Rng {
     pub fn chance(&mut self, permille: u64) -> bool {
         self.below(1000) < permille
     }
-    /// One of these.
+    /// Picks one of these, each with the same chance.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }

@@ -84,10 +84,10 @@ pub(crate) struct UnderWay {
     again: bool,
 }
 
-/// Ends by outcome.
+/// How many commands ended with each outcome.
 pub(crate) type Ends = BTreeMap<&'static str, u64>;
 
-/// The process.
+/// The simulated server process between two crashes.
 pub(crate) struct Server {
     pub(crate) boot: u32,
     pub(crate) up: bool,
@@ -581,7 +581,7 @@ impl World {
         self.schedule_commit();
     }
 
-    /// A write failed.
+    /// Keeps a write that failed, to try it again.
     fn keep(&mut self, write: Queued) {
         // A report's own row is not kept: the next report is compared afresh.
         if write.why.row().0.is_some() && !self.is_broken(Fault::PrimaryRowLost) {

@@ -35,15 +35,15 @@ pub(crate) type Step = Result<(), Broken>;
 /// Something that is to happen. Sessions, commands and writes by number.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// A client wants something.
-    IdempotencyRequest { device: usize, action: RelayAction },
-    /// A client looks.
+    /// A client asks for a command.
+    Command { device: usize, action: RelayAction },
+    /// A client reads the states of a device.
     Read { device: usize },
     /// A button on the device.
     Press { device: usize, index: u16 },
     /// The device reports by itself.
     Report { device: usize },
-    /// The device dials.
+    /// The device opens a connection.
     Dial { device: usize },
     /// The link of a session breaks.
     Break { session: usize },
@@ -57,7 +57,7 @@ pub(crate) enum Event {
     ToServer { session: usize, message: Message },
     /// The deadline of a command.
     Deadline { boot: u32, command: u32 },
-    /// The disk commits.
+    /// The disk commits what is queued.
     Commit { boot: u32 },
     /// Whoever waited for a write is awake.
     Wake { boot: u32, write: u64 },
@@ -69,18 +69,18 @@ pub(crate) enum Event {
     Leave { boot: u32, device: usize },
     /// Somebody else claims it.
     Claim { device: usize },
-    /// The server dies.
+    /// The server process dies.
     Crash,
-    /// And is back.
+    /// The server starts again after a crash.
     Restart,
 }
 
 /// What happened in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
-    /// Events handled.
+    /// How many events were handled.
     pub events: u64,
-    /// Commands asked for.
+    /// Commands that clients asked for.
     pub commands: u64,
     /// Of these, answered with success.
     pub successes: u64,
@@ -88,7 +88,7 @@ pub struct Tally {
     pub timeouts: u64,
     /// Acks after the deadline.
     pub late_acks: u64,
-    /// Second acks.
+    /// Second acks of a command that had one.
     pub duplicate_acks: u64,
     /// Acks for commands of others.
     pub foreign_acks: u64,
@@ -98,7 +98,7 @@ pub struct Tally {
     pub takeovers: u64,
     /// Crashes of the server.
     pub crashes: u64,
-    /// Transactions that failed.
+    /// Transactions that the disk refused.
     pub failed_commits: u64,
     /// Rows that were stored at a later try.
     pub stored_later: u64,
@@ -188,7 +188,7 @@ impl Trouble {
     }
 }
 
-/// Everything.
+/// Everything that a run consists of: clients, links, devices, server and disk.
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) now: u64,
@@ -258,7 +258,7 @@ impl World {
         Violation { seed: self.plan.seed, invariant, what, at_ms: self.now, last }
     }
 
-    /// Every round: trouble, then healing, then the checks of a house at rest.
+    /// Every round: trouble, then healing, then the checks of a server at rest.
     pub(crate) fn run(&mut self) -> Result<Tally, Broken> {
         for _ in 0..self.plan.rounds {
             self.trouble = Trouble::draw(&mut self.rng);
@@ -283,8 +283,8 @@ impl World {
             let index = self.rng.below(relay_count) as u16;
             let on = self.rng.chance(500);
             let event = match self.rng.below(100) {
-                0..50 => Event::IdempotencyRequest { device, action: RelayAction::Set { index, on, for_ms: None } },
-                50..58 => Event::IdempotencyRequest { device, action: RelayAction::SetAll { on } },
+                0..50 => Event::Command { device, action: RelayAction::Set { index, on, for_ms: None } },
+                50..58 => Event::Command { device, action: RelayAction::SetAll { on } },
                 58..85 => Event::Read { device },
                 85..92 => Event::Press { device, index },
                 _ => Event::Report { device },
@@ -332,7 +332,7 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Step {
         match event {
-            Event::IdempotencyRequest { device, action } => {
+            Event::Command { device, action } => {
                 self.ask(device, action, None);
                 Ok(())
             }

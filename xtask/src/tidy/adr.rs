@@ -1,4 +1,4 @@
-//! Decisions: `docs/adr/NNNN-title.md`, numbered without gaps, short, in the index.
+//! Decisions: a file with number and title each in docs/adr, numbered without gaps, short, in the index.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::Problem;
 
 const MAX_LINES: usize = 60;
 
-/// Checks docs/adr.
+/// Checks the files of docs/adr.
 pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
     let dir = root.join("docs/adr");
     let index_file = dir.join("README.md");
@@ -24,12 +24,26 @@ pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
             problems.push(Problem::new(root, &path, 1, message));
         }
         expected = number.unwrap_or(expected) + 1;
-        let lines = fs::read_to_string(&path)?.lines().count();
+        let text = fs::read_to_string(&path)?;
+        let lines = text.lines().count();
         if lines > MAX_LINES {
             problems.push(Problem::new(root, &path, lines, format!("{lines} lines; an ADR has at most {MAX_LINES}")));
         }
-        if !index.contains(&name) {
-            problems.push(Problem::new(root, &path, 1, "not listed in docs/adr/README.md"));
+        let heading = text.lines().next().unwrap_or_default();
+        let Some((_, title)) =
+            heading.split_once(". ").filter(|(start, _)| *start == format!("# {}", &name[..4.min(name.len())]))
+        else {
+            problems.push(Problem::new(
+                root,
+                &path,
+                1,
+                "begins with `# ` and its number, a full stop, and what was decided",
+            ));
+            continue;
+        };
+        if !index.lines().any(|line| line == format!("- [{name}]({name}) {title}")) {
+            let message = format!("not listed in docs/adr/README.md as `- [{name}]({name}) {title}`");
+            problems.push(Problem::new(root, &path, 1, message));
         }
     }
     Ok(problems)

@@ -1,4 +1,5 @@
-//! Imports go down only (architecture.md section 2), dev-dependencies included; foreign crates stay in their room.
+//! Imports go down only (docs/ARCHITECTURE.md#floors), dev-dependencies included; some foreign crates are for one of
+//! ours alone.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +24,7 @@ const ROOMS_BELOW: &[&str] = &[
 const FLOORS: &[(&str, &[&str])] = &[
     ("hexa-model", &[]),
     ("hexa-crypto", &["hexa-model"]),
-    // `hexa-testpg` serves tests only, and knows nothing of the house.
+    // `hexa-testpg` serves tests only, and knows no crate of ours.
     ("hexa-testpg", &[]),
     ("hexa-store", &["hexa-model", "hexa-testpg"]),
     ("hexa-machine", &["hexa-model"]),

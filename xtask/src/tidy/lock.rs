@@ -1,8 +1,8 @@
-//! Cargo.lock: version floors below which a crate has a known hole, and crates that have no place here. Advisory data
-//! may be out of reach where this runs, so the floors stand on their own.
+//! Cargo.lock: version floors below which a crate has a known hole. Advisory data may be out of reach where this runs,
+//! so the floors stand on their own.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use semver::Version;
@@ -24,29 +24,30 @@ const FLOORS: &[(&str, &str)] = &[
     ("ed25519-dalek", "2.0.0"),
     ("hyper", "1.0.0"),
 ];
-const BANNED: &[&str] = &["openssl", "openssl-sys", "native-tls", "winch-codegen", "wasmtime-internal-winch", "hap"];
-
 #[derive(serde::Deserialize)]
-struct Lock {
+pub(super) struct Lock {
     #[serde(default)]
-    package: Vec<Package>,
+    pub(super) package: Vec<Package>,
 }
 #[derive(serde::Deserialize)]
-struct Package {
-    name: String,
+pub(super) struct Package {
+    pub(super) name: String,
     version: String,
+    pub(super) source: Option<String>,
+}
+
+/// Cargo.lock with its path, if there is one.
+pub(super) fn read(root: &Path) -> Result<Option<(PathBuf, Lock)>> {
+    let path = root.join("Cargo.lock");
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+    Ok(Some((path, toml::from_str(&text).context("Cargo.lock")?)))
 }
 
 /// Checks Cargo.lock, if there is one.
 pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
-    let path = root.join("Cargo.lock");
-    let Ok(text) = fs::read_to_string(&path) else { return Ok(Vec::new()) };
-    let lock: Lock = toml::from_str(&text).context("Cargo.lock")?;
+    let Some((path, lock)) = read(root)? else { return Ok(Vec::new()) };
     let mut problems = Vec::new();
     for package in lock.package {
-        if BANNED.contains(&package.name.as_str()) {
-            problems.push(Problem::new(root, &path, 1, format!("{} has no place here", package.name)));
-        }
         let Some((_, floor)) = FLOORS.iter().find(|(name, _)| *name == package.name) else { continue };
         if Version::parse(&package.version)? < Version::parse(floor)? {
             let message =

@@ -19,7 +19,7 @@ const FLAT: &[&str] = &["Row", "Body", "Response", "Request", "Info", "View", "D
 /// Larger ones that are there and may not grow: they go to the rooms that their fields are for.
 const KNOWN: &[(&str, usize)] = &[("Metrics", 22), ("Settings", 43), ("SimArgs", 17)];
 
-/// Checks `core`.
+/// Checks every crate and struct of `core`.
 pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     let mut crates = BTreeMap::<PathBuf, usize>::new();

@@ -1,11 +1,11 @@
-//! Files: sizes, names, a doc at the top, no forgotten notes.
+//! Files: sizes, names, doc comments, no forgotten notes.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::Problem;
+use super::{Problem, doc_comments};
 
 /// Names that say nothing.
 const BANNED: &[&str] = &["utils", "util", "common", "helpers", "helper", "misc", "manager"];
@@ -37,6 +37,9 @@ pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
         let documented = text.lines().find(|l| !l.trim().is_empty()).is_some_and(|l| l.starts_with("//!"));
         if extension == "rs" && !documented && !is_test(&relative) {
             problems.push(Problem::new(root, &path, 1, "begins without a module doc (//!) that says what it is for"));
+        }
+        if extension == "rs" {
+            problems.extend(doc_comments::check(root, &path, &relative, &text));
         }
         for (number, line) in text.lines().enumerate() {
             let note = ["TO", "FIX"]

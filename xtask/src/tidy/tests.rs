@@ -4,9 +4,10 @@ use super::*;
 fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     put(&dir, "core/model/Cargo.toml", "[package]\nname = \"hexa-model\"\n[dependencies]\nserde = \"1\"\n");
-    put(&dir, "core/model/src/lib.rs", "//! Words.\n");
-    put(&dir, "docs/adr/README.md", "0001-first.md\n");
-    put(&dir, "docs/adr/0001-first.md", "# First\n");
+    put(&dir, "core/model/src/lib.rs", "//! Words of the model.\n");
+    put(&dir, "docs/adr/README.md", "- [0001-first.md](0001-first.md) First is first\n");
+    put(&dir, "docs/adr/0001-first.md", "# 0001. First is first\n");
+    fs::copy(root().join("deny.toml"), dir.path().join("deny.toml")).unwrap();
     put(&dir, "migrations/sqlite/0001_a.sql", "create table a (id integer);\n");
     dir
 }
@@ -63,7 +64,7 @@ fn a_foreign_crate_outside_its_room_is_found() {
 
 #[test]
 fn long_files_are_found_by_their_kind() {
-    let lines = |n: usize| format!("//! Doc.\n{}", "// x\n".repeat(n - 1));
+    let lines = |n: usize| format!("//! What this is for.\n{}", "// x\n".repeat(n - 1));
     planted("core/model/src/device.rs", &lines(501), "501 lines; at most 500");
     planted("core/model/src/mod.rs", &lines(121), "at most 120");
     planted("core/api/src/routes/relays.rs", &lines(401), "at most 400");
@@ -76,34 +77,76 @@ fn long_files_are_found_by_their_kind() {
 
 #[test]
 fn empty_names_missing_docs_and_forgotten_notes_are_found() {
-    planted("core/model/src/utils.rs", "//! Doc.\n", "a file called utils says nothing");
+    planted("core/model/src/utils.rs", "//! What this is for.\n", "a file called utils says nothing");
     planted("core/model/src/device.rs", "pub struct Device;\n", "without a module doc");
-    let note = ["//! Doc.\n// TO", "DO later\n"].concat();
+    let note = ["//! What this is for.\n// TO", "DO later\n"].concat();
     planted("core/model/src/device.rs", &note, "core/model/src/device.rs:2");
 }
 
 #[test]
+fn doc_comments_that_say_nothing_are_found() {
+    let file = "core/server/src/run.rs";
+    let code = |comment: &str| format!("//! What starts the server.\n{comment}\nstruct Row;\n");
+    planted(file, &code("/// Its id."), "core/server/src/run.rs:2 the doc comment \"Its id.\" has fewer than 4 words");
+    planted(file, &code("    /// The owner - Row."), "\"The owner Row.\"");
+    planted(file, "//! The server.\n\n/// What starts the server.\nstruct Row;\n", "core/server/src/run.rs:1");
+    planted(file, &code("\n/// Key.\n//! Of the row that it names."), "core/server/src/run.rs:3");
+    let fine =
+        ["/// Key of the row.", "/// Key.\n///\n/// # Errors\n/// When none.", "// Its id.", "//// Its id.", "x /// y"];
+    for comment in fine {
+        let dir = tree();
+        put(&dir, file, &code(comment));
+        assert_eq!(found(&dir), Vec::<String>::new(), "{comment}");
+    }
+}
+
+#[test]
+fn references_to_what_is_not_here_are_found() {
+    let file = "core/server/src/run.rs";
+    let code = |comment: &str| format!("//! What starts the server.\n// {comment}\n");
+    planted(
+        file,
+        &code("As the review (review.md) says."),
+        "core/server/src/run.rs:2 review.md is not in this checkout",
+    );
+    planted(file, &code("See docs/adr/README.md#none."), "docs/adr/README.md#none: there is no such heading");
+    planted(file, &code("Slow (AU-4)."), "AU-4 names a list that is not here");
+    planted("docs/NEW.md", "[gone](gone.md)\n", "docs/NEW.md:1 gone.md is not in this checkout");
+    let dir = tree();
+    put(&dir, file, &code("See docs/adr/0001-first.md#0001-first-is-first, in SHA-256."));
+    put(&dir, "docs/NEW.md", "# New\n[first](adr/0001-first.md#0001-first-is-first), [here](#new)\n");
+    assert_eq!(found(&dir), Vec::<String>::new());
+}
+
+#[test]
 fn a_plugin_without_a_manifest_is_found() {
-    planted("plugins/x/src/driver.rs", "//! Doc.\n", "has a plugin.toml");
+    planted("plugins/x/src/driver.rs", "//! What this is for.\n", "has a plugin.toml");
 }
 
 #[test]
 fn adr_numbers_are_consecutive_and_listed() {
     planted("docs/adr/README.md", "nothing\n", "not listed");
     let dir = tree();
-    put(&dir, "docs/adr/README.md", "0001-first.md 0003-third.md\n");
-    put(&dir, "docs/adr/0003-third.md", "# Third\n");
+    let index = "- [0001-first.md](0001-first.md) First is first\n- [0003-third.md](0003-third.md) Third\n";
+    put(&dir, "docs/adr/README.md", index);
+    put(&dir, "docs/adr/0003-third.md", "# 0003. Third\n");
     assert!(found(&dir)[0].contains("expected 0002-title.md"));
-    planted("docs/adr/0001-first.md", &"x\n".repeat(61), "at most 60");
+    planted("docs/adr/0001-first.md", &format!("# 0001. First is first\n{}", "x\n".repeat(60)), "at most 60");
+    planted("docs/adr/0001-first.md", "# First is first\n", "begins with `# ` and its number");
+    planted("docs/adr/0001-first.md", "# 0001. Another\n", "not listed in docs/adr/README.md as");
 }
 
 #[test]
-fn versions_with_known_holes_and_banned_crates_are_found() {
+fn versions_with_known_holes_banned_crates_and_other_sources_are_found() {
     let lock = |name: &str, version: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n");
     planted("Cargo.lock", &lock("wasmtime", "48.0.5"), "below 48.0.6");
-    planted("Cargo.lock", &lock("openssl", "0.10.0"), "no place here");
+    planted("Cargo.lock", &lock("openssl", "0.10.0"), "openssl has no place here: TLS is rustls");
+    let from = |source: &str| format!("{}source = \"{source}\"\n", lock("serde", "1.0.0"));
+    planted("Cargo.lock", &from("git+https://github.com/serde-rs/serde#0"), "serde comes from git+https://github.com");
+    planted("Cargo.lock", &from("registry+https://example.com/index"), "comes from registry+https://example.com/index");
     let dir = tree();
-    put(&dir, "Cargo.lock", &lock("wasmtime", "48.0.8"));
+    let good = from("registry+https://github.com/rust-lang/crates.io-index");
+    put(&dir, "Cargo.lock", &format!("{}{good}", lock("wasmtime", "48.0.8")));
     assert!(found(&dir).is_empty());
 }
 

@@ -105,7 +105,7 @@ fn members() -> Value {
     })
 }
 
-/// The shape of every error (platform.md 13.3).
+/// The shape of every error (docs/PLATFORM.md#error-shape).
 pub(super) fn plain() -> Value {
     json!({
         "type": "object",

@@ -68,7 +68,7 @@ pub(crate) struct ConnectQuery {
 }
 
 /// The ticket, or the bearer token of a client that can send headers, is checked before the upgrade, and the browser's Origin, so that no foreign page opens a socket
-/// in a user's name (row 77).
+/// in a user's name.
 pub(crate) async fn connect(
     State(state): State<ApiState>,
     Query(query): Query<ConnectQuery>,
@@ -205,7 +205,7 @@ impl Client {
                         }
                         _ => continue,
                     };
-                    // What opened the socket may have ended since: every frame is authorized, not only the handshake (AZ-5).
+                    // What opened the socket may have ended since: every frame is authorized, not only the handshake.
                     if let Some(reason) = self.session.closing() {
                         return Some(reason);
                     }

@@ -1,4 +1,4 @@
-//! `/ws/device`: one task per connection, which is the device's actor (architecture.md section 3 B).
+//! `/ws/device`: one task per connection, which is the device's actor (docs/ARCHITECTURE.md#a-device-message).
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -36,7 +36,7 @@ pub(crate) struct ConnectQuery {
     token: Option<SecretString>,
 }
 
-/// Checks uid and token before the upgrade: a refusal is a plain 401 in the error shape (WS-7).
+/// Checks uid and token before the upgrade: a refusal is a plain 401 in the error shape.
 pub(crate) async fn connect(
     State(state): State<ApiState>,
     PeerIp(ip): PeerIp,

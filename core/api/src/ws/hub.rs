@@ -2,7 +2,7 @@
 //! and of the sockets of those with whom the device is shared, as far as it is.
 //!
 //! A slow client never holds anything up: its queue is bounded, and state events that no longer fit are folded into
-//! one fresh state per device when it reads again (performance.md 6.8).
+//! one fresh state per device when it reads again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -189,7 +189,7 @@ impl ClientSession {
     }
 
     /// The device's current states for a frame that is sent now: what waits in the queue for this device is older
-    /// and dropped, under the lock that orders publishing, so that versions never go down at the client (I10).
+    /// and dropped, under the lock that orders publishing, so that versions never go down at the client.
     pub(crate) fn snapshot(&self, live: &DeviceHandle, sight: Visibility) -> Vec<RelayBody> {
         let cache = live.held.states.lock();
         let mut state = self.state.lock();

@@ -1,4 +1,4 @@
-//! A device's `state_report` (platform.md 4.1): reconcile with what is known, store what changed, heal what was open.
+//! A device's `state_report`: reconcile with what is known, store what changed, heal what was open.
 //!
 //! An unchanged report costs no write of its own: `last_seen_at` goes out with the next coalesced flush.
 

@@ -368,7 +368,7 @@ impl Pair {
     }
 
     /// Says again what an answer amounts to: each relay has what the device says of it, else what was asked for and
-    /// not refused; where it lists relays, only what is listed is confirmed (I13).
+    /// not refused; where it lists relays, only what is listed is confirmed.
     fn judged(&mut self, n: u32, ack: &Ack, write: &Write<u32>) {
         let asked = self.asked[n as usize].action;
         let refused = matches!(ack.outcome, AckOutcome::Rejected { .. });

@@ -97,7 +97,7 @@ async fn an_acknowledgement_that_says_otherwise_than_a_report_is_believed() {
     assert!(asked.await.unwrap().is_ok(), "nothing else was asked of this relay");
     device.say(&format!("ack {} ok 0=0", words[1])).await;
     assert_eq!(state(&device), Some((false, 2)));
-    // The second one changes nothing, whatever it says (I8).
+    // The second one changes nothing, whatever it says.
     device.say(&format!("ack {} ok 0=1", words[1])).await;
     assert_eq!(state(&device), Some((false, 2)));
     assert_eq!(house.services.metrics.duplicate_acks.get(), 1);

@@ -1,7 +1,7 @@
 //! Audit rows that the database did not take: kept, bounded, and written with a later commit.
 //!
 //! A device has acted, and only its row says for whom: a queue that is full, a lock, a connection that breaks, or a
-//! device that is deleted before the commit must not lose it (I2). The states that belonged to a row are written with it
+//! device that is deleted before the commit must not lose it. The states that belonged to a row are written with it
 //! where nothing later was said of the relay meanwhile. What waits is in memory: a crash loses it.
 
 use std::collections::VecDeque;

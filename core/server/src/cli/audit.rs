@@ -27,11 +27,11 @@ pub(super) enum AuditCommand {
     Verify {
         #[command(flatten)]
         args: ConfigArgs,
-        /// As JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
-        /// A head that an earlier run printed: shows also that no newest rows were cut off since. Repeatable; without a chain
-        /// it is of that of NODE_ID.
+        /// A head that an earlier run printed, to find out whether the newest rows were cut off since. Repeatable; without
+        /// CHAIN it is of the chain of NODE_ID.
         #[arg(long, value_name = "[CHAIN:]SEQ:HASH", value_parser = parse_head)]
         head: Vec<Noted>,
     },
@@ -39,7 +39,7 @@ pub(super) enum AuditCommand {
     Export {
         #[command(flatten)]
         args: ConfigArgs,
-        /// In which form.
+        /// The form of each row.
         #[arg(long, value_enum)]
         format: ExportFormat,
     },
@@ -48,9 +48,9 @@ pub(super) enum AuditCommand {
 /// [`Format`] as an argument.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum ExportFormat {
-    /// A JSON object a line.
+    /// One JSON object on each line.
     Jsonl,
-    /// With a line of names, safe to open in a spreadsheet.
+    /// CSV with a line of names, safe to open in a spreadsheet.
     Csv,
 }
 
@@ -81,7 +81,7 @@ fn parse_head(text: &str) -> Result<Noted, String> {
     Ok(Noted { chain, seq, hash })
 }
 
-/// Runs it.
+/// Runs `hexa audit verify` or `hexa audit export`.
 pub(super) fn run(command: AuditCommand) -> ExitCode {
     telemetry::start("warn");
     let (AuditCommand::Verify { args, .. } | AuditCommand::Export { args, .. }) = &command;
@@ -113,7 +113,7 @@ async fn verify(settings: &Settings, json: bool, noted: Vec<Noted>) -> Result<Ex
     let head =
         |n: Noted| AuditHead { chain: n.chain.unwrap_or_else(|| settings.node.clone()), seq: n.seq, hash: n.hash };
     let noted: Vec<_> = noted.into_iter().map(head).collect();
-    let check = open(settings).await?.verify(&noted).await.context("the audit could not be read to its end")?;
+    let check = open(settings).await?.verify(&noted).await.context("cannot read the audit to its end")?;
     if json {
         println!("{}", as_json(&check));
     } else {
@@ -186,11 +186,11 @@ fn as_json(check: &AuditCheck) -> Value {
 fn problem(check: &ChainCheck) -> Option<(&'static str, String)> {
     let seq = check.first_bad.unwrap_or_default();
     Some(match check.wrong? {
-        Wrong::Edited => ("edited", format!("row {seq} was edited: its hash was made of other contents")),
+        Wrong::Edited => ("edited", format!("row {seq} was edited: its hash does not fit its contents")),
         Wrong::Missing { from, to } if from == to => ("missing", format!("row {from}, before row {seq}, is missing")),
         Wrong::Missing { from, to } => ("missing", format!("rows {from} to {to}, before row {seq}, are missing")),
         Wrong::Swapped { belongs_at } => {
-            ("swapped", format!("row {seq} stands in a wrong place: its hash was made for {belongs_at}"))
+            ("swapped", format!("row {seq} is in the wrong place: its hash was made for row {belongs_at}"))
         }
         Wrong::Foreign => {
             ("foreign", format!("row {seq} does not go on from the row before it: one of the two was put there later"))
@@ -220,7 +220,7 @@ async fn export(settings: &Settings, format: ExportFormat) -> Result<ExitCode> {
             Ok(()) => {}
             // Whoever reads has seen enough.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            Err(error) => return Err(error).context("the rows could not be written"),
+            Err(error) => return Err(error).context("cannot write the rows"),
         }
         match export.next().await? {
             Some(next) => rows = next,

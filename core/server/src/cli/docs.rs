@@ -6,7 +6,7 @@ use hexa_model::ErrorCode;
 
 use crate::config::SETTINGS;
 
-/// A generated part.
+/// A part of the documentation that is generated.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Part {
     /// The table of error codes.

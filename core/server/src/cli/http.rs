@@ -27,7 +27,7 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// Why there is no good answer.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// Nobody answered.
+    /// There was no answer: nobody listens, or the connection broke.
     Unreachable(anyhow::Error),
     /// The server refused, in the shape of every error.
     Refused(u16, Value),
@@ -43,17 +43,18 @@ impl From<anyhow::Error> for Failed {
 pub(super) fn socket_file(url: &Url) -> Result<PathBuf> {
     // As a `file:` address, whose escapes are read the same way.
     let file = Url::parse(&format!("file://{}", url.path())).ok().and_then(|url| url.to_file_path().ok());
-    file.with_context(|| format!("{url} names no file"))
+    file.with_context(|| format!("{url} does not name a file"))
 }
 
 /// The address of a socket file.
 pub(super) fn socket_url(file: &Path) -> Result<Url> {
     let file = std::path::absolute(file)?;
-    let url = Url::from_file_path(&file).map_err(|()| anyhow::anyhow!("{} is no usable path", file.display()))?;
+    let url =
+        Url::from_file_path(&file).map_err(|()| anyhow::anyhow!("{} cannot be used as a path", file.display()))?;
     Ok(Url::parse(&format!("unix://{}", url.path()))?)
 }
 
-/// A server.
+/// A server to talk to, with the credential to send.
 pub(super) struct Server {
     url: Url,
     token: Option<SecretString>,
@@ -65,7 +66,7 @@ impl Server {
     pub(super) fn new(url: Url, token: Option<SecretString>, ca: Option<&Path>) -> Result<Self> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
         if let Some(path) = ca {
-            let named = || format!("{} is no PEM file of certificates", path.display());
+            let named = || format!("{} is not a PEM file of certificates", path.display());
             let mut found = 0;
             for certificate in CertificateDer::pem_file_iter(path).with_context(named)? {
                 roots.add(certificate.with_context(named)?).with_context(named)?;
@@ -98,7 +99,7 @@ impl Server {
             let stream = TcpStream::connect((bare.as_str(), port)).await?;
             stream.set_nodelay(true)?;
             if self.url.scheme() == "https" {
-                let name = ServerName::try_from(bare).context("the host is no name for a certificate")?;
+                let name = ServerName::try_from(bare).context("the host is not a name that a certificate can have")?;
                 let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await?;
                 self.send(stream, method, path, body).await
             } else {
@@ -127,7 +128,7 @@ impl Server {
         request = request.header(header::USER_AGENT, concat!("hexa/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {
             let mut value = http::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-                .context("the token has characters that no token has")?;
+                .context("the token contains characters that a token cannot have; sign in with `hexa login`")?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
@@ -141,7 +142,8 @@ impl Server {
         let response = sender.send_request(request.body(Full::new(Bytes::from(bytes)))?).await?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let text = body.map_err(|e| anyhow::anyhow!("the answer broke off: {e}"))?.to_bytes();
+        let text =
+            body.map_err(|e| anyhow::anyhow!("the connection broke before the whole answer had come: {e}"))?.to_bytes();
         driving.abort();
         Ok((status, text))
     }

@@ -11,26 +11,26 @@ use super::remote::{Where, pages, run, table};
 /// What to do with invitations.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum InviteCommand {
-    /// Make one: prints a link that is good once, for 7 days.
+    /// Create an invitation: prints a link that works once, within 7 days.
     Create {
-        /// Only this e-mail may be registered with it
+        /// The only e-mail that may be registered with it [default: any]
         #[arg(long)]
         email: Option<String>,
-        /// Shown in the list
+        /// Note that is shown in the list
         #[arg(long)]
         note: Option<String>,
         #[command(flatten)]
         at: Where,
     },
-    /// All that are kept, the newest first.
+    /// List invitations, the newest first.
     List {
-        /// Only those that are still good
+        /// Only those that can still be used
         #[arg(long)]
         open: bool,
         #[command(flatten)]
         at: Where,
     },
-    /// Take one back.
+    /// Revoke an invitation, so that nobody can use it.
     Revoke {
         /// Id of the invitation
         id: String,
@@ -56,7 +56,7 @@ fn line(invitation: &Value) -> [String; 5] {
     ]
 }
 
-/// `hexa invite`.
+/// Runs `hexa invite create | list | revoke`.
 pub(super) fn invite(command: InviteCommand) -> ExitCode {
     match command {
         InviteCommand::Create { email, note, at } => run(at.json, async {
@@ -65,7 +65,7 @@ pub(super) fn invite(command: InviteCommand) -> ExitCode {
             at.show(&made, |made| {
                 let text = |member: &str| made[member].as_str().unwrap_or_default().to_owned();
                 format!(
-                    "{}\nid {}, good once until {}; it is not shown again\n",
+                    "{}\nid {}, works once, until {}; the link is not shown again\n",
                     text("link"),
                     text("id"),
                     text("expires_at")
@@ -93,5 +93,5 @@ pub(super) fn invite(command: InviteCommand) -> ExitCode {
 
 fn id_part(text: &str) -> anyhow::Result<&str> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    if plain { Ok(text) } else { bail!("{text:?} is no id of an invitation; see `hexa invite list`") }
+    if plain { Ok(text) } else { bail!("{text:?} is not the id of an invitation; see `hexa invite list`") }
 }

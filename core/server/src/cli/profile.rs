@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::secrets;
 
-/// What is kept.
+/// What `hexa login` keeps between commands.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
     pub(super) url: Url,
@@ -44,7 +44,7 @@ pub(super) fn path(given: Option<PathBuf>) -> Result<PathBuf> {
 /// # Errors
 /// When others may read it, or it is damaged.
 pub(super) fn read(path: &Path) -> Result<Option<Profile>> {
-    let named = || format!("{} is no profile; remove it and sign in again", path.display());
+    let named = || format!("{} is not a profile; remove it and sign in again with `hexa login`", path.display());
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

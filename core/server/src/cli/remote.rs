@@ -43,17 +43,17 @@ pub(super) struct Where {
     /// Send credentials over plain HTTP to another machine
     #[arg(long)]
     insecure_http: bool,
-    /// As JSON
+    /// Print the answer as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Sign in.
+/// Sign in with a password.
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArgs {
     #[command(flatten)]
     at: Where,
-    /// E-mail of the account; asked for if absent
+    /// E-mail of the account; asked for if it is not given
     #[arg(long)]
     email: Option<String>,
     /// Read the password from standard input
@@ -62,10 +62,10 @@ pub(super) struct LoginArgs {
     /// What the token is called in the list of tokens
     #[arg(long, default_value = "hexa command line")]
     name: String,
-    /// What it may be used for
+    /// Scopes: what the token may be used for
     #[arg(long, value_delimiter = ',', default_value = "devices:read,devices:write,relays:write,preferences")]
     scopes: Vec<String>,
-    /// It is dead after so many days
+    /// Days until the token expires
     #[arg(long, default_value_t = 90)]
     expires_in_days: u32,
 }
@@ -73,15 +73,15 @@ pub(super) struct LoginArgs {
 /// What to do with devices.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum DevicesCommand {
-    /// All of them, and those shared with you.
+    /// List your devices, and those shared with you.
     List {
         #[command(flatten)]
         at: Where,
-        /// Everybody's, for admins
+        /// Devices of all accounts, for admins
         #[arg(long)]
         all: bool,
     },
-    /// One with its relays.
+    /// Show a device with its relays.
     Show {
         uid: String,
         #[command(flatten)]
@@ -89,14 +89,14 @@ pub(super) enum DevicesCommand {
     },
 }
 
-/// On or off.
+/// The state that a relay is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Switch {
     On,
     Off,
 }
 
-/// Switch a relay.
+/// Switch a relay, or all relays of a device.
 #[derive(Debug, clap::Args)]
 pub(super) struct RelayArgs {
     /// Uid of the device
@@ -104,7 +104,7 @@ pub(super) struct RelayArgs {
     /// Index of the relay, or `all`
     relay: String,
     state: Switch,
-    /// Back after so many milliseconds
+    /// Switch back after this many milliseconds
     #[arg(long)]
     for_ms: Option<u32>,
     #[command(flatten)]
@@ -114,14 +114,14 @@ pub(super) struct RelayArgs {
 /// What to do with the keys of access tokens.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
-    /// Which there are.
+    /// List the keys: active, next and retired.
     List {
         #[command(flatten)]
         at: Where,
     },
-    /// The next one signs from now on.
+    /// Sign with the next key from now on.
     Rotate {
-        /// The present one has leaked: every access token is refused at once
+        /// The present key has leaked: refuse every access token at once
         #[arg(long)]
         at_once: bool,
         #[command(flatten)]
@@ -196,10 +196,10 @@ impl Where {
         let given = self.url.clone().or_else(|| std::env::var("HEXA_URL").ok());
         let Some(text) = given else { return Ok(None) };
         let url: Url =
-            text.parse().with_context(|| format!("{text:?} is no address such as https://hexa.example.com"))?;
+            text.parse().with_context(|| format!("{text:?} is not an address such as https://hexa.example.com"))?;
         let file = url.scheme() == "unix" && http::socket_file(&url).is_ok();
         if !file && (!matches!(url.scheme(), "http" | "https") || url.host().is_none()) {
-            bail!("{text:?} is no address such as https://hexa.example.com, or unix:///path/of/maintenance.sock");
+            bail!("{text:?} is not an address such as https://hexa.example.com or unix:///path/of/maintenance.sock");
         }
         Ok(Some(url))
     }
@@ -273,7 +273,7 @@ fn same_server(a: &Url, b: &Url) -> bool {
 
 fn ask(what: &str) -> Result<String> {
     if !std::io::stdin().is_terminal() {
-        bail!("no terminal to ask for the {what}: use --email and --password-stdin");
+        bail!("there is no terminal to ask for the {what}: use --email and --password-stdin");
     }
     eprint!("{what}: ");
     std::io::stderr().flush()?;
@@ -288,12 +288,13 @@ fn password(stdin: bool) -> Result<SecretString> {
         std::io::stdin().read_line(&mut line)?;
         line.trim_end_matches(['\r', '\n']).to_owned()
     } else {
-        rpassword::prompt_password("password: ").context("no terminal to ask for the password: use --password-stdin")?
+        rpassword::prompt_password("password: ")
+            .context("there is no terminal for the password: use --password-stdin")?
     };
     Ok(text.into())
 }
 
-/// `hexa login`.
+/// Runs `hexa login`: keeps a token in the profile.
 pub(super) fn login(args: LoginArgs) -> ExitCode {
     run(args.at.json, async {
         // A profile that is in the way is replaced, also a damaged one.
@@ -309,11 +310,11 @@ pub(super) fn login(args: LoginArgs) -> ExitCode {
         };
         let password = password(args.password_stdin)?;
         let ca_file = args.at.ca_file();
-        let ca_file = ca_file.map(std::path::absolute).transpose().context("the file of certificates")?;
+        let ca_file = ca_file.map(std::path::absolute).transpose().context("cannot use --ca-file")?;
         let server = Server::new(url.clone(), None, ca_file.as_deref())?;
         let body = json!({ "email": email, "password": password.expose_secret() });
         let session = server.call(Method::POST, "/api/v1/auth/login", Some(body)).await?;
-        let text = |member: &str| session[member].as_str().map(str::to_owned).context("the answer is not a sign-in");
+        let text = |member: &str| session[member].as_str().map(str::to_owned).context("the answer is not a session");
         let server = server.with_token(text("access_token")?.into());
         let body = json!({ "name": args.name, "scopes": args.scopes, "expires_in_days": args.expires_in_days });
         let made = server.call(Method::POST, "/api/v1/auth/tokens", Some(body)).await;
@@ -321,7 +322,7 @@ pub(super) fn login(args: LoginArgs) -> ExitCode {
         let end = json!({ "refresh_token": text("refresh_token")? });
         server.call(Method::POST, "/api/v1/auth/logout", Some(end)).await?;
         let made = made?;
-        let token = made["token"].as_str().context("the answer is not a token")?.to_owned();
+        let token = made["token"].as_str().context("the server's answer is not a token")?.to_owned();
         let former = profile::read(&path).ok().flatten().filter(|p| same_server(&p.url, &url));
         profile::write(&path, &Profile { url: url.clone(), token: token.into(), ca_file: ca_file.clone() })?;
         if let Some(former) = former {
@@ -347,12 +348,12 @@ pub(super) fn login(args: LoginArgs) -> ExitCode {
     })
 }
 
-/// `hexa logout`.
+/// Runs `hexa logout`: revokes the token and removes the profile.
 pub(super) fn logout(at: &Where) -> ExitCode {
     run(at.json, async {
         let (path, profile) = at.profile()?;
         let Some(profile) = profile else {
-            at.show(&json!({ "signed_in": false }), |_| "there is no profile: nobody is signed in here\n".to_owned());
+            at.show(&json!({ "signed_in": false }), |_| "nobody is signed in: there is no profile\n".to_owned());
             return Ok(());
         };
         let ca = at.ca_file().or(profile.ca_file);
@@ -367,12 +368,12 @@ pub(super) fn logout(at: &Where) -> ExitCode {
             }
         }
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        at.show(&json!({ "signed_in": false }), |_| "signed out; the token is revoked\n".to_owned());
+        at.show(&json!({ "signed_in": false }), |_| "signed out; the token was revoked\n".to_owned());
         Ok(())
     })
 }
 
-/// `hexa whoami`.
+/// Runs `hexa whoami`: the account behind the token.
 pub(super) fn whoami(at: &Where) -> ExitCode {
     run(at.json, async {
         let me = at.server()?.call(Method::GET, "/api/v1/auth/me", None).await?;
@@ -401,7 +402,7 @@ pub(super) async fn pages(server: &Server, path: &str) -> Result<Vec<Value>, End
     loop {
         let more = cursor.map_or_else(String::new, |cursor: String| format!("&cursor={cursor}"));
         let mut page = server.call(Method::GET, &format!("{path}{more}"), None).await?;
-        items.append(page["items"].as_array_mut().context("the answer is no list")?);
+        items.append(page["items"].as_array_mut().context("the server's answer is not a list")?);
         cursor = page["next_cursor"].as_str().map(str::to_owned);
         if cursor.is_none() {
             return Ok(items);
@@ -427,10 +428,10 @@ pub(super) fn table(rows: &[[String; 5]]) -> String {
 
 fn path_part(text: &str) -> Result<&str> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if plain { Ok(text) } else { bail!("{text:?} is no uid: letters, digits, _ and -") }
+    if plain { Ok(text) } else { bail!("{text:?} is not a uid: letters, digits, _ and -") }
 }
 
-/// `hexa devices`.
+/// Runs `hexa devices list | show`.
 pub(super) fn devices(command: DevicesCommand) -> ExitCode {
     match command {
         DevicesCommand::List { at, all } => run(at.json, async {
@@ -451,7 +452,7 @@ pub(super) fn devices(command: DevicesCommand) -> ExitCode {
     }
 }
 
-/// `hexa relay`.
+/// Runs `hexa relay`, for one relay or all.
 pub(super) fn relay(args: RelayArgs) -> ExitCode {
     run(args.at.json, async {
         let uid = path_part(&args.uid)?;
@@ -473,7 +474,7 @@ pub(super) fn relay(args: RelayArgs) -> ExitCode {
     })
 }
 
-/// `hexa keys`.
+/// Runs `hexa keys list | rotate`.
 pub(super) fn keys(command: KeysCommand) -> ExitCode {
     let (at, request) = match command {
         KeysCommand::List { at } => (at, (Method::GET, "/api/v1/admin/keys", None)),

@@ -16,7 +16,7 @@ pub(super) fn read_config(path: &Path, given: bool) -> Result<String, Wrong> {
     written_by_others(&about)?;
     if !given && !is_ours(&about) {
         let uid = about.uid();
-        return Err(format!("it belongs to another user ({uid}); if it is meant, name it with --config"));
+        return Err(format!("it belongs to another user ({uid}); if you mean this file, name it with --config"));
     }
     fs::read_to_string(path).map_err(|e| e.to_string())
 }
@@ -34,12 +34,17 @@ pub(super) fn readable_by_others(path: &Path) -> Option<String> {
     let about = fs::metadata(path).ok()?;
     let open = about.is_file() && about.uid() == own_uid() && about.mode() & 0o004 != 0;
     let shown = path.display();
-    open.then(|| format!("{shown} holds a secret and can be read by everybody on this machine: chmod 600 {shown}"))
+    open.then(|| {
+        format!("{shown} holds a secret and can be read by everybody on this machine: run `chmod 600 {shown}`")
+    })
 }
 
 fn written_by_others(about: &Metadata) -> Result<(), Wrong> {
     if about.is_file() && about.mode() & 0o002 != 0 {
-        return Err(format!("everybody on this machine may write it (mode {:o}): chmod o-w", about.mode() & 0o7777));
+        return Err(format!(
+            "everybody on this machine may write to it (mode {:o}): run `chmod o-w` on it",
+            about.mode() & 0o7777
+        ));
     }
     Ok(())
 }

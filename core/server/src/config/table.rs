@@ -1,7 +1,7 @@
 //! The one table of settings: what `hexa.toml` may hold, what the environment is asked for, what the documentation
 //! lists.
 
-/// A setting.
+/// A setting: its name, default and meaning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     /// The environment variable; in the file, the same in lower case.
@@ -10,7 +10,7 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
     /// Never printed; may come from the file that `<name>_FILE` names.
     pub(crate) secret: bool,
-    /// For the documentation.
+    /// The sentence that docs/generated/config.md shows.
     pub(crate) meaning: &'static str,
 }
 
@@ -27,14 +27,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "HEXA_DATA_DIR",
         "./hexa-data",
-        "Database, secrets, plugin cache. Made with mode 0700; one that is there already is left as it is, and refused where \
+        "Holds database, secrets and plugin cache. Created with mode 0700; one that exists is left as it is, and refused where \
          everybody may write.",
     ),
     plain("HEXA_PLUGINS_DIR", "./plugins", "One folder per plugin with `plugin.toml` and `plugin.wasm`."),
     plain(
         "HEXA_PLUGINS_PER_CALL",
         "",
-        "Ids of plugins, comma separated, or `*`: each of their calls gets a fresh instance, some 20 us dearer, so that \
+        "Ids of plugins, comma separated, or `*`: each of their calls gets a fresh instance, which costs some 20 us, so that \
          nothing can be carried from one device to another.",
     ),
     plain(
@@ -45,14 +45,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "HEXA_MAINTENANCE_LISTEN",
         "",
-        "Where whoever runs this server comes in, `/metrics` too: the path of a socket file (mode 0600), or a loopback \
-         address and port; `maintenance.sock` in the data directory if empty. `hexa` on this machine takes it by itself.",
+        "Where the operator reaches this server without TLS, `/metrics` too: the path of a socket file (mode 0600), or a loopback \
+         address and port; `maintenance.sock` in the data directory if empty. `hexa` on this machine uses it by itself.",
     ),
     plain(
         "PUBLIC_URL",
         "",
         "The address of this server for browsers and devices, with a path if it is not alone on its host; https in \
-         production. If empty, devices are given the address by which they ask.",
+         production. If empty, devices are given the address by which they asked.",
     ),
     secret(
         "DATABASE_URL",
@@ -67,8 +67,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "HEXA_BELIEVE_CLOCK",
         "",
-        "A day such as `2026-11-29` (UTC): a start at which the clock shows this day believes the clock, whatever it showed \
-         before. For when it was wrong and is right now; on any other day it says and does nothing.",
+        "A day such as `2026-11-29` (UTC): a start at which the clock shows this day trusts the clock, whatever it showed \
+         before. For a clock that was wrong and is right now; on any other day the setting does nothing.",
     ),
     plain(
         "HEXA_DURABILITY",
@@ -79,7 +79,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "AUDIT_RETENTION_DAYS",
         "365",
-        "Audit rows older than this are removed under a checkpoint that `hexa audit verify` knows; 0 = none ever.",
+        "Audit rows older than this are removed under a checkpoint that `hexa audit verify` knows; 0 = never.",
     ),
     secret(
         "JWT_SECRET",
@@ -94,7 +94,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     secret(
         "KEY_ENCRYPTION_KEY",
         "Seals what is kept and must be read again, such as answers to requests with an idempotency key, and keeps claim \
-         codes from being guessed against the database: with another key those that are open are void. At least 32 bytes; \
+         codes from being guessed against the database: with another key, open codes are void. At least 32 bytes; \
          generated once into the data directory if empty.",
     ),
     secret(
@@ -109,14 +109,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "ENFORCE_HTTPS",
         "false",
-        "Plain HTTP and WebSockets are refused (426), but for maintenance. PUBLIC_URL must be https; in production it needs \
+        "Plain HTTP and WebSockets are refused (426), except for maintenance. PUBLIC_URL must be https; in production it needs \
          TLS_CERT_FILE or TRUST_PROXY.",
     ),
     plain(
         "TRUST_PROXY",
         "false",
-        "TRUSTED_PROXIES are believed for whom they speak, and must say it: `X-Forwarded-For` and `X-Forwarded-Proto`, or \
-         `Forwarded`. Without it they get `/health` and `/ready` alone; maintenance has its own listener.",
+        "TRUSTED_PROXIES are believed when they say for whom they speak, and must say it by `X-Forwarded-For` and \
+         `X-Forwarded-Proto`, or by `Forwarded`. Without these headers they get `/health` and `/ready` alone; maintenance has its own listener.",
     ),
     plain("TRUSTED_PROXIES", "", "Addresses or networks, comma separated; loopback if empty. Needs TRUST_PROXY."),
     plain(
@@ -138,8 +138,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "REGISTRATION",
         "open",
-        "Who may make an account: `open` everybody, `invite` whoever has an invitation of an admin, `closed` nobody, with an \
-         invitation neither. The first admin is made with the bootstrap secret whatever it says.",
+        "Who may create an account: `open` everybody, `invite` whoever has an invitation of an admin, `closed` nobody, not even \
+         with an invitation. The first admin registers with the bootstrap secret in every mode.",
     ),
     plain(
         "LIMIT_ANONYMOUS_CONNECTIONS",
@@ -148,7 +148,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
          exempt.",
     ),
     plain("COMMAND_TIMEOUT_MS", "3000", "How long a device may take to acknowledge: 50 to 8000."),
-    plain("HEXA_HEARTBEAT_SECONDS", "20", "A silent device is pinged after this and given up after 2.25 times this."),
+    plain(
+        "HEXA_HEARTBEAT_SECONDS",
+        "20",
+        "A silent device is pinged after this and disconnected after 2.25 times this.",
+    ),
     plain("LIMIT_CONNECTIONS", "", "RLIMIT_NOFILE - 200 if empty; beyond it connections wait, none is refused."),
     plain(
         "LIMIT_PUBLIC_RPS",
@@ -156,13 +160,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Requests per second of one address (of IPv6: a /64) to routes that change something and need no account, such as \
          signing in; ten times as many at once. Loopback too.",
     ),
-    plain("LIMIT_WRITE_STALL_SECONDS", "30", "A peer that takes nothing of what it is sent for so long is given up."),
-    plain("LIMIT_USER_SOCKETS", "20", "Open client sockets of one account."),
     plain(
-        "LIMIT_USER_SESSIONS",
-        "100",
-        "Sessions of one account; with one more, the one that was used least lately ends.",
+        "LIMIT_WRITE_STALL_SECONDS",
+        "30",
+        "A peer that reads nothing of what it is sent for so long is disconnected.",
     ),
+    plain("LIMIT_USER_SOCKETS", "20", "Open client sockets of one account."),
+    plain("LIMIT_USER_SESSIONS", "100", "Sessions of one account; one more ends the one that was used least recently."),
     plain("LIMIT_USER_RPS", "50", "REST requests per second and user."),
     plain("LIMIT_USER_BURST", "200", "REST requests of a user at once."),
     plain(
@@ -174,12 +178,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "LIMIT_TOKEN_FAILURES",
         "60",
-        "Access tokens `hxp_…` that nobody has, per minute and address (of IPv6: a /64), loopback too.",
+        "Unknown access tokens `hxp_…`, per minute and address (of IPv6: a /64), loopback too.",
     ),
     plain(
         "LIMIT_INVITATION_FAILURES",
         "10",
-        "Invitations that are not good, per minute and address (of IPv6: a /64), loopback too.",
+        "Invalid invitations, per minute and address (of IPv6: a /64), loopback too.",
     ),
     plain("LIMIT_INVITATIONS", "100", "Open invitations, of all admins together."),
     plain("LIMIT_PROVISION_RPS", "10", "Provisioning requests with a right key per second; ten times as many at once."),
@@ -192,7 +196,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain(
         "LIMIT_CLAIM_FAILURES_TOTAL",
         "300",
-        "Wrong claim codes of all users together in 10 minutes; beyond it nobody claims by code until the 10 minutes are over.",
+        "Wrong claim codes of all users together in 10 minutes; beyond it nobody can claim by code until the 10 minutes are over.",
     ),
     plain("LIMIT_FLAP", "15", "Connects per minute and device; one more, and it is refused for 5 minutes."),
     plain("HEXA_LOG", "info", "Log filter, for example `info,hexa_api=debug`."),

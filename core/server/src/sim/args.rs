@@ -20,7 +20,7 @@ pub(crate) struct SimArgs {
     /// The server's own plain address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
-    /// How many devices
+    /// How many devices to simulate
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=100_000))]
     devices: u32,
     /// Relays of each device
@@ -47,7 +47,7 @@ pub(crate) struct SimArgs {
     /// Replays a run; drawn and printed if absent
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Provisioning key
+    /// The provisioning key of the server
     #[arg(long, value_name = "KEY", env = "DEVICE_PROVISION_KEY", hide_env_values = true)]
     provision_key: Option<SecretString>,
     /// File with the provisioning key; wins over the key itself
@@ -116,7 +116,7 @@ impl SimArgs {
         }
         let seed = match self.seed {
             Some(seed) => seed,
-            None => getrandom::u64().context("the system gives no random numbers; give --seed")?,
+            None => getrandom::u64().context("the system gives no random numbers; use --seed")?,
         };
         Ok(Plan {
             server,

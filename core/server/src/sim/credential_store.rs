@@ -65,7 +65,7 @@ impl CredentialStore {
         }
         Ok(Self { file, pages: Mutex::new(Contents { devices, changed: false }) })
     }
-    /// Of device `index`.
+    /// Credentials of device `index`, if it was provisioned.
     pub(super) fn get(&self, index: usize) -> Option<Credentials> {
         self.pages().devices.get(index).cloned().flatten()
     }

@@ -27,7 +27,7 @@ pub(super) enum Refused {
     ForNow(String, Option<Duration>),
 }
 
-/// The door for new devices.
+/// Registers and claims new devices.
 #[derive(Debug)]
 pub(super) struct Enrolment {
     http: reqwest::Client,
@@ -47,7 +47,7 @@ struct Provisioned {
 }
 
 impl Enrolment {
-    /// For a plan.
+    /// For a plan, with the credentials that are kept.
     pub(super) fn new(plan: &Plan, book: CredentialStore) -> anyhow::Result<Self> {
         // Not through a proxy: device sockets do not go through one either.
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
@@ -102,7 +102,7 @@ impl Enrolment {
 
     async fn provision(&self) -> Result<(Credentials, String), Refused> {
         let Some(key) = &self.provision_key else {
-            let what = "the state file has too few devices, and there is no provisioning key to make more";
+            let what = "the state file has too few devices, and there is no provisioning key to register more; give --provision-key-file";
             return Err(Refused::ForGood(what.into()));
         };
         let body = json!({
@@ -146,7 +146,7 @@ impl Enrolment {
         let request = self.post("/api/v1/devices/claim-code").header(AUTHORIZATION, credentials);
         let answer = send(request, "a new claim code").await?;
         let code = answer["claim_code"].as_str().map(str::to_owned);
-        code.ok_or_else(|| Refused::ForGood("a new claim code: the server's answer has none".into()))
+        code.ok_or_else(|| Refused::ForGood("a new claim code: the server's answer does not contain one".into()))
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
@@ -163,7 +163,7 @@ async fn send(request: RequestBuilder, what: &str) -> Result<Value, Refused> {
     let body = response.bytes().await.map_err(unreachable)?;
     if status.is_success() {
         return serde_json::from_slice(&body)
-            .map_err(|e| Refused::ForGood(format!("{what}: the server's answer is no JSON: {e}")));
+            .map_err(|e| Refused::ForGood(format!("{what}: the server's answer is not JSON: {e}")));
     }
     let words = format!("{what}: {}", server_words(status.as_u16(), &body));
     if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT || status.is_server_error() {
@@ -173,7 +173,7 @@ async fn send(request: RequestBuilder, what: &str) -> Result<Value, Refused> {
     }
 }
 
-/// `Retry-After` in seconds.
+/// `Retry-After`, when it is given in seconds.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

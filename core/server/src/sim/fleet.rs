@@ -24,7 +24,7 @@ use crate::lifecycle;
 const HANDSHAKES_AT_ONCE: usize = 64;
 /// A run in which nothing ever connected gives up after this time.
 const NEVER_CONNECTED: Duration = Duration::from_secs(30);
-/// For goodbyes.
+/// How long the devices may take to close their connections at the end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all devices of a run share.
@@ -104,7 +104,7 @@ pub(super) async fn run(plan: Plan) -> Result<i32> {
     Ok(1)
 }
 
-/// Until a signal, the given duration, the end of every device, or the end of patience.
+/// Until a signal, the given duration, the end of every device, or [`NEVER_CONNECTED`].
 async fn watch(fleet: &Fleet, tasks: &mut JoinSet<()>, mut signals: lifecycle::Signals) {
     let start = Instant::now();
     let end = fleet.plan.duration.map(|d| start + d);
@@ -146,7 +146,7 @@ async fn resolve(plan: &Plan) -> Result<SocketAddr> {
 
 fn save(fleet: &Fleet) {
     if let Err(error) = fleet.enrolment.book.save() {
-        fleet.complain(&format!("credentials not kept: {error:#}"));
+        fleet.complain(&format!("cannot keep the credentials of the devices: {error:#}"));
     }
 }
 

@@ -40,11 +40,11 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(10);
 enum End {
     /// The run is over.
     Stopped,
-    /// `--reconnect-every`.
+    /// `--reconnect-every` told the device to hang up.
     Planned,
     /// The server closed, and perhaps said when to come back.
     Closed(Option<Duration>),
-    /// It broke.
+    /// The connection broke, for this reason.
     Lost(String),
 }
 
@@ -184,7 +184,7 @@ impl Device {
         // The scheme of a `Url` cannot be changed from http to ws (WHATWG URL, special schemes).
         let mut request = url.as_str().replacen("http://", "ws://", 1).into_client_request()?;
         let mut token = HeaderValue::from_str(&format!("Bearer {}", credentials.token.expose_secret()))
-            .context("the state file holds a token that is none")?;
+            .context("the state file holds something that is not a token")?;
         token.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, token);
         Ok(request)
@@ -258,7 +258,7 @@ impl Device {
             }
             Some(Ok(_)) => None,
             Some(Err(error)) => Some(End::Lost(format!("the connection broke: {error}"))),
-            None => Some(End::Lost("the connection ended without a close".into())),
+            None => Some(End::Lost("the connection ended without a close frame".into())),
         }
     }
 
@@ -316,7 +316,7 @@ async fn write(socket: &mut Socket, messages: Vec<Message>) -> Result<(), End> {
         // a server that closes while this side writes is an ordinary end.
         Ok(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) => Err(End::Closed(None)),
         Ok(Err(error)) => Err(End::Lost(format!("the connection broke: {error}"))),
-        Err(_) => Err(End::Lost("the server takes nothing any more".into())),
+        Err(_) => Err(End::Lost("the server no longer reads what is sent".into())),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `hexa sim`: simulated devices that speak the real protocol over real sockets.
 //!
-//! Called by the command line; calls a running server over HTTP and WebSocket, never a room of this house.
+//! Called by the command line; calls a running server over HTTP and WebSocket, never a module of the server.
 //! Invariants: a device's behaviour is a function of seed, index and what the server sends; every wait ends on stop.
 //! Start at [`fleet`] for the run as a whole, at [`model`] for what one device does.
 //!

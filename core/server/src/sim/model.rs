@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::rng::{Rng, Stream};
 
-/// How many command ids a device remembers (device-protocol.md, rules).
+/// How many command ids a device remembers (docs/DEVICES.md#rules).
 pub(super) const REMEMBERED_COMMANDS: usize = 16;
 /// Until the server says otherwise.
 const DEFAULT_HEARTBEAT_S: u64 = 20;
@@ -25,7 +25,7 @@ pub(super) struct Faults {
     pub(super) jitter_ms: u64,
     /// Lost acks; the relay has switched all the same.
     pub(super) drop_percent: u8,
-    /// Acks sent twice.
+    /// Acks that are sent twice.
     pub(super) duplicate_percent: u8,
 }
 
@@ -58,7 +58,7 @@ struct Answered {
 /// An ack on its way: due time, number for the order among equals, text.
 type Outgoing = Reverse<(u64, u64, String)>;
 
-/// One device.
+/// A simulated device without its connection.
 #[derive(Debug)]
 pub(super) struct DeviceModel {
     relays: Vec<Relay>,

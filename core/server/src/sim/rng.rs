@@ -7,9 +7,9 @@ use std::time::Duration;
 pub(super) enum Stream {
     /// The fate of commands.
     Faults = 1,
-    /// Buttons.
+    /// Which button is pressed.
     Inputs = 2,
-    /// Reconnects.
+    /// When the connection is given up and made again.
     Link = 3,
     /// When buttons are pressed.
     InputTimes = 4,
@@ -33,7 +33,7 @@ impl Rng {
         let place = (device as u64).wrapping_mul(8).wrapping_add(stream as u64);
         Self(mix(seed ^ mix(place.wrapping_mul(GOLDEN))))
     }
-    /// Any number.
+    /// The next number, from the whole range.
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Plain lines come only so often (in seconds) when nobody looks at a terminal.
 const PLAIN_LINE_EVERY: u64 = 10;
 
-/// Progress and errors.
+/// Shows progress and errors on stderr.
 #[derive(Debug)]
 pub(super) struct Screen {
     quiet: bool,
@@ -47,7 +47,7 @@ impl Screen {
             eprintln!("{summary}");
         }
     }
-    /// The last summary.
+    /// The last summary of the run.
     pub(super) fn finish(&self, summary: &str) {
         if self.quiet {
             return;

@@ -77,7 +77,7 @@ impl Stats {
         let mut texts = locked(&self.error_texts);
         texts.len() < ERRORS_SHOWN && texts.insert(text.to_owned())
     }
-    /// The newest error.
+    /// The newest error of any device.
     pub(super) fn last_error(&self) -> Option<String> {
         locked(&self.last_error).clone()
     }

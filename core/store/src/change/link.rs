@@ -68,7 +68,7 @@ impl Link {
         }
     }
 
-    /// Undoes it.
+    /// Rolls back the transaction, and keeps the connection if it is still good.
     pub(super) async fn roll_back(&mut self, tx: Tx) {
         let (mut connection, _, _) = tx.into_parts();
         if connection.run("rollback").await.is_ok() {
@@ -139,7 +139,7 @@ impl Link {
                 unknown()
             }
             Err(error) => {
-                tracing::warn!(%error, "what became of a commit is not known yet");
+                tracing::warn!(%error, "the outcome of a commit is not known yet; asking the database again");
                 unknown()
             }
         }

@@ -1,4 +1,4 @@
-//! Whose turn it is to write to a PostgreSQL database: a number that every process raises when it begins to write under
+//! Which process may write to a PostgreSQL database: a number that every process raises when it begins to write under
 //! its node's name, and that every transaction, cold and hot, compares.
 //!
 //! An advisory lock on a session says who writes *now*, but not every transaction runs on that session, and a session can
@@ -16,7 +16,7 @@ use crate::chain::{ChainHead, ChainLock};
 use crate::change::head_of;
 use crate::error::{OpenError, StoreError};
 
-/// This process's turn.
+/// The number under which this process may write (ADR 0029).
 #[derive(Clone, Debug)]
 pub(crate) struct Generation {
     node: String,
@@ -41,7 +41,7 @@ const LOOK: &str = "select (select generation from nodes where node = $1) as gen
 const FUTURE: &str = "22023";
 
 impl Generation {
-    /// Takes the turn: the number of this node is raised. Whoever had it writes nothing any more.
+    /// Raises the number of this node. A process with the number before writes nothing any more.
     pub(crate) async fn take(connection: &mut PgConnection, node: &str) -> Result<Self, OpenError> {
         let lock = lock_of(node);
         let run = |sql: String| sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
@@ -56,7 +56,7 @@ impl Generation {
         Ok(Self { node: node.to_owned(), lock, number })
     }
 
-    /// Whether it is still this process's turn, when a transaction cannot even begin.
+    /// Whether this process may still write, when a transaction cannot even begin.
     ///
     /// # Errors
     /// `Fenced` when it is over.
@@ -78,10 +78,10 @@ impl Generation {
         )))
     }
 
-    /// Begins a transaction of this turn; gives the chain's head as it stands inside of it.
+    /// Begins a transaction of this generation; gives the chain's head as it stands inside of it.
     ///
     /// # Errors
-    /// `Fenced` when the turn is over, or when the database is not the one that this process wrote to.
+    /// `Fenced` when another process has a later generation, or when the database is not the one that this process wrote to.
     pub(crate) async fn begin(
         &self,
         connection: &mut PgConnection,

@@ -29,7 +29,7 @@ const STATEMENT_TIMEOUT_SHOWN: &str = "4500ms";
 /// How long a start waits for the session of a former process to end.
 const LINGERING: Duration = Duration::from_secs(2);
 
-/// An open PostgreSQL.
+/// A PostgreSQL database that is ready to use.
 pub(super) struct Opened {
     pub(super) pool: PgPool,
     /// For the writer's own connection, and that of changes.
@@ -189,7 +189,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, OpenError> 
         if !starting || started.elapsed() >= START {
             return Err(StoreError::from(error).into());
         }
-        tracing::info!(%error, "PostgreSQL is not there yet, will try again");
+        tracing::info!(%error, "PostgreSQL does not answer yet; trying again");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -237,7 +237,7 @@ impl Fence {
     pub(crate) async fn give_back(&self, connection: &mut PgConnection) {
         let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(self.key).execute(connection);
         if let Err(error) = within(unlock).await {
-            tracing::debug!(%error, "the fence was not given back; it goes with the connection");
+            tracing::debug!(%error, "the advisory lock was not released; it ends with the connection");
         }
     }
 

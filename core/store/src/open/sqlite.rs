@@ -22,12 +22,12 @@ const READERS: u32 = 4;
 /// Behind the file's name in that of its copy, before the number of the first migration that was still to come.
 const BEFORE: &str = ".before-";
 
-/// An open SQLite.
+/// A SQLite file that is ready to use.
 pub(super) struct Opened {
     pub(super) readers: SqlitePool,
-    /// For changes.
+    /// For the connection that changes use.
     pub(super) options: SqliteConnectOptions,
-    /// For the writer.
+    /// The hot writer's own connection.
     pub(super) hot: Connection,
 }
 
@@ -176,7 +176,7 @@ fn forget_others(copy: &Path) {
             && other.to_string_lossy().starts_with(family)
             && let Err(error) = std::fs::remove_file(entry.path())
         {
-            tracing::warn!(%error, copy = %entry.path().display(), "an older copy of the database was not removed");
+            tracing::warn!(%error, copy = %entry.path().display(), "cannot remove an older copy of the database");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Moves the audit's tail, in device order, to the indexed table: an index is cheap to extend in its own order and
-//! dear to extend at random places (prototype.md section 2).
+//! dear to extend at random places.
 
 use rusqlite::{Connection, params};
 

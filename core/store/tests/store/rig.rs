@@ -80,7 +80,7 @@ impl Raw {
             }
         }
     }
-    /// One number.
+    /// The number that this statement gives.
     pub(crate) async fn number(&mut self, sql: &str) -> i64 {
         match self {
             Self::Sqlite(c) => c.query_row(sql, [], |row| row.get(0)).unwrap(),

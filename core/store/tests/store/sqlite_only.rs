@@ -240,9 +240,9 @@ async fn one_that_writes_nothing_finds_out_when_it_is_asked() {
     let (first, second) = twice(&home).await;
     let write = HotWrite::row(DeviceKey(0), row());
     // The head is known once something was written.
-    first.has_turn().await.unwrap();
+    first.may_write().await.unwrap();
     second.writer().commit(write).await.unwrap();
-    second.has_turn().await.unwrap();
+    second.may_write().await.unwrap();
     assert!(first.ready().await.is_err(), "it says so the first time it is asked");
     assert!(first.lost().is_some());
     first.close().await;

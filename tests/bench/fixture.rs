@@ -18,10 +18,10 @@ use crate::process::{Running, must_exist};
 /// Where the binaries are, and how long a bench may take.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The server's binary.
+    /// Path of the server's binary.
     #[arg(long)]
     pub(crate) hexa: PathBuf,
-    /// Its plugins.
+    /// Directory of its plugins.
     #[arg(long)]
     pub(crate) plugins: PathBuf,
     /// At most 20 s.
@@ -36,10 +36,10 @@ pub(crate) struct Options {
 pub(crate) const RAISED: &str = "raised: LIMIT_USER_RPS and LIMIT_USER_BURST to 1,000,000, LIMIT_USER_SOCKETS to 100,000, LIMIT_PUBLIC_RPS and \
      LIMIT_LOGIN_FAILURES to 10,000, because the whole load comes from one user on one machine (the limiters stay in the path)";
 
-/// A running server.
-pub(crate) struct House {
+/// A running server with a user and devices.
+pub(crate) struct Fixture {
     pub(crate) server: Running,
-    /// `address:port`.
+    /// Where it listens, as `address:port`.
     pub(crate) address: String,
     /// The user's access token, good for 15 minutes.
     pub(crate) token: String,
@@ -47,7 +47,7 @@ pub(crate) struct House {
     dir: PathBuf,
 }
 
-impl House {
+impl Fixture {
     /// A server with one user who owns `devices` devices of four relays.
     pub(crate) async fn new(options: &Options, dir: &Path, devices: usize) -> Result<Self> {
         must_exist(&options.hexa)?;
@@ -56,8 +56,8 @@ impl House {
         let server = start(options, dir)?;
         let address = wait_for(dir).await?;
         let token = register(&address).await?;
-        let house = Self { server, address, token, options: options.clone(), dir: dir.to_owned() };
-        house.again(|db| seed(db, devices, Some(1))).await
+        let fixture = Self { server, address, token, options: options.clone(), dir: dir.to_owned() };
+        fixture.again(|db| seed(db, devices, Some(1))).await
     }
 
     /// Stops it, changes its database, and starts it anew.
@@ -92,7 +92,7 @@ impl House {
         }
         Ok(Target::new(self.address.clone(), requests))
     }
-    /// The metrics page.
+    /// One scrape of the metrics page.
     pub(crate) async fn metrics(&self) -> Result<Metrics> {
         let mut http = Http::open(&self.address).await?;
         let (status, body) = http.call(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
@@ -138,7 +138,7 @@ impl Metrics {
     }
 }
 
-/// Device `n`.
+/// The uid of device `n`.
 pub(crate) fn uid(n: usize) -> String {
     format!("hxbench{n:06}")
 }

@@ -53,8 +53,12 @@ pub(crate) fn load(dir: &Path, now: TimeMs) -> Result<(KeyRing, Arc<dyn KeyRingS
     let file = RingFile(path.clone());
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            let what =
-                || format!("{} is damaged; restore it, or delete it: everybody signs in anew then", path.display());
+            let what = || {
+                format!(
+                    "{} is damaged; restore it, or delete it, after which everybody must sign in again",
+                    path.display()
+                )
+            };
             let ring = read(&text).with_context(what)?;
             // A crash may have come between the two.
             remove(&dir.join(FORMER))?;

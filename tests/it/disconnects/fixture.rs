@@ -64,7 +64,7 @@ impl Credential {
         let epoch = claims["epoch"].as_i64().expect("an epoch");
         Self { token: token.to_owned(), stands: Stands::Session { user: text("sub"), session: text("sid"), epoch } }
     }
-    /// Whose it is.
+    /// Public id of the account that sends the request.
     pub(super) fn user(&self) -> &str {
         match &self.stands {
             Stands::Session { user, .. } | Stands::Token { user, .. } => user,
@@ -153,7 +153,7 @@ impl Case {
 
 /// A server, an admin, accounts and a device that does what it is told.
 #[derive(Debug)]
-pub(super) struct House {
+pub(super) struct Fixture {
     pub(super) server: TestServer,
     pub(super) http: reqwest::Client,
     /// The admin's access token, who signs in anew after each restart.
@@ -173,7 +173,7 @@ pub(super) struct House {
     pub(super) slow: Duration,
 }
 
-impl House {
+impl Fixture {
     pub(super) async fn open() -> Self {
         let server = TestServer::start(Options::new().env("LIMIT_FLAP", "100000").env("LIMIT_INVITATIONS", "100000"));
         let http = reqwest::Client::builder().no_proxy().timeout(hexa_tests::PATIENCE).build().unwrap();
@@ -181,7 +181,7 @@ impl House {
         let provision_key = server.provision_key();
         let nobody = Person { id: String::new(), email: String::new(), token: String::new(), refresh: String::new() };
         let none = Identity { uid: String::new(), token: String::new(), claim_code: String::new() };
-        let mut house = Self {
+        let mut fixture = Self {
             server,
             http,
             admin,
@@ -195,12 +195,12 @@ impl House {
             provision_key,
             slow: Duration::ZERO,
         };
-        house.crowd = join_all((0..CROWD).map(|_| house.person())).await;
-        house.guest = house.person().await;
-        house.bench = house.device(&house.crowd[0]).await;
-        house.proof = house.device(&house.crowd[0]).await;
-        house.connect().await;
-        house
+        fixture.crowd = join_all((0..CROWD).map(|_| fixture.person())).await;
+        fixture.guest = fixture.person().await;
+        fixture.bench = fixture.device(&fixture.crowd[0]).await;
+        fixture.proof = fixture.device(&fixture.crowd[0]).await;
+        fixture.connect().await;
+        fixture
     }
 
     /// The devices for commands come back.

@@ -1,0 +1,75 @@
+//! Doc comments say something: one of fewer than four words repeats the name that it stands over.
+
+use std::path::Path;
+
+use super::Problem;
+
+const MIN_WORDS: usize = 4;
+
+/// Paths below the workspace that are not held to it yet.
+const NOT_YET: &[&str] = &[
+    "core/platform/",
+    "core/accounts/",
+    "core/devices/",
+    "core/operations/",
+    "core/listen/",
+    "core/machine/",
+    "core/api/",
+    "core/model/",
+    "core/host/",
+    "core/store/src/audit",
+    "core/store/src/writer",
+    "core/store/src/relays",
+    "sdk/",
+    "plugins/",
+];
+
+/// Checks the doc comments of one Rust file; `relative` is its path below the workspace.
+pub(super) fn check(root: &Path, path: &Path, relative: &str, text: &str) -> Vec<Problem> {
+    if NOT_YET.iter().any(|prefix| relative.starts_with(prefix)) {
+        return Vec::new();
+    }
+    short(text)
+        .into_iter()
+        .map(|(line, comment)| {
+            let message = format!(
+                "the doc comment {comment:?} has fewer than {MIN_WORDS} words: say what the name does not (unit, range, \
+                 who sets it, why), or leave it out"
+            );
+            Problem::new(root, path, line, message)
+        })
+        .collect()
+}
+
+/// Every paragraph of consecutive `///` or `//!` lines that is too short: its first line, from 1, and its words.
+fn short(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((at, line)) = lines.next() {
+        let Some((mark, first)) = doc(line) else { continue };
+        let mut words: Vec<&str> = words(first).collect();
+        while let Some((_, (_, more))) = lines.peek().and_then(|(n, l)| Some((n, doc(l).filter(|(m, _)| *m == mark)?)))
+        {
+            words.extend(self::words(more));
+            lines.next();
+        }
+        if words.len() < MIN_WORDS {
+            found.push((at + 1, words.join(" ")));
+        }
+    }
+    found
+}
+
+/// What kind of doc comment a line is, and what it says.
+fn doc(line: &str) -> Option<(&'static str, &str)> {
+    let line = line.trim_start();
+    ["///", "//!"].into_iter().find_map(|mark| {
+        let text = line.strip_prefix(mark)?;
+        (!text.starts_with('/')).then_some((mark, text))
+    })
+}
+
+/// Dashes, bars and other signs are no words.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric))
+}
