@@ -121,6 +121,7 @@ async fn signed_in_once_every_command_works_until_signed_out() {
     let refused = home.hexa(&["relay", device.uid(), "7", "on"], "").await.expect(1);
     assert!(refused.err.contains("validation_error") && refused.err.contains("[request "), "{}", refused.err);
     home.hexa(&["keys", "list"], "").await.expect(77);
+    home.hexa(&["workers"], "").await.expect(77);
 
     assert_eq!(tokens(&user).await, 1);
     home.hexa(&["logout"], "").await.expect(0);
@@ -139,6 +140,8 @@ async fn the_environment_beats_the_profile_and_a_token_goes_to_its_own_server_on
     home.env = vec![("HEXA_TOKEN", admin.token().to_owned())];
     let me = home.hexa(&["whoami", "--json"], "").await.expect(0).json();
     assert_eq!(me["role"], "admin");
+    let workers = home.hexa(&["workers"], "").await.expect(0).out;
+    assert!(workers.starts_with("NAME") && workers.contains("housekeeping"), "{workers}");
     let keys = home.hexa(&["keys", "list", "--json"], "").await.expect(0).json();
     assert_eq!(keys["source"], "server");
     // Another server is not told the token of the profile.

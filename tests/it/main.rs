@@ -57,3 +57,4 @@ mod sqlite_file;
 mod taken_over;
 mod transport;
 mod used;
+mod workers;

@@ -129,6 +129,7 @@ fn table() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/admin/plugins/{id}", row(403, 403, 200)),
         ("GET /api/v1/admin/plugins/{id}/faults", row(403, 403, 200)),
         ("POST /api/v1/admin/plugins/{id}/reset", row(403, 403, 200)),
+        ("GET /api/v1/admin/workers", row(403, 403, 200)),
         // A request without an upgrade is authorized, or not.
         ("GET /ws/client", row(400, 400, 400)),
     ])

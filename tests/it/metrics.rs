@@ -26,6 +26,8 @@ const FAMILIES: &[&str] = &[
     "hexa_broadcast_encodes_total",
     "hexa_broadcast_frames_total",
     "hexa_api_errors_total",
+    "hexa_worker_failures_total",
+    "hexa_worker_last_run_timestamp_seconds",
     "hexa_plugin_calls_total",
     "hexa_plugin_faults_total",
 ];

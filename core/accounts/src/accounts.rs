@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use crate::config::AccountsConfig;
 use crate::ended::Ended;
 use crate::hashing::HashQueue;
-use crate::{keys, pats, throttle, tickets, tokens};
+use crate::{invitations, keys, pats, throttle, tickets, tokens};
 use hexa_platform::Platform;
 use hexa_platform::error::Result;
 use hexa_platform::limit::{FailureLimiter, Limiter};
@@ -98,6 +98,12 @@ impl Accounts {
             config,
             platform,
         }
+    }
+
+    /// Starts what this room and those below it do beside requests.
+    pub fn start_workers(self: &Arc<Self>) {
+        self.platform.start_workers();
+        invitations::start(self);
     }
 
     /// The account of a valid token, from memory or the store.

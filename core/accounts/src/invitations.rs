@@ -12,7 +12,6 @@ use hexa_model::{Actor, ErrorCode, InvitationId, InvitationState, Source, TimeMs
 use hexa_store::{InvitationFilter, InvitationRow, NewInvitation, PersonRow, Tx, UserRow};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use tokio::time::MissedTickBehavior;
 
 use super::Accounts;
 use super::account::{BOOTSTRAP_SETTING, NewAccount, Registration, email_taken, normalize_email};
@@ -22,6 +21,7 @@ use hexa_platform::change::{Decided, asked, internal};
 use hexa_platform::error::{Error, Result, named};
 use hexa_platform::idempotency::Key;
 use hexa_platform::limit::network;
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 
 /// How long one is good.
 pub const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
@@ -303,20 +303,19 @@ pub(super) async fn end_of(tx: &mut Tx, maker: &UserRow, at: TimeMs, by: Actor) 
     Ok(())
 }
 
-/// Marks those whose time has passed, so that they stay over whatever the clock does later.
-pub async fn keep(accounts: Arc<Accounts>) {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = accounts.stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        if let Err(error) = expire(&accounts).await {
-            // A database that is away is said by others; whoever comes with one is refused all the same.
-            tracing::debug!(%error, "invitations that are over were not marked; tried again");
-        }
-    }
+const EXPIRES: WorkerSpec = WorkerSpec {
+    name: "invitation_expiry",
+    purpose: "marks invitations whose time has passed, so that they stay over whatever the clock does later",
+    runs_on: RunsOn::OneNode,
+};
+
+/// Starts the worker that marks them.
+pub(crate) fn start(accounts: &Arc<Accounts>) {
+    let shared = Arc::clone(accounts);
+    accounts.workers.periodic(EXPIRES, LOOK_EVERY, move |_| {
+        let accounts = Arc::clone(&shared);
+        worker::run(async move { expire(&accounts).await.map(drop) })
+    });
 }
 
 /// Marks them now; gives how many.

@@ -330,7 +330,7 @@ async fn store(keep: &Arc<dyn KeyRingStorage>, ring: &KeyRing) -> Result<()> {
 ///
 /// # Errors
 /// When the keys cannot be kept on the disk, or the database does not take the audit row.
-pub async fn tend(accounts: &Accounts) -> Result<()> {
+pub async fn rotate_if_due(accounts: &Accounts) -> Result<()> {
     let now = accounts.guard.latest();
     let due = {
         let mut source = accounts.keys.source.lock().await;

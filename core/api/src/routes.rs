@@ -18,6 +18,7 @@ mod relays;
 mod sessions;
 mod table;
 mod users;
+mod workers;
 
 use std::convert::Infallible;
 use std::sync::Arc;

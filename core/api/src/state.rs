@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_operations::Operations;
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
+
+use crate::ws::hub::{LOOK_EVERY, PING_EVERY};
 use hexa_platform::limit::{FailureLimiter, Rate};
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
@@ -18,7 +21,18 @@ use hexa_listen::transport::TransportConfig;
 /// Devices that are let in at the same time: more would only stand between commands and their answers.
 const CONNECTS_AT_ONCE: usize = 32;
 
-/// Settings of the front door.
+const PINGS: WorkerSpec = WorkerSpec {
+    name: "client_liveness",
+    purpose: "pings silent client sockets and closes those that do not answer",
+    runs_on: RunsOn::EveryNode,
+};
+const ASKS: WorkerSpec = WorkerSpec {
+    name: "client_access",
+    purpose: "closes client sockets whose access is over",
+    runs_on: RunsOn::EveryNode,
+};
+
+/// Settings of the API.
 #[derive(Clone, Debug, Default)]
 pub struct ApiConfig {
     /// Base of every address that is handed out (`PUBLIC_URL`); none = what each request says of the way that it came.
@@ -84,9 +98,24 @@ impl ApiState {
         self.hub.close_all(spread);
     }
 
-    /// Pings clients, gives up the dead ones, and closes those whose access is over, until the services stop.
-    pub async fn watch_clients(self) {
-        self.hub.sweep(&self.services).await;
+    /// Starts what goes on beside requests for the sockets of clients.
+    pub fn start_workers(&self) {
+        let state = self.clone();
+        self.services.workers.periodic(PINGS, PING_EVERY, move |_| {
+            let state = state.clone();
+            worker::run(async move {
+                state.hub.check_liveness();
+                Ok::<_, String>(())
+            })
+        });
+        let state = self.clone();
+        self.services.workers.periodic(ASKS, LOOK_EVERY, move |_| {
+            let state = state.clone();
+            worker::run(async move {
+                state.hub.ask(&state.services).await;
+                Ok::<_, String>(())
+            })
+        });
     }
 }
 

@@ -11,11 +11,11 @@ use tokio::sync::Semaphore;
 
 use crate::command::path::CommandService;
 use crate::config::Config;
-use crate::grant::Grants;
+use crate::grant::{self, Grants};
 use crate::memory::Memory;
 use crate::ports::{Cluster, Drivers, OneNode};
 use crate::provision::Provision;
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 
 /// Cold driver calls of one class at the same time.
 const COLD_CALLS: usize = 2;
@@ -82,6 +82,13 @@ impl Devices {
     /// the first request.
     pub fn keep_in_step(self: &Arc<Self>) {
         self.store.observe(Memory::of(self));
+    }
+
+    /// Starts what this room and those below it do beside requests.
+    pub fn start_workers(self: &Arc<Self>) {
+        self.accounts.start_workers();
+        registry::start(self);
+        grant::start(self);
     }
 
     /// The path of every command, for an entry point.

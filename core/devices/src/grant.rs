@@ -2,6 +2,7 @@
 //! uses. Grants that have not ended are all in memory, so that no command and no event waits for the database; what
 //! they are good for is asked in [`crate::authorize`].
 
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -426,28 +427,33 @@ pub(crate) async fn give_back(services: &Devices, live: &Arc<DeviceHandle>, gran
     .await
 }
 
-/// Ends grants whose time has passed, with an audit row, and shows devices to those whose time has come.
-pub async fn keep(services: Arc<Devices>) {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = services.stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        look(&services).await;
-    }
+const TIMES: WorkerSpec = WorkerSpec {
+    name: "grant_times",
+    purpose: "ends grants that are over and shows those that begin",
+    runs_on: RunsOn::EveryNode,
+};
+
+/// Starts the worker that looks at the times of grants.
+pub(crate) fn start(services: &Arc<Devices>) {
+    let shared = Arc::clone(services);
+    services.workers.periodic(TIMES, LOOK_EVERY, move |_| {
+        let services = Arc::clone(&shared);
+        worker::run(async move { look(&services).await })
+    });
 }
 
-/// Does so once, for all whose time it is now.
-pub async fn look(services: &Devices) {
+/// Ends the grants that are over now, and shows those that have begun.
+///
+/// # Errors
+/// When one could not be ended: nobody can use it meanwhile.
+pub async fn look(services: &Devices) -> Result<()> {
     let (over, begun) = services.grants.due(services.guard.latest());
     // One whose time seems to have passed is good for nothing meanwhile; ended for good it is when it surely has.
     let sure = services.guard.earliest();
+    let mut failed = Ok(());
     for grant in over.into_iter().filter(|grant| grant.is_over(sure)) {
         if let Err(error) = expire(services, &grant).await {
-            // Nobody can use it: it is tried again.
-            tracing::warn!(%error, grant = %grant.id, "a grant that is over was not ended");
+            failed = Err(error);
             break;
         }
     }
@@ -456,6 +462,7 @@ pub async fn look(services: &Devices) {
             services.grants.look_again(services, &live);
         }
     }
+    failed
 }
 
 async fn expire(services: &Devices, grant: &Grant) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Every device that this process has touched, and which of them are connected.
 
+use crate::Devices;
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -14,7 +16,6 @@ use hexa_model::event::Event;
 use hexa_model::{Clock, DeviceUid, SessionId};
 use hexa_store::{DevicePresence, DeviceRow, Store};
 use parking_lot::RwLock;
-use tokio_util::sync::CancellationToken;
 
 use crate::batch_loader::{DeviceLoader, Stored};
 use crate::command::answer;
@@ -67,6 +68,24 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     heartbeat: Duration,
     flap_per_minute: u32,
+}
+
+const LIVENESS: WorkerSpec = WorkerSpec {
+    name: "device_liveness",
+    purpose: "pings silent devices and closes connections without a sign of life",
+    runs_on: RunsOn::EveryNode,
+};
+
+/// Starts the worker that watches over signs of life.
+pub(crate) fn start(services: &Arc<Devices>) {
+    let registry = Arc::clone(&services.registry);
+    services.workers.periodic(LIVENESS, registry.heartbeat / 8, move |_| {
+        let registry = Arc::clone(&registry);
+        worker::run(async move {
+            registry.sweep();
+            Ok::<_, String>(())
+        })
+    });
 }
 
 impl Registry {
@@ -330,21 +349,9 @@ impl Registry {
         }
     }
 
-    /// Watches over signs of life until `stop`: one sweep for all sessions instead of a timer each. A silent session
-    /// is pinged every heartbeat and closed after 2.25 of them, half-open TCP included.
-    pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(self.heartbeat / 8);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-            }
-            self.sweep_once();
-        }
-    }
-
-    fn sweep_once(&self) {
+    /// Looks at every session once: one sweep for all of them instead of a timer each. A silent one is pinged every
+    /// heartbeat and closed after 2.25 of them, half-open TCP included.
+    fn sweep(&self) {
         let now = self.clock.monotonic();
         for shard in &self.shards {
             let mut offline = 0;

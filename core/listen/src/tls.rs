@@ -96,7 +96,7 @@ impl Tls {
 
     /// Takes up a renewed pair within seconds, for new connections, until `stop`. A pair that cannot be used is logged
     /// and the old one kept: certbot writes the two files one after the other.
-    pub async fn watch(&self, stop: CancellationToken) {
+    pub async fn watch(&self, stop: &CancellationToken) {
         let mut seen = self.marks();
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

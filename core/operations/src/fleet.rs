@@ -1,5 +1,6 @@
 //! The fleet in numbers: what the console's first page shows.
 
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,16 +64,22 @@ fn quantile(ended: &Interval, q: f64) -> Option<f64> {
     (!ended.took.is_empty()).then(|| ended.took.value_at_quantile(q) as f64 / 1e3)
 }
 
-/// Samples until the server stops.
-pub async fn keep(services: Arc<Operations>) {
-    let mut tick = tokio::time::interval(SAMPLE_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = services.stop.cancelled() => return,
-            _ = tick.tick() => services.recent.sample(services.clock.now(), &services.metrics.take_interval()),
-        }
-    }
+const SAMPLES_COMMANDS: WorkerSpec = WorkerSpec {
+    name: "fleet_samples",
+    purpose: "counts the commands of the last five minutes",
+    runs_on: RunsOn::EveryNode,
+};
+
+/// Starts the worker that samples.
+pub(crate) fn start(operations: &Arc<Operations>) {
+    let shared = Arc::clone(operations);
+    operations.workers.periodic(SAMPLES_COMMANDS, SAMPLE_EVERY, move |_| {
+        let operations = Arc::clone(&shared);
+        worker::run(async move {
+            operations.recent.sample(operations.clock.now(), &operations.metrics.take_interval());
+            Ok::<_, String>(())
+        })
+    });
 }
 
 /// The fleet, now.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::TimeMs;
-use tokio::time::MissedTickBehavior;
 
 use crate::Operations;
 use hexa_accounts::keys;
@@ -12,6 +11,7 @@ use hexa_platform::audit::retention;
 use hexa_platform::change::{Decided, internal};
 use hexa_platform::error::Result;
 use hexa_platform::idempotency;
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 
 /// What ended is kept for so long: a refresh token that comes again is known, and who looks back finds what was.
 const KEEP: Duration = Duration::from_secs(30 * 86_400);
@@ -21,38 +21,42 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const PIECE: u32 = 200;
 /// Between two transactions, so that others have their turn.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Removes what is over, at once and every hour, and looks after the signing keys, until the services stop. Audit rows
-/// go when they are older than `audit_retention`, if ever.
-pub async fn run(services: Arc<Operations>, audit_retention: Option<Duration>) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = services.stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        if !services.guard.trusted() {
-            tracing::warn!("the clock is more than a day ahead of what was known: nothing is removed by it for now");
-            continue;
-        }
-        if let Err(error) = keys::tend(&services).await {
-            tracing::warn!(%error, "the signing keys of access tokens were not checked for rotation");
-        }
-        if let Err(error) = purge(&services).await {
-            tracing::warn!(%error, "expired rows were not removed; tried again in an hour");
-        }
-        if let Err(error) = retention::forget_checkpoints(&services).await {
-            tracing::warn!(%error, "checkpoints that no audit row names were not removed; tried again in an hour");
-        }
-        match audit_retention {
-            None => {}
-            Some(keep) => match retention::prune(&services, keep).await {
-                Ok(0) => {}
-                Ok(rows) => tracing::info!(rows, "old audit rows removed under a checkpoint"),
-                Err(error) => tracing::error!(%error, "old audit rows were not removed"),
-            },
-        }
+
+const PURGES: WorkerSpec = WorkerSpec {
+    name: "housekeeping",
+    purpose: "removes what is over, and rotates the keys of access tokens when they are due",
+    runs_on: RunsOn::OneNode,
+};
+
+/// Starts the worker that removes what is over, at once and every hour, and looks after the signing keys. Audit rows go
+/// when they are older than `audit_retention`, if ever.
+pub(crate) fn start(operations: &Arc<Operations>, audit_retention: Option<Duration>) {
+    let shared = Arc::clone(operations);
+    operations.workers.periodic(PURGES, EVERY, move |_| {
+        let operations = Arc::clone(&shared);
+        worker::run(async move { run_once(&operations, audit_retention).await })
+    });
+}
+
+/// Each of the things is done, whether the others could be or not; the first error is given.
+async fn run_once(operations: &Operations, audit_retention: Option<Duration>) -> Result<(), String> {
+    if !operations.guard.trusted() {
+        return Err("the clock is more than a day ahead of what was known: nothing is removed by it for now".to_owned());
     }
+    let keys = keys::rotate_if_due(operations).await.map_err(|e| format!("signing keys were not checked: {e}"));
+    let purged = purge(operations).await.map_err(|e| format!("expired rows were not removed: {e}"));
+    let checkpoints = retention::purge_checkpoints(operations).await;
+    let checkpoints = checkpoints.map_err(|e| format!("checkpoints that no audit row names were not removed: {e}"));
+    let pruned = match audit_retention {
+        None => Ok(0),
+        Some(keep) => {
+            retention::prune(operations, keep).await.map_err(|e| format!("old audit rows were not removed: {e}"))
+        }
+    };
+    if let Ok(rows @ 1..) = pruned {
+        tracing::info!(rows, "old audit rows removed under a checkpoint");
+    }
+    keys.and(purged.map(drop)).and(checkpoints.map(drop)).and(pruned.map(drop))
 }
 
 /// Removes everything that is over now; gives how many rows.
@@ -75,7 +79,7 @@ pub async fn purge(services: &Operations) -> Result<u64> {
                 Ok(Decided::done(piece + tx.forget_grants(before, PIECE).await?))
             })
         });
-        let piece = piece.await? + idempotency::forget(services, PIECE).await?;
+        let piece = piece.await? + idempotency::purge_keys(services, PIECE).await?;
         gone += piece;
         if piece == 0 {
             break;

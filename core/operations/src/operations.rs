@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hexa_accounts::Accounts;
 use hexa_devices::Devices;
@@ -11,7 +12,9 @@ use hexa_platform::Platform;
 use hexa_store::Store;
 
 use crate::config::Config;
-use crate::fleet::Recent;
+use crate::fleet::{self, Recent};
+use crate::plugins::{self, PluginEventReceiver};
+use crate::{housekeeping, set_right};
 
 /// Everything that an entry point may need.
 pub struct Operations {
@@ -37,6 +40,15 @@ impl Operations {
         let accounts = Arc::new(Accounts::new(accounts, &key_encryption_key, platform));
         let devices = Devices::new(devices, &key_encryption_key, accounts, drivers);
         Arc::new(Self { devices, recent: Recent::default() })
+    }
+
+    /// Starts what this room and those below it do beside requests: everything is a worker of the one registry.
+    pub fn start_workers(self: &Arc<Self>, events: PluginEventReceiver, audit_retention: Option<Duration>) {
+        self.devices.start_workers();
+        fleet::start(self);
+        plugins::start(self, events);
+        set_right::start(self);
+        housekeeping::start(self, audit_retention);
     }
 }
 

@@ -22,14 +22,15 @@ use hexa_platform::error::{Error, Result};
 use hexa_platform::idempotency::Key;
 use hexa_platform::limit::Bucket;
 use hexa_platform::principal::Principal;
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 
 /// Events that wait to be written.
 const QUEUE: usize = 256;
 /// Between two batches: a transaction holds up commits, and a plugin that fails all the time has no claim on them.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Audit rows of quarantined devices per second, and at once: the audit is for people.
-const POISONED_PER_S: f64 = 0.5;
-const POISONED_BURST: f64 = 30.0;
+const QUARANTINED_PER_S: f64 = 0.5;
+const QUARANTINED_BURST: f64 = 30.0;
 
 /// The plugin host's end.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Watch {
     dropped: Arc<AtomicU64>,
 }
 
-/// The house's end, to be run by [`keep`].
+/// The end of whoever stores them.
 #[derive(Debug)]
 pub struct PluginEventReceiver {
     queue: mpsc::Receiver<PluginEvent>,
@@ -80,29 +81,48 @@ fn say(event: &PluginEvent) {
     }
 }
 
+const STORES_EVENTS: WorkerSpec =
+    WorkerSpec { name: "plugin_events", purpose: "stores faults and changes of plugins", runs_on: RunsOn::EveryNode };
+
+/// Starts the worker that writes what the host tells.
+pub(crate) fn start(operations: &Arc<Operations>, events: PluginEventReceiver) {
+    let shared = Arc::clone(operations);
+    // One start after the other: the next one goes on where the last one broke off.
+    let events = Arc::new(tokio::sync::Mutex::new(events));
+    operations.workers.ongoing(STORES_EVENTS, move |_| {
+        let (operations, events) = (Arc::clone(&shared), Arc::clone(&events));
+        worker::run(async move {
+            store_events(&operations, &mut *events.lock().await).await;
+            Ok::<_, String>(())
+        })
+    });
+}
+
 /// Writes what is told until the services stop, and then what is left.
-pub async fn keep(services: Arc<Operations>, mut told: PluginEventReceiver) {
-    let mut poisoned = Bucket::new(POISONED_PER_S, POISONED_BURST, services.clock.monotonic());
+async fn store_events(services: &Operations, events: &mut PluginEventReceiver) {
+    let mut quarantined = Bucket::new(QUARANTINED_PER_S, QUARANTINED_BURST, services.clock.monotonic());
     let mut batch = Vec::with_capacity(QUEUE);
     loop {
         let received = tokio::select! {
-            n = told.queue.recv_many(&mut batch, QUEUE) => n,
+            n = events.queue.recv_many(&mut batch, QUEUE) => n,
             () = services.stop.cancelled() => {
-                while let Ok(event) = told.queue.try_recv() {
+                while let Ok(event) = events.queue.try_recv() {
                     batch.push(event);
                 }
-                write(&services, &mut batch, &mut poisoned).await;
+                write(services, &mut batch, &mut quarantined).await;
                 return;
             }
         };
         if received == 0 {
+            // The host is gone; there is nothing to write any more.
+            services.stop.cancelled().await;
             return;
         }
-        let dropped = told.dropped.swap(0, Ordering::Relaxed);
+        let dropped = events.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             services.metrics.plugin_events_dropped.inc_by(dropped);
         }
-        write(&services, &mut batch, &mut poisoned).await;
+        write(services, &mut batch, &mut quarantined).await;
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
             () = services.stop.cancelled() => {}
@@ -110,14 +130,14 @@ pub async fn keep(services: Arc<Operations>, mut told: PluginEventReceiver) {
     }
 }
 
-async fn write(services: &Operations, batch: &mut Vec<PluginEvent>, poisoned: &mut Bucket) {
+async fn write(services: &Operations, batch: &mut Vec<PluginEvent>, quarantined: &mut Bucket) {
     if batch.is_empty() {
         return;
     }
     let rows: Vec<_> = batch
         .drain(..)
         .map(|event| {
-            let row = audit_row(services, &event, poisoned);
+            let row = audit_row(services, &event, quarantined);
             let fault = if let PluginEvent::Fault(fault) = event { Some(fault) } else { None };
             (fault, row)
         })
@@ -142,7 +162,7 @@ async fn write(services: &Operations, batch: &mut Vec<PluginEvent>, poisoned: &m
     }
 }
 
-fn audit_row(services: &Operations, event: &PluginEvent, poisoned: &mut Bucket) -> Option<AuditEntry> {
+fn audit_row(services: &Operations, event: &PluginEvent, quarantined: &mut Bucket) -> Option<AuditEntry> {
     let now = services.clock.now();
     let row = |action| AuditEntry::event(now, Actor::System, Source::System, action);
     match event {
@@ -150,7 +170,7 @@ fn audit_row(services: &Operations, event: &PluginEvent, poisoned: &mut Bucket) 
         PluginEvent::DevicePoisoned { plugin, device, seconds } => {
             let live = services.registry.peek(device);
             let details = json!({ "plugin": plugin, "device_uid": device.as_str(), "seconds": seconds });
-            poisoned.take(services.clock.monotonic()).then(|| {
+            quarantined.take(services.clock.monotonic()).then(|| {
                 let row = row("plugin.device_poisoned").outcome(Outcome::Rejected).details(&details);
                 match live {
                     Some(live) => row.device(live.key),

@@ -9,13 +9,14 @@ use std::time::Duration;
 use hexa_model::audit::AuditEntry;
 use hexa_model::{Actor, Change, Source};
 use hexa_store::set_right::{KEYS, RULES, SetRight};
-use tokio::time::MissedTickBehavior;
+use parking_lot::Mutex;
 
 use crate::Operations;
 use hexa_platform::change::{Decided, internal};
 use hexa_platform::clock_guard::LOOK_EVERY;
 use hexa_platform::error::Result;
 use hexa_platform::idempotency;
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 
 /// Rows in one transaction: while it lasts, every other writer waits.
 const PIECE: u32 = 50;
@@ -24,41 +25,52 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// After a database that took nothing.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Puts times right whenever the clock has turned out to have been ahead, and once at the start: it may have been set back
-/// while the server was off, or just before a crash.
-pub async fn keep_right(services: Arc<Operations>) {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut again, mut said) = (Some(Duration::ZERO), false);
-    loop {
-        tokio::select! {
-            () = services.stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let believed_ahead = services.guard.believed_ahead();
-        if let Some(ahead) = believed_ahead.filter(|_| !said) {
-            tracing::warn!(
-                seconds = ahead.as_secs(),
-                "the clock is behind what was believed before, for long enough to be believed itself: what was made before \
-                 ends by the former time. Where the clock is right now, start the server once with HEXA_BELIEVE_CLOCK set to \
-                 the day (UTC), and it ends as if it was made now"
-            );
-        }
-        said = believed_ahead.is_some();
-        if !services.guard.has_stayed() {
-            continue;
-        }
-        let now = services.clock.monotonic();
-        let returned = services.guard.take_returned();
-        if !returned && again.is_none_or(|at| now < at) {
-            continue;
-        }
-        let done = set_right(&services).await;
-        again = done.is_err().then_some(now + RETRY);
-        if let Err(error) = done {
-            tracing::warn!(%error, "what was made while the clock was ahead is not all put right yet; tried again in some seconds");
-        }
+const SETS_RIGHT: WorkerSpec = WorkerSpec {
+    name: "clock_set_right",
+    purpose: "puts right what was made while the clock was ahead",
+    runs_on: RunsOn::OneNode,
+};
+
+/// What the worker knows from one look to the next.
+struct Looks {
+    /// When it is tried again; at the start, at once: the clock may have been set back while the server was off, or just
+    /// before a crash.
+    again: Option<Duration>,
+    said: bool,
+}
+
+/// Starts the worker that puts times right whenever the clock has turned out to have been ahead.
+pub fn start(operations: &Arc<Operations>) {
+    let shared = Arc::clone(operations);
+    let looks = Arc::new(Mutex::new(Looks { again: Some(Duration::ZERO), said: false }));
+    operations.workers.periodic(SETS_RIGHT, LOOK_EVERY, move |_| {
+        let (operations, looks) = (Arc::clone(&shared), Arc::clone(&looks));
+        worker::run(async move { look(&operations, &looks).await })
+    });
+}
+
+async fn look(operations: &Operations, looks: &Mutex<Looks>) -> Result<()> {
+    let believed_ahead = operations.guard.believed_ahead();
+    let said = std::mem::replace(&mut looks.lock().said, believed_ahead.is_some());
+    if let Some(ahead) = believed_ahead.filter(|_| !said) {
+        tracing::warn!(
+            seconds = ahead.as_secs(),
+            "the clock is behind what was believed before, for long enough to be believed itself: what was made before \
+             ends by the former time. Where the clock is right now, start the server once with HEXA_BELIEVE_CLOCK set to \
+             the day (UTC), and it ends as if it was made now"
+        );
     }
+    if !operations.guard.has_stayed() {
+        return Ok(());
+    }
+    let now = operations.clock.monotonic();
+    let returned = operations.guard.take_returned();
+    if !returned && looks.lock().again.is_none_or(|at| now < at) {
+        return Ok(());
+    }
+    let done = set_right(operations).await;
+    looks.lock().again = done.is_err().then_some(now + RETRY);
+    done.map(drop)
 }
 
 /// Puts every time right that lies beyond what can have been, when the clock has stayed as it is for some minutes; gives how

@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use crate::Platform;
 use crate::change::{Decided, internal};
 use crate::error::Result;
+use crate::worker::{self, RunsOn, WorkerSpec};
 
 /// A wall clock that has gained so much on what was known was set: nothing is removed, or ended for good, by it, until it has
 /// stayed so for as long.
@@ -36,9 +37,27 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The name of what is noted among the settings.
 pub const SETTING: &str = "clock";
 
+const NOTES_TIME: WorkerSpec = WorkerSpec {
+    name: "clock_notes",
+    purpose: "notes the time for the next start, which may begin with a clock that is behind",
+    runs_on: RunsOn::EveryNode,
+};
+
+/// Starts the worker that notes the time.
+pub(crate) fn start(platform: &Arc<Platform>) {
+    let shared = Arc::clone(platform);
+    platform.workers.ongoing(NOTES_TIME, move |_| {
+        let platform = Arc::clone(&shared);
+        worker::run(async move {
+            note_time(platform).await;
+            Ok::<_, String>(())
+        })
+    });
+}
+
 /// Notes the time now and then, and once more at the stop: what was over by then is not good again after a start with
 /// another clock.
-pub async fn keep(platform: Arc<Platform>) {
+async fn note_time(platform: Arc<Platform>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut said, mut last) = (false, None::<(Duration, TimeMs)>);

@@ -391,7 +391,7 @@ impl Idempotency {
 ///
 /// # Errors
 /// `storage_unavailable`, `busy`.
-pub async fn forget(platform: &Platform, limit: u32) -> Result<u64> {
+pub async fn purge_keys(platform: &Platform, limit: u32) -> Result<u64> {
     let now = platform.guard.earliest();
     change::internal(&platform.store, move |tx| {
         Box::pin(async move { Ok(Decided::done(tx.forget_keys(now, limit).await?)) })

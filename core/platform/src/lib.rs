@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod open_commands;
 mod platform;
 pub mod principal;
+pub mod worker;
 mod writer_metrics;
 
 pub use error::{Error, Result};

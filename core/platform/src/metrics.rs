@@ -6,7 +6,7 @@ use std::time::Duration;
 use hexa_model::{Outcome, Source};
 use parking_lot::Mutex;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// Where the latency buckets end, in seconds.
@@ -169,6 +169,16 @@ impl Metrics {
         }
     }
 
+    /// A family of counters of a room's own.
+    pub fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        counter_vec(&self.registry, name, help, labels)
+    }
+    /// A family of gauges of a room's own.
+    pub fn gauge_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        let gauge = IntGaugeVec::new(Opts::new(name, help), labels).expect("static metric options are valid");
+        register(&self.registry, gauge.clone());
+        gauge
+    }
     /// For collectors of other rooms (the writer, the plugin host).
     pub fn registry(&self) -> &Registry {
         &self.registry

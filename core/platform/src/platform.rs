@@ -8,12 +8,13 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, waiting};
 use crate::bus::Bus;
-use crate::clock_guard::ClockGuard;
+use crate::clock_guard::{self, ClockGuard};
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
 use crate::open_commands::OpenCommands;
+use crate::worker::Workers;
 
 /// What every room stands on. A room holds the one below it and derefs to it, so that whoever has a room can call
 /// everything below.
@@ -38,6 +39,8 @@ pub struct Platform {
     pub open: OpenCommands,
     /// Set when the server begins to stop.
     pub stop: CancellationToken,
+    /// What goes on beside requests.
+    pub workers: Workers,
 }
 
 impl Platform {
@@ -45,18 +48,26 @@ impl Platform {
     pub fn new(key_encryption_key: &SecretString, clock: Arc<dyn Clock>, store: Store) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
         crate::writer_metrics::register(&metrics, &store);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Arc::new(Self {
+            workers: Workers::new(Arc::clone(&clock), &metrics, tasks.clone(), stop.clone()),
             guard: Arc::new(ClockGuard::new(Arc::clone(&clock))),
             audit: Audit::new(store.clone(), Arc::clone(&metrics)),
             idempotency: Idempotency::new(key_encryption_key),
             bus: Arc::new(Bus::default()),
-            tasks: TaskTracker::new(),
+            tasks,
             open: OpenCommands::default(),
-            stop: CancellationToken::new(),
+            stop,
             clock,
             store,
             metrics,
         })
+    }
+
+    /// Starts what this room does beside requests.
+    pub fn start_workers(self: &Arc<Self>) {
+        clock_guard::start(self);
+        waiting::start(self);
     }
 
     /// Whether the server has begun to stop.

@@ -180,6 +180,7 @@ impl Workers {
         self.tasks.spawn(async move {
             let mut tick = tokio::time::interval(period);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut failing = false;
             for start in 1.. {
                 worker.status.lock().state = WorkerState::Idle;
                 tokio::select! {
@@ -192,9 +193,22 @@ impl Workers {
                 let (now, took) = (clock.now(), clock.monotonic().saturating_sub(began));
                 last_run.set(now.0 / 1_000);
                 let failed = worker.ended(now, Some(took), ended);
-                if let Some(error) = failed {
-                    failures.inc();
-                    tracing::warn!(worker = spec.name, error, "a run of this worker failed; the next one comes at its time");
+                let first = std::mem::replace(&mut failing, failed.is_some()) != failed.is_some();
+                match failed {
+                    None => {}
+                    // One line for a row of them: a database that is away for an hour is said by others.
+                    Some(error) if first => {
+                        failures.inc();
+                        tracing::warn!(
+                            worker = spec.name,
+                            error,
+                            "a run of this worker failed; the next one comes at its time"
+                        );
+                    }
+                    Some(error) => {
+                        failures.inc();
+                        tracing::debug!(worker = spec.name, error, "a run of this worker failed again");
+                    }
                 }
             }
             worker.status.lock().state = WorkerState::Stopped;
@@ -233,7 +247,12 @@ impl Workers {
                 }
                 // One that went on for long did not break off because of how it was started.
                 pause = if lived > LONGEST_PAUSE { FIRST_PAUSE } else { pause };
-                tracing::error!(worker = spec.name, error = why, pause_s = pause.as_secs(), "a worker broke off; it is started again");
+                tracing::error!(
+                    worker = spec.name,
+                    error = why,
+                    pause_s = pause.as_secs(),
+                    "a worker broke off; it is started again"
+                );
                 tokio::select! {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(pause) => {}

@@ -10,12 +10,14 @@ use hexa_api::{ApiConfig, ApiState};
 use hexa_crypto::{hex, token};
 use hexa_devices::codes;
 use hexa_host::{ChildCompiler, Compiler, HostConfig, PluginHost};
+use hexa_listen::Tls;
 use hexa_listen::{AnonymousLimit, Limits, Listener, MaintenanceListener};
 use hexa_model::{Clock, SystemClock, TimeMs};
 use hexa_operations::Operations;
 use hexa_operations::config::{AccountsConfig, Config, ProvisionConfig};
-use hexa_operations::plugins::Watch;
+use hexa_operations::plugins::{PluginEventReceiver, Watch};
 use hexa_platform::clock_guard::{self, Noted};
+use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 use hexa_store::{Changed, Store, StoreConfig, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
@@ -33,6 +35,13 @@ const COMPILE_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Instances of plugins that were not used for so long are thrown away, at twice this time at the latest.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
+const TIDIES_PLUGINS: WorkerSpec = WorkerSpec {
+    name: "plugin_instances",
+    purpose: "throws away instances of plugins that nobody used for a while",
+    runs_on: RunsOn::EveryNode,
+};
+const RENEWS_TLS: WorkerSpec =
+    WorkerSpec { name: "tls_certificate", purpose: "takes up a renewed TLS certificate", runs_on: RunsOn::EveryNode };
 
 /// How often it is looked whether a write found that another process has taken this one's place at the database.
 const LOST_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
@@ -57,9 +66,6 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
         () = lost(&running.services.store) => {}
     }
     let stopped = lifecycle::stop(&running.services, &running.api, running.serving).await;
-    for task in running.tasks {
-        task.abort();
-    }
     // Not an ordinary end: whoever supervises this process is to see it.
     if let Some(why) = running.services.store.lost() {
         bail!("this process may no longer write to the database, so it has stopped: {why}");
@@ -81,7 +87,6 @@ struct Running {
     services: Arc<Operations>,
     api: ApiState,
     serving: JoinHandle<()>,
-    tasks: [JoinHandle<()>; 3],
 }
 
 /// Directories that are the server's own, and what there is to say about them.
@@ -117,7 +122,7 @@ async fn start(settings: Settings) -> Result<Running> {
     let store = Store::open(store_config(&settings)).await?;
     // Before anything is written with the time of this start.
     let known = known_time(&store, &settings.node).await?;
-    let (watch, told) = hexa_operations::plugins::watch();
+    let (watch, events) = hexa_operations::plugins::watch();
     let plugins = load_plugins(&settings, Arc::clone(&clock), watch).await?;
     bootstrap(&settings, &store).await?;
     let server_id = server_id(&store).await?;
@@ -154,19 +159,11 @@ async fn start(settings: Settings) -> Result<Running> {
             user_sockets: settings.user_sockets,
         },
     );
-    let sweep = tokio::spawn(Arc::clone(&services.registry).sweep(services.stop.clone()));
-    let watch = tokio::spawn(api.clone().watch_clients());
-    services.tasks.spawn(hexa_operations::plugins::keep(Arc::clone(&services), told));
-    loops(&services, settings.audit_retention);
-    let tidying = tokio::spawn(tidy_plugins(plugins));
+    start_workers((&services, &api), (plugins, events), tls.as_ref(), settings.audit_retention);
     let router = hexa_api::router(api.clone());
     let exempt = settings.transport.trusted_proxies.clone();
     let anonymous = AnonymousLimit::new(settings.max_anonymous, exempt, Arc::clone(&services.metrics));
     let limits = Limits { connections: settings.max_connections, anonymous, write_stall: settings.write_stall };
-    if let Some(tls) = tls.clone() {
-        let stop = services.stop.clone();
-        services.tasks.spawn(async move { tls.watch(stop).await });
-    }
     let place = maintenance.as_ref().map(MaintenanceListener::shown);
     let (inside, stop) = (router.clone(), services.stop.clone());
     let serving = tokio::spawn(async move {
@@ -187,7 +184,7 @@ async fn start(settings: Settings) -> Result<Running> {
         startup_ms = started.elapsed().as_millis() as u64,
         "hexa is ready"
     );
-    Ok(Running { services, api, serving, tasks: [sweep, watch, tidying] })
+    Ok(Running { services, api, serving })
 }
 
 /// What the database says of the time: when the newest row of the audit was written, and what was noted last.
@@ -218,15 +215,35 @@ fn tell(services: &Operations, known: (Option<TimeMs>, Option<Noted>), vouched: 
     false
 }
 
-/// What goes on beside requests, among the tasks that a stop waits for: what was told is written before the store closes.
-fn loops(services: &Arc<Operations>, audit_retention: Option<std::time::Duration>) {
-    services.tasks.spawn(hexa_operations::fleet::keep(Arc::clone(services)));
-    services.tasks.spawn(hexa_devices::grant::keep(Arc::clone(services)));
-    services.tasks.spawn(clock_guard::keep(Arc::clone(services)));
-    services.tasks.spawn(hexa_operations::set_right::keep_right(Arc::clone(services)));
-    services.tasks.spawn(hexa_accounts::invitations::keep(Arc::clone(services)));
-    services.tasks.spawn(hexa_platform::audit::waiting::keep(Arc::clone(services)));
-    services.tasks.spawn(hexa_operations::housekeeping::run(Arc::clone(services), audit_retention));
+/// What goes on beside requests, as workers of the one registry.
+fn start_workers(
+    (services, api): (&Arc<Operations>, &ApiState),
+    (plugins, events): (Arc<PluginHost>, PluginEventReceiver),
+    tls: Option<&Arc<Tls>>,
+    audit_retention: Option<std::time::Duration>,
+) {
+    services.start_workers(events, audit_retention);
+    api.start_workers();
+    services.workers.periodic(TIDIES_PLUGINS, TIDY_EVERY, move |term| {
+        let plugins = Arc::clone(&plugins);
+        worker::run(async move {
+            // At the start there is nothing to throw away.
+            if term.start > 1 {
+                plugins.tidy();
+            }
+            Ok::<_, String>(())
+        })
+    });
+    if let Some(tls) = tls.cloned() {
+        let stop = services.stop.clone();
+        services.workers.ongoing(RENEWS_TLS, move |_| {
+            let (tls, stop) = (Arc::clone(&tls), stop.clone());
+            worker::run(async move {
+                tls.watch(&stop).await;
+                Ok::<_, String>(())
+            })
+        });
+    }
 }
 
 /// The maintenance listener; none where the file system of the data directory cannot hold it and nobody asked for it.
@@ -282,17 +299,6 @@ async fn lost(store: &Store) {
         if store.lost().is_some() {
             return;
         }
-    }
-}
-
-/// Throws away instances that nobody used, so that a driver of the night is not paid for by day.
-async fn tidy_plugins(plugins: Arc<PluginHost>) {
-    let mut tick = tokio::time::interval(TIDY_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick.reset();
-    loop {
-        tick.tick().await;
-        plugins.tidy();
     }
 }
 

@@ -9,6 +9,7 @@ mod http;
 mod invite;
 mod profile;
 mod remote;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,8 @@ enum Command {
         #[command(subcommand)]
         command: invite::InviteCommand,
     },
+    /// List the background workers of a server and their health, for admins.
+    Workers(remote::Where),
     /// Run simulated devices against a server.
     Sim(Box<sim::SimArgs>),
     /// Compile a plugin from standard input to standard output; started by the server.
@@ -149,6 +152,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Relay(args) => remote::relay(args),
         Command::Keys { command } => remote::keys(command),
         Command::Invite { command } => invite::invite(command),
+        Command::Workers(at) => workers::list(&at),
         Command::Sim(args) => simulate(*args),
         Command::CompilePlugin { parent, cpu_s, memory_bytes } => {
             match hexa_host::compile_child(parent, cpu_s, memory_bytes) {

@@ -396,6 +396,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/workers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Background workers and their health
+         * @description For an admin, `admin:*`. Each with its last run and its last error. A worker that breaks off is started again.
+         */
+        get: operations["listWorkers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/login": {
         parameters: {
             query?: never;
@@ -2296,6 +2316,77 @@ export interface components {
             /** @enum {string} */
             role: "user" | "admin";
         };
+        /**
+         * @example {
+         *       "failures": 1,
+         *       "last_error": {
+         *         "at": "2026-08-01T03:00:00.000Z",
+         *         "message": "expired rows were not removed: storage_unavailable: the database did not accept the write; nothing was changed"
+         *       },
+         *       "last_run_at": "2026-08-01T12:00:00.000Z",
+         *       "last_took_ms": 8,
+         *       "name": "housekeeping",
+         *       "period_ms": 3600000,
+         *       "purpose": "removes what is over, and rotates the keys of access tokens when they are due",
+         *       "runs": 12,
+         *       "runs_on": "one_node",
+         *       "state": "idle"
+         *     }
+         */
+        WorkerBody: {
+            /** Format: int64 */
+            failures: number;
+            last_error: components["schemas"]["WorkerErrorBody"] | null;
+            /** Format: date-time */
+            last_run_at: string | null;
+            /** Format: int64 */
+            last_took_ms: number | null;
+            name: string;
+            /** Format: int64 */
+            period_ms: number | null;
+            purpose: string;
+            /** Format: int64 */
+            runs: number;
+            /** @enum {string} */
+            runs_on: "every_node" | "one_node" | "claims_work";
+            /** @enum {string} */
+            state: "new" | "idle" | "running" | "backing_off" | "stopped";
+        };
+        /**
+         * @example {
+         *       "at": "2026-08-01T03:00:00.000Z",
+         *       "message": "expired rows were not removed: storage_unavailable: the database did not accept the write; nothing was changed"
+         *     }
+         */
+        WorkerErrorBody: {
+            /** Format: date-time */
+            at: string;
+            message: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "failures": 1,
+         *           "last_error": {
+         *             "at": "2026-08-01T03:00:00.000Z",
+         *             "message": "expired rows were not removed: storage_unavailable: the database did not accept the write; nothing was changed"
+         *           },
+         *           "last_run_at": "2026-08-01T12:00:00.000Z",
+         *           "last_took_ms": 8,
+         *           "name": "housekeeping",
+         *           "period_ms": 3600000,
+         *           "purpose": "removes what is over, and rotates the keys of access tokens when they are due",
+         *           "runs": 12,
+         *           "runs_on": "one_node",
+         *           "state": "idle"
+         *         }
+         *       ]
+         *     }
+         */
+        WorkersBody: {
+            items: components["schemas"]["WorkerBody"][];
+        };
     };
     responses: {
         /** @description `device_rejected`: The device refused the command. `device_state_mismatch`: The device acknowledged another state than asked for; the reported one is stored. `driver_fault`: The device's driver failed; nothing was sent unless the details say so. */
@@ -4142,6 +4233,57 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInProgress"];
             413: components["responses"]["PayloadTooLarge"];
+            426: components["responses"]["HttpsRequired"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["StorageUnavailableOrBusy"];
+        };
+    };
+    listWorkers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "failures": 1,
+                     *           "last_error": {
+                     *             "at": "2026-08-01T03:00:00.000Z",
+                     *             "message": "expired rows were not removed: storage_unavailable: the database did not accept the write; nothing was changed"
+                     *           },
+                     *           "last_run_at": "2026-08-01T12:00:00.000Z",
+                     *           "last_took_ms": 8,
+                     *           "name": "housekeeping",
+                     *           "period_ms": 3600000,
+                     *           "purpose": "removes what is over, and rotates the keys of access tokens when they are due",
+                     *           "runs": 12,
+                     *           "runs_on": "one_node",
+                     *           "state": "idle"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WorkersBody"];
+                };
+            };
+            400: components["responses"]["ValidationError"];
+            401: components["responses"]["InvalidTokenOrAccountDisabled"];
+            403: components["responses"]["InsufficientScopeOrForbidden"];
+            408: components["responses"]["RequestTimeout"];
             426: components["responses"]["HttpsRequired"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];

@@ -27,6 +27,7 @@ use super::provision::{ProvisionRequest, ProvisionResponse};
 use super::relays::{SetAllRelaysRequest, SetRelayRequest};
 use super::sessions::{CreateTokenRequest, EndedResponse, NewTokenBody, SessionBody, TicketBody, TokenBody};
 use super::users::{AccountBody, ListUsersQuery, PatchUserRequest};
+use super::workers::WorkersBody;
 use crate::audit_text::AuditBody;
 use crate::openapi::schemas::{Schema, map, one, page};
 use crate::wire::{ClaimCodeBody, CommandBody, DeviceBody, SignedInBody, UserBody};
@@ -334,6 +335,9 @@ fn admin() -> Vec<Doc> {
 
 fn server() -> Vec<Doc> {
     vec![
+        doc("GET /api/v1/admin/workers", "listWorkers", "Background workers and their health")
+            .more("Each with its last run and its last error. A worker that breaks off is started again.")
+            .json(200, one::<WorkersBody>),
         doc("GET /ws/device", "connectDevice", "The device socket (docs/asyncapi.yaml)").empty(101).errors(&[
             DeviceBusy,
             DriverUnavailable,

@@ -7,7 +7,7 @@ use hexa_model::Scope;
 
 use super::{
     audit, auth, commands, devices, fleet, grants, history, invitations, keys, ops, plugins, preferences, provision,
-    relays, sessions, users,
+    relays, sessions, users, workers,
 };
 use crate::state::ApiState;
 use crate::{compress, dashboard, openapi, ws};
@@ -135,6 +135,7 @@ pub fn routes() -> Vec<Route> {
         to("GET", "/api/v1/admin/plugins/{id}", Admin, get(plugins::get_plugin)),
         to("GET", "/api/v1/admin/plugins/{id}/faults", Admin, get(plugins::list_faults)),
         to("POST", "/api/v1/admin/plugins/{id}/reset", Admin, post(plugins::reset_plugin)),
+        to("GET", "/api/v1/admin/workers", Admin, get(workers::list_workers)),
         to("GET", "/ws/device", Device, get(ws::device::connect)),
         to("GET", "/ws/client", read, get(ws::client::connect)),
         to("GET", "/health", Public, get(ops::get_health)),

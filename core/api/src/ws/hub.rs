@@ -27,13 +27,13 @@ use crate::wire::RelayBody;
 use crate::ws::frames::{Part, encode, part, seen};
 
 /// A client is pinged in this time.
-const PING_EVERY: Duration = Duration::from_secs(20);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
 /// So many times in a row without a sign of life end it.
 const UNANSWERED_PINGS: u32 = 2;
 /// Frames that wait for one client before state events are folded.
 const MAX_FRAMES: usize = 64;
 /// How often the hub looks whose access is over.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest time for which a socket's access is taken for granted: then the database is asked whether what opened it
 /// still holds, whatever was told or forgotten meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(300);
@@ -332,30 +332,15 @@ impl Hub {
         }
     }
 
-    /// Watches over signs of life and over access that is over, until the services stop: one timer for all clients.
-    pub(crate) async fn sweep(&self, services: &Operations) {
-        let every = |time| {
-            let mut tick = tokio::time::interval(time);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            tick.reset();
-            tick
-        };
-        let (mut ping, mut look) = (every(PING_EVERY), every(LOOK_EVERY));
-        loop {
-            tokio::select! {
-                () = services.stop.cancelled() => return,
-                _ = look.tick() => self.ask(services).await,
-                _ = ping.tick() => {
-                    for session in self.by_owner.read().values().flatten() {
-                        session.check_liveness();
-                    }
-                }
-            }
+    /// Pings the clients that were silent, and closes those that did not answer.
+    pub(crate) fn check_liveness(&self) {
+        for session in self.by_owner.read().values().flatten() {
+            session.check_liveness();
         }
     }
 
     /// Closes the sockets whose access is over. While the database does not answer they stay, and are asked about again.
-    async fn ask(&self, services: &Operations) {
+    pub(crate) async fn ask(&self, services: &Operations) {
         let now = services.clock.monotonic();
         let due = |s: &&Arc<ClientSession>| s.ask_at_ms.load(Ordering::Relaxed) <= now.as_millis() as u64;
         let due: Vec<_> = self.by_owner.read().values().flatten().filter(due).cloned().collect();

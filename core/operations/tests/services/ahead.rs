@@ -134,7 +134,7 @@ async fn a_running_server_puts_right_what_was_made_ahead_by_itself() {
     let services = &office.house.services;
     sign_up(services, "ben@example.com").await;
     office.clock.advance(5 * MINUTE);
-    services.tasks.spawn(hexa_operations::set_right::keep_right(Arc::clone(services)));
+    hexa_operations::set_right::start(services);
     office.clock.jump(400 * DAY_MS);
     let made = Made::make(&office).await;
     let mut codes = Vec::new();

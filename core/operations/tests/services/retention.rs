@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_model::{Clock, ManualClock, TimeMs};
-use hexa_platform::audit::retention::{forget_checkpoints, prune};
+use hexa_platform::audit::retention::{prune, purge_checkpoints};
 
 use crate::rig::{House, PlainDriver, sign_up};
 
@@ -23,8 +23,8 @@ async fn checkpoints_that_no_row_names_go_in_the_end_and_the_audit_stays_whole()
         assert!(gone > 0, "the rows of year {year}, and what names the checkpoint of the year before");
         removed += gone;
         // The row of the year before, which named the checkpoint of that year, has gone just now.
-        assert_eq!(forget_checkpoints(services).await.unwrap(), u64::from(year > 0));
-        assert_eq!(forget_checkpoints(services).await.unwrap(), 0);
+        assert_eq!(purge_checkpoints(services).await.unwrap(), u64::from(year > 0));
+        assert_eq!(purge_checkpoints(services).await.unwrap(), 0);
         let check = services.store.verify_audit().await.unwrap();
         assert_eq!((check.checkpoints, check.removed, check.wrong), (1, removed, None));
     }

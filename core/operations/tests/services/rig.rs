@@ -140,7 +140,7 @@ impl House {
         services.keep_in_step();
         let ear = Arc::new(Ear::default());
         services.bus.subscribe(Arc::clone(&ear) as _);
-        services.tasks.spawn(hexa_platform::audit::waiting::keep(Arc::clone(&services)));
+        hexa_platform::audit::waiting::start(&services);
         let user = sign_up(&services, "ann@example.com").await;
         Self { services, ear, user, _dir: dir }
     }

@@ -38,7 +38,7 @@ pub async fn prune(platform: &Platform, keep: Duration) -> Result<u64, hexa_stor
 ///
 /// # Errors
 /// When the database does not take it; what was removed before stays removed.
-pub async fn forget_checkpoints(platform: &Platform) -> Result<u64, hexa_store::StoreError> {
+pub async fn purge_checkpoints(platform: &Platform) -> Result<u64, hexa_store::StoreError> {
     let mut removed = 0;
     while !platform.stopping() {
         let gone = platform.store.forget_checkpoints(CHECKPOINTS).await?;

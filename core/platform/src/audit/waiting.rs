@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::Platform;
 use crate::metrics::Metrics;
+use crate::worker::{self, RunsOn, WorkerSpec};
 
 /// Rows that may wait; the next one is given up, and counted. Rows that are not about a command may take half of it, so
 /// that refusals, of which anybody can cause many, push out no command.
@@ -189,8 +190,26 @@ fn submit(
     (false, writer.send(HotWrite::row(device, entry)))
 }
 
+const WRITES_WAITING: WorkerSpec = WorkerSpec {
+    name: "audit_waiting",
+    purpose: "writes audit rows that the database did not take",
+    runs_on: RunsOn::EveryNode,
+};
+
+/// Starts the worker that writes what waits.
+pub fn start(platform: &Arc<Platform>) {
+    let shared = Arc::clone(platform);
+    platform.workers.ongoing(WRITES_WAITING, move |_| {
+        let platform = Arc::clone(&shared);
+        worker::run(async move {
+            write_waiting(platform).await;
+            Ok::<_, String>(())
+        })
+    });
+}
+
 /// Writes what waits, until the server stops.
-pub async fn keep(platform: Arc<Platform>) {
+async fn write_waiting(platform: Arc<Platform>) {
     let waiting = Arc::clone(&platform.audit.waiting);
     loop {
         let woken = async {
