@@ -56,7 +56,7 @@ function rooted(): Plugin {
 }
 
 /**
- * Parts go through `hexaImport` (src/api/part.ts), which asks for a file under another address when it could not be had
+ * Parts go through `hexaImport` (src/api/lazyModule.ts), which asks for a file under another address when it could not be had
  * before: browsers whose module map keeps failures never fetch the same one again.
  */
 function again(): Plugin {

@@ -111,7 +111,7 @@ test('a server of another version has other files: the page is loaded anew', asy
   tab.expected = [/404|Failed to|could not be loaded/]
   let [old, asked] = [true, 0]
   // The page that is open is of the former version: its files are gone, and the server's page names others.
-  await page.route('**/assets/Users-*.js', (route) => (old ? route.fulfill({ status: 404, body: '{}' }) : route.continue()))
+  await page.route('**/assets/UsersPage-*.js', (route) => (old ? route.fulfill({ status: 404, body: '{}' }) : route.continue()))
   await page.route('**/dashboard/', async (route) => {
     asked += 1
     await route.fulfill({ body: '<script type="module" src="/dashboard/assets/index-other.js"></script>', contentType: 'text/html' })
@@ -130,10 +130,10 @@ test('a part that cannot be loaded is said, and loaded when somebody tries again
   await tab.signIn(server.admin.email)
   await tab.go('/overview')
   tab.expected = [/ERR_|Failed to|could not be loaded/]
-  await page.route('**/assets/Users-*.js', (route) => route.abort())
+  await page.route('**/assets/UsersPage-*.js', (route) => route.abort())
   await page.getByRole('link', { name: 'Users', exact: true }).click()
   await page.getByText('not_loaded').waitFor()
-  await page.unroute('**/assets/Users-*.js')
+  await page.unroute('**/assets/UsersPage-*.js')
   await page.getByRole('button', { name: 'Try again' }).click()
   await page.locator('[data-user="admin@hexa.local"]').waitFor()
   tab.clean()
@@ -148,7 +148,7 @@ test('a part is loaded though the browser never fetches again what failed, as ol
   await page.evaluate(() => Object.assign(window, { same: true }))
   tab.expected = [/ERR_|Failed to|could not be loaded/]
   // What failed under this address is never had under it again.
-  await page.route(/\/assets\/Users-[^?]*\.js$/, (route) => route.abort())
+  await page.route(/\/assets\/UsersPage-[^?]*\.js$/, (route) => route.abort())
   await page.getByRole('link', { name: 'Users', exact: true }).click()
   await page.getByText('not_loaded').waitFor()
   await page.getByRole('button', { name: 'Try again' }).click()
@@ -167,7 +167,7 @@ test('where the browser keeps the failure of what a part needs, trying again loa
   tab.expected = [/ERR_|Failed to|could not be loaded/]
   let fresh = false
   page.on('domcontentloaded', () => (fresh = true))
-  await page.route('**/assets/Users-*.js*', (route) => (fresh ? route.continue() : route.abort()))
+  await page.route('**/assets/UsersPage-*.js*', (route) => (fresh ? route.continue() : route.abort()))
   await page.getByRole('link', { name: 'Users', exact: true }).click()
   await page.getByText('not_loaded').waitFor()
   await page.getByRole('button', { name: 'Try again' }).click()

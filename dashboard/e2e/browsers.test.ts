@@ -1,6 +1,6 @@
 /** What must work in every browser: to sign in, to stay so over a reload, to switch, to sign out. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { Plain } from './others'
+import { Plain } from './otherBrowsers'
 import { PASSWORD, Server, until } from './server'
 
 let server: Server

@@ -6,22 +6,22 @@ import { type ReactNode, useEffect } from 'react'
 import { queryClient } from './api/queries'
 import { session, type SessionState } from './api/session'
 import { newRouter, toBeginning } from './router'
-import { forget } from './state/forget'
+import { forget } from './state/resetSession'
 import { onReturn } from './state/live'
-import { needNotices, useNoticesNeeded } from './state/notices'
+import { needNotices, useNoticesNeeded } from './state/notifications'
 import { load, usePreferences } from './state/preferences'
-import { useSession } from './state/who'
+import { useSession } from './state/useSession'
 import { colours, theme } from './theme'
 import { Spinner } from './ui/bits'
-import { Boundary } from './ui/Boundary'
-import { later } from './ui/Later'
+import { Boundary } from './ui/ErrorBoundary'
+import { later } from './ui/lazyComponent'
 
 /** Who is signed in does not wait for it. */
-const Login = later(() => import('./pages/Login').then((m) => m.Login), <Spinner />)
+const Login = later(() => import('./features/accounts/LoginPage').then((m) => m.Login), <Spinner />)
 /** It is there when it is needed, which may be without a server: whoever leaves is to see that they left. */
 const CALM_MS = 5_000
 
-const Notices = later(() => import('./ui/Notices').then((m) => m.Notices))
+const Notices = later(() => import('./ui/Notifications').then((m) => m.Notices))
 
 /** The nonce of this page: styles that are made here carry it (DB-1). */
 const nonce = document.querySelector<HTMLElement>('meta[property="csp-nonce"]')?.nonce ?? ''

@@ -3,7 +3,7 @@ import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import { start } from './api/session'
 // Before the router: an invitation does not stay in the address.
-import './state/invitation'
+import './features/accounts/invitations/invitationLink'
 import { App } from './app'
 
 const root = document.getElementById('root')

@@ -2,11 +2,11 @@ import {
   createBrowserHistory, createRootRoute, createRoute, createRouter, type ErrorComponentProps, lazyRouteComponent, Navigate, useMatches, useRouter,
 } from '@tanstack/react-router'
 import { type ReactNode, useEffect } from 'react'
-import { again, part, reloadIfReplaced } from './api/part'
-import { PREFIX } from './api/place'
+import { again, part, reloadIfReplaced } from './api/lazyModule'
+import { PREFIX } from './api/serverUrl'
 import { queryClient } from './api/queries'
-import { useAdmin } from './state/who'
-import { Problem } from './ui/Problem'
+import { useAdmin } from './state/useSession'
+import { Problem } from './ui/ErrorAlert'
 import { Shell } from './ui/Shell'
 import { Empty, Spinner } from './ui/bits'
 
@@ -25,12 +25,12 @@ const index = createRoute({ getParentRoute: () => root, path: '/', component: St
 const home = createRoute({
   getParentRoute: () => root,
   path: '/home',
-  component: lazyRouteComponent(() => part(() => import('./pages/Home')), 'Home'),
+  component: lazyRouteComponent(() => part(() => import('./features/devices/HomePage')), 'Home'),
 })
 const overview = createRoute({
   getParentRoute: () => root,
   path: '/overview',
-  component: lazyRouteComponent(() => part(() => import('./pages/Overview')), 'Overview'),
+  component: lazyRouteComponent(() => part(() => import('./features/operations/overview/OverviewPage')), 'Overview'),
 })
 /** The members of an address that are known, as text. */
 const texts = <K extends string>(search: Record<string, unknown>, keys: readonly K[]): { [key in K]?: string } =>
@@ -42,54 +42,54 @@ export const devicesRoute = createRoute({
   getParentRoute: () => root,
   path: '/devices',
   validateSearch: (search) => texts(search, DEVICE_SEARCH),
-  component: lazyRouteComponent(() => part(() => import('./pages/Devices')), 'Devices'),
+  component: lazyRouteComponent(() => part(() => import('./features/devices/DevicesPage')), 'Devices'),
 })
 export const deviceRoute = createRoute({
   getParentRoute: () => root,
   path: '/devices/$uid',
-  component: lazyRouteComponent(() => part(() => import('./pages/Device')), 'DevicePage'),
+  component: lazyRouteComponent(() => part(() => import('./features/devices/DevicePage')), 'DevicePage'),
 })
 const users = createRoute({
   getParentRoute: () => root,
   path: '/users',
-  component: lazyRouteComponent(() => part(() => import('./pages/Users')), 'Users'),
+  component: lazyRouteComponent(() => part(() => import('./features/accounts/users/UsersPage')), 'Users'),
 })
 export const userRoute = createRoute({
   getParentRoute: () => root,
   path: '/users/$id',
-  component: lazyRouteComponent(() => part(() => import('./pages/User')), 'UserPage'),
+  component: lazyRouteComponent(() => part(() => import('./features/accounts/users/UserPage')), 'UserPage'),
 })
 const invitations = createRoute({
   getParentRoute: () => root,
   path: '/invitations',
-  component: lazyRouteComponent(() => part(() => import('./pages/Invitations')), 'Invitations'),
+  component: lazyRouteComponent(() => part(() => import('./features/accounts/invitations/InvitationsPage')), 'Invitations'),
 })
 const plugins = createRoute({
   getParentRoute: () => root,
   path: '/plugins',
-  component: lazyRouteComponent(() => part(() => import('./pages/Plugins')), 'Plugins'),
+  component: lazyRouteComponent(() => part(() => import('./features/operations/plugins/PluginsPage')), 'Plugins'),
 })
 const AUDIT = ['actor', 'device', 'action', 'outcome', 'source', 'since', 'until'] as const
 export const auditRoute = createRoute({
   getParentRoute: () => root,
   path: '/audit',
   validateSearch: (search) => texts(search, AUDIT),
-  component: lazyRouteComponent(() => part(() => import('./pages/Audit')), 'Audit'),
+  component: lazyRouteComponent(() => part(() => import('./features/audit/AuditPage')), 'Audit'),
 })
 const metrics = createRoute({
   getParentRoute: () => root,
   path: '/metrics',
-  component: lazyRouteComponent(() => part(() => import('./pages/Metrics')), 'Metrics'),
+  component: lazyRouteComponent(() => part(() => import('./features/operations/metrics/MetricsPage')), 'Metrics'),
 })
 const preferences = createRoute({
   getParentRoute: () => root,
   path: '/preferences',
-  component: lazyRouteComponent(() => part(() => import('./pages/Preferences')), 'PreferencesPage'),
+  component: lazyRouteComponent(() => part(() => import('./features/preferences/PreferencesPage')), 'PreferencesPage'),
 })
 const account = createRoute({
   getParentRoute: () => root,
   path: '/account',
-  component: lazyRouteComponent(() => part(() => import('./pages/Account')), 'AccountPage'),
+  component: lazyRouteComponent(() => part(() => import('./features/accounts/account/AccountPage')), 'AccountPage'),
 })
 
 /** What broke, in the place of the page; a file that was not to be had is asked for again. */

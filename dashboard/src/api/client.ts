@@ -2,7 +2,7 @@
 import createClient from 'openapi-fetch'
 import { ApiError, asApiError, fromAnswer } from './error'
 import type { components, paths } from './schema'
-import { address } from './place'
+import { address } from './serverUrl'
 import { authorized, session } from './session'
 
 export type Schemas = components['schemas']

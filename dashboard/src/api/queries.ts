@@ -1,6 +1,6 @@
 /** What pages ask for; one key for each, so that a change knows what to ask for anew. */
 import { infiniteQueryOptions, QueryClient, queryOptions } from '@tanstack/react-query'
-import { registration } from './auth'
+import { registration } from './session/authRequests'
 import { api, ask, askList, askText, type Device, type Invitation, shaped } from './client'
 import { ApiError } from './error'
 

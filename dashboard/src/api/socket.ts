@@ -1,6 +1,6 @@
 /** The client socket: live states of the devices that somebody on the page looks at. */
 import { api, ask } from './client'
-import { address } from './place'
+import { address } from './serverUrl'
 import { session, verify } from './session'
 
 export type Frame =

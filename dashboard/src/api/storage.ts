@@ -1,5 +1,5 @@
 /** `localStorage` where the browser allows it, else memory: with storage disabled everything works until the reload. */
-import { PREFIX } from './place'
+import { PREFIX } from './serverUrl'
 
 const memory = new Map<string, string>()
 

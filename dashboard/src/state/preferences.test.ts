@@ -1,6 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest'
 import { signIn } from '../api/session'
-import { forget } from './forget'
+import { forget } from './resetSession'
 import { change, DEFAULTS, load, preferences, save, sound } from './preferences'
 
 test('whatever was stored, preferences are sound', () => {

@@ -7,7 +7,7 @@ import { api, ask } from '../api/client'
 import { asApiError } from '../api/error'
 import { session } from '../api/session'
 import { keyOf, read, write } from '../api/storage'
-import { onForget } from './forget'
+import { onForget } from './resetSession'
 
 export type Scheme = 'auto' | 'light' | 'dark'
 export type Density = 'comfortable' | 'compact'

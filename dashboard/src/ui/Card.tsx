@@ -2,7 +2,7 @@ import { ActionIcon, Collapse, Group, Paper, Title } from '@mantine/core'
 import { IconChevronDown, IconChevronRight, IconArrowDown, IconArrowUp } from '@tabler/icons-react'
 import { type ReactNode, useId } from 'react'
 import { change, usePreferences } from '../state/preferences'
-import { Boundary } from './Boundary'
+import { Boundary } from './ErrorBoundary'
 
 interface CardProps {
   /** In the preferences. */

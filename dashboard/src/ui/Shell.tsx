@@ -6,13 +6,13 @@ import {
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
 import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
 import { clock } from '../api/client'
-import { PREFIX } from '../api/place'
+import { PREFIX } from '../api/serverUrl'
 import { session, signOut } from '../api/session'
 import icon from '../icon.svg'
 import { useLink } from '../state/live'
-import { later } from './Later'
+import { later } from './lazyComponent'
 
-const Jump = later(() => import('./Jump').then((m) => m.Jump))
+const Jump = later(() => import('./CommandPalette').then((m) => m.Jump))
 
 const PAGES = [
   { to: '/home', label: 'Home', icon: IconHome, admin: false },

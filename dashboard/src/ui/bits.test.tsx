@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { instant } from '../pages/audit/Filters'
-import { ordered } from '../pages/Overview'
-import { program } from './Sessions'
+import { instant } from '../features/audit/AuditFilters'
+import { ordered } from '../features/operations/overview/OverviewPage'
+import { program } from '../features/accounts/sessions/SessionList'
 import { ago, counted, moment } from './bits'
 import { alone } from './Chart'
 

@@ -1,0 +1,64 @@
+import { Button, Group, SimpleGrid, Stack, TextInput } from '@mantine/core'
+import { useMutation, useQueryClient } from '@tanstack/react-query'
+import { type ReactNode, type SubmitEvent, useState } from 'react'
+import { api, ask, type Device } from '../../api/client'
+import { notifyDone, Problem } from '../../ui/ErrorAlert'
+
+/** Names of the device and its relays; an empty one removes it. */
+export function Rename({ device }: { device: Device }): ReactNode {
+  const [name, setName] = useState(device.name ?? '')
+  const [relays, setRelays] = useState(() => new Map(device.relays.map((r) => [r.index, r.name ?? ''])))
+  const told = JSON.stringify([device.name, device.relays.map((r) => [r.index, r.name])])
+  const [seen, setSeen] = useState(told)
+  if (seen !== told) {
+    // Saved here, or changed elsewhere.
+    setSeen(told)
+    setName(device.name ?? '')
+    setRelays(new Map(device.relays.map((r) => [r.index, r.name ?? ''])))
+  }
+  const client = useQueryClient()
+  const changed = device.relays.filter((r) => (relays.get(r.index) ?? '') !== (r.name ?? ''))
+  const same = changed.length === 0 && name === (device.name ?? '')
+  const rename = useMutation({
+    mutationFn: () =>
+      ask(
+        api().PATCH('/api/v1/devices/{uid}', {
+          params: { path: { uid: device.uid } },
+          body: { name, relays: changed.map((r) => ({ index: r.index, name: relays.get(r.index) ?? '' })) },
+        }),
+      ),
+    onSuccess: async () => {
+      await client.invalidateQueries({ queryKey: ['device', device.uid] })
+      void client.invalidateQueries({ queryKey: ['devices'] })
+      notifyDone('Names saved')
+    },
+  })
+  const submit = (event: SubmitEvent) => {
+    event.preventDefault()
+    rename.mutate()
+  }
+  return (
+    <form onSubmit={submit}>
+      <Stack gap="sm">
+        <TextInput label="Device" maxLength={64} value={name} placeholder={device.uid} onChange={(e) => setName(e.currentTarget.value)} />
+        <SimpleGrid cols={{ base: 1, xs: 2 }} spacing="sm">
+          {device.relays.map((relay) => (
+            <TextInput
+              key={relay.index}
+              label={`Relay ${relay.index}`}
+              maxLength={64}
+              value={relays.get(relay.index) ?? ''}
+              onChange={(e) => setRelays(new Map(relays).set(relay.index, e.currentTarget.value))}
+            />
+          ))}
+        </SimpleGrid>
+        {rename.isError && <Problem thrown={rename.error} title="The names were not saved" />}
+        <Group>
+          <Button type="submit" size="xs" loading={rename.isPending} disabled={same}>
+            Save names
+          </Button>
+        </Group>
+      </Stack>
+    </form>
+  )
+}
