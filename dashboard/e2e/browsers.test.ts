@@ -22,7 +22,7 @@ afterAll(async () => {
 const EMAIL = { css: 'input[type=email]' }
 const WORDS = { css: 'input[type=password]' }
 const ENTER = { css: 'button[type=submit]', text: 'Sign in' }
-const NOT_KEPT = { css: '[aria-label*="keeps no cookies"]' }
+const NOT_KEPT = { css: '[aria-label*="stores no cookies"]' }
 const ACCOUNT = { css: 'button', text: 'Your account' }
 
 async function signIn(page: Plain, url: string, email: string): Promise<void> {
@@ -85,7 +85,7 @@ test('firefox that keeps neither cookies nor data works until the page is loaded
   const page = await Plain.open('firefox', ['user_pref("network.cookie.cookieBehavior", 2);'])
   open = page
   await page.driver.go(`${server.url}/dashboard`)
-  await page.see({ css: '[role=alert]', text: 'This browser keeps no cookies' })
+  await page.see({ css: '[role=alert]', text: 'This browser stores no cookies' })
   await page.shot('firefox-no-cookies')
   await signIn(page, `${server.url}/dashboard`, server.admin.email)
   await page.click({ css: 'a', text: 'Home' })

@@ -108,7 +108,7 @@ test('the overview leads to the devices that it counts', async () => {
   expect(await page.locator('[data-uid]').getAttribute('data-uid')).toBe(there.uid)
   await page.getByRole('combobox', { name: 'Connection' }).click()
   await page.getByRole('option', { name: 'Stale' }).click()
-  await page.getByText('No device matches').waitFor()
+  await page.getByText('No matching devices').waitFor()
   await tab.go(`/devices?owner=${server.admin.id}&presence=online`)
   await page.getByText('Ada Admin').nth(1).waitFor()
   await page.getByRole('button', { name: 'One account only: show all' }).click()

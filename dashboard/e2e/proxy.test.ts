@@ -49,7 +49,7 @@ test('a proxy that lets no WebSocket pass is named, and lists are read all the s
   tab.expected = [/WebSocket/]
   await tab.signIn(server.admin.email)
   await tab.go('/home')
-  await page.getByRole('status', { name: 'a proxy in between may not pass WebSockets' }).waitFor()
+  await page.getByRole('status', { name: 'a proxy may be blocking WebSockets' }).waitFor()
   await page.getByText('Behind').waitFor()
   await tab.accessible('a page that is not live')
   proxy.upgrades = true

@@ -151,7 +151,7 @@ test('a dialog stays until the answer is there', async () => {
     await new Promise<void>((go) => (answer = go))
     await route.continue()
   })
-  await page.getByRole('button', { name: 'Rotate the token' }).click()
+  await page.getByRole('button', { name: 'Rotate token' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Rotate' }).click()
   await page.getByRole('dialog').locator('button[data-loading]').waitFor()
   await page.keyboard.press('Escape')
@@ -182,7 +182,7 @@ test('a new token whose answer was lost is asked for again, and is not another o
     return route.abort()
   })
   const rotate = async () => {
-    await page.getByRole('button', { name: 'Rotate the token' }).click()
+    await page.getByRole('button', { name: 'Rotate token' }).click()
     await page.getByRole('dialog').getByRole('button', { name: 'Rotate' }).click()
   }
   await rotate()
@@ -193,7 +193,7 @@ test('a new token whose answer was lost is asked for again, and is not another o
   expect(await page.locator('[data-secret]').innerText()).toBe(lost)
   expect(keys[0]).toMatch(/^[0-9a-f]{32}$/)
   expect(keys[1]).toBe(keys[0])
-  await page.getByRole('dialog', { name: 'The new device token' }).getByRole('button', { name: 'Close' }).click()
+  await page.getByRole('dialog', { name: 'New device token' }).getByRole('button', { name: 'Close' }).click()
   await page.getByRole('dialog').first().waitFor({ state: 'detached' })
   await rotate()
   await page.locator('[data-secret]').waitFor()

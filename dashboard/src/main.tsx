@@ -2,7 +2,7 @@ import './styles'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import { start } from './api/session'
-// Before the router: an invitation does not stay in the address.
+// Before the router, so that an invitation is removed from the address.
 import './features/accounts/invitations/invitationLink'
 import { App } from './app'
 

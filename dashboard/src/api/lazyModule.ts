@@ -1,19 +1,19 @@
-/** Parts of the console that are loaded when they are needed. */
+/** Modules of the console that are loaded when they are needed. */
 import { ApiError } from './error'
-import { address } from './serverUrl'
+import { serverUrl } from './serverUrl'
 import { session } from './session'
 
 const TIMEOUT_MS = 5_000
-/** For which page of a server this page was loaded anew already. */
+/** For which script this tab has been reloaded already. */
 const RELOADED = 'hexa.reloaded'
 
-/** How often each file could not be had. */
+/** How often each file failed to load. */
 const failed = new Map<string, number>()
 let failures = 0
 
 /**
- * What `import()` becomes in the built console (vite.config.ts). A file that could not be had is asked for under another
- * address: browsers up to about Chromium 150 never fetch a module again whose fetch has failed.
+ * What `import()` becomes in the built console (vite.config.ts). A file that failed to load is requested under another
+ * URL: browsers up to about Chromium 150 never fetch a module again whose fetch has failed.
  */
 export async function hexaImport<T>(name: string, load: (name: string) => Promise<T>): Promise<T> {
   const before = failed.get(name) ?? 0
@@ -26,19 +26,19 @@ export async function hexaImport<T>(name: string, load: (name: string) => Promis
 }
 Object.assign(globalThis, { hexaImport })
 
-/** What `load` imports. */
-export async function part<T>(load: () => Promise<T>): Promise<T> {
+/** Runs an import; throws `not_loaded` when it fails. */
+export async function lazyModule<T>(load: () => Promise<T>): Promise<T> {
   try {
     return await load()
   } catch {
     failures += 1
-    throw new ApiError('not_loaded', 'this part of the console could not be loaded; is the server running?')
+    throw new ApiError('not_loaded', 'this part of the console could not be loaded; check that the server is running, then try again')
   }
 }
 
-async function page(): Promise<string | null> {
+async function fetchPage(): Promise<string | null> {
   try {
-    const response = await fetch(`${address('')}/dashboard/`, { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) })
+    const response = await fetch(`${serverUrl('')}/dashboard/`, { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) })
     return response.ok ? await response.text() : null
   } catch {
     return null
@@ -46,29 +46,29 @@ async function page(): Promise<string | null> {
 }
 
 /**
- * Loads the page anew where the server hands out another console by now, whose files have other names: for somebody who
- * sees that a part is missing. Once for each: servers behind a balancer may disagree.
+ * Reloads the page when the server serves another version of the console by now, whose files have other names. Once for
+ * each version: servers behind a load balancer may differ.
  */
 export async function reloadIfReplaced(): Promise<void> {
   const own = document.querySelector('script[type="module"][src]')?.getAttribute('src')
   if (own == null) return
-  const now = await page()
+  const served = await fetchPage()
   try {
-    if (now === null || now.includes(own) || sessionStorage.getItem(RELOADED) === own) return
+    if (served === null || served.includes(own) || sessionStorage.getItem(RELOADED) === own) return
     sessionStorage.setItem(RELOADED, own)
     window.location.reload()
   } catch {
-    // No storage: the page says what is missing.
+    // Without storage it could reload for ever: the page shows the error instead.
   }
 }
 
 /**
- * Tries parts again for somebody who asked to. Where one can still not be had though the server is there, the browser
- * keeps a failure of something that the part needs: the page is loaded anew, at the same address and in the same session.
+ * Tries failed modules again. When one still fails although the server answers, the browser has cached the failure of a
+ * file that it imports: the page is reloaded, at the same URL and in the same session.
  */
-export async function again(load: () => Promise<unknown>): Promise<void> {
+export async function retryModules(load: () => Promise<unknown>): Promise<void> {
   const before = failures
   await load().catch(() => undefined)
-  if (failures === before || session.passing() !== null) return
-  if ((await page()) !== null) window.location.reload()
+  if (failures === before || session.persistenceWarning() !== null) return
+  if ((await fetchPage()) !== null) window.location.reload()
 }

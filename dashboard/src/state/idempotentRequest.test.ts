@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from 'vitest'
 import { ApiError } from '../api/error'
-import { forget } from './resetSession'
-import { once } from './idempotentRequest'
+import { resetSession } from './resetSession'
+import { withIdempotencyKey } from './idempotentRequest'
 
 let keys: string[] = []
 const fails = (error: ApiError) => (key: string) => {
@@ -16,37 +16,37 @@ const works = (key: string) => {
 
 beforeEach(() => {
   keys = []
-  forget()
+  resetSession()
 })
 
-test('an answer that was lost is asked for with the same key, until it is there', async () => {
+test('after a lost answer the same key is used, until there is an answer', async () => {
   for (const error of [lost, new ApiError('unreachable', ''), new ApiError('not_an_answer', '', 502), new ApiError('storage_unavailable', '', 503)])
-    await expect(once(['rotate', 'hx1'], fails(error))).rejects.toBe(error)
-  await once(['rotate', 'hx1'], works)
+    await expect(withIdempotencyKey(['rotate', 'hx1'], fails(error))).rejects.toBe(error)
+  await withIdempotencyKey(['rotate', 'hx1'], works)
   expect(new Set(keys).size).toBe(1)
-  await once(['rotate', 'hx1'], works)
+  await withIdempotencyKey(['rotate', 'hx1'], works)
   expect(new Set(keys).size).toBe(2)
 })
 
-test('an attempt that was refused is over, and so is one for other words, another device or another person', async () => {
-  await expect(once(['rotate', 'hx1'], fails(new ApiError('not_found', '', 404)))).rejects.toThrow()
-  await expect(once(['rotate', 'hx1'], fails(lost))).rejects.toThrow()
-  await expect(once(['rotate', 'hx2'], fails(lost))).rejects.toThrow()
-  await expect(once(['token', { name: 'a' }], fails(lost))).rejects.toThrow()
-  await expect(once(['token', { name: 'b' }], fails(lost))).rejects.toThrow()
-  forget()
-  await once(['rotate', 'hx1'], works)
+test('a refused attempt gets a new key, and so do other contents, another device or another account', async () => {
+  await expect(withIdempotencyKey(['rotate', 'hx1'], fails(new ApiError('not_found', '', 404)))).rejects.toThrow()
+  await expect(withIdempotencyKey(['rotate', 'hx1'], fails(lost))).rejects.toThrow()
+  await expect(withIdempotencyKey(['rotate', 'hx2'], fails(lost))).rejects.toThrow()
+  await expect(withIdempotencyKey(['token', { name: 'a' }], fails(lost))).rejects.toThrow()
+  await expect(withIdempotencyKey(['token', { name: 'b' }], fails(lost))).rejects.toThrow()
+  resetSession()
+  await withIdempotencyKey(['rotate', 'hx1'], works)
   expect(new Set(keys).size).toBe(6)
 })
 
-test('times are counted from the first attempt: a former key is for the former request', async () => {
-  const begun: number[] = []
+test('times are computed from the first attempt, so that a repeated request is identical', async () => {
+  const startedAt: number[] = []
   const note = (end: Promise<void>) => (_key: string, at: number) => {
-    begun.push(at)
+    startedAt.push(at)
     return end
   }
-  await expect(once(['share'], note(Promise.reject(lost)))).rejects.toThrow()
+  await expect(withIdempotencyKey(['share'], note(Promise.reject(lost)))).rejects.toThrow()
   await new Promise((later) => setTimeout(later, 15))
-  await once(['share'], note(Promise.resolve()))
-  expect(begun[0]).toBe(begun[1])
+  await withIdempotencyKey(['share'], note(Promise.resolve()))
+  expect(startedAt[0]).toBe(startedAt[1])
 })

@@ -1,40 +1,37 @@
 /**
- * Changes whose answer counts as much as their effect, such as one that has a secret in it which is told once.
+ * Requests whose answer must not be lost, such as one with a secret that is shown once.
  *
- * They carry an idempotency key (docs/API.md): when the answer was lost, whoever asks again gets that answer, and not a
- * second change. A new attempt whose former one has ended has a key of its own.
+ * They carry an idempotency key (docs/API.md): after a lost answer, the next attempt uses the same key, gets the former
+ * answer and changes nothing. An attempt after a known outcome has a new key.
  */
-import { serverNow } from '../api/client'
+import { serverNow } from '../api/serverClock'
 import { asApiError } from '../api/error'
-import { freshKey, isUnknown } from '../features/devices/command'
-import { onForget } from './resetSession'
+import { isOutcomeUnknown, newIdempotencyKey } from '../api/idempotency'
+import { onSessionReset } from './resetSession'
 
-/** Later than this nobody means the same attempt any more. */
+/** An attempt later than this is a new one. */
 const KEEP_MS = 10 * 60_000
 
-/** Attempts whose end nobody knows, by what they were to do. */
-const open = new Map<string, { key: string; at: number; begun: number }>()
-onForget(() => open.clear())
-
-/** The header of a key. */
-export const keyed = (key: string): { 'idempotency-key': string } => ({ 'idempotency-key': key })
+/** Attempts with an unknown outcome, by what they were to do. */
+const unresolved = new Map<string, { key: string; at: number; startedAt: number }>()
+onSessionReset(() => unresolved.clear())
 
 /**
- * Does `work` with a key: the one of before where `what`, all of it, was tried and nobody knows what became of it. Times
- * that it says are to be counted from `begun`, by the server's clock: a request with a former key is the former request.
+ * Runs `work` with an idempotency key: the former one when `what` was tried before and its outcome is unknown. Times in
+ * the request must be computed from `startedAt` (the server's clock), because a repeated request must be identical.
  */
-export async function once<T>(what: readonly unknown[], work: (key: string, begun: number) => Promise<T>): Promise<T> {
+export async function withIdempotencyKey<T>(what: readonly unknown[], work: (key: string, startedAt: number) => Promise<T>): Promise<T> {
   const name = JSON.stringify(what)
   const now = performance.now()
-  for (const [other, { at }] of open) if (now - at > KEEP_MS) open.delete(other)
-  const attempt = open.get(name) ?? { key: freshKey(), at: now, begun: serverNow() }
-  open.set(name, attempt)
+  for (const [other, { at }] of unresolved) if (now - at > KEEP_MS) unresolved.delete(other)
+  const attempt = unresolved.get(name) ?? { key: newIdempotencyKey(), at: now, startedAt: serverNow() }
+  unresolved.set(name, attempt)
   try {
-    const done = await work(attempt.key, attempt.begun)
-    open.delete(name)
+    const done = await work(attempt.key, attempt.startedAt)
+    unresolved.delete(name)
     return done
   } catch (thrown) {
-    if (!isUnknown(asApiError(thrown))) open.delete(name)
+    if (!isOutcomeUnknown(asApiError(thrown))) unresolved.delete(name)
     throw thrown
   }
 }

@@ -1,39 +1,40 @@
-/** Short notices. What shows them is loaded with the first one, or when there is time. */
+/** Notifications. Their component is loaded with the first one, or when the page is idle. */
 import type { NotificationData } from '@mantine/notifications'
 import { useSyncExternalStore } from 'react'
-import { onForget } from './resetSession'
+import { onSessionReset } from './resetSession'
 
-let needed = false
+let mounted = false
 let shown = false
 const listeners = new Set<() => void>()
 
-/** The corner for notices is to be there. */
-export function needNotices(): void {
-  needed = true
+/** Mounts the component that shows notifications. */
+export function mountNotifications(): void {
+  mounted = true
   for (const listener of listeners) listener()
 }
 
-export const useNoticesNeeded = (): boolean =>
+export const useNotificationsMounted = (): boolean =>
   useSyncExternalStore(
     (listener) => {
       listeners.add(listener)
       return () => listeners.delete(listener)
     },
-    () => needed,
+    () => mounted,
   )
 
-/** The file that shows them as well: another copy would have notices of its own. */
-const load = () => import('../ui/Notifications')
+/** The same module as the component's: another copy would have a store of its own. */
+const load = () => import('../ui/NotificationArea')
 
-export function notify(notice: NotificationData): void {
-  needNotices()
+/** Shows a notification. */
+export function notify(notification: NotificationData): void {
+  mountNotifications()
   shown = true
-  // Without a server the first one may not come; what failed says so in its place as well.
-  load().then(({ show }) => show(notice), () => undefined)
+  // Without a server the module may not load; errors are shown in their place as well.
+  load().then(({ show }) => show(notification), () => undefined)
 }
 
-// They are about what somebody did who is gone.
-onForget(() => {
+// They concern the account that signed out.
+onSessionReset(() => {
   if (!shown) return
   shown = false
   load().then(({ clean }) => clean(), () => undefined)

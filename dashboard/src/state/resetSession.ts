@@ -1,11 +1,12 @@
-/** What a module of this page remembers of somebody, to be forgotten when they leave: the next one may be somebody else. */
+/** Modules that hold data of the signed-in account register here, and drop it when the session ends. */
 const listeners = new Set<() => void>()
 
-/** Called when whoever was signed in is no more. */
-export function onForget(listener: () => void): void {
+/** Calls when the session ends. */
+export function onSessionReset(listener: () => void): void {
   listeners.add(listener)
 }
 
-export function forget(): void {
+/** Drops the data of the account whose session has ended. */
+export function resetSession(): void {
   for (const listener of listeners) listener()
 }

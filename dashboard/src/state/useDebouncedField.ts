@@ -1,27 +1,27 @@
-/** A field whose text is somewhere else as well, such as in the address: what is typed goes there after a moment. */
+/** A text field whose value is kept elsewhere, such as in the address, and committed after a pause in typing. */
 import { useEffect, useRef, useState } from 'react'
 
-const TYPED_MS = 300
+const DEBOUNCE_MS = 300
 
-/** The text of the field, and what sets it; `commit` gets it without the blanks around it. */
-export function useTyped(value: string, commit: (next: string) => void): [string, (next: string) => void] {
+/** The text of the field, and its setter; `commit` receives the trimmed text. */
+export function useDebouncedField(value: string, commit: (next: string) => void): [string, (next: string) => void] {
   const [text, setText] = useState(value)
-  const [seen, setSeen] = useState(value)
-  if (seen !== value) {
-    // Changed from elsewhere: an address, a button. Or it is what was typed here.
-    setSeen(value)
+  const [lastValue, setLastValue] = useState(value)
+  if (lastValue !== value) {
+    // Changed elsewhere, by a link or a button, or committed by this field.
+    setLastValue(value)
     if (text.trim() !== value) setText(value)
   }
-  // What is in effect by then, not what was when the typing began: another filter may have been chosen.
+  // The latest function, because another filter may have changed while the user was typing.
   const latest = useRef(commit)
   useEffect(() => {
     latest.current = commit
   })
   useEffect(() => {
     if (text.trim() === value) return
-    const timer = setTimeout(() => latest.current(text.trim()), TYPED_MS)
+    const timer = setTimeout(() => latest.current(text.trim()), DEBOUNCE_MS)
     return () => clearTimeout(timer)
-    // eslint-disable-next-line react-hooks/exhaustive-deps -- when somebody has typed
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- runs when the text changes
   }, [text])
   return [text, setText]
 }

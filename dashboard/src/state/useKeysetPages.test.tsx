@@ -2,17 +2,17 @@ import { QueryClient, QueryClientProvider } from '@tanstack/react-query'
 import { act, renderHook, waitFor } from '@testing-library/react'
 import type { ReactNode } from 'react'
 import { beforeEach, expect, test } from 'vitest'
-import { rechained, usePages } from './useKeysetPages'
+import { relinkPages, useKeysetPages } from './useKeysetPages'
 
 const PAGE = 50
 
-/** Rows of a server, in order, and what it was asked. */
+/** The rows of a server, in order, and the cursors that were requested. */
 let store: number[] = []
-let asked: string[] = []
+let requested: string[] = []
 let down = false
 
 const page = (cursor: string) => {
-  asked.push(cursor)
+  requested.push(cursor)
   if (down) return Promise.reject(new Error('down'))
   const after = cursor === '' ? -1 : Number(cursor)
   const items = store.filter((row) => row > after).slice(0, PAGE)
@@ -22,14 +22,14 @@ const page = (cursor: string) => {
 
 beforeEach(() => {
   store = Array.from({ length: 500 }, (_, n) => n * 10)
-  asked = []
+  requested = []
   down = false
 })
 
 function opened() {
   const client = new QueryClient({ defaultOptions: { queries: { staleTime: 10_000, retry: false } } })
   const wrapper = ({ children }: { children: ReactNode }) => <QueryClientProvider client={client}>{children}</QueryClientProvider>
-  const hook = renderHook(({ name }) => usePages({ key: ['rows', name], page, id: String }), { wrapper, initialProps: { name: 'all' } })
+  const hook = renderHook(({ name }) => useKeysetPages({ key: ['rows', name], page, id: String }), { wrapper, initialProps: { name: 'all' } })
   return { client, ...hook }
 }
 
@@ -39,39 +39,39 @@ async function toTheEnd({ result }: Opened) {
   await waitFor(() => expect(result.current.rows.length).toBeGreaterThan(0))
   while (result.current.more) {
     const { length } = result.current.rows
-    act(() => result.current.look(length - 10, length - 1))
+    act(() => result.current.setVisibleRange(length - 10, length - 1))
     await waitFor(() => expect(result.current.rows.length > length || !result.current.more).toBe(true))
   }
 }
 
-test('pages come as somebody scrolls, and only those in sight are asked for again', async () => {
+test('pages load while scrolling, and only visible ones are refreshed', async () => {
   const list = opened()
   await waitFor(() => expect(list.result.current.rows.length).toBe(PAGE))
-  expect(asked).toEqual([''])
+  expect(requested).toEqual([''])
   await toTheEnd(list)
   expect(list.result.current.rows).toEqual(store)
-  expect(asked.length).toBe(10)
-  asked = []
+  expect(requested.length).toBe(10)
+  requested = []
   await act(() => list.client.invalidateQueries({ queryKey: ['rows'] }))
-  await waitFor(() => expect(asked.length).toBeGreaterThan(0))
-  expect(asked.length).toBeLessThanOrEqual(2)
-  // Who scrolls back gets what is new there.
+  await waitFor(() => expect(requested.length).toBeGreaterThan(0))
+  expect(requested.length).toBeLessThanOrEqual(2)
+  // Scrolling back refreshes the page there.
   store = store.filter((row) => row !== 30)
-  act(() => list.result.current.look(0, 10))
+  act(() => list.result.current.setVisibleRange(0, 10))
   await waitFor(() => expect(list.result.current.rows).not.toContain(30))
 })
 
-test('rows that come and go in the middle are neither lost nor doubled', async () => {
+test('rows that are added or removed in the middle are neither lost nor duplicated', async () => {
   const list = opened()
   await toTheEnd(list)
-  act(() => list.result.current.look(45, 55))
+  act(() => list.result.current.setVisibleRange(45, 55))
   store = [...store.filter((row) => row !== 20 && row !== 470 && row !== 510), 5, 475, 1001].sort((a, b) => a - b)
   await act(() => list.client.invalidateQueries({ queryKey: ['rows'] }))
   await toTheEnd(list)
   await waitFor(() => expect(list.result.current.rows).toEqual(store))
 })
 
-test('another list shows the rows of the one before until its own are there', async () => {
+test('another list shows the rows of the previous one until its own arrive', async () => {
   const list = opened()
   await waitFor(() => expect(list.result.current.rows.length).toBe(PAGE))
   store = [7]
@@ -82,11 +82,11 @@ test('another list shows the rows of the one before until its own are there', as
   expect(list.result.current.more).toBe(false)
 })
 
-test('a page that fails is said, and asked for again when somebody says so', async () => {
+test('a failed page is reported, and requested again by retry', async () => {
   const list = opened()
   await waitFor(() => expect(list.result.current.rows.length).toBe(PAGE))
   down = true
-  act(() => list.result.current.look(40, 49))
+  act(() => list.result.current.setVisibleRange(40, 49))
   await waitFor(() => expect(list.result.current.error).not.toBeNull())
   expect(list.result.current.rows.length).toBe(PAGE)
   down = false
@@ -95,12 +95,12 @@ test('a page that fails is said, and asked for again when somebody says so', asy
   expect(list.result.current.error).toBeNull()
 })
 
-test('a chain follows what pages say of their ends', () => {
+test('the chain of pages follows the cursors of their answers', () => {
   const chain = [{ cursor: '' }, { cursor: 'b' }, { cursor: 'c' }]
-  expect(rechained(chain, ['b', 'c', null], true)).toBe(chain)
-  expect(rechained(chain, ['b', 'c', 'd'], true).length).toBe(4)
-  expect(rechained(chain, ['b', 'c', 'd'], false)).toBe(chain)
-  expect(rechained(chain, ['x', 'c', 'd'], true)).toEqual([{ cursor: '' }, { cursor: 'x', before: 'b' }])
-  expect(rechained(chain, [null, 'c', 'd'], true)).toEqual([{ cursor: '' }])
-  expect(rechained(chain, [undefined, 'c', 'd'], true)).toBe(chain)
+  expect(relinkPages(chain, ['b', 'c', null], true)).toBe(chain)
+  expect(relinkPages(chain, ['b', 'c', 'd'], true).length).toBe(4)
+  expect(relinkPages(chain, ['b', 'c', 'd'], false)).toBe(chain)
+  expect(relinkPages(chain, ['x', 'c', 'd'], true)).toEqual([{ cursor: '' }, { cursor: 'x', previousCursor: 'b' }])
+  expect(relinkPages(chain, [null, 'c', 'd'], true)).toEqual([{ cursor: '' }])
+  expect(relinkPages(chain, [undefined, 'c', 'd'], true)).toBe(chain)
 })

@@ -1,12 +1,12 @@
 /**
- * A long list, page by page from the server. Pages in sight are asked for again when they may be old; the others keep
- * what they have until somebody scrolls back to them: a list of 10,000 rows costs no more to keep than one of 100.
+ * A long list, loaded page by page. Only visible pages are refreshed; the others are when they become visible again, so
+ * that a list of 10,000 rows costs no more than one of 100.
  *
- * Pages are ranges of a keyset: one that ends elsewhere than before moves the beginning of the next one.
+ * Pages are ranges of a keyset: when a page ends at another row than before, the next page starts there.
  */
 import { useQueries, useQueryClient } from '@tanstack/react-query'
 import { useCallback, useEffect, useMemo, useState } from 'react'
-import { onForget } from './resetSession'
+import { onSessionReset } from './resetSession'
 
 export interface Page<T> {
   items: T[]
@@ -14,78 +14,79 @@ export interface Page<T> {
 }
 
 export interface Source<T> {
-  /** Of all pages; another key is another list. */
+  /** The key of the whole list; another key is another list. */
   key: readonly unknown[]
   page: (cursor: string, signal: AbortSignal) => Promise<Page<T>>
   id: (row: T) => string
 }
 
-export interface Pages<T> {
+export interface KeysetPages<T> {
   rows: T[]
-  /** There are further rows behind these. */
+  /** Whether there are more rows after these. */
   more: boolean
-  /** Nothing came yet; the rows are those of the list before. */
+  /** Whether the first page is still loading; until then the rows are those of the previous list. */
   pending: boolean
   error: unknown
   retry: () => void
-  /** From which row to which one somebody sees. */
-  look: (first: number, last: number) => void
+  /** Sets the first and the last visible row. */
+  setVisibleRange: (first: number, last: number) => void
 }
 
-/** Rows below those in sight that are to be there already. */
-const AHEAD = 20
-const AGAIN_MS = 30_000
+/** How many rows below the visible ones are loaded in advance. */
+const PREFETCH_ROWS = 20
+const REFRESH_MS = 30_000
 
-interface Link {
+interface PageLink {
   cursor: string
-  /** Where the page began until now: its rows are shown until the new ones come. */
-  before?: string
+  /** The former start of the page, whose rows are shown until the new ones arrive. */
+  previousCursor?: string
 }
 
-const FIRST: readonly Link[] = [{ cursor: '' }]
+const FIRST: readonly PageLink[] = [{ cursor: '' }]
 
-/** How far lists were read: who comes back finds them so, as far as their answers are still there. */
-const read = new Map<string, readonly Link[]>()
-onForget(() => read.clear())
+/** How far each list was read, so that it is the same when the user returns. */
+const savedChains = new Map<string, readonly PageLink[]>()
+onSessionReset(() => savedChains.clear())
 
-/** The chain of pages as their answers say it is; the same one where nothing changed. */
-export function rechained(chain: readonly Link[], nexts: readonly (string | null | undefined)[], wantMore: boolean): readonly Link[] {
+/** Links the pages by the cursors of their answers; gives back the same chain when nothing changed. */
+export function relinkPages(chain: readonly PageLink[], nexts: readonly (string | null | undefined)[], wantMore: boolean): readonly PageLink[] {
   for (const [n, next] of nexts.entries()) {
     const following = chain[n + 1]
     if (next === undefined) return chain
     if (following === undefined) return next !== null && wantMore ? [...chain, { cursor: next }] : chain
     if (next === null) return chain.slice(0, n + 1)
-    if (following.cursor !== next) return [...chain.slice(0, n + 1), { cursor: next, before: following.cursor }]
+    if (following.cursor !== next) return [...chain.slice(0, n + 1), { cursor: next, previousCursor: following.cursor }]
   }
   return chain
 }
 
-export function usePages<T>({ key, page, id }: Source<T>): Pages<T> {
+/** Loads the pages of a list as they become visible. */
+export function useKeysetPages<T>({ key, page, id }: Source<T>): KeysetPages<T> {
   const client = useQueryClient()
   const hash = JSON.stringify(key)
-  const begin = (): readonly Link[] => {
-    const before = read.get(hash) ?? FIRST
-    const gone = before.findIndex(({ cursor }) => client.getQueryData([...key, cursor]) === undefined)
-    return gone < 0 ? before : before.slice(0, Math.max(gone, 1))
+  const restoredChain = (): readonly PageLink[] => {
+    const saved = savedChains.get(hash) ?? FIRST
+    const missing = saved.findIndex(({ cursor }) => client.getQueryData([...key, cursor]) === undefined)
+    return missing < 0 ? saved : saved.slice(0, Math.max(missing, 1))
   }
-  const [kept, setKept] = useState<{ hash: string; chain: readonly Link[] }>(() => ({ hash, chain: begin() }))
-  const chain = kept.hash === hash ? kept.chain : FIRST
-  const [seen, setSeen] = useState({ first: 0, last: 0 })
+  const [stored, setStored] = useState<{ hash: string; chain: readonly PageLink[] }>(() => ({ hash, chain: restoredChain() }))
+  const chain = stored.hash === hash ? stored.chain : FIRST
+  const [visible, setVisible] = useState({ first: 0, last: 0 })
   const [shown, setShown] = useState<T[]>([])
 
-  const known = chain.map(({ cursor }) => client.getQueryData<Page<T>>([...key, cursor])?.items.length ?? 0)
-  // A page without rows is seen where its rows would be.
-  const inSight = (n: number): boolean => {
-    const start = known.slice(0, n).reduce((sum, rows) => sum + rows, 0)
-    return start <= seen.last && start + Math.max(known[n] ?? 0, 1) > seen.first
+  const rowCounts = chain.map(({ cursor }) => client.getQueryData<Page<T>>([...key, cursor])?.items.length ?? 0)
+  // A page without rows counts as one row.
+  const isVisible = (n: number): boolean => {
+    const start = rowCounts.slice(0, n).reduce((sum, rows) => sum + rows, 0)
+    return start <= visible.last && start + Math.max(rowCounts[n] ?? 0, 1) > visible.first
   }
   const results = useQueries({
-    queries: chain.map(({ cursor, before }, n) => ({
+    queries: chain.map(({ cursor, previousCursor }, n) => ({
       queryKey: [...key, cursor],
       queryFn: ({ signal }: { signal: AbortSignal }) => page(cursor, signal),
-      enabled: inSight(n) ? true : (query: { state: { data: unknown } }) => query.state.data === undefined,
-      refetchInterval: inSight(n) ? AGAIN_MS : (false as const),
-      placeholderData: () => (before === undefined ? undefined : client.getQueryData<Page<T>>([...key, before])),
+      enabled: isVisible(n) ? true : (query: { state: { data: unknown } }) => query.state.data === undefined,
+      refetchInterval: isVisible(n) ? REFRESH_MS : (false as const),
+      placeholderData: () => (previousCursor === undefined ? undefined : client.getQueryData<Page<T>>([...key, previousCursor])),
     })),
   })
 
@@ -101,15 +102,15 @@ export function usePages<T>({ key, page, id }: Source<T>): Pages<T> {
         all.push(row)
       }
     return all
-    // eslint-disable-next-line react-hooks/exhaustive-deps -- the answers, by the times when they came
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- `state` stands for the answers
   }, [hash, state])
 
-  const wantMore = seen.last >= rows.length - AHEAD
+  const wantMore = visible.last >= rows.length - PREFETCH_ROWS
   const nexts = results.map((r) => (r.data === undefined || r.isPlaceholderData ? undefined : (r.data.next_cursor ?? null)))
-  const next = rechained(chain, nexts, wantMore)
-  if (next !== chain || kept.hash !== hash) setKept({ hash, chain: next })
+  const next = relinkPages(chain, nexts, wantMore)
+  if (next !== chain || stored.hash !== hash) setStored({ hash, chain: next })
   useEffect(() => {
-    read.set(hash, next)
+    savedChains.set(hash, next)
   }, [next, hash])
 
   const first = results[0]
@@ -117,8 +118,8 @@ export function usePages<T>({ key, page, id }: Source<T>): Pages<T> {
   if (!pending && shown !== rows) setShown(rows)
 
   const failed = results.find((r) => r.isError)
-  const look = useCallback((from: number, to: number) => {
-    setSeen((was) => (was.first === from && was.last === to ? was : { first: from, last: to }))
+  const setVisibleRange = useCallback((from: number, to: number) => {
+    setVisible((was) => (was.first === from && was.last === to ? was : { first: from, last: to }))
   }, [])
   return {
     rows: pending ? shown : rows,
@@ -128,6 +129,6 @@ export function usePages<T>({ key, page, id }: Source<T>): Pages<T> {
     retry: () => {
       for (const result of results) if (result.isError) void result.refetch()
     },
-    look,
+    setVisibleRange,
   }
 }

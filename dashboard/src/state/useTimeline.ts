@@ -1,15 +1,15 @@
-/** What happened, newest first: the newest page stays fresh, and who reads further down is left alone. */
+/** A list of events, newest first: it refreshes while only the newest page is shown, and pauses once older ones are. */
 import { type InfiniteData, keepPreviousData, useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
 import type { Page } from './useKeysetPages'
 
 interface Timeline<T> {
   rows: T[]
-  /** Earlier pages are shown, so that nothing new comes in by itself. */
-  still: boolean
-  /** Back to the newest page alone. */
-  newest: () => void
-  /** Something happened: the newest page is asked for, unless somebody reads further down. */
-  happened: () => void
+  /** Whether older pages are shown, so that the list does not refresh. */
+  paused: boolean
+  /** Drops the older pages, and refreshes. */
+  showNewest: () => void
+  /** Refreshes the newest page, unless the list is paused. */
+  refreshNewest: () => void
   query: {
     isPending: boolean
     isError: boolean
@@ -28,12 +28,12 @@ interface Source<T> {
 
 type Data<T> = InfiniteData<Page<T>, string>
 
-const pagesOf = (query: { state: { data: InfiniteData<unknown> | undefined } }): number => query.state.data?.pages.length ?? 0
+const pageCount = (query: { state: { data: InfiniteData<unknown> | undefined } }): number => query.state.data?.pages.length ?? 0
 
-/** What is under way goes on: a device that never rests would have no answer ever come. */
-const UNHURRIED = { cancelRefetch: false }
+/** Running requests are not restarted: with frequent events, none would ever complete. */
+const KEEP_RUNNING = { cancelRefetch: false }
 
-/** `everyMs`: how often the newest page is asked for by itself. */
+/** A timeline whose newest page is refreshed every `everyMs`. */
 export function useTimeline<T>({ key, page }: Source<T>, everyMs: number | false): Timeline<T> {
   const client = useQueryClient()
   const query = useInfiniteQuery({
@@ -42,20 +42,20 @@ export function useTimeline<T>({ key, page }: Source<T>, everyMs: number | false
     initialPageParam: '',
     getNextPageParam: (last: Page<T>) => last.next_cursor ?? undefined,
     placeholderData: keepPreviousData,
-    refetchInterval: (q) => (pagesOf(q) <= 1 ? everyMs : false),
-    refetchOnWindowFocus: (q) => pagesOf(q) <= 1,
+    refetchInterval: (q) => (pageCount(q) <= 1 ? everyMs : false),
+    refetchOnWindowFocus: (q) => pageCount(q) <= 1,
   })
   return {
     rows: query.data?.pages.flatMap((one) => one.items) ?? [],
-    still: (query.data?.pages.length ?? 0) > 1,
-    newest: () => {
+    paused: (query.data?.pages.length ?? 0) > 1,
+    showNewest: () => {
       client.setQueryData<Data<T>>(key, (data) =>
         data === undefined ? data : { pages: data.pages.slice(0, 1), pageParams: data.pageParams.slice(0, 1) },
       )
       void client.invalidateQueries({ queryKey: key })
     },
-    happened: () => {
-      if ((client.getQueryData<Data<T>>(key)?.pages.length ?? 0) <= 1) void client.invalidateQueries({ queryKey: key }, UNHURRIED)
+    refreshNewest: () => {
+      if ((client.getQueryData<Data<T>>(key)?.pages.length ?? 0) <= 1) void client.invalidateQueries({ queryKey: key }, KEEP_RUNNING)
     },
     query,
   }

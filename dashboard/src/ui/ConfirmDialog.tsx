@@ -1,49 +1,49 @@
 import { Button, Group, Modal, Stack, Text, TextInput } from '@mantine/core'
 import { useMutation } from '@tanstack/react-query'
 import { type ReactNode, useState } from 'react'
-import { Problem } from './ErrorAlert'
+import { ErrorAlert } from './ErrorAlert'
 
-interface ConfirmProps {
+interface ConfirmDialogProps {
   opened: boolean
   close: () => void
   title: string
-  /** What will happen. */
+  /** The consequences of the action. */
   children: ReactNode
   action: string
   danger?: boolean
-  /** To be typed in, where nothing brings it back. */
-  typed?: string
+  /** A text that must be typed first, for actions that lose data. */
+  confirmText?: string
   run: () => Promise<unknown>
 }
 
-/** Asks before something that cannot be undone with one click; stays until the server has answered. */
-export function Confirm({ opened, close, title, children, action, danger, typed, run }: ConfirmProps): ReactNode {
+/** Asks for confirmation of an action; stays open until the server has answered. */
+export function ConfirmDialog({ opened, close, title, children, action, danger, confirmText, run }: ConfirmDialogProps): ReactNode {
   const [text, setText] = useState('')
-  const work = useMutation({ mutationFn: run, onSuccess: () => leave() })
-  const leave = () => {
+  const work = useMutation({ mutationFn: run, onSuccess: () => reset() })
+  const reset = () => {
     setText('')
     work.reset()
     close()
   }
-  // What is under way ends here, however it ends.
-  const aside = () => {
-    if (!work.isPending) leave()
+  // The answer of a running request is shown here.
+  const cancel = () => {
+    if (!work.isPending) reset()
   }
   return (
-    <Modal opened={opened} onClose={aside} title={title} closeButtonProps={{ 'aria-label': 'Close' }}>
+    <Modal opened={opened} onClose={cancel} title={title} closeButtonProps={{ 'aria-label': 'Close' }}>
       <Stack>
         <Text size="sm" component="div">
           {children}
         </Text>
-        {typed !== undefined && (
-          <TextInput label={`Type ${typed} to confirm`} value={text} onChange={(e) => setText(e.currentTarget.value)} autoComplete="off" />
+        {confirmText !== undefined && (
+          <TextInput label={`Type ${confirmText} to confirm`} value={text} onChange={(e) => setText(e.currentTarget.value)} autoComplete="off" />
         )}
-        {work.isError && <Problem thrown={work.error} />}
+        {work.isError && <ErrorAlert thrown={work.error} />}
         <Group justify="flex-end">
-          <Button variant="default" onClick={aside} disabled={work.isPending}>
+          <Button variant="default" onClick={cancel} disabled={work.isPending}>
             Cancel
           </Button>
-          <Button {...(danger === true ? { color: 'red' } : {})} loading={work.isPending} disabled={typed !== undefined && text !== typed} onClick={() => work.mutate()}>
+          <Button {...(danger === true ? { color: 'red' } : {})} loading={work.isPending} disabled={confirmText !== undefined && text !== confirmText} onClick={() => work.mutate()}>
             {action}
           </Button>
         </Group>

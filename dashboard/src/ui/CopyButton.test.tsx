@@ -2,11 +2,11 @@ import { MantineProvider } from '@mantine/core'
 import { render, screen } from '@testing-library/react'
 import userEvent from '@testing-library/user-event'
 import { expect, test, vi } from 'vitest'
-import { Copy } from './CopyButton'
+import { CopyButton } from './CopyButton'
 
-const shown = () => render(<MantineProvider><Copy text="req-1" /></MantineProvider>)
+const shown = () => render(<MantineProvider><CopyButton text="req-1" /></MantineProvider>)
 
-test('a page that is not secure copies the old way, and says where it cannot', async () => {
+test('on a page that is not secure it copies without the clipboard API, and says when that fails', async () => {
   const user = userEvent.setup({ writeToClipboard: false })
   Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })
   let selected = ''
@@ -21,5 +21,5 @@ test('a page that is not secure copies the old way, and says where it cannot', a
   expect([copy.mock.calls.length, selected, document.querySelector('textarea')]).toEqual([1, 'req-1', null])
   copy.mockReturnValueOnce(false)
   await user.click(screen.getByRole('button'))
-  await screen.findByText('Select and copy it by hand')
+  await screen.findByText('Copy failed: select the text and copy it')
 })

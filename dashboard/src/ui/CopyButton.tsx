@@ -1,9 +1,10 @@
 import { Button, type ButtonProps } from '@mantine/core'
 import { type ReactNode, useEffect, useState } from 'react'
 
-const SHOWN_MS = 1_500
+/** How long the result is shown. */
+const RESULT_MS = 1_500
 
-/** Puts a text where it can be pasted from. Browsers have their clipboard for secure pages only; the old way is for all. */
+/** Copies a text; whether it worked. The clipboard API is for secure pages only, `execCommand` works on all. */
 async function copy(text: string): Promise<boolean> {
   const clipboard = (navigator as { clipboard?: Clipboard }).clipboard
   if (clipboard !== undefined) {
@@ -11,16 +12,16 @@ async function copy(text: string): Promise<boolean> {
       await clipboard.writeText(text)
       return true
     } catch {
-      // Not allowed here: the old way.
+      // Not allowed on this page: fall back to `execCommand`.
     }
   }
   const area = Object.assign(document.createElement('textarea'), { value: text })
   area.setAttribute('readonly', '')
   area.className = 'hx-away'
   const before = document.activeElement
-  // Inside of a dialog, which keeps the focus.
-  const inside = before?.closest('[role="dialog"]') ?? document.body
-  inside.append(area)
+  // Inside an open dialog, which would take the focus back.
+  const parent = before?.closest('[role="dialog"]') ?? document.body
+  parent.append(area)
   area.select()
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- the only way on a page that is not secure
   const done = document.execCommand('copy')
@@ -29,17 +30,17 @@ async function copy(text: string): Promise<boolean> {
   return done
 }
 
-/** A button that copies, and says whether it could. */
-export function Copy({ text, label = 'Copy', ...button }: { text: string; label?: string } & ButtonProps): ReactNode {
-  const [said, setSaid] = useState<string | null>(null)
+/** A button that copies a text, and shows whether that worked. */
+export function CopyButton({ text, label = 'Copy', ...button }: { text: string; label?: string } & ButtonProps): ReactNode {
+  const [result, setResult] = useState<string | null>(null)
   useEffect(() => {
-    if (said === null) return
-    const timer = setTimeout(() => setSaid(null), SHOWN_MS)
+    if (result === null) return
+    const timer = setTimeout(() => setResult(null), RESULT_MS)
     return () => clearTimeout(timer)
-  }, [said])
+  }, [result])
   return (
-    <Button {...button} onClick={() => void copy(text).then((done) => setSaid(done ? 'Copied' : 'Select and copy it by hand'))}>
-      <span aria-live="polite">{said ?? label}</span>
+    <Button {...button} onClick={() => void copy(text).then((done) => setResult(done ? 'Copied' : 'Copy failed: select the text and copy it'))}>
+      <span aria-live="polite">{result ?? label}</span>
     </Button>
   )
 }

@@ -1,23 +1,23 @@
 import { Component, type ReactNode } from 'react'
-import { queryClient } from '../api/queries'
-import { Problem } from './ErrorAlert'
+import { queryClient } from '../api/queryClient'
+import { ErrorAlert } from './ErrorAlert'
 
-/** Whatever breaks inside is said in its place, with a way to try again; the rest of the page stays. */
 interface State {
   thrown: unknown
 }
 
-export class Boundary extends Component<{ children: ReactNode; title: string }, State> {
+/** Shows an error in the place of the children that threw it; the rest of the page stays. */
+export class ErrorBoundary extends Component<{ children: ReactNode; title: string }, State> {
   override state: State = { thrown: null }
 
   static getDerivedStateFromError(thrown: unknown) {
-    return { thrown: thrown ?? new Error('something broke') }
+    return { thrown: thrown ?? new Error('unknown error') }
   }
 
   override render(): ReactNode {
     if (this.state.thrown === null) return this.props.children
-    // An answer that broke it is not shown again.
-    const again = () => void queryClient.resetQueries().then(() => this.setState({ thrown: null }))
-    return <Problem thrown={this.state.thrown} title={this.props.title} retry={again} />
+    // The answer that caused the error must not be shown again.
+    const retry = () => void queryClient.resetQueries().then(() => this.setState({ thrown: null }))
+    return <ErrorAlert thrown={this.state.thrown} title={this.props.title} retry={retry} />
   }
 }

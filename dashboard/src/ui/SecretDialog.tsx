@@ -1,9 +1,9 @@
 import { Code, Group, Modal, Stack, Text } from '@mantine/core'
 import type { ReactNode } from 'react'
-import { Copy } from './CopyButton'
+import { CopyButton } from './CopyButton'
 
-/** Something that the server tells once. */
-export function Secret({ title, value, close, children }: { title: string; value: string | null; close: () => void; children: ReactNode }): ReactNode {
+/** A dialog with a secret that the server gives only once. */
+export function SecretDialog({ title, value, close, children }: { title: string; value: string | null; close: () => void; children: ReactNode }): ReactNode {
   return (
     <Modal opened={value !== null} onClose={close} title={title} closeOnClickOutside={false} closeOnEscape={false} closeButtonProps={{ 'aria-label': 'Close' }}>
       <Stack>
@@ -14,7 +14,7 @@ export function Secret({ title, value, close, children }: { title: string; value
           {value}
         </Code>
         <Group justify="flex-end">
-          <Copy text={value ?? ''} />
+          <CopyButton text={value ?? ''} />
         </Group>
       </Stack>
     </Modal>

@@ -1,12 +1,12 @@
 import { type ComponentType, type ReactNode, useCallback, useEffect, useState } from 'react'
-import { again, part, reloadIfReplaced } from '../api/lazyModule'
-import { Problem } from './ErrorAlert'
+import { retryModules, lazyModule, reloadIfReplaced } from '../api/lazyModule'
+import { ErrorAlert } from './ErrorAlert'
 
-/** A component that is loaded when it is shown first; what fails is said, and tried again when somebody says so. */
-export function later<P extends object>(load: () => Promise<ComponentType<P>>, waiting: ReactNode = null) {
+/** A component that is loaded when it is first shown; a failure is shown with a button to try again. */
+export function lazyComponent<P extends object>(load: () => Promise<ComponentType<P>>, placeholder: ReactNode = null) {
   let loaded: ComponentType<P> | null = null
-  const get = async (): Promise<ComponentType<P>> => (loaded ??= await part(load))
-  function Later(props: P): ReactNode {
+  const get = async (): Promise<ComponentType<P>> => (loaded ??= await lazyModule(load))
+  function Lazy(props: P): ReactNode {
     const [Shown, setShown] = useState<ComponentType<P> | null>(() => loaded)
     const [thrown, setThrown] = useState<unknown>(null)
     const fetch = useCallback(() => {
@@ -22,18 +22,18 @@ export function later<P extends object>(load: () => Promise<ComponentType<P>>, w
       if (Shown === null) fetch()
     }, [Shown, fetch])
     if (Shown !== null) return <Shown {...props} />
-    if (thrown === null) return waiting
+    if (thrown === null) return placeholder
     return (
-      <Problem
+      <ErrorAlert
         thrown={thrown}
         retry={() => {
           setThrown(null)
-          void again(get).then(fetch)
+          void retryModules(get).then(fetch)
         }}
       />
     )
   }
-  /** Before it is shown. */
-  Later.preload = () => void get().catch(() => undefined)
-  return Later
+  /** Loads it before it is shown. */
+  Lazy.preload = () => void get().catch(() => undefined)
+  return Lazy
 }

@@ -1,6 +1,6 @@
-/** The requests that make, renew and end sessions: none of them needs an access token. */
+/** The requests that create, renew and end sessions; only a password change needs an access token. */
 import { ApiError, asApiError, fromAnswer, unreachable } from '../error'
-import { address } from '../serverUrl'
+import { serverUrl } from '../serverUrl'
 import type { components } from '../schema'
 
 export type User = components['schemas']['UserBody']
@@ -8,7 +8,7 @@ export type SignedIn = components['schemas']['SignedInBody']
 
 const TIMEOUT_MS = 20_000
 
-/** This browser keeps no cookies: the page's memory has the refresh token of its own server as well. */
+/** Whether this browser stores no cookies, so that the page's memory holds the refresh token of its own server too. */
 let cookieless = false
 
 export const isCookieless = (): boolean => cookieless
@@ -16,25 +16,27 @@ export function setCookieless(value: boolean): void {
   cookieless = value
 }
 
-/** Whether the browser keeps the session with this server where no script reads it. */
-export const inCookie = (base: string): boolean => base === '' && !cookieless
+/** Whether the refresh token of this server is in a cookie that no script can read. */
+export const usesCookie = (base: string): boolean => base === '' && !cookieless
 
-export const signedOut = (): ApiError => new ApiError('invalid_token', 'you are signed out', 401)
+export const signedOutError = (): ApiError => new ApiError('invalid_token', 'you are signed out; sign in again', 401)
 
-/** The server says that there is no such session. */
-export const isOver = (error: ApiError, base: string): boolean => error.status === 401 || (error.status === 400 && !inCookie(base))
+/** Whether the server said that the session does not exist (any more). */
+export const isSessionOver = (error: ApiError, base: string): boolean => error.status === 401 || (error.status === 400 && !usesCookie(base))
 
-export async function post(base: string, path: string, body: unknown, bearer?: string): Promise<Response> {
+/** Posts to `/api/v1/auth`, in the way that this server's session is kept. */
+export async function postAuth(base: string, path: string, body: unknown, bearer?: string): Promise<Response> {
   const headers = {
     'content-type': 'application/json',
-    ...(inCookie(base) ? { 'x-hexa-session': 'cookie' } : {}),
+    ...(usesCookie(base) ? { 'x-hexa-session': 'cookie' } : {}),
     ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
   }
   const init = { method: 'POST', headers, body: JSON.stringify(body), signal: AbortSignal.timeout(TIMEOUT_MS) }
-  return unreachable(fetch(`${address(base)}/api/v1/auth/${path}`, { ...init, credentials: inCookie(base) ? 'same-origin' : 'omit' }))
+  return unreachable(fetch(`${serverUrl(base)}/api/v1/auth/${path}`, { ...init, credentials: usesCookie(base) ? 'same-origin' : 'omit' }))
 }
 
-export async function json(response: Response): Promise<unknown> {
+/** The JSON body of an answer; `null` where it has none. */
+export async function readJson(response: Response): Promise<unknown> {
   try {
     return (await response.json()) as unknown
   } catch {
@@ -42,8 +44,9 @@ export async function json(response: Response): Promise<unknown> {
   }
 }
 
-export async function answered(response: Response): Promise<SignedIn> {
-  const body = await json(response)
+/** The body of a successful sign-in; throws an [`ApiError`] otherwise. */
+export async function readSignedIn(response: Response): Promise<SignedIn> {
+  const body = await readJson(response)
   if (!response.ok) throw fromAnswer(response, body)
   const signedIn = body as SignedIn | null
   if (typeof signedIn?.access_token !== 'string' || typeof signedIn.user.id !== 'string') throw asApiError(new SyntaxError())
@@ -52,28 +55,28 @@ export async function answered(response: Response): Promise<SignedIn> {
 
 export type Registration = components['schemas']['RegistrationBody']
 
-/** Who may make an account there. */
-export async function registration(base: string, signal: AbortSignal): Promise<Registration> {
+/** Asks a server who may create an account. */
+export async function fetchRegistration(base: string, signal: AbortSignal): Promise<Registration> {
   const init = { signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]), credentials: 'omit' as const }
-  const response = await unreachable(fetch(`${address(base)}/api/v1/auth/registration`, init))
-  // A server of before, where everybody may.
+  const response = await unreachable(fetch(`${serverUrl(base)}/api/v1/auth/registration`, init))
+  // Older servers have no such setting: anybody may.
   if (response.status === 404) return { mode: 'open', awaits_bootstrap: true }
-  const body = await json(response)
+  const body = await readJson(response)
   if (!response.ok) throw fromAnswer(response, body)
   const found = body as Registration | null
   if (typeof found?.mode !== 'string') throw asApiError(new SyntaxError())
   return found
 }
 
-/** Ends the session of an access token whose refresh token nobody has. */
-export async function forgetSession(base: string, access_token: string): Promise<void> {
+/** Ends the session of an access token whose refresh token was lost. */
+export async function revokeOwnSession(base: string, access_token: string): Promise<void> {
   const headers = { authorization: `Bearer ${access_token}` }
-  const sessions = `${address(base)}/api/v1/auth/sessions`
+  const sessions = `${serverUrl(base)}/api/v1/auth/sessions`
   try {
-    const list = (await json(await fetch(sessions, { headers }))) as { items: components['schemas']['SessionBody'][] } | null
+    const list = (await readJson(await fetch(sessions, { headers }))) as { items: components['schemas']['SessionBody'][] } | null
     const id = list?.items.find((one) => one.current)?.id
     if (id !== undefined) await fetch(`${sessions}/${encodeURIComponent(id)}`, { method: 'DELETE', headers })
   } catch {
-    // It ends by itself, and is in the list of sessions until then.
+    // It expires by itself, and stays in the list of sessions until then.
   }
 }

@@ -1,6 +1,6 @@
-/** Whether the browser keeps cookies of this page, tried with one that scripts can see. */
+/** Whether the browser stores cookies for this page, tried with one that scripts can read. */
 
-function kept(name: string, attributes: string): boolean {
+function isCookieStored(name: string, attributes: string): boolean {
   try {
     document.cookie = `${name}=1; Path=/; SameSite=Strict${attributes}`
     const found = document.cookie.split('; ').includes(`${name}=1`)
@@ -12,10 +12,10 @@ function kept(name: string, attributes: string): boolean {
 }
 
 /**
- * `none`: no cookie at all. `plain`: those without `Secure` only, so that it depends on the server's (WebKit takes no
- * secure ones from http://localhost, no browser does from another machine over plain HTTP).
+ * Which cookies the browser stores. `plain`: only those without `Secure`, so that the server's cookie decides (WebKit
+ * stores no secure cookies for http://localhost, no browser does over plain HTTP from another machine).
  */
-export function cookies(): 'all' | 'plain' | 'none' {
-  if (kept('__Host-hexa_probe', '; Secure')) return 'all'
-  return kept('hexa_probe', '') ? 'plain' : 'none'
+export function cookieSupport(): 'all' | 'plain' | 'none' {
+  if (isCookieStored('__Host-hexa_probe', '; Secure')) return 'all'
+  return isCookieStored('hexa_probe', '') ? 'plain' : 'none'
 }

@@ -1,29 +1,19 @@
-/**
- * Who is signed in at this moment, in this tab and, by what tabs tell each other, in the whole browser; what is kept of it.
- */
-import { inCookie, isCookieless, type SignedIn, signedOut, type User } from './authRequests'
-import { keeps, keyOf, clear, read, readOfTab, remove, write, writeOfTab } from '../storage'
-import { channel } from './tabs'
+/** Who is signed in, in this tab. `tabSync.ts` keeps the tabs of a browser in step. */
+import { isCookieless, type SignedIn, signedOutError, type User, usesCookie } from './authRequests'
+import { isSaved, lastServer, persistenceWarning, save, savedSession, type SavedSession, SERVER_KEY, SIGNED_OUT_KEY } from './savedSession'
+import { postToTabs } from './tabMessages'
+import { clearServerData, remove } from '../storage'
 
 /** One sign-in, as all tabs of the browser know it. */
 export interface SignIn {
-  /** The server: empty for the one that this page came from. */
+  /** The base URL of its server; empty for the server that this page came from. */
   readonly base: string
-  /** Names it among the tabs; no secret. */
+  /** Identifies it among the tabs; not a secret. */
   readonly id: string
-  /** When it began by this browser's clock: of two that cross, the later one stays. */
+  /** When it began, by this browser's clock: the later of two sign-ins wins. */
   readonly since: number
-  /** Aborted with its end, and with it all that was asked for under it. */
+  /** Aborted when the sign-in ends, and every request under it with it. */
   readonly ended: AbortController
-}
-
-/** What is kept over reloads; a refresh token only where there is no cookie. */
-interface Kept {
-  base: string
-  user: User
-  id?: string
-  since?: number
-  refresh_token?: string
 }
 
 export type SessionState =
@@ -31,72 +21,46 @@ export type SessionState =
   | { status: 'out'; why: string | null }
   | { status: 'in'; user: User; base: string }
 
-/** Of this tab, and for new ones the last that was used. */
-const BASE_KEY = keyOf('base', '')
-/** Somebody signed out while the server was not there: its cookie is to be ended before anything else. */
-export const LEFT_KEY = keyOf('signed_out', '')
-/** Tabs that have something answer within this. */
-const PEERS_MS = 300
-/** Sign-ins that are over are told apart from new ones as long as tabs may still speak of them. */
-const MAX_OVER = 100
+/** How many ended sign-ins are remembered, to recognise late messages of other tabs. */
+const MAX_ENDED_IDS = 100
 
-interface Token {
+interface AccessToken {
   value: string
-  /** Of this page's monotonic clock: a wrong wall clock ends no session. */
+  /** Its end on the page's monotonic clock, so that a wrong wall clock ends no session. */
   until: number
 }
 
-/** Of a server's session: one for each server, its tokens go there and nowhere else. */
-export const sessionKey = (base: string): string => keyOf('session', base)
-
-export let token: Token | null = null
+export let accessToken: AccessToken | null = null
 export let state: SessionState = { status: 'starting' }
-export let current = before(lastBase())
-/** Sign-ins of which this tab knows that they have ended: what others still say of them is late. */
-const over = new Set<string>()
-/** How often somebody left: a sign-in under way is not for whoever left meanwhile. */
-export let departures = 0
-/** The refresh token where it is in no cookie; storage, which other tabs write too, may have a newer one. */
-export let secret: string | null = null
+export let current = restoredSignIn(lastServer())
+/** Counts sign-outs: a sign-in under way is discarded when somebody signed out meanwhile. */
+export let signOutCount = 0
+/** The refresh token where no cookie holds it; another tab may have written a newer one to storage. */
+export let refreshToken: string | null = null
+/** Sign-ins that have ended: later messages about them are ignored. */
+const endedIds = new Set<string>()
 const listeners = new Set<() => void>()
-const ends = new Set<() => void>()
-const peers = channel(keyOf('session', ''))
+const endListeners = new Set<() => void>()
 
-type Told =
-  | { kind: 'token'; base: string; id: string; since: number; value: string; left_ms: number; user: User }
-  | { kind: 'out'; base: string; id: string; why: string | null }
-  | { kind: 'ask'; base: string }
-  | { kind: 'cleared' }
-
-function lastBase(): string {
-  const last: unknown = readOfTab(BASE_KEY) ?? read(BASE_KEY)
-  return typeof last === 'string' ? last : ''
+/** The sign-in of the page before a reload, if there was one. */
+function restoredSignIn(base: string): SignIn {
+  const saved = savedSession(base)
+  return { base, id: saved?.id ?? '', since: saved?.since ?? 0, ended: new AbortController() }
 }
 
-/** What an earlier version or somebody else left there may be anything. */
-export function kept(base: string): Kept | null {
-  const found = read<Partial<Kept>>(sessionKey(base))
-  return typeof found?.base === 'string' && typeof found.user?.id === 'string' ? (found as Kept) : null
+/** Switches to the server that this page came from. */
+export function switchToOwnServer(): void {
+  current = restoredSignIn('')
 }
 
-/** The sign-in that was there before the reload, if one was. */
-function before(base: string): SignIn {
-  const known = kept(base)
-  return { base, id: known?.id ?? '', since: known?.since ?? 0, ended: new AbortController() }
-}
-
-/** Turns to the server that this page came from, whichever was used last. */
-export function toOwnServer(): void {
-  current = before('')
-}
-
-export function begin(base: string): SignIn {
-  // Later than the one that was here, whatever became of the clock.
+/** A new sign-in; always later than the current one, even when the clock was set back. */
+export function newSignIn(base: string): SignIn {
   const since = Math.max(Date.now(), current.since + 1)
   return { base, id: `${since.toString(36)}.${Math.random().toString(36).slice(2)}`, since, ended: new AbortController() }
 }
 
-export function set(next: SessionState): void {
+/** Replaces the state and notifies every listener. */
+export function setState(next: SessionState): void {
   state = next
   for (const listener of listeners) listener()
 }
@@ -107,142 +71,98 @@ export const session = {
     return () => listeners.delete(listener)
   },
   state: (): SessionState => state,
-  /** Empty for the server that this page came from. */
+  /** The server's base URL; empty for the server that this page came from. */
   base: (): string => current.base,
-  /** Aborted when whoever is signed in is no more. */
+  /** Aborted when the current sign-in ends. */
   signal: (): AbortSignal => current.ended.signal,
-  /** The server and account of whoever is signed in, or was before the reload and is asked for. */
-  whose: (): { base: string; account: string } | null => {
+  /** Server and account of the current sign-in, or of the one that is being restored. */
+  identity: (): { base: string; account: string } | null => {
     const { base } = current
-    const user = state.status === 'in' ? state.user : state.status === 'starting' ? kept(base)?.user : undefined
+    const user = state.status === 'in' ? state.user : state.status === 'starting' ? savedSession(base)?.user : undefined
     return user === undefined ? null : { base, account: user.id }
   },
-  /** Hears that whoever was signed in is no more, before anything is drawn for the next one. */
+  /** Calls when the current sign-in ends, before anything is rendered for the next one. */
   onEnd: (listener: () => void): void => {
-    ends.add(listener)
+    endListeners.add(listener)
   },
-  /** Why this session does not outlast the page; `null` where it does. */
-  passing: (): string | null => {
-    const missing = isCookieless() ? 'cookies' : keeps() ? null : 'data'
-    return missing === null ? null : `This browser keeps no ${missing} of this page: a session here lasts until the page is loaded anew.`
-  },
+  /** Why this session ends with the page; `null` where it survives a reload. */
+  persistenceWarning: (): string | null => persistenceWarning(isCookieless()),
 }
 
-/** Throws where it is not the one of now: everything that waits asks this before it goes on. */
-export function stillIn(of: SignIn): void {
-  if (of !== current || state.status === 'out') throw signedOut()
+/** Throws when `of` is no longer the current sign-in; to be called after every wait. */
+export function assertCurrent(of: SignIn): void {
+  if (of !== current || state.status === 'out') throw signedOutError()
 }
 
-/** Whoever is here is no more: what they asked for ends, and what is known of them goes before the next one is shown. */
-function end(): void {
-  over.add(current.id)
-  if (over.size > MAX_OVER) over.delete([...over][0] ?? '')
-  token = null
-  secret = null
-  current.ended.abort(signedOut())
-  for (const listener of ends) listener()
+/** Ends the current sign-in: aborts its requests and forgets its data before the next one is shown. */
+function endCurrent(): void {
+  markEnded(current.id)
+  accessToken = null
+  refreshToken = null
+  current.ended.abort(signedOutError())
+  for (const listener of endListeners) listener()
 }
 
-function take(of: SignIn, value: string, leftMs: number, user: User): void {
+export const hasEnded = (id: string): boolean => endedIds.has(id)
+
+/** Remembers that a sign-in has ended; the oldest is forgotten when there are many. */
+export function markEnded(id: string): void {
+  endedIds.add(id)
+  if (endedIds.size > MAX_ENDED_IDS) endedIds.delete([...endedIds][0] ?? '')
+}
+
+/** Makes `of` the current sign-in, with this access token. */
+export function adoptToken(of: SignIn, value: string, leftMs: number, user: User): void {
   const other = of !== current || (state.status === 'in' && state.user.id !== user.id)
-  if (other) end()
+  if (other) endCurrent()
   current = of
-  token = { value, until: performance.now() + leftMs }
-  if (other || state.status !== 'in' || JSON.stringify(state.user) !== JSON.stringify(user)) set({ status: 'in', user, base: of.base })
+  accessToken = { value, until: performance.now() + leftMs }
+  if (other || state.status !== 'in' || JSON.stringify(state.user) !== JSON.stringify(user)) setState({ status: 'in', user, base: of.base })
 }
 
-export function enter(of: SignIn, signedIn: SignedIn): void {
-  take(of, signedIn.access_token, signedIn.expires_in * 1000, signedIn.user)
-  if (!inCookie(of.base)) secret = signedIn.refresh_token ?? secret
-  remove(LEFT_KEY)
-  keep()
-  tell()
+/** Takes the refresh token that another tab has written to storage, where no cookie holds it. */
+export function readRefreshToken(base: string): void {
+  if (!usesCookie(base)) refreshToken = savedSession(base)?.refresh_token ?? refreshToken
 }
 
-/** Writes down what the next page needs; not what only this page's memory can hold. */
-function keep(): void {
+/** Makes `of` the current sign-in, from the server's answer; saves it and tells the other tabs. */
+export function startSession(of: SignIn, signedIn: SignedIn): void {
+  adoptToken(of, signedIn.access_token, signedIn.expires_in * 1000, signedIn.user)
+  if (!usesCookie(of.base)) refreshToken = signedIn.refresh_token ?? refreshToken
+  remove(SIGNED_OUT_KEY)
+  saveSession()
+  shareToken()
+}
+
+/** Saves what the next page needs; nothing where only this page's memory holds the session. */
+function saveSession(): void {
   const { base, id, since } = current
   if (state.status !== 'in' || (base === '' && isCookieless())) return
-  const next: Kept = { base, user: state.user, id, since }
-  if (!inCookie(base) && secret !== null) next.refresh_token = secret
-  write(sessionKey(base), next)
-  if (base === '') remove(BASE_KEY)
-  else write(BASE_KEY, base)
-  writeOfTab(BASE_KEY, base)
+  const next: SavedSession = { base, user: state.user, id, since }
+  if (!usesCookie(base) && refreshToken !== null) next.refresh_token = refreshToken
+  save(next)
 }
 
-/** A sign-out from another server may have had the browser forget everything of this origin. */
-function keepAgain(): void {
-  if (state.status === 'in' && (kept(current.base) === null || readOfTab(BASE_KEY) !== current.base)) keep()
+/** Saves the session again where it is missing: signing out of another server may clear this origin's storage. */
+export function saveIfMissing(): void {
+  if (state.status === 'in' && !isSaved(current.base)) saveSession()
 }
 
-function tell(): void {
-  // Whoever could not go on with it by themselves would end it when the token ends.
-  if (token === null || state.status !== 'in' || (current.base === '' && isCookieless())) return
+/** Sends the access token to the other tabs; not where they could not renew it themselves. */
+export function shareToken(): void {
+  if (accessToken === null || state.status !== 'in' || (current.base === '' && isCookieless())) return
   const { base, id, since } = current
-  const left_ms = token.until - performance.now()
-  say({ kind: 'token', base, id, since, value: token.value, left_ms, user: state.user })
+  const left_ms = accessToken.until - performance.now()
+  postToTabs({ kind: 'token', base, id, since, value: accessToken.value, left_ms, user: state.user })
 }
 
-export const say = (told: Told): void => peers?.postMessage(told)
-
-/** The sign-in that a tab speaks of, as this tab takes it: none where it has ended here, or began before ours. */
-function spokenOf({ base, id, since }: { base: string; id: string; since: number }): SignIn | null {
-  if (over.has(id)) return null
-  if (id === current.id && state.status !== 'out') return current
-  if (state.status === 'in' && since <= current.since) return null
-  return { base, id, since, ended: new AbortController() }
-}
-
-peers?.addEventListener('message', (event: MessageEvent<Told>) => {
-  const told = event.data
-  if (told.kind === 'cleared') keepAgain()
-  if (told.kind === 'cleared' || told.base !== current.base) return
-  if (told.kind === 'token' && !isCookieless()) {
-    const of = spokenOf(told)
-    // Of the same one, and it ends before ours: it was on its way for longer.
-    const older = of === current && token !== null && performance.now() + told.left_ms < token.until
-    if (of === null || older) return
-    take(of, told.value, told.left_ms, told.user)
-    if (!inCookie(of.base)) secret = kept(of.base)?.refresh_token ?? secret
-  }
-  if (told.kind === 'out') {
-    if (told.id === current.id && state.status !== 'out') leave(told.why, false)
-    else if (told.id !== current.id) over.add(told.id)
-  }
-  if (told.kind === 'ask') tell()
-})
-
-// The last chance before a reload or a restart of the browser.
-document.addEventListener('visibilitychange', () => {
-  if (document.hidden) keepAgain()
-})
-
-export function leave(why: string | null, announce: boolean): void {
-  const left = current
-  departures += 1
-  end()
-  current = { base: left.base, id: '', since: left.since, ended: new AbortController() }
-  clear(left.base, [BASE_KEY, LEFT_KEY])
-  set({ status: 'out', why })
-  if (announce) say({ kind: 'out', base: left.base, id: left.id, why })
-}
-
-/** Asks the other tabs for a token that is not the one which did not do. */
-export function fromPeers(refused: string | null): Promise<boolean> {
-  const newer = () => token !== null && token.value !== refused
-  if (peers === null || newer()) return Promise.resolve(newer())
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => done(newer()), PEERS_MS)
-    const heard = () => {
-      if (newer()) done(true)
-    }
-    const done = (found: boolean) => {
-      clearTimeout(timer)
-      peers.removeEventListener('message', heard)
-      resolve(found)
-    }
-    peers.addEventListener('message', heard)
-    say({ kind: 'ask', base: current.base })
-  })
+/** Ends the session in this tab; `why` is shown on the sign-in page, `announce` ends it in the other tabs too. */
+export function endSession(why: string | null, announce: boolean): void {
+  const ended = current
+  signOutCount += 1
+  endCurrent()
+  current = { base: ended.base, id: '', since: ended.since, ended: new AbortController() }
+  clearServerData(ended.base, [SERVER_KEY, SIGNED_OUT_KEY])
+  setState({ status: 'out', why })
+  if (announce) postToTabs({ kind: 'out', base: ended.base, id: ended.id, why })
 }

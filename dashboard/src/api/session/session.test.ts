@@ -8,11 +8,11 @@ const dead = { code: 'invalid_token', message: 'expired', details: null, request
 let valid = 0
 let refreshes = 0
 let mayRefresh = true
-/** What the next refreshes wait for. */
+/** Delays the next refreshes until it resolves. */
 let slow: Promise<void> = Promise.resolve()
 let logouts = 0
 
-/** A server whose access tokens are numbered; only the newest is good. */
+/** A server whose access tokens are numbered; only the newest is valid. */
 const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
   const request = new Request(asked instanceof Request ? asked : new URL(asked, 'http://hexa.example'), init)
   const path = new URL(request.url).pathname
@@ -45,14 +45,14 @@ beforeEach(async () => {
   refreshes = 0
 })
 
-test('20 answers of 401 at once are one refresh, and every request is answered', async () => {
+test('20 simultaneous 401 answers cause one refresh, and every request succeeds', async () => {
   valid += 1
   const answers = await Promise.all(Array.from({ length: 20 }, get))
   expect(answers.map((a) => a.status)).toEqual(Array.from({ length: 20 }, () => 200))
   expect(refreshes).toBe(1)
 })
 
-test('a session that has ended is said once, and nothing is asked for after it', async () => {
+test('an ended session is reported once, and no request follows', async () => {
   valid += 1
   mayRefresh = false
   const ended = await Promise.allSettled(Array.from({ length: 5 }, get))
@@ -62,53 +62,53 @@ test('a session that has ended is said once, and nothing is asked for after it',
   expect(Object.keys(localStorage).filter((key) => key.startsWith('hexa.session'))).toEqual([])
 })
 
-test('no token is kept where a script could read it', async () => {
+test('no token is stored where a script could read it', async () => {
   expect(JSON.stringify(Object.entries(localStorage))).not.toMatch(/"t\d+|refresh_token/)
   await signOut()
   expect(Object.keys(localStorage)).toEqual([])
 })
 
-test('a refresh that is under way does not undo a sign-out', async () => {
+test('a pending refresh does not undo a sign-out', async () => {
   valid += 1
   let go: () => void = () => undefined
   slow = new Promise((done) => (go = done))
-  const asked = get()
+  const request = get()
   await vi.waitFor(() => expect(refreshes).toBe(1))
   logouts = 0
   await signOut()
   go()
   slow = Promise.resolve()
-  await expect(asked).rejects.toMatchObject({ status: 401 })
+  await expect(request).rejects.toMatchObject({ status: 401 })
   expect(session.state()).toEqual({ status: 'out', why: null })
   expect(Object.keys(localStorage)).toEqual([])
-  // The session that the late answer went on with is ended as well.
+  // The session that the late answer continued is ended as well.
   expect(logouts).toBe(2)
   await expect(get()).rejects.toMatchObject({ status: 401 })
   expect(refreshes).toBe(1)
 })
 
-test('whoever signs in waits for the refresh of whoever was here before', async () => {
+test('a sign-in waits for the pending refresh of the previous session', async () => {
   valid += 1
   let go: () => void = () => undefined
   slow = new Promise((done) => (go = done))
-  const asked = get()
+  const request = get()
   await vi.waitFor(() => expect(refreshes).toBe(1))
   logouts = 0
   await signOut()
   const entered = signIn('', user.email, 'a password')
   await new Promise((later) => setTimeout(later, 20))
-  // Its late answer is ended first: afterwards it would end the new session.
+  // Ending the late session after the sign-in would end the new one.
   expect([session.state().status, logouts]).toEqual(['out', 1])
   go()
   slow = Promise.resolve()
-  await Promise.allSettled([asked])
+  await Promise.allSettled([request])
   await entered
   expect([session.state().status, logouts]).toEqual(['in', 2])
   expect((await get()).status).toBe(200)
   expect(logouts).toBe(2)
 })
 
-test('an answer about a token that was renewed meanwhile asks for no other', async () => {
+test('a 401 about a token that was renewed meanwhile causes no second refresh', async () => {
   const late = get()
   valid += 1
   await get()
@@ -116,7 +116,7 @@ test('an answer about a token that was renewed meanwhile asks for no other', asy
   expect(refreshes).toBe(1)
 })
 
-test('whatever lies in storage, the page begins', async () => {
+test('the page starts whatever is in storage', async () => {
   for (const odd of ['5', 'null', '[]', '{"user":1}', '{"base":3,"user":{"id":"u"}}', 'not json']) {
     await signOut()
     localStorage.setItem('hexa.session', odd)
@@ -125,14 +125,14 @@ test('whatever lies in storage, the page begins', async () => {
   }
 })
 
-test('a token that another tab had, and that has ended as well, is renewed', async () => {
+test('an expired token of another tab is renewed', async () => {
   const { id, since } = JSON.parse(localStorage.getItem('hexa.session') ?? '{}') as { id: string; since: number }
   valid += 1
-  const asked = get()
-  const told = { kind: 'token', base: '', id, since, value: 'as dead', left_ms: 1_000_000, user }
+  const request = get()
+  const message = { kind: 'token', base: '', id, since, value: 'as dead', left_ms: 1_000_000, user }
   const other = new BroadcastChannel('hexa.session')
-  other.postMessage(told)
-  expect((await asked).status).toBe(200)
+  other.postMessage(message)
+  expect((await request).status).toBe(200)
   expect(refreshes).toBe(1)
   other.close()
 })

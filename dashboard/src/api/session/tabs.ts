@@ -1,21 +1,21 @@
-/** Tabs of one browser that keep out of each other's way. */
-import { keeps, read, remove, write } from '../storage'
+/** Coordination between the tabs of one browser. */
+import { isStorageAvailable, read, remove, write } from '../storage'
 
-/** A line to the other tabs; none where the browser has or allows none. */
-export function channel(name: string): BroadcastChannel | null {
+/** A channel to the other tabs; `null` where the browser has or allows none. */
+export function openChannel(name: string): BroadcastChannel | null {
   try {
     return typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(name)
   } catch {
-    // Firefox with cookies blocked.
+    // Firefox throws when cookies are blocked.
     return null
   }
 }
 
-/** A tab that was closed in the middle of its work is in nobody's way for longer than this. */
+/** A lease ends after this time, in case its tab was closed meanwhile. */
 const LEASE_MS = 25_000
-/** Until what one tab wrote is seen by all: browsers tell each other's processes within milliseconds. */
-const SETTLE_MS = 40
-const LOOK_MS = 80
+/** How long a write takes at most to be visible in every tab. */
+const PROPAGATION_MS = 40
+const POLL_MS = 80
 
 interface Lease {
   by: string
@@ -24,47 +24,47 @@ interface Lease {
 
 const pause = (ms: number) => new Promise<void>((done) => setTimeout(done, ms * (1 + Math.random())))
 
-const holder = (key: string): string | null => {
+const leaseHolder = (key: string): string | null => {
   const found = read<Partial<Lease>>(key)
   const left = typeof found?.until === 'number' ? found.until - Date.now() : 0
-  // A clock that was set back holds nobody up.
+  // A clock that was set back must not extend a lease.
   return typeof found?.by === 'string' && left > 0 && left <= LEASE_MS ? found.by : null
 }
 
-/** Runs alone among the tabs that write the same key: whoever's mark is still there after a moment. */
-async function leased<T>(key: string, work: () => Promise<T>): Promise<T> {
+/** Runs `work` alone among the tabs that use this key: the tab whose lease is still there after a moment wins. */
+async function withLease<T>(key: string, work: () => Promise<T>): Promise<T> {
   const own = Math.random().toString(36).slice(2)
-  while (holder(key) !== own) {
-    if (holder(key) !== null) {
-      await pause(LOOK_MS)
+  while (leaseHolder(key) !== own) {
+    if (leaseHolder(key) !== null) {
+      await pause(POLL_MS)
       continue
     }
     write(key, { by: own, until: Date.now() + LEASE_MS } satisfies Lease)
-    await pause(SETTLE_MS)
+    await pause(PROPAGATION_MS)
   }
   try {
     return await work()
   } finally {
-    if (holder(key) === own) remove(key)
+    if (leaseHolder(key) === own) remove(key)
   }
 }
 
 /**
- * Runs alone among all tabs: under a lock of the browser where it has one (not on plain HTTP from another machine), else
- * by marks in storage. `sure` is true under a lock; beside a mark, and more so without one, another tab may do the same.
+ * Runs `work` alone among all tabs: under a lock of the browser where it has one (not on plain HTTP from another
+ * machine), else with a lease in storage. `exclusive` is true under a lock only: without one, another tab may run too.
  */
-export async function alone<T>(key: string, work: (sure: boolean) => Promise<T>): Promise<T> {
+export async function withTabLock<T>(key: string, work: (exclusive: boolean) => Promise<T>): Promise<T> {
   const locks = (navigator as { locks?: LockManager }).locks
   const running: Promise<T>[] = []
   try {
     await locks?.request(key, () => {
-      const mine = work(true)
-      running.push(mine)
-      return mine.then(() => undefined, () => undefined)
+      const result = work(true)
+      running.push(result)
+      return result.then(() => undefined, () => undefined)
     })
   } catch {
     // The browser refuses locks where it refuses storage.
   }
   if (running[0] !== undefined) return running[0]
-  return keeps() ? leased(key, () => work(false)) : work(false)
+  return isStorageAvailable() ? withLease(key, () => work(false)) : work(false)
 }

@@ -3,16 +3,16 @@ import {
 } from '@mantine/core'
 import { useMutation, useQuery } from '@tanstack/react-query'
 import { type ReactNode, type SubmitEvent, useEffect, useState } from 'react'
-import { serverAddress } from '../../api/serverUrl'
-import { registrationQuery } from '../../api/queries'
+import { parseServerUrl } from '../../api/serverUrl'
 import { register, session, signIn } from '../../api/session'
 import icon from '../../icon.svg'
-import { spent, tokenOf, useInvitation } from './invitations/invitationLink'
-import { Problem } from '../../ui/ErrorAlert'
+import { ErrorAlert } from '../../ui/ErrorAlert'
+import { clearInvitation, invitationToken, useInvitation } from './invitations/invitationLink'
+import { registrationQuery } from './queries'
 
-/** Sign in or make an account, here or at another server. */
-export function Login({ why }: { why: string | null }): ReactNode {
-  const brought = useInvitation()
+/** The page to sign in or create an account, at this server or another one. */
+export function LoginPage({ why }: { why: string | null }): ReactNode {
+  const linked = useInvitation()
   const [tab, setTab] = useState<string | null>('in')
   const [invitation, setInvitation] = useState('')
   const [email, setEmail] = useState('')
@@ -20,48 +20,48 @@ export function Login({ why }: { why: string | null }): ReactNode {
   const [name, setName] = useState('')
   const [secret, setSecret] = useState('')
   const [server, setServer] = useState(session.base())
-  const [elsewhere, setElsewhere] = useState(session.base() !== '')
-  const [seen, setSeen] = useState<string | null>(null)
-  if (seen !== brought) {
-    // A link is for the server of this page.
-    setSeen(brought)
-    setInvitation(brought ?? '')
-    if (brought !== null) {
+  const [otherServer, setOtherServer] = useState(session.base() !== '')
+  const [lastLinked, setLastLinked] = useState<string | null>(null)
+  if (lastLinked !== linked) {
+    // An invitation link is for the server of this page.
+    setLastLinked(linked)
+    setInvitation(linked ?? '')
+    if (linked !== null) {
       setTab('new')
-      setElsewhere(false)
+      setOtherServer(false)
     }
   }
-  const found = serverAddress(server.trim())
-  const at = elsewhere ? (found ?? '') : ''
-  const wrong = elsewhere && found === null ? 'A server is an address such as https://hexa.example' : null
-  const [passing] = useState(session.passing)
-  const may = useQuery({ ...registrationQuery(at), enabled: wrong === null })
-  // Until it is known whether there is a way in, there may be one; where nobody says, the server will.
-  const mode = may.data?.mode ?? 'open'
-  const awaitsAdmin = may.data?.awaits_bootstrap ?? may.isError
-  const open = mode !== 'closed' || awaitsAdmin
-  const making = tab === 'new' && open
-  const invited = tokenOf(invitation)
+  const parsed = parseServerUrl(server.trim())
+  const base = otherServer ? (parsed ?? '') : ''
+  const invalidServer = otherServer && parsed === null ? 'Enter an address such as https://hexa.example' : null
+  const [persistenceWarning] = useState(session.persistenceWarning)
+  const registration = useQuery({ ...registrationQuery(base), enabled: invalidServer === null })
+  // Until the server has answered, the form is shown; without an answer, the server decides.
+  const mode = registration.data?.mode ?? 'open'
+  const awaitsAdmin = registration.data?.awaits_bootstrap ?? registration.isError
+  const isOpen = mode !== 'closed' || awaitsAdmin
+  const creating = tab === 'new' && isOpen
+  const token = invitationToken(invitation)
   useEffect(() => {
     document.title = 'Sign in · Hexa'
   }, [])
   const enter = useMutation({
     mutationFn: () =>
-      making
-        ? register(at, {
+      creating
+        ? register(base, {
             email: email.trim(),
             password,
             ...(name.trim() === '' ? {} : { name: name.trim() }),
-            ...(awaitsAdmin && secret.trim() !== '' ? { bootstrap_secret: secret.trim() } : invited === '' ? {} : { invitation: invited }),
+            ...(awaitsAdmin && secret.trim() !== '' ? { bootstrap_secret: secret.trim() } : token === '' ? {} : { invitation: token }),
           })
-        : signIn(at, email.trim(), password),
+        : signIn(base, email.trim(), password),
     onSuccess: () => {
-      if (making) spent()
+      if (creating) clearInvitation()
     },
   })
   const submit = (event: SubmitEvent) => {
     event.preventDefault()
-    if (wrong === null && !enter.isPending) enter.mutate()
+    if (invalidServer === null && !enter.isPending) enter.mutate()
   }
   return (
     <Container component="main" size={440} py="xl">
@@ -80,7 +80,7 @@ export function Login({ why }: { why: string | null }): ReactNode {
         <Paper withBorder p="lg">
           <form onSubmit={submit}>
             <Stack>
-              {open && (
+              {isOpen && (
                 <Tabs value={tab} onChange={(next) => { setTab(next); enter.reset() }}>
                   <Tabs.List grow>
                     <Tabs.Tab value="in">Sign in</Tabs.Tab>
@@ -88,33 +88,33 @@ export function Login({ why }: { why: string | null }): ReactNode {
                   </Tabs.List>
                 </Tabs>
               )}
-              {!open && brought !== null && (
-                <Alert color="yellow" className="hx-warning" title="No new accounts">
-                  Nobody may make an account here at the moment, with an invitation neither. Ask whoever runs this server.
+              {!isOpen && linked !== null && (
+                <Alert color="yellow" className="hx-warning" title="Registration is closed">
+                  This server accepts no new accounts, not even with an invitation. Ask whoever runs it.
                 </Alert>
               )}
-              {making && mode === 'invite' && invited === '' && (
-                <Alert color="blue" role="note" title="By invitation">
-                  Accounts are made here with an invitation. Ask an admin of this server for a link, and open it.
+              {creating && mode === 'invite' && token === '' && (
+                <Alert color="blue" role="note" title="Invitation required">
+                  New accounts need an invitation. Ask an admin of this server for a link, and open it.
                 </Alert>
               )}
               <TextInput label="E-mail" type="email" autoComplete="username" required value={email} onChange={(e) => setEmail(e.currentTarget.value)} autoFocus />
               <PasswordInput
                 label="Password"
-                autoComplete={making ? 'new-password' : 'current-password'}
-                description={making ? '12 to 128 characters; a few words that do not belong together are good' : undefined}
+                autoComplete={creating ? 'new-password' : 'current-password'}
+                description={creating ? '12 to 128 characters; a few unrelated words make a good password' : undefined}
                 required
                 value={password}
                 onChange={(e) => setPassword(e.currentTarget.value)}
                 visibilityToggleButtonProps={{ 'aria-label': 'Show the password' }}
               />
-              {making && (
+              {creating && (
                 <>
                   <TextInput label="Name" autoComplete="name" maxLength={64} value={name} onChange={(e) => setName(e.currentTarget.value)} />
-                  {(mode === 'invite' || invited !== '') && (
+                  {(mode === 'invite' || token !== '') && (
                     <TextInput
                       label="Invitation"
-                      description="The link that an admin has given you; good once, for 7 days"
+                      description="The link that an admin gave you; it works once, within 7 days"
                       autoComplete="off"
                       spellCheck={false}
                       required={mode === 'invite' && !(awaitsAdmin && secret.trim() !== '')}
@@ -125,7 +125,7 @@ export function Login({ why }: { why: string | null }): ReactNode {
                   {awaitsAdmin && (
                     <TextInput
                       label="Bootstrap secret"
-                      description="For the first admin only: the server printed it at its first start"
+                      description="Only for the first admin: the server printed it when it first started"
                       autoComplete="off"
                       value={secret}
                       onChange={(e) => setSecret(e.currentTarget.value)}
@@ -133,42 +133,42 @@ export function Login({ why }: { why: string | null }): ReactNode {
                   )}
                 </>
               )}
-              {elsewhere && (
+              {otherServer && (
                 <TextInput
                   label="Server"
                   placeholder="https://hexa.example"
                   value={server}
-                  error={server.trim() === '' ? null : wrong}
+                  error={server.trim() === '' ? null : invalidServer}
                   required
                   onChange={(e) => setServer(e.currentTarget.value)}
-                  description="This page's server must name it in DASHBOARD_CONNECT_SRC, and it this one in CORS_ALLOWED_ORIGINS"
+                  description="The server of this page must list it in DASHBOARD_CONNECT_SRC, and it must list this page in CORS_ALLOWED_ORIGINS"
                 />
               )}
-              {at !== '' && wrong === null && (
-                <Alert color="yellow" className="hx-warning" title="Less protected">
-                  For another server the session is kept in this browser&apos;s storage, where scripts of this page can read it.
+              {base !== '' && invalidServer === null && (
+                <Alert color="yellow" className="hx-warning" title="Less secure">
+                  For another server, the session is stored in this browser, where scripts of this page can read it.
                 </Alert>
               )}
-              {passing !== null && (
-                <Alert color="yellow" className="hx-warning" title="Not kept">
-                  {passing}
+              {persistenceWarning !== null && (
+                <Alert color="yellow" className="hx-warning" title="Session not saved">
+                  {persistenceWarning}
                 </Alert>
               )}
               {window.location.protocol === 'http:' && !window.isSecureContext && (
                 <Alert color="yellow" className="hx-warning" title="Not encrypted">
-                  Everybody on this network can read the password. Use https.
+                  Anyone on this network can read your password. Use https instead.
                 </Alert>
               )}
-              {enter.isError && <Problem thrown={enter.error} title={making ? 'No account was made' : 'You are not signed in'} />}
+              {enter.isError && <ErrorAlert thrown={enter.error} title={creating ? 'The account was not created' : 'You are not signed in'} />}
               <Button type="submit" loading={enter.isPending} fullWidth>
-                {making ? 'Make the account' : 'Sign in'}
+                {creating ? 'Create account' : 'Sign in'}
               </Button>
             </Stack>
           </form>
         </Paper>
         <Text size="sm" ta="center">
-          <Anchor component="button" type="button" onClick={() => setElsewhere(!elsewhere)} underline="always">
-            {elsewhere ? 'Use the server of this page' : 'Use another server'}
+          <Anchor component="button" type="button" onClick={() => setOtherServer(!otherServer)} underline="always">
+            {otherServer ? 'Use the server of this page' : 'Use another server'}
           </Anchor>
         </Text>
       </Stack>

@@ -1,21 +1,24 @@
 import { Button, Menu, Paper, Switch } from '@mantine/core'
 import { IconDownload } from '@tabler/icons-react'
 import { useMutation } from '@tanstack/react-query'
+import { getRouteApi } from '@tanstack/react-router'
 import { type ReactNode, useRef, useState } from 'react'
-import { askText } from '../../api/client'
-import { auditPages, auditParameters, type AuditQuery } from '../../api/queries'
-import { auditRoute } from '../../router'
+import { fetchText } from '../../api/client'
 import { useTimeline } from '../../state/useTimeline'
-import { AuditList, Earlier } from '../../ui/AuditList'
-import { PageTitle, Waiting } from '../../ui/bits'
-import { notifyDone, Problem } from '../../ui/ErrorAlert'
-import { Filters } from './AuditFilters'
+import { AuditList, LoadOlder } from '../../ui/AuditList'
+import { ErrorAlert, notifySuccess } from '../../ui/ErrorAlert'
+import { LoadingRows } from '../../ui/LoadingRows'
+import { PageTitle } from '../../ui/PageTitle'
+import { AuditFilters } from './AuditFilters'
+import { auditPages, auditParameters, type AuditQuery } from './queries'
 
-const LIVE_MS = 3_000
+const route = getRouteApi('/audit')
+
+const REFRESH_MS = 3_000
 
 async function download(query: AuditQuery, format: 'csv' | 'jsonl', progress: (bytes: number) => void, signal: AbortSignal): Promise<void> {
   const parameters = new URLSearchParams({ format, ...(auditParameters(query) as Record<string, string>) })
-  const response = await askText(`/api/v1/admin/audit/export?${parameters.toString()}`, signal)
+  const response = await fetchText(`/api/v1/admin/audit/export?${parameters.toString()}`, signal)
   const parts: Uint8Array<ArrayBuffer>[] = []
   let bytes = 0
   const reader = response.body?.getReader()
@@ -34,10 +37,10 @@ async function download(query: AuditQuery, format: 'csv' | 'jsonl', progress: (b
   setTimeout(() => URL.revokeObjectURL(url), 10_000)
 }
 
-/** Who did what, through which door, and how it ended. */
-export function Audit(): ReactNode {
-  const search = auditRoute.useSearch()
-  const navigate = auditRoute.useNavigate()
+/** The audit log: who did what, from where, and with which outcome. */
+export function AuditPage(): ReactNode {
+  const search = route.useSearch()
+  const navigate = route.useNavigate()
   const [live, setLive] = useState(true)
   const [bytes, setBytes] = useState(0)
   const query: AuditQuery = {
@@ -53,50 +56,50 @@ export function Audit(): ReactNode {
     const next = Object.fromEntries(Object.entries({ ...query, ...members }).filter(([, value]) => value !== ''))
     void navigate({ search: next, replace: true })
   }
-  const { rows, still, newest, query: asked } = useTimeline(auditPages(query), live ? LIVE_MS : false)
+  const { rows, paused, showNewest, query: result } = useTimeline(auditPages(query), live ? REFRESH_MS : false)
   const stop = useRef<AbortController | null>(null)
   const cancel = () => {
     stop.current?.abort()
-    fetching.reset()
+    exporting.reset()
   }
-  const fetching = useMutation({
+  const exporting = useMutation({
     mutationFn: (format: 'csv' | 'jsonl') => {
       stop.current = new AbortController()
       return download(query, format, setBytes, stop.current.signal)
     },
     onMutate: () => setBytes(0),
-    onSuccess: () => notifyDone('The export is complete'),
+    onSuccess: () => notifySuccess('Export complete'),
   })
   return (
     <>
       <PageTitle title="Audit">
         <Switch label="Live" checked={live} onChange={(e) => setLive(e.currentTarget.checked)} />
-        {fetching.isPending && (
+        {exporting.isPending && (
           <Button variant="subtle" onClick={cancel}>
-            Cancel the export
+            Cancel export
           </Button>
         )}
         <Menu position="bottom-end">
           <Menu.Target>
-            <Button variant="default" aria-busy={fetching.isPending} leftSection={<IconDownload size={16} aria-hidden />} disabled={fetching.isPending}>
-              {fetching.isPending ? `Exporting, ${Math.round(bytes / 1024)} KB` : 'Export'}
+            <Button variant="default" aria-busy={exporting.isPending} leftSection={<IconDownload size={16} aria-hidden />} disabled={exporting.isPending}>
+              {exporting.isPending ? `Exporting, ${Math.round(bytes / 1024)} KB` : 'Export'}
             </Button>
           </Menu.Target>
           <Menu.Dropdown>
-            <Menu.Label>Every row that fits the filters</Menu.Label>
-            <Menu.Item onClick={() => fetching.mutate('csv')}>CSV for spreadsheets</Menu.Item>
-            <Menu.Item onClick={() => fetching.mutate('jsonl')}>JSON lines</Menu.Item>
+            <Menu.Label>All rows that match the filters</Menu.Label>
+            <Menu.Item onClick={() => exporting.mutate('csv')}>CSV for spreadsheets</Menu.Item>
+            <Menu.Item onClick={() => exporting.mutate('jsonl')}>JSON lines</Menu.Item>
           </Menu.Dropdown>
         </Menu>
       </PageTitle>
-      <Filters query={query} update={update} />
-      {fetching.isError && <Problem thrown={fetching.error} title="The export is not complete" />}
-      {asked.isPending && <Waiting rows={8} />}
-      {asked.isError && <Problem thrown={asked.error} retry={() => void asked.refetch()} title="The audit cannot be shown" />}
-      {!asked.isPending && !(asked.isError && rows.length === 0) && (
+      <AuditFilters query={query} update={update} />
+      {exporting.isError && <ErrorAlert thrown={exporting.error} title="The export failed" />}
+      {result.isPending && <LoadingRows rows={8} />}
+      {result.isError && <ErrorAlert thrown={result.error} retry={() => void result.refetch()} title="The audit log cannot be shown" />}
+      {!result.isPending && !(result.isError && rows.length === 0) && (
         <Paper withBorder px="md" py="xs">
-          <AuditList rows={rows} whole filtered={Object.values(query).some((value) => value !== '')} />
-          <Earlier query={asked} still={still} newest={newest} />
+          <AuditList rows={rows} expandable filtered={Object.values(query).some((value) => value !== '')} />
+          <LoadOlder query={result} paused={paused} showNewest={showNewest} />
         </Paper>
       )}
     </>

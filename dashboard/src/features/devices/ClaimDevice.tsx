@@ -2,23 +2,24 @@ import { Button, Group, Modal, Stack, Text, TextInput } from '@mantine/core'
 import { useMutation, useQueryClient } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, ask } from '../../api/client'
-import { keyed, once } from '../../state/idempotentRequest'
-import { notifyDone, Problem } from '../../ui/ErrorAlert'
+import { api, unwrap } from '../../api/client'
+import { idempotencyHeader } from '../../api/idempotency'
+import { withIdempotencyKey } from '../../state/idempotentRequest'
+import { notifySuccess, ErrorAlert } from '../../ui/ErrorAlert'
 
-/** Makes a device the account's own, by the code that it shows. */
-export function Claim({ opened, close }: { opened: boolean; close: () => void }): ReactNode {
+/** A dialog that makes the caller the owner of a device, by its claim code. */
+export function ClaimDevice({ opened, close }: { opened: boolean; close: () => void }): ReactNode {
   const [code, setCode] = useState('')
   const client = useQueryClient()
   const navigate = useNavigate()
   const claim = useMutation({
     mutationFn: () => {
       const body = { code: code.trim() }
-      return once(['claim', body], (key) => ask(api().POST('/api/v1/devices/claim', { params: { header: keyed(key) }, body })))
+      return withIdempotencyKey(['claim', body], (key) => unwrap(api().POST('/api/v1/devices/claim', { params: { header: idempotencyHeader(key) }, body })))
     },
     onSuccess: (device) => {
       void client.invalidateQueries({ queryKey: ['devices'] })
-      notifyDone(`${device.name ?? device.uid} is yours`)
+      notifySuccess(`${device.name ?? device.uid} is now yours`)
       setCode('')
       close()
       void navigate({ to: '/devices/$uid', params: { uid: device.uid } })
@@ -32,9 +33,9 @@ export function Claim({ opened, close }: { opened: boolean; close: () => void })
     <Modal opened={opened} onClose={() => { if (!claim.isPending) { claim.reset(); close() } }} title="Claim a device" closeButtonProps={{ 'aria-label': 'Close' }}>
       <form onSubmit={submit}>
         <Stack>
-          <Text size="sm">The code is on the device&apos;s label or screen, or in its log at its first start.</Text>
+          <Text size="sm">The code is on the device&apos;s label or screen, or in its log after its first start.</Text>
           <TextInput label="Claim code" placeholder="7KQ2M-X4D9P" value={code} onChange={(e) => setCode(e.currentTarget.value)} required data-autofocus autoComplete="off" spellCheck={false} />
-          {claim.isError && <Problem thrown={claim.error} title="The device was not claimed" />}
+          {claim.isError && <ErrorAlert thrown={claim.error} title="The device was not claimed" />}
           <Group justify="flex-end">
             <Button type="submit" loading={claim.isPending} disabled={code.trim() === ''}>
               Claim

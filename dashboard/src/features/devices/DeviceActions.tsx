@@ -2,52 +2,53 @@ import { Button, Group, Stack, Text } from '@mantine/core'
 import { useQueryClient } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
-import { api, ask, type Device } from '../../api/client'
-import { keyed, once } from '../../state/idempotentRequest'
-import { Confirm } from '../../ui/ConfirmDialog'
-import { notifyDone } from '../../ui/ErrorAlert'
-import { Secret } from '../../ui/SecretDialog'
-import { When } from '../../ui/bits'
+import { api, unwrap, type Device } from '../../api/client'
+import { idempotencyHeader } from '../../api/idempotency'
+import { withIdempotencyKey } from '../../state/idempotentRequest'
+import { ConfirmDialog } from '../../ui/ConfirmDialog'
+import { notifySuccess } from '../../ui/ErrorAlert'
+import { RelativeTime } from '../../ui/RelativeTime'
+import { SecretDialog } from '../../ui/SecretDialog'
 
-type Asked = 'rotate' | 'release' | 'code' | 'delete' | null
+type Action = 'rotate' | 'release' | 'code' | 'delete' | null
 
-interface Told {
+interface Secret {
   title: string
   value: string
-  until: string
-  what: string
+  validUntil: string
+  note: string
 }
 
-/** What changes a device for good: its token, its owner, its being there. */
+/** Actions that cannot be undone: a new token or claim code, release, deletion. */
 export function DeviceActions({ device, admin }: { device: Device; admin: boolean }): ReactNode {
-  const [asked, setAsked] = useState<Asked>(null)
-  const [told, setTold] = useState<Told | null>(null)
+  const [action, setAction] = useState<Action>(null)
+  const [secret, setSecret] = useState<Secret | null>(null)
   const client = useQueryClient()
   const navigate = useNavigate()
   const path = { uid: device.uid }
   const claimed = device.claimed_at != null
-  const shown = device.name ?? device.uid
-  const close = () => setAsked(null)
-  const again = () => client.invalidateQueries({ queryKey: ['device', device.uid] })
+  const name = device.name ?? device.uid
+  const close = () => setAction(null)
+  const refresh = () => client.invalidateQueries({ queryKey: ['device', device.uid] })
 
   const rotate = async () => {
-    const answer = await once(['rotate', path], (key) => ask(api().POST('/api/v1/devices/{uid}/token/rotate', { params: { path, header: keyed(key) } })))
-    setTold({ title: 'The new device token', value: answer.device_token, until: answer.previous_valid_until, what: 'It is shown once. The old one is good until' })
-    await again()
+    const answer = await withIdempotencyKey(['rotate', path], (key) => unwrap(api().POST('/api/v1/devices/{uid}/token/rotate', { params: { path, header: idempotencyHeader(key) } })))
+    setSecret({ title: 'New device token', value: answer.device_token, validUntil: answer.previous_valid_until, note: 'It is shown only once. The old token is valid until' })
+    await refresh()
   }
   const release = async () => {
-    const answer = await once(['release', path], (key) => ask(api().POST('/api/v1/devices/{uid}/release', { params: { path, header: keyed(key) } })))
-    setTold({ title: 'The claim code for the next owner', value: answer.claim_code, until: answer.claim_expires_at, what: 'It is shown once, and good until' })
+    const answer = await withIdempotencyKey(['release', path], (key) => unwrap(api().POST('/api/v1/devices/{uid}/release', { params: { path, header: idempotencyHeader(key) } })))
+    setSecret({ title: 'Claim code for the next owner', value: answer.claim_code, validUntil: answer.claim_expires_at, note: 'It is shown only once, and valid until' })
     void client.invalidateQueries({ queryKey: ['devices'] })
-    if (admin) await again()
+    if (admin) await refresh()
   }
   const code = async () => {
-    const answer = await once(['code', path], (key) => ask(api().POST('/api/v1/devices/{uid}/claim-code', { params: { path, header: keyed(key) } })))
-    setTold({ title: 'A new claim code', value: answer.claim_code, until: answer.claim_expires_at, what: 'The old one is dead. It is shown once, and good until' })
+    const answer = await withIdempotencyKey(['code', path], (key) => unwrap(api().POST('/api/v1/devices/{uid}/claim-code', { params: { path, header: idempotencyHeader(key) } })))
+    setSecret({ title: 'New claim code', value: answer.claim_code, validUntil: answer.claim_expires_at, note: 'The old code no longer works. The new one is shown only once, and valid until' })
   }
   const remove = async () => {
-    await once(['delete', path], (key) => ask(api().DELETE('/api/v1/devices/{uid}', { params: { path, header: keyed(key) } })))
-    notifyDone(`${shown} is deleted`)
+    await withIdempotencyKey(['delete', path], (key) => unwrap(api().DELETE('/api/v1/devices/{uid}', { params: { path, header: idempotencyHeader(key) } })))
+    notifySuccess(`${name} was deleted`)
     client.removeQueries({ queryKey: ['device', device.uid] })
     void client.invalidateQueries({ queryKey: ['devices'] })
     await navigate({ to: '/devices' })
@@ -58,40 +59,40 @@ export function DeviceActions({ device, admin }: { device: Device; admin: boolea
         {device.uid}
       </Text>
       <Group gap="xs">
-        <Button size="xs" variant="default" onClick={() => setAsked('rotate')}>
-          Rotate the token
+        <Button size="xs" variant="default" onClick={() => setAction('rotate')}>
+          Rotate token
         </Button>
         {claimed && (
-          <Button size="xs" variant="default" onClick={() => setAsked('release')}>
+          <Button size="xs" variant="default" onClick={() => setAction('release')}>
             Release
           </Button>
         )}
         {!claimed && admin && (
-          <Button size="xs" variant="default" onClick={() => setAsked('code')}>
+          <Button size="xs" variant="default" onClick={() => setAction('code')}>
             New claim code
           </Button>
         )}
         {admin && (
-          <Button size="xs" variant="outline" color="red" onClick={() => setAsked('delete')}>
+          <Button size="xs" variant="outline" color="red" onClick={() => setAction('delete')}>
             Delete
           </Button>
         )}
       </Group>
-      <Confirm opened={asked === 'rotate'} close={close} title="Rotate the token" action="Rotate" run={rotate}>
-        The device gets a new token, which you put into it. The old one stays good for a while, and ends as soon as the new one is used.
-      </Confirm>
-      <Confirm opened={asked === 'release'} close={close} title={`Release ${shown}`} action="Release" danger run={release}>
-        It is nobody&apos;s then: names and sharing end, and whoever has the code that comes next can claim it.
-      </Confirm>
-      <Confirm opened={asked === 'code'} close={close} title="New claim code" action="Make one" run={code}>
-        For a device whose code is lost or too old.
-      </Confirm>
-      <Confirm opened={asked === 'delete'} close={close} title={`Delete ${shown}`} action="Delete" danger typed={device.uid} run={remove}>
-        The device is cut off and forgotten; to come back it must be provisioned anew. The audit keeps what happened.
-      </Confirm>
-      <Secret title={told?.title ?? ''} value={told?.value ?? null} close={() => setTold(null)}>
-        {told?.what} <When at={told?.until} />.
-      </Secret>
+      <ConfirmDialog opened={action === 'rotate'} close={close} title="Rotate token" action="Rotate" run={rotate}>
+        A new token is created, which you must enter on the device. The old one stays valid for a while, and ends as soon as the new one is used.
+      </ConfirmDialog>
+      <ConfirmDialog opened={action === 'release'} close={close} title={`Release ${name}`} action="Release" danger run={release}>
+        The device will have no owner: its names and sharing are removed, and whoever has the new claim code can claim it.
+      </ConfirmDialog>
+      <ConfirmDialog opened={action === 'code'} close={close} title="New claim code" action="Create code" run={code}>
+        For a device whose claim code was lost or has expired. The old code stops working.
+      </ConfirmDialog>
+      <ConfirmDialog opened={action === 'delete'} close={close} title={`Delete ${name}`} action="Delete" danger confirmText={device.uid} run={remove}>
+        The device is disconnected and removed; to return, it must be provisioned again. The audit log keeps its history.
+      </ConfirmDialog>
+      <SecretDialog title={secret?.title ?? ''} value={secret?.value ?? null} close={() => setSecret(null)}>
+        {secret?.note} <RelativeTime at={secret?.validUntil} />.
+      </SecretDialog>
     </Stack>
   )
 }

@@ -2,19 +2,20 @@ import { Box, Group, Text, UnstyledButton } from '@mantine/core'
 import { Link } from '@tanstack/react-router'
 import { memo, type ReactNode } from 'react'
 import type { Device } from '../../api/client'
-import { relayNow, useLive, usePresence } from '../../state/live'
-import { PresenceBadge, When } from '../../ui/bits'
+import { newestRelayState, useLiveDevice, usePresence } from '../../state/live'
+import { RelativeTime } from '../../ui/RelativeTime'
+import { PresenceBadge } from './PresenceBadge'
 
-/** Lamps of a row; beyond so many only their number is said. */
-const LAMPS = 6
+/** The relays that a row shows as dots; the others are only counted. */
+const MAX_DOTS = 6
 
-function Lamps({ device }: { device: Device }): ReactNode {
-  const live = useLive(device.uid)
-  const states = device.relays.map((r) => relayNow(device, live.relays.get(r.index), r.index).state)
+function RelayDots({ device }: { device: Device }): ReactNode {
+  const live = useLiveDevice(device.uid)
+  const states = device.relays.map((r) => newestRelayState(device, live.relays.get(r.index), r.index).state)
   const on = states.filter((s) => s === true).length
   return (
     <Group gap={3} wrap="nowrap" role="img" aria-label={`${on} of ${states.length} relays on`}>
-      {states.slice(0, LAMPS).map((state, n) => (
+      {states.slice(0, MAX_DOTS).map((state, n) => (
         <Box
           key={n}
           w={9}
@@ -30,7 +31,7 @@ function Lamps({ device }: { device: Device }): ReactNode {
   )
 }
 
-/** Widths of the columns behind the first, for the head and for rows. */
+/** The widths of all columns but the first, for the header and the rows. */
 const COLUMNS = {
   presence: { base: 72, xs: 92 },
   relays: { base: 64, xs: 130 },
@@ -42,51 +43,51 @@ const COLUMNS = {
 interface CellProps {
   column: keyof typeof COLUMNS
   children: ReactNode
-  head?: boolean
+  header?: boolean
 }
 
-function Cell({ column, children, head }: CellProps): ReactNode {
-  const from = { presence: undefined, relays: undefined, firmware: 'md', owner: 'md', seen: 'lg' }[column] as 'md' | 'lg' | undefined
+function Cell({ column, children, header }: CellProps): ReactNode {
+  const visibleFrom = { presence: undefined, relays: undefined, firmware: 'md', owner: 'md', seen: 'lg' }[column] as 'md' | 'lg' | undefined
   return (
-    <Box w={COLUMNS[column]} {...(from === undefined ? {} : { visibleFrom: from })} role={head === true ? 'columnheader' : 'cell'} fz={head === true ? 'xs' : 'sm'} style={{ flexShrink: 0 }}>
+    <Box w={COLUMNS[column]} {...(visibleFrom === undefined ? {} : { visibleFrom })} role={header === true ? 'columnheader' : 'cell'} fz={header === true ? 'xs' : 'sm'} style={{ flexShrink: 0 }}>
       {children}
     </Box>
   )
 }
 
-interface HeadProps {
+interface DeviceHeaderProps {
   owners: boolean
   byName: boolean
   sort: (byName: boolean) => void
 }
 
-/** The head of the list; by name, or in the order in which devices came in. */
-export function Head({ owners, byName, sort }: HeadProps): ReactNode {
+/** The header of the list, which sorts it by name or by registration. */
+export function DeviceHeader({ owners, byName, sort }: DeviceHeaderProps): ReactNode {
   return (
     <Group role="row" wrap="nowrap" gap="sm" px="sm" h={36} aria-rowindex={1} className="hx-head">
       <Box role="columnheader" flex="1 1 0" miw={0} aria-sort={byName ? 'ascending' : 'none'}>
-        <UnstyledButton fz="xs" fw={600} onClick={() => sort(!byName)} aria-label={byName ? 'Device, sorted by name: sort by arrival' : 'Device, sorted by arrival: sort by name'}>
+        <UnstyledButton fz="xs" fw={600} onClick={() => sort(!byName)} aria-label={byName ? 'Device, sorted by name: sort by registration' : 'Device, sorted by registration: sort by name'}>
           Device {byName ? '↑' : '↕'}
         </UnstyledButton>
       </Box>
-      <Cell column="presence" head>State</Cell>
-      <Cell column="relays" head>Relays</Cell>
-      <Cell column="firmware" head>Firmware</Cell>
-      {owners && <Cell column="owner" head>Owner</Cell>}
-      <Cell column="seen" head>Last seen</Cell>
+      <Cell column="presence" header>State</Cell>
+      <Cell column="relays" header>Relays</Cell>
+      <Cell column="firmware" header>Firmware</Cell>
+      {owners && <Cell column="owner" header>Owner</Cell>}
+      <Cell column="seen" header>Last seen</Cell>
     </Group>
   )
 }
 
-interface RowProps {
+interface DeviceRowProps {
   device: Device
   dense: boolean
   owners: boolean
   index: number
 }
 
-/** One device; all of it leads to its page. */
-export const Row = memo(function Row({ device, dense, owners, index }: RowProps): ReactNode {
+/** One device of the list; the whole row links to its page. */
+export const DeviceRow = memo(function DeviceRow({ device, dense, owners, index }: DeviceRowProps): ReactNode {
   const presence = usePresence(device)
   const owner = device.owner?.name ?? device.owner?.email
   return (
@@ -107,7 +108,7 @@ export const Row = memo(function Row({ device, dense, owners, index }: RowProps)
         <PresenceBadge presence={presence} />
       </Cell>
       <Cell column="relays">
-        <Lamps device={device} />
+        <RelayDots device={device} />
       </Cell>
       <Cell column="firmware">
         <Text size="xs" c="dimmed" truncate>
@@ -122,7 +123,7 @@ export const Row = memo(function Row({ device, dense, owners, index }: RowProps)
         </Cell>
       )}
       <Cell column="seen">
-        <When at={device.last_seen_at} />
+        <RelativeTime at={device.last_seen_at} />
       </Cell>
     </Group>
   )

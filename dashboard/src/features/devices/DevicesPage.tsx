@@ -2,88 +2,90 @@ import { Box, Button, Paper, Text, VisuallyHidden } from '@mantine/core'
 import { useDisclosure } from '@mantine/hooks'
 import { IconPlus } from '@tabler/icons-react'
 import { useQueryClient } from '@tanstack/react-query'
+import { getRouteApi } from '@tanstack/react-router'
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react'
 import type { Device } from '../../api/client'
-import { devicePage } from '../../api/queries'
-import { DEVICE_SEARCH, devicesRoute } from '../../router'
-import { onForget } from '../../state/resetSession'
-import { useStructure, useWatch } from '../../state/live'
-import { usePages } from '../../state/useKeysetPages'
-import { change, preferences, usePreferences } from '../../state/preferences'
+import { onSessionReset } from '../../state/resetSession'
+import { useDeviceListChanges, useLiveUpdates } from '../../state/live'
+import { useKeysetPages } from '../../state/useKeysetPages'
+import { changePreferences, preferences, usePreferences } from '../../state/preferences'
 import { useAdmin } from '../../state/useSession'
-import { counted, Empty, PageTitle, Waiting } from '../../ui/bits'
-import { later } from '../../ui/lazyComponent'
-import { Problem } from '../../ui/ErrorAlert'
-import { asQuery, type DeviceSearch, Filters, isFiltered } from './DeviceFilters'
-import { Head, Row } from './DeviceRow'
+import { EmptyState } from '../../ui/EmptyState'
+import { lazyComponent } from '../../ui/lazyComponent'
+import { ErrorAlert } from '../../ui/ErrorAlert'
+import { LoadingRows } from '../../ui/LoadingRows'
+import { PageTitle } from '../../ui/PageTitle'
+import { pluralize } from '../../ui/pluralize'
+import { DeviceFilters } from './DeviceFilters'
+import { DeviceHeader, DeviceRow } from './DeviceRow'
+import { type DeviceSearch, isFiltered, toDeviceQuery, withoutUnset } from './deviceSearch'
+import { fetchDevicePage } from './queries'
 
-const Claim = later(() => import('./ClaimDevice').then((m) => m.Claim))
+const Claim = lazyComponent(() => import('./ClaimDevice').then((m) => m.ClaimDevice))
 
-/** Where somebody was in a list when they left it. */
+const route = getRouteApi('/devices')
+
+/** Scroll positions of lists that were left, by their queries. */
 const offsets = new Map<string, number>()
-onForget(() => offsets.clear())
+onSessionReset(() => offsets.clear())
 
 const uidOf = (device: Device) => device.uid
 
-/** Members that say something. */
-const told = (search: DeviceSearch): DeviceSearch =>
-  Object.fromEntries(DEVICE_SEARCH.flatMap((key) => (search[key] === undefined || search[key] === '' ? [] : [[key, search[key]]])))
+/** The filters that were used last, for an address without any; `owner` is never saved. */
+const savedSearch = (): DeviceSearch => withoutUnset({ ...preferences().device_view_state, owner: '' })
 
-/** The filters of last time, for an address without any. `owner` is asked for, not kept. */
-const ofLastTime = (): DeviceSearch => told({ ...preferences().device_view_state, owner: '' })
-
-/** The filters are in the address, so that it can be shared and gone back to; those of last time are kept. */
+/** The filters, which are in the address so that it can be shared; the last ones are saved as preferences. */
 function useSearch(): [DeviceSearch, (members: DeviceSearch) => void] {
-  const search = devicesRoute.useSearch()
-  const navigate = devicesRoute.useNavigate()
-  const bare = Object.keys(search).length === 0
+  const search = route.useSearch()
+  const navigate = route.useNavigate()
+  const isBare = Object.keys(search).length === 0
   useEffect(() => {
-    const last = ofLastTime()
-    if (bare && Object.keys(last).length > 0) void navigate({ search: last, replace: true })
-  }, [bare, navigate])
+    const saved = savedSearch()
+    if (isBare && Object.keys(saved).length > 0) void navigate({ search: saved, replace: true })
+  }, [isBare, navigate])
   const update = (members: DeviceSearch) => {
-    const next = told({ ...search, ...members })
+    const next = withoutUnset({ ...search, ...members })
     const { search: text = '', presence = '', device_class = '', claimed = '', scope = '', sort = '' } = next
-    change('device_view_state', { search: text, presence, device_class, claimed, scope, sort })
+    changePreferences('device_view_state', { search: text, presence, device_class, claimed, scope, sort })
     void navigate({ search: next, replace: true })
   }
   return [search, update]
 }
 
-/** Room below the list, for its number of rows. */
-const BELOW = 58
+/** The height of the line below the list, in pixels. */
+const FOOTER_PX = 58
 
-/** Where the list begins on the page: filters take a row or three. */
-function useTop(ref: { current: HTMLElement | null }, there: boolean): number {
+/** The distance of the list from the top of the page, which depends on the height of the filters. */
+function useTop(ref: { current: HTMLElement | null }, mounted: boolean): number {
   const [top, setTop] = useState(246)
   useEffect(() => {
-    const watch = new ResizeObserver(() => {
+    const observer = new ResizeObserver(() => {
       const box = ref.current?.getBoundingClientRect()
       if (box !== undefined) setTop(Math.round(box.top + window.scrollY))
     })
-    watch.observe(document.body)
-    if (ref.current?.parentElement != null) watch.observe(ref.current.parentElement)
-    return () => watch.disconnect()
-  }, [ref, there])
+    observer.observe(document.body)
+    if (ref.current?.parentElement != null) observer.observe(ref.current.parentElement)
+    return () => observer.disconnect()
+  }, [ref, mounted])
   return top
 }
 
-/** The fleet: paged by the server, drawn as far as it is seen. */
-export function Devices(): ReactNode {
+/** The device list: paged by the server, rendered as far as it is visible. */
+export function DevicesPage(): ReactNode {
   const admin = useAdmin()
   const [search, update] = useSearch()
   const dense = usePreferences().dashboard_settings.density === 'compact'
   const [claiming, claim] = useDisclosure()
   const client = useQueryClient()
-  const query = asQuery(search, admin)
-  const { rows, more, pending, error, retry, look } = usePages({
+  const query = toDeviceQuery(search, admin)
+  const { rows, more, pending, error, retry, setVisibleRange } = useKeysetPages({
     key: ['devices', query],
-    page: (cursor, signal) => devicePage(query, cursor, signal),
+    page: (cursor, signal) => fetchDevicePage(query, cursor, signal),
     id: uidOf,
   })
 
-  const asked = JSON.stringify(query)
+  const listKey = JSON.stringify(query)
   const scroller = useRef<HTMLDivElement>(null)
   const top = useTop(scroller, rows.length > 0)
   const height = dense ? 36 : 56
@@ -93,20 +95,20 @@ export function Devices(): ReactNode {
     getScrollElement: () => scroller.current,
     estimateSize: () => height,
     overscan: 10,
-    initialOffset: () => offsets.get(asked) ?? 0,
+    initialOffset: () => offsets.get(listKey) ?? 0,
   })
-  const seen = virtual.getVirtualItems()
-  const [first, last] = [seen[0]?.index ?? 0, seen.at(-1)?.index ?? 0]
+  const visible = virtual.getVirtualItems()
+  const [first, last] = [visible[0]?.index ?? 0, visible.at(-1)?.index ?? 0]
   useEffect(() => virtual.measure(), [height, virtual])
-  useEffect(() => look(first, last), [look, first, last])
-  const before = useRef(asked)
+  useEffect(() => setVisibleRange(first, last), [setVisibleRange, first, last])
+  const previous = useRef(listKey)
   useEffect(() => {
-    if (before.current !== asked) virtual.scrollToOffset(0)
-    before.current = asked
-  }, [asked, virtual])
+    if (previous.current !== listKey) virtual.scrollToOffset(0)
+    previous.current = listKey
+  }, [listKey, virtual])
 
-  useWatch(useMemo(() => rows.slice(first, last + 1).map(uidOf), [rows, first, last]))
-  useStructure(() => void client.invalidateQueries({ queryKey: ['devices'] }, { cancelRefetch: false }))
+  useLiveUpdates(useMemo(() => rows.slice(first, last + 1).map(uidOf), [rows, first, last]))
+  useDeviceListChanges(() => void client.invalidateQueries({ queryKey: ['devices'] }, { cancelRefetch: false }))
 
   return (
     <>
@@ -115,43 +117,43 @@ export function Devices(): ReactNode {
           Claim a device
         </Button>
       </PageTitle>
-      <Filters query={query} admin={admin} update={update} />
-      {error !== null && <Problem thrown={error} retry={retry} title="The devices cannot be shown" />}
-      {pending && rows.length === 0 && error === null && <Waiting rows={8} />}
+      <DeviceFilters query={query} admin={admin} update={update} />
+      {error !== null && <ErrorAlert thrown={error} retry={retry} title="The devices cannot be shown" />}
+      {pending && rows.length === 0 && error === null && <LoadingRows rows={8} />}
       {!pending && rows.length === 0 && !more && (
         <Paper withBorder>
           {isFiltered(query) ? (
-            <Empty title="No device matches">
-              No device has all of these words and properties.{' '}
+            <EmptyState title="No matching devices">
+              No device matches all filters.{' '}
               <Button variant="default" size="compact-sm" onClick={() => update({ search: '', presence: '', device_class: '', claimed: '', owner: '' })}>
-                Show all
+                Clear filters
               </Button>
-            </Empty>
+            </EmptyState>
           ) : (
-            <Empty title="No devices yet">
-              A device comes in with the fleet&apos;s provisioning key and shows a claim code, on its label or its screen. Enter the code
-              under “Claim a device” to make it yours. Without hardware: <code>hexa sim --devices 3</code> makes devices to try.
-            </Empty>
+            <EmptyState title="No devices yet">
+              A device registers with the provisioning key of this server, and has a claim code on its label or screen. Enter the code under
+              “Claim a device” to make it yours. To try it without hardware, run <code>hexa sim --devices 3</code>.
+            </EmptyState>
           )}
         </Paper>
       )}
       {rows.length > 0 && (
         <Paper withBorder>
           <VisuallyHidden role="status">
-            {counted(rows.length, 'device')}{more ? ' so far' : ''}
+            {pluralize(rows.length, 'device')}{more ? ' so far' : ''}
           </VisuallyHidden>
           <div role="table" aria-label="Devices" aria-rowcount={more ? -1 : rows.length + 1} aria-busy={pending}>
             <div role="rowgroup">
-              <Head owners={query.all} byName={query.sort === 'name'} sort={(byName) => update({ sort: byName ? 'name' : '' })} />
+              <DeviceHeader owners={query.all} byName={query.sort === 'name'} sort={(byName) => update({ sort: byName ? 'name' : '' })} />
             </div>
-            <Box ref={scroller} onScroll={(e) => offsets.set(asked, e.currentTarget.scrollTop)} h={`calc(100dvh - ${top + BELOW}px)`} mih={240} style={{ overflowY: 'auto', contain: 'strict' }} tabIndex={0} role="rowgroup" aria-label="Rows">
+            <Box ref={scroller} onScroll={(e) => offsets.set(listKey, e.currentTarget.scrollTop)} h={`calc(100dvh - ${top + FOOTER_PX}px)`} mih={240} style={{ overflowY: 'auto', contain: 'strict' }} tabIndex={0} role="rowgroup" aria-label="Rows">
               <Box h={virtual.getTotalSize()} pos="relative" role="presentation">
-                {seen.map((item) => {
+                {visible.map((item) => {
                   const device = rows[item.index]
                   return (
                     device !== undefined && (
                       <Box key={device.uid} role="presentation" pos="absolute" top={0} left={0} right={0} h={item.size} style={{ transform: `translateY(${item.start}px)` }}>
-                        <Row device={device} dense={dense} owners={query.all} index={item.index} />
+                        <DeviceRow device={device} dense={dense} owners={query.all} index={item.index} />
                       </Box>
                     )
                   )
@@ -160,7 +162,7 @@ export function Devices(): ReactNode {
             </Box>
           </div>
           <Text size="xs" c="dimmed" px="sm" py={4} className="hx-number">
-            {counted(rows.length, 'device')}{more ? ' and more: scroll to load them' : ''}
+            {pluralize(rows.length, 'device')}{more ? ' and more: scroll to load them' : ''}
           </Text>
         </Paper>
       )}

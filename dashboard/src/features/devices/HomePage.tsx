@@ -4,24 +4,27 @@ import { useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import type { ReactNode } from 'react'
 import type { Device } from '../../api/client'
-import { devicesQuery, OWN_DEVICES } from '../../api/queries'
-import { usePresence, useStructure, useWatchAll } from '../../state/live'
+import { usePresence, useDeviceListChanges, useLiveUpdatesForAll } from '../../state/live'
+import { EmptyState } from '../../ui/EmptyState'
+import { ErrorAlert } from '../../ui/ErrorAlert'
+import { lazyComponent } from '../../ui/lazyComponent'
+import { LoadingRows } from '../../ui/LoadingRows'
+import { PageTitle } from '../../ui/PageTitle'
+import { PresenceBadge } from './PresenceBadge'
+import { devicesQuery, OWN_DEVICES } from './queries'
 import { RelayToggle } from './RelayToggle'
-import { Empty, PageTitle, PresenceBadge, Waiting } from '../../ui/bits'
-import { later } from '../../ui/lazyComponent'
-import { Problem } from '../../ui/ErrorAlert'
 
-const Claim = later(() => import('./ClaimDevice').then((m) => m.Claim))
+const Claim = lazyComponent(() => import('./ClaimDevice').then((m) => m.ClaimDevice))
 
-/** More relays than these are on the device's own page. */
-const RELAYS = 8
-/** Who was silent for long is seen so. */
-const AGAIN_MS = 30_000
+/** The relays that a tile shows; the others are on the device's own page. */
+const MAX_RELAYS = 8
+/** Only a new answer shows that a device became stale. */
+const REFRESH_MS = 30_000
 
 function Tile({ device }: { device: Device }): ReactNode {
   const presence = usePresence(device)
   const online = presence !== 'offline'
-  const shown = device.relays.slice(0, RELAYS)
+  const shown = device.relays.slice(0, MAX_RELAYS)
   return (
     <Paper withBorder p="md" component="section" aria-label={device.name ?? device.uid} data-uid={device.uid}>
       <Group justify="space-between" wrap="nowrap" mb="xs">
@@ -36,14 +39,14 @@ function Tile({ device }: { device: Device }): ReactNode {
         {shown.map((relay) => (
           <RelayToggle key={relay.index} device={device} index={relay.index} disabled={!online || device.access === 'read'} />
         ))}
-        {device.relays.length > RELAYS && (
+        {device.relays.length > MAX_RELAYS && (
           <Text size="xs" c="dimmed">
-            and {device.relays.length - RELAYS} more
+            and {device.relays.length - MAX_RELAYS} more
           </Text>
         )}
         {device.access === 'read' && (
           <Text size="xs" c="dimmed">
-            Shared with you to look at
+            Shared with you: view only
           </Text>
         )}
       </Stack>
@@ -51,13 +54,13 @@ function Tile({ device }: { device: Device }): ReactNode {
   )
 }
 
-/** Everything of one's own, ready to be switched. */
-export function Home(): ReactNode {
+/** The caller's own and shared devices, with their switches. */
+export function HomePage(): ReactNode {
   const [claiming, claim] = useDisclosure()
   const client = useQueryClient()
-  const query = useInfiniteQuery({ ...devicesQuery(OWN_DEVICES), refetchInterval: AGAIN_MS })
-  useWatchAll(true)
-  useStructure(() => void client.invalidateQueries({ queryKey: ['devices'] }, { cancelRefetch: false }))
+  const query = useInfiniteQuery({ ...devicesQuery(OWN_DEVICES), refetchInterval: REFRESH_MS })
+  useLiveUpdatesForAll()
+  useDeviceListChanges(() => void client.invalidateQueries({ queryKey: ['devices'] }, { cancelRefetch: false }))
   const devices = query.data?.pages.flatMap((page) => page.items) ?? []
   return (
     <>
@@ -66,14 +69,14 @@ export function Home(): ReactNode {
           Claim a device
         </Button>
       </PageTitle>
-      {query.isPending && <Waiting />}
-      {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} title="Your devices cannot be shown" />}
+      {query.isPending && <LoadingRows />}
+      {query.isError && <ErrorAlert thrown={query.error} retry={() => void query.refetch()} title="Your devices cannot be shown" />}
       {query.isSuccess && devices.length === 0 && (
         <Paper withBorder>
-          <Empty title="Nothing to switch yet">
-            Plug a device in, find the claim code on its label, and enter it under “Claim a device”. Devices that others share with you
-            appear here by themselves.
-          </Empty>
+          <EmptyState title="No devices yet">
+            Power a device, find the claim code on its label, and enter it under “Claim a device”. Devices that others share with you appear
+            here automatically.
+          </EmptyState>
         </Paper>
       )}
       <SimpleGrid cols={{ base: 1, sm: 2, lg: 3 }} spacing="md">

@@ -3,13 +3,13 @@ import { IconAlertTriangle, IconCheck, IconHelpCircle } from '@tabler/icons-reac
 import type { ReactNode } from 'react'
 import type { ApiError } from '../../api/error'
 import type { Device } from '../../api/client'
-import { type CommandState, setAll, setRelay } from './command'
-import { useFollowed } from './useCommandStatus'
-import { type LiveDevice, peek, relayNow, useLive, useRelay } from '../../state/live'
-import { notifyProblem, ProblemText } from '../../ui/ErrorAlert'
+import { type LiveDevice, liveDevice, newestRelayState, useLiveDevice, useRelay } from '../../state/live'
+import { ErrorDetails, notifyError } from '../../ui/ErrorAlert'
+import { type CommandState, setAllRelays, setRelay } from './command'
+import { useCommandStatus } from './useCommandStatus'
 
-/** A result that has more to say: its code, message and request id are behind a click. */
-function Open({ kind, error, children }: { kind: 'failed' | 'unknown'; error: ApiError; children: ReactNode }): ReactNode {
+/** An outcome with details: the error's code, message and request id open with a click. */
+function OutcomeButton({ kind, error, children }: { kind: 'failed' | 'unknown'; error: ApiError; children: ReactNode }): ReactNode {
   const failed = kind === 'failed'
   return (
     <Popover width={320} position="bottom-start" withArrow shadow="md" withinPortal>
@@ -27,17 +27,17 @@ function Open({ kind, error, children }: { kind: 'failed' | 'unknown'; error: Ap
       <Popover.Dropdown>
         {!failed && (
           <Text size="sm" mb="xs">
-            The device may have done it. Its next report decides.
+            The device may have executed the command. Its next report will show the state.
           </Text>
         )}
-        <ProblemText error={error} />
+        <ErrorDetails error={error} />
       </Popover.Dropdown>
     </Popover>
   )
 }
 
-/** What became of a command. */
-function Result({ state }: { state: CommandState }): ReactNode {
+/** The outcome of a command, or that it is pending. */
+function CommandOutcome({ state }: { state: CommandState }): ReactNode {
   switch (state.kind) {
     case 'idle':
       return null
@@ -53,51 +53,51 @@ function Result({ state }: { state: CommandState }): ReactNode {
         <Group gap={4} wrap="nowrap">
           <IconCheck size={14} aria-hidden />
           <Text size="xs" className="hx-number">
-            {state.noop ? 'already so' : `acked in ${state.latencyMs < 10 ? state.latencyMs.toFixed(1) : Math.round(state.latencyMs)} ms`}
+            {state.noop ? 'already in this state' : `confirmed in ${state.latencyMs < 10 ? state.latencyMs.toFixed(1) : Math.round(state.latencyMs)} ms`}
           </Text>
         </Group>
       )
     case 'failed':
-      return <Open kind="failed" error={state.error}>{state.error.code}</Open>
+      return <OutcomeButton kind="failed" error={state.error}>{state.error.code}</OutcomeButton>
     case 'unknown':
-      return <Open kind="unknown" error={state.error}>unknown</Open>
+      return <OutcomeButton kind="unknown" error={state.error}>unknown</OutcomeButton>
   }
 }
 
-/** One relay: what it is, and what becomes of a click. It shows the confirmed state only, never the one asked for. */
+/** One relay with its switch, which shows the confirmed state only, never the requested one. */
 export function RelayToggle({ device, index, disabled }: { device: Device; index: number; disabled?: boolean }): ReactNode {
-  const now = relayNow(device, useRelay(device.uid, index), index)
+  const now = newestRelayState(device, useRelay(device.uid, index), index)
   const label = device.relays.find((r) => r.index === index)?.name ?? `Relay ${index}`
-  const current = () => relayNow(device, peek(device.uid).relays.get(index), index).version
-  const { shown, note, start } = useFollowed({ uid: device.uid, version: now.version, current })
-  const pending = shown.kind === 'pending'
+  const currentVersion = () => newestRelayState(device, liveDevice(device.uid).relays.get(index), index).version
+  const { state, note, start } = useCommandStatus({ uid: device.uid, version: now.version, currentVersion })
+  const pending = state.kind === 'pending'
 
   const click = async () => {
     if (pending) return
     const target = now.state !== true
     const end = await start(target, () => setRelay(device.uid, index, target))
-    if (end.kind === 'failed') notifyProblem(`${label} was not switched`, end.error)
+    if (end.kind === 'failed') notifyError(`${label} was not switched`, end.error)
   }
 
-  const said = now.state === null ? 'unknown' : now.state ? 'on' : 'off'
+  const stateText = now.state === null ? 'unknown' : now.state ? 'on' : 'off'
   return (
-    <Group justify="space-between" wrap="nowrap" gap="sm" data-relay={index} data-state={said} data-command={shown.kind}>
+    <Group justify="space-between" wrap="nowrap" gap="sm" data-relay={index} data-state={stateText} data-command={state.kind}>
       <Stack gap={0} miw={0}>
         <Text size="sm" truncate title={label}>
           {label}
         </Text>
         <Group gap={6} wrap="nowrap" mih={20} aria-live="polite">
-          {shown.kind === 'idle' ? (
+          {state.kind === 'idle' ? (
             <Text size="xs" c="dimmed">
-              {said === 'unknown' ? 'state unknown until the device reports' : said}
+              {stateText === 'unknown' ? 'unknown until the device reports' : stateText}
               {note === null ? '' : ` · ${note}`}
             </Text>
           ) : (
-            <Result state={shown} />
+            <CommandOutcome state={state} />
           )}
         </Group>
       </Stack>
-      {/* Not disabled while it waits: whoever came by the keyboard would lose their place. */}
+      {/* Not disabled while pending: it would lose the keyboard focus. */}
       <Switch
         checked={now.state === true}
         disabled={disabled === true}
@@ -112,25 +112,25 @@ export function RelayToggle({ device, index, disabled }: { device: Device; index
   )
 }
 
-/** Every relay of a device at once, in one command. */
+/** Buttons that switch every relay of a device in one command. */
 export function AllRelays({ device, disabled }: { device: Device; disabled: boolean }): ReactNode {
-  const sum = (live: LiveDevice) => device.relays.reduce((all, r) => all + relayNow(device, live.relays.get(r.index), r.index).version, 0)
-  const version = sum(useLive(device.uid))
-  const { shown, note, start } = useFollowed({ uid: device.uid, version, current: () => sum(peek(device.uid)) })
-  const pending = shown.kind === 'pending'
+  const totalVersion = (live: LiveDevice) => device.relays.reduce((all, r) => all + newestRelayState(device, live.relays.get(r.index), r.index).version, 0)
+  const version = totalVersion(useLiveDevice(device.uid))
+  const { state, note, start } = useCommandStatus({ uid: device.uid, version, currentVersion: () => totalVersion(liveDevice(device.uid)) })
+  const pending = state.kind === 'pending'
   const click = async (target: boolean) => {
-    const end = await start(target, () => setAll(device.uid, target))
-    if (end.kind === 'failed') notifyProblem('The relays were not switched', end.error)
+    const end = await start(target, () => setAllRelays(device.uid, target))
+    if (end.kind === 'failed') notifyError('The relays were not switched', end.error)
   }
   return (
-    <Group gap="xs" mih={30} data-all data-command={shown.kind}>
+    <Group gap="xs" mih={30} data-all data-command={state.kind}>
       {([[true, 'All on'], [false, 'All off']] as const).map(([target, text]) => (
         <Button key={text} size="xs" variant="default" disabled={disabled} aria-disabled={pending} onClick={() => void click(target)}>
           {text}
         </Button>
       ))}
       <Group gap={6} aria-live="polite">
-        {shown.kind === 'idle' ? note !== null && <Text size="xs" c="dimmed">{note}</Text> : <Result state={shown} />}
+        {state.kind === 'idle' ? note !== null && <Text size="xs" c="dimmed">{note}</Text> : <CommandOutcome state={state} />}
       </Group>
     </Group>
   )

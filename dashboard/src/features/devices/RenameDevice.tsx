@@ -1,11 +1,11 @@
 import { Button, Group, SimpleGrid, Stack, TextInput } from '@mantine/core'
 import { useMutation, useQueryClient } from '@tanstack/react-query'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, ask, type Device } from '../../api/client'
-import { notifyDone, Problem } from '../../ui/ErrorAlert'
+import { api, unwrap, type Device } from '../../api/client'
+import { notifySuccess, ErrorAlert } from '../../ui/ErrorAlert'
 
-/** Names of the device and its relays; an empty one removes it. */
-export function Rename({ device }: { device: Device }): ReactNode {
+/** The names of a device and its relays; an empty name is removed. */
+export function RenameDevice({ device }: { device: Device }): ReactNode {
   const [name, setName] = useState(device.name ?? '')
   const [relays, setRelays] = useState(() => new Map(device.relays.map((r) => [r.index, r.name ?? ''])))
   const told = JSON.stringify([device.name, device.relays.map((r) => [r.index, r.name])])
@@ -21,7 +21,7 @@ export function Rename({ device }: { device: Device }): ReactNode {
   const same = changed.length === 0 && name === (device.name ?? '')
   const rename = useMutation({
     mutationFn: () =>
-      ask(
+      unwrap(
         api().PATCH('/api/v1/devices/{uid}', {
           params: { path: { uid: device.uid } },
           body: { name, relays: changed.map((r) => ({ index: r.index, name: relays.get(r.index) ?? '' })) },
@@ -30,7 +30,7 @@ export function Rename({ device }: { device: Device }): ReactNode {
     onSuccess: async () => {
       await client.invalidateQueries({ queryKey: ['device', device.uid] })
       void client.invalidateQueries({ queryKey: ['devices'] })
-      notifyDone('Names saved')
+      notifySuccess('Names saved')
     },
   })
   const submit = (event: SubmitEvent) => {
@@ -52,7 +52,7 @@ export function Rename({ device }: { device: Device }): ReactNode {
             />
           ))}
         </SimpleGrid>
-        {rename.isError && <Problem thrown={rename.error} title="The names were not saved" />}
+        {rename.isError && <ErrorAlert thrown={rename.error} title="The names were not saved" />}
         <Group>
           <Button type="submit" size="xs" loading={rename.isPending} disabled={same}>
             Save names

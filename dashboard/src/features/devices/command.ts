@@ -1,14 +1,15 @@
 /**
- * A relay command as the page follows it: pending, acknowledged, failed, or unknown until the device says.
+ * Relay commands: pending, acknowledged, failed, or unknown until the device reports.
  *
- * It carries an idempotency key, so that an answer which was lost on the way can be asked for again without switching
- * twice. A timeout is never shown as a failure: the device may have done it.
+ * A command has an idempotency key, so that it can be repeated after a lost answer without switching twice. A timeout is
+ * never shown as a failure: the device may have executed the command.
  */
-import { api, ask, type CommandDone } from '../../api/client'
+import { api, type CommandDone, unwrap } from '../../api/client'
 import { type ApiError, asApiError } from '../../api/error'
+import { idempotencyHeader, isOutcomeUnknown, newIdempotencyKey } from '../../api/idempotency'
 import { session } from '../../api/session'
 import type { Relay } from '../../api/socket'
-import { confirm } from '../../state/live'
+import { applyConfirmed } from '../../state/live'
 
 export type CommandState =
   | { kind: 'idle' }
@@ -17,83 +18,64 @@ export type CommandState =
   | { kind: 'failed'; error: ApiError }
   | { kind: 'unknown'; error: ApiError; target: boolean; commandId: string | null }
 
-/** What ends a command without saying how: the device may have done it (docs/API.md, Relay commands). */
-const OPEN_ENDS = new Set(['device_timeout', 'idempotency_in_progress', 'storage_unavailable'])
-
-/** The outcome is not known: a device that did not answer, a server or a proxy before it that did not. */
-export const isUnknown = (error: ApiError): boolean =>
-  error.unanswered || OPEN_ENDS.has(error.code) || error.status === 500 || (error.code === 'not_an_answer' && error.status >= 500)
-
 const RETRY_AFTER_MS = 400
-/** Later than this nobody expects a click to switch anything any more. */
+/** A command is not repeated later than this after the click: nobody expects it to switch by then. */
 const RETRY_WITHIN_MS = 5_000
 
-/** An idempotency key; `randomUUID` is for secure contexts only. */
-export function freshKey(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16))
-  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
-}
-
-/** A refusal may say how things stand instead (`device_state_mismatch`). */
-function told(uid: string, error: ApiError): void {
+/** Takes the relay states that an error reports (`device_state_mismatch`). */
+function applyReportedRelays(uid: string, error: ApiError): void {
   const relays: unknown = error.details?.relays
   if (Array.isArray(relays) && relays.every((r: Partial<Relay> | null) => typeof r?.index === 'number' && typeof r.version === 'number'))
-    confirm(uid, relays as Relay[])
+    applyConfirmed(uid, relays as Relay[])
 }
 
 type Send = (key: string) => Promise<CommandDone>
 
-/** Sends it; asks once more with the same key when there was no answer. */
-export async function run(uid: string, target: boolean, send: Send): Promise<CommandState> {
-  const key = freshKey()
+/** Sends a command; repeats it once with the same key when there was no answer. */
+export async function runCommand(uid: string, target: boolean, send: Send): Promise<CommandState> {
+  const key = newIdempotencyKey()
   const ended = session.signal()
-  const begun = performance.now()
+  const startedAt = performance.now()
   for (let attempt = 0; ; attempt += 1) {
     try {
       const done = await send(key)
-      confirm(uid, done.relays)
+      applyConfirmed(uid, done.relays)
       return { kind: 'acked', latencyMs: done.latency_ms, noop: done.status === 'noop' }
     } catch (thrown) {
       const error = asApiError(thrown)
-      told(uid, error)
-      // Whoever clicked is gone: it is not to be sent in another's name.
+      applyReportedRelays(uid, error)
+      // The user signed out: the command must not be repeated for the next account.
       if (ended.aborted) return { kind: 'idle' }
-      if (error.unanswered && attempt === 0 && performance.now() - begun < RETRY_WITHIN_MS) {
+      if (error.unanswered && attempt === 0 && performance.now() - startedAt < RETRY_WITHIN_MS) {
         await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS))
         // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- it may have ended meanwhile
         if (ended.aborted) return { kind: 'idle' }
         continue
       }
-      if (!isUnknown(error)) return { kind: 'failed', error }
+      if (!isOutcomeUnknown(error)) return { kind: 'failed', error }
       const id = error.details?.command_id
       return { kind: 'unknown', error, target, commandId: typeof id === 'string' ? id : null }
     }
   }
 }
 
+/** Switches one relay. */
 export const setRelay = (uid: string, index: number, state: boolean): Promise<CommandState> =>
-  run(uid, state, (key) =>
-    ask(
-      api().POST('/api/v1/devices/{uid}/relays/{index}', {
-        params: { path: { uid, index }, header: { 'idempotency-key': key } },
-        body: { state },
-      }),
-    ),
-  )
+  runCommand(uid, state, (key) => {
+    const params = { path: { uid, index }, header: idempotencyHeader(key) }
+    return unwrap(api().POST('/api/v1/devices/{uid}/relays/{index}', { params, body: { state } }))
+  })
 
-export const setAll = (uid: string, state: boolean): Promise<CommandState> =>
-  run(uid, state, (key) =>
-    ask(
-      api().POST('/api/v1/devices/{uid}/relays', {
-        params: { path: { uid }, header: { 'idempotency-key': key } },
-        body: { state },
-      }),
-    ),
-  )
+/** Switches every relay of a device in one command. */
+export const setAllRelays = (uid: string, state: boolean): Promise<CommandState> =>
+  runCommand(uid, state, (key) => {
+    const params = { path: { uid }, header: idempotencyHeader(key) }
+    return unwrap(api().POST('/api/v1/devices/{uid}/relays', { params, body: { state } }))
+  })
 
-/** What became of a command whose end was not known: `null` while nobody knows. */
-export async function outcome(commandId: string): Promise<string | null> {
-  const told = await ask(api().GET('/api/v1/commands/{command_id}', { params: { path: { command_id: commandId } } }))
-  if (told.follow_up !== null) return told.follow_up.status
-  return told.status === 'executed' || told.status === 'noop' ? told.status : null
+/** The outcome of a command that ended as unknown; `null` while it is still unknown. */
+export async function fetchOutcome(commandId: string): Promise<string | null> {
+  const command = await unwrap(api().GET('/api/v1/commands/{command_id}', { params: { path: { command_id: commandId } } }))
+  if (command.follow_up !== null) return command.follow_up.status
+  return command.status === 'executed' || command.status === 'noop' ? command.status : null
 }

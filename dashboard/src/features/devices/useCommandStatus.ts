@@ -1,25 +1,25 @@
-/** A command as a part of a page follows it: what to show of it, and for how long. */
+/** The status of one command for a component: what to show, and for how long. */
 import { useEffect, useState } from 'react'
-import { type CommandState, outcome } from './command'
 import { useReportedAt } from '../../state/live'
+import { type CommandState, fetchOutcome } from './command'
 
-/** A success stays to be read for so long; what went wrong stays until something newer is known. */
-const SHOWN_MS = 4_000
-/** When the end of a command is asked for that nobody knew, in ms after each other. */
-const LOOKS = [1_500, 4_000, 10_000, 20_000]
+/** How long a success is shown; a failure is shown until something newer is known. */
+const SUCCESS_MS = 4_000
+/** Delays between the lookups of an unknown outcome, in ms. */
+const LOOKUP_DELAYS_MS = [1_500, 4_000, 10_000, 20_000]
 
-const MEANINGS: Record<string, string> = {
-  late_ack: 'the device answered late: it was done',
-  healed: 'the device reported: it is as asked',
-  executed: 'it was done',
-  noop: 'it was already so',
+const OUTCOME_TEXTS: Record<string, string> = {
+  late_ack: 'confirmed late by the device',
+  healed: 'confirmed by a later report',
+  executed: 'confirmed',
+  noop: 'was already in this state',
 }
 
-export interface Followed {
-  shown: CommandState
-  /** What became of a command that was unknown for a while. */
+export interface CommandStatus {
+  state: CommandState
+  /** The outcome of a command that was unknown for a while. */
   note: string | null
-  /** Sends one; does nothing while another is on its way. Gives its end. */
+  /** Sends a command and gives its outcome; does nothing while another one is pending. */
   start: (target: boolean, send: () => Promise<CommandState>) => Promise<CommandState>
 }
 
@@ -27,65 +27,65 @@ const IDLE: CommandState = { kind: 'idle' }
 
 interface Subject {
   uid: string
-  /** Of the state that the command changes, as it is shown: a higher one ends what is unknown or has failed. */
+  /** The version of the state that the command changes; a higher version replaces a failure or an unknown outcome. */
   version: number
-  /** The same, as it is known at this moment. */
-  current: () => number
+  /** The version at the moment of the call. */
+  currentVersion: () => number
 }
 
 /** Follows one command at a time. */
-export function useFollowed({ uid, version, current }: Subject): Followed {
+export function useCommandStatus({ uid, version, currentVersion }: Subject): CommandStatus {
   const [command, setCommand] = useState<CommandState>(IDLE)
-  /** The version that was known, and the time, when what is shown came about. */
-  const [since, setSince] = useState({ version: 0, at: 0 })
+  /** The version that was known, and the time, when the command ended. */
+  const [endedAt, setEndedAt] = useState({ version: 0, time: 0 })
   const [note, setNote] = useState<string | null>(null)
   const reportedAt = useReportedAt(uid, command.kind === 'unknown')
-  const unclear = command.kind === 'unknown' || command.kind === 'failed'
-  // A device that reports says how things stand, also where nothing changed.
-  const over = unclear && (version > since.version || (command.kind === 'unknown' && reportedAt > since.at))
-  const shown = over ? IDLE : command
+  const unresolved = command.kind === 'unknown' || command.kind === 'failed'
+  // A report shows the state of the device, also when nothing changed.
+  const outdated = unresolved && (version > endedAt.version || (command.kind === 'unknown' && reportedAt > endedAt.time))
+  const state = outdated ? IDLE : command
 
   useEffect(() => {
     if (command.kind !== 'acked') return
-    const timer = setTimeout(() => setCommand(IDLE), SHOWN_MS)
+    const timer = setTimeout(() => setCommand(IDLE), SUCCESS_MS)
     return () => clearTimeout(timer)
   }, [command])
 
-  const openId = shown.kind === 'unknown' ? shown.commandId : null
+  const unknownId = state.kind === 'unknown' ? state.commandId : null
   useEffect(() => {
-    if (openId === null) return
-    let left = false
-    const look = async () => {
-      for (const pause of LOOKS) {
-        await new Promise((resolve) => setTimeout(resolve, pause))
-        if (left) return
-        const told = await outcome(openId).catch(() => null)
-        // Another click may have come meanwhile, which is not this command's.
+    if (unknownId === null) return
+    let cancelled = false
+    const lookUp = async () => {
+      for (const delay of LOOKUP_DELAYS_MS) {
+        await new Promise((resolve) => setTimeout(resolve, delay))
+        if (cancelled) return
+        const outcome = await fetchOutcome(unknownId).catch(() => null)
+        // Another command may have started meanwhile, to which this outcome does not belong.
         // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- it changes while the answer is on its way
-        if (left) return
-        if (told !== null) {
-          setNote(MEANINGS[told] ?? told)
+        if (cancelled) return
+        if (outcome !== null) {
+          setNote(OUTCOME_TEXTS[outcome] ?? outcome)
           setCommand(IDLE)
           return
         }
       }
     }
-    void look()
+    void lookUp()
     return () => {
-      left = true
+      cancelled = true
     }
-  }, [openId])
+  }, [unknownId])
 
   const start = async (target: boolean, send: () => Promise<CommandState>) => {
     if (command.kind === 'pending') return command
-    const before = current()
+    const versionBefore = currentVersion()
     setNote(null)
     setCommand({ kind: 'pending', target })
     const end = await send()
-    // What a refusal told of the state belongs to the refusal; what came while nobody knew is an answer.
-    setSince({ version: end.kind === 'failed' ? current() : before, at: performance.now() })
+    // A refusal reports the state itself; any change while the outcome was unknown answers it.
+    setEndedAt({ version: end.kind === 'failed' ? currentVersion() : versionBefore, time: performance.now() })
     setCommand(end)
     return end
   }
-  return { shown, note, start }
+  return { state, note, start }
 }

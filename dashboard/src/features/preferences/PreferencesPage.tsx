@@ -1,10 +1,10 @@
 import { Button, Code, Group, SegmentedControl, Stack, Text } from '@mantine/core'
 import type { ReactNode } from 'react'
-import { change, DEFAULTS, type Density, load, save, type Scheme, type Toasts, usePreferences, usePreferencesProblem, usePreferencesSaved } from '../../state/preferences'
-import { Card } from '../../ui/Card'
-import { Problem } from '../../ui/ErrorAlert'
 import { ApiError } from '../../api/error'
-import { PageTitle } from '../../ui/bits'
+import { changePreferences, DEFAULTS, type Density, loadPreferences, savePreferences, type Scheme, type Toasts, usePreferences, usePreferencesProblem, usePreferencesSaved } from '../../state/preferences'
+import { Card } from '../../ui/Card'
+import { ErrorAlert } from '../../ui/ErrorAlert'
+import { PageTitle } from '../../ui/PageTitle'
 
 function Choice<T extends string>({ label, value, choices, set }: { label: string; value: T; choices: [T, string][]; set: (next: T) => void }): ReactNode {
   return (
@@ -19,17 +19,17 @@ function Choice<T extends string>({ label, value, choices, set }: { label: strin
   )
 }
 
-/** How the console looks and what it says; kept with the account, so that every browser has it. */
+/** Appearance and notifications; saved with the account, so that they apply in every browser. */
 export function PreferencesPage(): ReactNode {
   const all = usePreferences()
   const problem = usePreferencesProblem()
   const saved = usePreferencesSaved()
   const settings = all.dashboard_settings
   const reset = () => {
-    change('dashboard_settings', DEFAULTS.dashboard_settings)
-    change('dashboard_layout', DEFAULTS.dashboard_layout)
-    change('notification_settings', DEFAULTS.notification_settings)
-    change('device_view_state', DEFAULTS.device_view_state)
+    changePreferences('dashboard_settings', DEFAULTS.dashboard_settings)
+    changePreferences('dashboard_layout', DEFAULTS.dashboard_layout)
+    changePreferences('notification_settings', DEFAULTS.notification_settings)
+    changePreferences('device_view_state', DEFAULTS.device_view_state)
   }
   return (
     <>
@@ -40,31 +40,31 @@ export function PreferencesPage(): ReactNode {
       </PageTitle>
       <Stack>
         {problem !== null && (
-          <Problem thrown={new ApiError(problem.code, problem.message)} title="The preferences are not with your account yet; it is tried again" retry={() => void load().then(save)} />
+          <ErrorAlert thrown={new ApiError(problem.code, problem.message)} title="The preferences could not be saved; the console keeps trying" retry={() => void loadPreferences().then(savePreferences)} />
         )}
-        <Card id="preferences.looks" title="Looks">
+        <Card id="preferences.looks" title="Appearance">
           <Stack>
-            <Choice<Scheme> label="Colours" value={settings.scheme} choices={[['auto', 'As the system'], ['light', 'Light'], ['dark', 'Dark']]} set={(scheme) => change('dashboard_settings', { scheme })} />
-            <Choice<Density> label="Lists" value={settings.density} choices={[['comfortable', 'Comfortable'], ['compact', 'Compact']]} set={(density) => change('dashboard_settings', { density })} />
+            <Choice<Scheme> label="Colours" value={settings.scheme} choices={[['auto', 'System'], ['light', 'Light'], ['dark', 'Dark']]} set={(scheme) => changePreferences('dashboard_settings', { scheme })} />
+            <Choice<Density> label="List density" value={settings.density} choices={[['comfortable', 'Comfortable'], ['compact', 'Compact']]} set={(density) => changePreferences('dashboard_settings', { density })} />
           </Stack>
         </Card>
-        <Card id="preferences.notices" title="Notices">
+        <Card id="preferences.notices" title="Notifications">
           <Choice<Toasts>
-            label="Short notices in the corner"
+            label="Notifications in the corner"
             value={all.notification_settings.toasts}
             choices={[['all', 'All'], ['failures', 'Failures'], ['none', 'None']]}
-            set={(toasts) => change('notification_settings', { toasts })}
+            set={(toasts) => changePreferences('notification_settings', { toasts })}
           />
         </Card>
-        <Card id="preferences.kept" title="What is kept">
+        <Card id="preferences.kept" title="Saved data">
           <Stack gap="xs">
-            <Text size="sm">Folded cards, the order of cards, filters of the device list and the choices above.</Text>
-            <Code block mah={300} style={{ overflow: 'auto' }} tabIndex={0} role="region" aria-label="Preferences as kept">
+            <Text size="sm">Saved with your account: collapsed cards, the order of cards, filters of the device list and the settings above.</Text>
+            <Code block mah={300} style={{ overflow: 'auto' }} tabIndex={0} role="region" aria-label="Saved preferences">
               {JSON.stringify(all, null, 2)}
             </Code>
             <Group>
               <Button size="xs" variant="default" onClick={reset}>
-                Back to the defaults
+                Reset to defaults
               </Button>
             </Group>
           </Stack>

@@ -1,8 +1,9 @@
 import { Button, Group, Stack, Text } from '@mantine/core'
 import { type ReactNode, useState } from 'react'
 import type { Schemas } from '../../../api/client'
-import { Confirm } from '../../../ui/ConfirmDialog'
-import { Empty, When } from '../../../ui/bits'
+import { ConfirmDialog } from '../../../ui/ConfirmDialog'
+import { EmptyState } from '../../../ui/EmptyState'
+import { RelativeTime } from '../../../ui/RelativeTime'
 
 type Token = Schemas['TokenBody']
 
@@ -11,12 +12,12 @@ interface TokenListProps {
   revoke: (id: string) => Promise<unknown>
 }
 
-/** What programs use in an account's name. */
+/** The access tokens of an account. */
 export function TokenList({ tokens, revoke }: TokenListProps): ReactNode {
-  const [ending, setEnding] = useState<Token | null>(null)
+  const [revoking, setRevoking] = useState<Token | null>(null)
   return (
     <Stack gap="sm">
-      {tokens.length === 0 && <Empty title="No tokens">For scripts and programs: each has only the rights that it was given, and can be taken back alone.</Empty>}
+      {tokens.length === 0 && <EmptyState title="No tokens">Scripts and programs sign in with access tokens. Each has only the permissions that it was given, and can be revoked separately.</EmptyState>}
       {tokens.map((token) => (
         <Group key={token.id} justify="space-between" wrap="nowrap" data-token={token.id}>
           <Stack gap={0} miw={0}>
@@ -24,17 +25,17 @@ export function TokenList({ tokens, revoke }: TokenListProps): ReactNode {
               {token.name}
             </Text>
             <Text size="xs" c="dimmed">
-              {token.scopes.join(', ')} · ends <When at={token.expires_at} /> · used <When at={token.last_used_at} />
+              {token.scopes.join(', ')} · expires <RelativeTime at={token.expires_at} /> · last used <RelativeTime at={token.last_used_at} />
             </Text>
           </Stack>
-          <Button size="compact-xs" variant="default" onClick={() => setEnding(token)}>
+          <Button size="compact-xs" variant="default" onClick={() => setRevoking(token)}>
             Revoke
           </Button>
         </Group>
       ))}
-      <Confirm opened={ending !== null} close={() => setEnding(null)} title={`Revoke ${ending?.name ?? ''}`} action="Revoke" danger run={() => revoke(ending?.id ?? '')}>
-        Programs that use it are refused from the next request on.
-      </Confirm>
+      <ConfirmDialog opened={revoking !== null} close={() => setRevoking(null)} title={`Revoke ${revoking?.name ?? ''}`} action="Revoke" danger run={() => revoke(revoking?.id ?? '')}>
+        Programs that use this token are refused from their next request on.
+      </ConfirmDialog>
     </Stack>
   )
 }

@@ -1,28 +1,32 @@
 import { Badge, Button, Group, SimpleGrid, Stack, Text } from '@mantine/core'
 import { useQuery, useQueryClient } from '@tanstack/react-query'
-import { Link } from '@tanstack/react-router'
+import { getRouteApi, Link } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
-import { api, ask } from '../../../api/client'
-import { userQuery, userSessionsQuery, userTokensQuery } from '../../../api/queries'
-import { userRoute } from '../../../router'
+import { api, unwrap } from '../../../api/client'
 import { Card } from '../../../ui/Card'
-import { Fact, PageTitle, Waiting, When } from '../../../ui/bits'
-import { Problem } from '../../../ui/ErrorAlert'
+import { DescriptionItem } from '../../../ui/DescriptionItem'
+import { ErrorAlert } from '../../../ui/ErrorAlert'
+import { LoadingRows } from '../../../ui/LoadingRows'
+import { PageTitle } from '../../../ui/PageTitle'
+import { RelativeTime } from '../../../ui/RelativeTime'
+import { userQuery, userSessionsQuery, userTokensQuery } from '../queries'
 import { SessionList } from '../sessions/SessionList'
 import { TokenList } from '../tokens/TokenList'
-import { type Asked, Change, type What } from './ChangeUser'
+import { ChangeUser, type ChangeKind, type UserChange } from './ChangeUser'
+
+const route = getRouteApi('/users/$id')
 
 function Sessions({ id }: { id: string }): ReactNode {
   const query = useQuery(userSessionsQuery(id))
   const client = useQueryClient()
   const end = async (session_id: string) => {
-    await ask(api().DELETE('/api/v1/admin/users/{id}/sessions/{session_id}', { params: { path: { id, session_id } } }))
+    await unwrap(api().DELETE('/api/v1/admin/users/{id}/sessions/{session_id}', { params: { path: { id, session_id } } }))
     await client.invalidateQueries({ queryKey: ['user', id] })
   }
   return (
     <>
-      {query.isPending && <Waiting rows={2} />}
-      {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} />}
+      {query.isPending && <LoadingRows rows={2} />}
+      {query.isError && <ErrorAlert thrown={query.error} retry={() => void query.refetch()} />}
       {query.data !== undefined && <SessionList sessions={query.data.items} end={end} />}
     </>
   )
@@ -32,41 +36,41 @@ function Tokens({ id }: { id: string }): ReactNode {
   const query = useQuery(userTokensQuery(id))
   const client = useQueryClient()
   const revoke = async (token_id: string) => {
-    await ask(api().DELETE('/api/v1/admin/users/{id}/tokens/{token_id}', { params: { path: { id, token_id } } }))
+    await unwrap(api().DELETE('/api/v1/admin/users/{id}/tokens/{token_id}', { params: { path: { id, token_id } } }))
     await client.invalidateQueries({ queryKey: ['user', id] })
   }
   return (
     <>
-      {query.isPending && <Waiting rows={2} />}
-      {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} />}
+      {query.isPending && <LoadingRows rows={2} />}
+      {query.isError && <ErrorAlert thrown={query.error} retry={() => void query.refetch()} />}
       {query.data !== undefined && <TokenList tokens={query.data.items} revoke={revoke} />}
     </>
   )
 }
 
-/** One account, for admins. */
+/** The page of one account, for admins. */
 export function UserPage(): ReactNode {
-  const { id } = userRoute.useParams()
-  return <One key={id} id={id} />
+  const { id } = route.useParams()
+  return <UserDetails key={id} id={id} />
 }
 
-function One({ id }: { id: string }): ReactNode {
+function UserDetails({ id }: { id: string }): ReactNode {
   const query = useQuery(userQuery(id))
-  const [asked, setAsked] = useState<Asked>(null)
-  if (query.isPending) return <Waiting rows={8} />
+  const [change, setChange] = useState<UserChange>(null)
+  if (query.isPending) return <LoadingRows rows={8} />
   if (query.data === undefined)
     return (
       <>
         <PageTitle title="Account" />
-        <Problem thrown={query.error} retry={() => void query.refetch()} title="This account cannot be shown" />
+        <ErrorAlert thrown={query.error} retry={() => void query.refetch()} title="This account cannot be shown" />
         <Text mt="md" size="sm">
           <Link to="/users">All users</Link>
         </Text>
       </>
     )
   const user = query.data
-  const button = (what: What, text: string) => (
-    <Button size="xs" variant="default" onClick={() => setAsked({ user, what })}>
+  const button = (kind: ChangeKind, text: string) => (
+    <Button size="xs" variant="default" onClick={() => setChange({ user, kind })}>
       {text}
     </Button>
   )
@@ -80,29 +84,29 @@ function One({ id }: { id: string }): ReactNode {
         <Stack>
           <Card id="user.facts" title="About">
             <SimpleGrid component="dl" cols={{ base: 1, xs: 2 }} spacing="sm" m={0}>
-              <Fact name="E-mail">{user.email}</Fact>
-              <Fact name="Since">
-                <When at={user.created_at} />
-              </Fact>
-              <Fact name="Wrong passwords in a row">{user.failed_logins}</Fact>
-              <Fact name="Id">{user.id}</Fact>
+              <DescriptionItem name="E-mail">{user.email}</DescriptionItem>
+              <DescriptionItem name="Created">
+                <RelativeTime at={user.created_at} />
+              </DescriptionItem>
+              <DescriptionItem name="Failed sign-ins in a row">{user.failed_logins}</DescriptionItem>
+              <DescriptionItem name="Id">{user.id}</DescriptionItem>
             </SimpleGrid>
             <Group mt="md" gap="xs">
               <Text size="sm">
                 <Link to="/devices" search={{ owner: user.id }}>
-                  Their devices
+                  Show devices
                 </Link>
               </Text>
               <Text size="sm">
                 <Link to="/audit" search={{ actor: user.id }}>
-                  What they did
+                  Show activity
                 </Link>
               </Text>
             </Group>
           </Card>
           <Card id="user.manage" title="Manage">
             <Group gap="xs">
-              {user.role === 'admin' ? button('user', 'Make a user') : button('admin', 'Make an admin')}
+              {user.role === 'admin' ? button('user', 'Remove admin role') : button('admin', 'Grant admin role')}
               {user.active ? button('deactivate', 'Deactivate') : button('activate', 'Activate')}
             </Group>
           </Card>
@@ -112,7 +116,7 @@ function One({ id }: { id: string }): ReactNode {
             id="user.sessions"
             title="Sessions"
             aside={
-              <Button size="compact-xs" variant="default" onClick={() => setAsked({ user, what: 'sessions' })}>
+              <Button size="compact-xs" variant="default" onClick={() => setChange({ user, kind: 'sessions' })}>
                 End all
               </Button>
             }
@@ -124,7 +128,7 @@ function One({ id }: { id: string }): ReactNode {
           </Card>
         </Stack>
       </SimpleGrid>
-      <Change asked={asked} close={() => setAsked(null)} />
+      <ChangeUser change={change} close={() => setChange(null)} />
     </>
   )
 }

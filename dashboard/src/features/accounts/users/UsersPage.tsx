@@ -4,18 +4,22 @@ import { IconSearch } from '@tabler/icons-react'
 import { keepPreviousData, useInfiniteQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
-import { usersQuery } from '../../../api/queries'
-import { Problem } from '../../../ui/ErrorAlert'
-import { Empty, PageTitle, Waiting, When } from '../../../ui/bits'
-import { type Asked, Change } from './ChangeUser'
+import { EmptyState } from '../../../ui/EmptyState'
+import { ErrorAlert } from '../../../ui/ErrorAlert'
+import { LoadingRows } from '../../../ui/LoadingRows'
+import { PageTitle } from '../../../ui/PageTitle'
+import { pluralize } from '../../../ui/pluralize'
+import { RelativeTime } from '../../../ui/RelativeTime'
+import { usersQuery } from '../queries'
+import { ChangeUser, type UserChange } from './ChangeUser'
 
-/** Accounts: roles, activation, sessions. */
-export function Users(): ReactNode {
+/** The list of accounts, with their roles and states. */
+export function UsersPage(): ReactNode {
   const [text, setText] = useState('')
   const [search] = useDebouncedValue(text.trim(), 250)
   const [role, setRole] = useState<'' | 'user' | 'admin'>('')
   const [active, setActive] = useState<'' | 'true' | 'false'>('')
-  const [asked, setAsked] = useState<Asked>(null)
+  const [change, setChange] = useState<UserChange>(null)
   const query = useInfiniteQuery({ ...usersQuery({ search, role, active }), placeholderData: keepPreviousData })
   const users = query.data?.pages.flatMap((page) => page.items) ?? []
   return (
@@ -23,14 +27,14 @@ export function Users(): ReactNode {
       <PageTitle title="Users" />
       <Group mb="sm" gap="xs" role="search">
         <TextInput leftSection={<IconSearch size={16} aria-hidden />} placeholder="E-mail or name" aria-label="Search users" value={text} maxLength={128} onChange={(e) => setText(e.currentTarget.value)} w={{ base: '100%', xs: 260 }} />
-        <Select aria-label="Role" data={[{ value: '', label: 'Every role' }, { value: 'admin', label: 'Admins' }, { value: 'user', label: 'Users' }]} value={role} onChange={(next) => setRole(next ?? '')} w={140} allowDeselect={false} />
-        <Select aria-label="Activation" data={[{ value: '', label: 'Active or not' }, { value: 'true', label: 'Active' }, { value: 'false', label: 'Deactivated' }]} value={active} onChange={(next) => setActive(next ?? '')} w={150} allowDeselect={false} />
+        <Select aria-label="Role" data={[{ value: '', label: 'All roles' }, { value: 'admin', label: 'Admins' }, { value: 'user', label: 'Users' }]} value={role} onChange={(next) => setRole(next ?? '')} w={140} allowDeselect={false} />
+        <Select aria-label="Activation" data={[{ value: '', label: 'Active or deactivated' }, { value: 'true', label: 'Active' }, { value: 'false', label: 'Deactivated' }]} value={active} onChange={(next) => setActive(next ?? '')} w={150} allowDeselect={false} />
       </Group>
-      {query.isPending && <Waiting rows={6} />}
-      {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} title="The accounts cannot be shown" />}
+      {query.isPending && <LoadingRows rows={6} />}
+      {query.isError && <ErrorAlert thrown={query.error} retry={() => void query.refetch()} title="The accounts cannot be shown" />}
       {query.isSuccess && users.length === 0 && (
         <Paper withBorder>
-          <Empty title="No account matches">People make their accounts themselves on the sign-in page, with an invitation where the server asks for one; here you say what they may do.</Empty>
+          <EmptyState title="No matching accounts">People create their accounts on the sign-in page, with an invitation if the server requires one.</EmptyState>
         </Paper>
       )}
       {users.length > 0 && (
@@ -42,7 +46,7 @@ export function Users(): ReactNode {
                   <Table.Th>Account</Table.Th>
                   <Table.Th>Role</Table.Th>
                   <Table.Th>State</Table.Th>
-                  <Table.Th>Since</Table.Th>
+                  <Table.Th>Created</Table.Th>
                   <Table.Th aria-label="Actions" />
                 </Table.Tr>
               </Table.Thead>
@@ -69,11 +73,11 @@ export function Users(): ReactNode {
                     <Table.Td>
                       <Text size="sm">
                         {user.active ? 'active' : 'deactivated'}
-                        {user.failed_logins > 0 ? `, ${user.failed_logins} wrong passwords` : ''}
+                        {user.failed_logins > 0 ? `, ${pluralize(user.failed_logins, 'wrong password')}` : ''}
                       </Text>
                     </Table.Td>
                     <Table.Td fz="sm">
-                      <When at={user.created_at} />
+                      <RelativeTime at={user.created_at} />
                     </Table.Td>
                     <Table.Td ta="right">
                       <Menu position="bottom-end">
@@ -83,14 +87,14 @@ export function Users(): ReactNode {
                           </Button>
                         </Menu.Target>
                         <Menu.Dropdown>
-                          <Menu.Item onClick={() => setAsked({ user, what: user.role === 'admin' ? 'user' : 'admin' })}>
-                            {user.role === 'admin' ? 'Make a user' : 'Make an admin'}
+                          <Menu.Item onClick={() => setChange({ user, kind: user.role === 'admin' ? 'user' : 'admin' })}>
+                            {user.role === 'admin' ? 'Remove admin role' : 'Grant admin role'}
                           </Menu.Item>
-                          <Menu.Item onClick={() => setAsked({ user, what: user.active ? 'deactivate' : 'activate' })}>{user.active ? 'Deactivate' : 'Activate'}</Menu.Item>
-                          <Menu.Item onClick={() => setAsked({ user, what: 'sessions' })}>End all sessions</Menu.Item>
-                          <Menu.Item renderRoot={(props) => <Link to="/devices" search={{ owner: user.id }} {...props} />}>Their devices</Menu.Item>
+                          <Menu.Item onClick={() => setChange({ user, kind: user.active ? 'deactivate' : 'activate' })}>{user.active ? 'Deactivate' : 'Activate'}</Menu.Item>
+                          <Menu.Item onClick={() => setChange({ user, kind: 'sessions' })}>End all sessions</Menu.Item>
+                          <Menu.Item renderRoot={(props) => <Link to="/devices" search={{ owner: user.id }} {...props} />}>Show devices</Menu.Item>
                           <Menu.Item renderRoot={(props) => <Link to="/audit" search={{ actor: user.id }} {...props} />}>
-                            What they did
+                            Show activity
                           </Menu.Item>
                         </Menu.Dropdown>
                       </Menu>
@@ -103,13 +107,13 @@ export function Users(): ReactNode {
           {query.hasNextPage && (
             <Group justify="center" p="sm">
               <Button variant="default" size="xs" loading={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
-                More
+                Load more
               </Button>
             </Group>
           )}
         </Paper>
       )}
-      <Change asked={asked} close={() => setAsked(null)} />
+      <ChangeUser change={change} close={() => setChange(null)} />
     </>
   )
 }

@@ -1,31 +1,32 @@
 import { Code, Group, SimpleGrid, TextInput } from '@mantine/core'
 import { useQuery } from '@tanstack/react-query'
 import { type ReactNode, useMemo, useState } from 'react'
-import { metricsQuery } from '../../../api/queries'
-import { onForget } from '../../../state/resetSession'
+import { onSessionReset } from '../../../state/resetSession'
 import { parse, type Point, rate, total } from './prometheus'
 import { Card } from '../../../ui/Card'
 import { Chart, type Series } from '../../../ui/Chart'
-import { Copy } from '../../../ui/CopyButton'
-import { PageTitle, Waiting } from '../../../ui/bits'
-import { Problem } from '../../../ui/ErrorAlert'
+import { CopyButton } from '../../../ui/CopyButton'
+import { ErrorAlert } from '../../../ui/ErrorAlert'
+import { LoadingRows } from '../../../ui/LoadingRows'
+import { PageTitle } from '../../../ui/PageTitle'
+import { metricsQuery } from '../queries'
 
-/** Ten minutes. */
-const KEPT = 120
-/** The raw text is long; what is not shown is found by the filter. */
-const LINES = 400
+/** Samples that are kept: ten minutes of them. */
+const MAX_POINTS = 120
+/** Lines of the raw text that are shown; the filter finds the others. */
+const MAX_LINES = 400
 
 let points: readonly Point[] = []
-onForget(() => (points = []))
+onSessionReset(() => (points = []))
 
-/** What was read before, also by an earlier visit of this page, and what was read now. */
-function kept(read: { at: number; text: string } | undefined): readonly Point[] {
+/** Adds a sample to those that were read before, also on an earlier visit of the page. */
+function addSample(read: { at: number; text: string } | undefined): readonly Point[] {
   if (read !== undefined && read.at > (points.at(-1)?.at ?? 0))
-    points = [...points.slice(1 - KEPT), { at: read.at, samples: parse(read.text) }]
+    points = [...points.slice(1 - MAX_POINTS), { at: read.at, samples: parse(read.text) }]
   return points
 }
 
-interface Drawn {
+interface MetricsChart {
   id: string
   title: string
   series: (points: readonly Point[]) => Series[]
@@ -33,7 +34,7 @@ interface Drawn {
 
 const gauge = (points: readonly Point[], name: string) => points.map((p) => total(p.samples, name))
 
-const CHARTS: Drawn[] = [
+const CHARTS: MetricsChart[] = [
   {
     id: 'commands',
     title: 'Commands',
@@ -56,12 +57,12 @@ const CHARTS: Drawn[] = [
     title: 'Frames to clients',
     series: (p) => [
       { label: 'sent', values: rate(p, 'hexa_broadcast_frames_total'), colour: 'main', unit: '/s' },
-      { label: 'folded', values: rate(p, 'hexa_client_conflated_total'), colour: 'soft', unit: '/s' },
+      { label: 'merged', values: rate(p, 'hexa_client_conflated_total'), colour: 'soft', unit: '/s' },
     ],
   },
   {
     id: 'errors',
-    title: 'Errors answered',
+    title: 'API errors',
     series: (p) => [{ label: 'errors', values: rate(p, 'hexa_api_errors_total'), colour: 'bad', unit: '/s' }],
   },
   {
@@ -71,13 +72,13 @@ const CHARTS: Drawn[] = [
   },
 ]
 
-/** What the server counts: drawn, and as it is. */
-export function Metrics(): ReactNode {
+/** The server's metrics, as charts and as raw text. */
+export function MetricsPage(): ReactNode {
   const query = useQuery(metricsQuery)
   const [filter, setFilter] = useState('')
-  const shown = useMemo(() => kept(query.data), [query.data])
+  const shown = useMemo(() => addSample(query.data), [query.data])
   const times = useMemo(() => shown.map((p) => p.at / 1000), [shown])
-  const drawn = useMemo(() => CHARTS.map((chart) => ({ ...chart, series: chart.series(shown) })), [shown])
+  const charts = useMemo(() => CHARTS.map((chart) => ({ ...chart, series: chart.series(shown) })), [shown])
   const lines = useMemo(() => {
     const words = filter.trim().toLowerCase()
     return (query.data?.text ?? '').split('\n').filter((line) => words === '' || line.toLowerCase().includes(words))
@@ -85,12 +86,12 @@ export function Metrics(): ReactNode {
   return (
     <>
       <PageTitle title="Metrics" />
-      {query.isPending && <Waiting rows={8} />}
-      {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} title="The metrics cannot be read" />}
+      {query.isPending && <LoadingRows rows={8} />}
+      {query.isError && <ErrorAlert thrown={query.error} retry={() => void query.refetch()} title="The metrics cannot be read" />}
       {query.data !== undefined && (
         <>
           <SimpleGrid cols={{ base: 1, md: 2 }} spacing="md" mb="md">
-            {drawn.map((chart) => (
+            {charts.map((chart) => (
               <Card key={chart.id} id={`metrics.${chart.id}`} title={chart.title}>
                 <Chart times={times} series={chart.series} label={chart.title} />
               </Card>
@@ -100,15 +101,15 @@ export function Metrics(): ReactNode {
             id="metrics.raw"
             title="Raw"
             aside={
-              <Copy text={query.data.text} label="Copy all" size="compact-xs" variant="default" />
+              <CopyButton text={query.data.text} label="Copy all" size="compact-xs" variant="default" />
             }
           >
             <Group mb="xs">
               <TextInput aria-label="Filter lines" placeholder="hexa_commands" value={filter} onChange={(e) => setFilter(e.currentTarget.value)} w={260} />
             </Group>
             <Code block mah={480} style={{ overflow: 'auto' }} tabIndex={0} role="region" aria-label="Prometheus text">
-              {lines.slice(0, LINES).join('\n')}
-              {lines.length > LINES ? `\n… ${lines.length - LINES} more lines: filter to see them` : ''}
+              {lines.slice(0, MAX_LINES).join('\n')}
+              {lines.length > MAX_LINES ? `\n… ${lines.length - MAX_LINES} more lines: use the filter to see them` : ''}
             </Code>
           </Card>
         </>

@@ -11,14 +11,14 @@ nonsense
 up 1 1395066363000
 `
 
-test('samples are read, nonsense is not', () => {
+test('samples are read, other lines are ignored', () => {
   const samples = parse(TEXT)
   expect(samples.map((s) => [s.name, s.value])).toEqual([['a_total', 12], ['a_total', 3], ['lat_bucket', 5], ['up', 1]])
   expect(total(samples, 'a_total')).toBe(15)
   expect(total(samples, 'a_total', 'outcome="error"')).toBe(3)
 })
 
-test('a rate is growth in time, and none over a restart', () => {
+test('a rate is the increase over time, and null over a restart', () => {
   const at = (seconds: number, value: number) => ({ at: seconds * 1000, samples: [{ name: 'a', labels: '', value }] })
   expect(rate([at(0, 10), at(5, 20), at(10, 3), at(15, 3)], 'a')).toEqual([null, 2, null, 0])
 })

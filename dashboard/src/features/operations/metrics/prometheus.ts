@@ -1,4 +1,4 @@
-/** The Prometheus text of `/metrics`, as far as charts need it. */
+/** Reads the Prometheus text of `/metrics`, as far as the charts need it. */
 
 export interface Sample {
   name: string
@@ -8,7 +8,7 @@ export interface Sample {
 
 const LINE = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{.*\})?\s+(\S+)/
 
-/** Every sample; lines that are none are left out. */
+/** All samples; other lines are ignored. */
 export function parse(text: string): Sample[] {
   const samples: Sample[] = []
   for (const line of text.split('\n')) {
@@ -20,7 +20,7 @@ export function parse(text: string): Sample[] {
   return samples
 }
 
-/** The sum over all labels that have this text in them. */
+/** The sum over all samples whose labels contain `label`. */
 export const total = (samples: readonly Sample[], name: string, label = ''): number =>
   samples.filter((s) => s.name === name && s.labels.includes(label)).reduce((sum, s) => sum + s.value, 0)
 
@@ -29,7 +29,7 @@ export interface Point {
   samples: Sample[]
 }
 
-/** Growth per second between neighbours; none where the server was restarted in between. */
+/** The increase per second between two samples; `null` where the server restarted in between. */
 export function rate(points: readonly Point[], name: string, label = ''): (number | null)[] {
   return points.map((point, n) => {
     const before = points[n - 1]

@@ -3,26 +3,31 @@ import { useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { type ReactNode, useMemo } from 'react'
 import type { Fleet } from '../../../api/client'
-import { fleetQuery, latestQuery, pluginsQuery } from '../../../api/queries'
-import { change, usePreferences } from '../../../state/preferences'
+import { changePreferences, usePreferences } from '../../../state/preferences'
 import { AuditList } from '../../../ui/AuditList'
 import { Card } from '../../../ui/Card'
-import { counted, Fact, PageTitle, Waiting } from '../../../ui/bits'
-import { PluginState } from '../plugins/PluginStateBadge'
-import { later } from '../../../ui/lazyComponent'
-import { Problem } from '../../../ui/ErrorAlert'
+import { DescriptionItem } from '../../../ui/DescriptionItem'
+import { ErrorAlert } from '../../../ui/ErrorAlert'
+import { lazyComponent } from '../../../ui/lazyComponent'
+import { LoadingRows } from '../../../ui/LoadingRows'
+import { PageTitle } from '../../../ui/PageTitle'
+import { pluralize } from '../../../ui/pluralize'
+import { latestAuditQuery } from '../../audit/queries'
+import { PluginStateBadge } from '../plugins/PluginStateBadge'
+import { fleetQuery, pluginsQuery } from '../queries'
+import { type CardId, cardOrder } from './cardOrder'
 
-const Chart = later(() => import('../../../ui/Chart').then((m) => m.Chart), <Waiting />)
+const Chart = lazyComponent(() => import('../../../ui/Chart').then((m) => m.Chart), <LoadingRows />)
 
-interface KpiProps {
+interface FigureProps {
   name: string
   value: number | string
   note?: string
-  /** Where it is listed. */
+  /** Wraps the figure in a link to its list. */
   link?: (children: ReactNode) => ReactNode
 }
 
-function Kpi({ name, value, note, link }: KpiProps): ReactNode {
+function Figure({ name, value, note, link }: FigureProps): ReactNode {
   const shown = (
     <Paper withBorder p="sm" h="100%">
       <Text size="xs" c="dimmed">
@@ -39,15 +44,15 @@ function Kpi({ name, value, note, link }: KpiProps): ReactNode {
   return link === undefined ? shown : link(shown)
 }
 
-const devices = (presence: string) =>
-  function listed(children: ReactNode): ReactNode {
+const toDevices = (presence: string) =>
+  function linked(children: ReactNode): ReactNode {
     return (
       <Link to="/devices" search={{ presence }} className="hx-row">
         {children}
       </Link>
     )
   }
-const users = (children: ReactNode): ReactNode => (
+const toUsers = (children: ReactNode): ReactNode => (
   <Link to="/users" className="hx-row">
     {children}
   </Link>
@@ -71,22 +76,13 @@ function useSamples(fleet: Fleet | undefined) {
   }, [fleet])
 }
 
-const CARDS = ['fleet', 'commands', 'latency', 'audit', 'plugins'] as const
-type CardId = (typeof CARDS)[number]
-
-/** The order that the account keeps, with cards that it does not know of at the end. */
-export function ordered(kept: readonly string[] | undefined): CardId[] {
-  const known = (kept ?? []).filter((id): id is CardId => (CARDS as readonly string[]).includes(id))
-  return [...new Set([...known, ...CARDS])]
-}
-
-/** The fleet at a glance. */
-export function Overview(): ReactNode {
+/** The first page of admins: counts, charts and the latest events. */
+export function OverviewPage(): ReactNode {
   const fleet = useQuery(fleetQuery)
-  const audit = useQuery(latestQuery)
+  const audit = useQuery(latestAuditQuery)
   const plugins = useQuery(pluginsQuery)
   const { order } = usePreferences().dashboard_layout
-  const cards = ordered(order.overview)
+  const cards = cardOrder(order.overview)
   const samples = useSamples(fleet.data)
   const move = (id: CardId) => (by: -1 | 1) => {
     const from = cards.indexOf(id)
@@ -95,22 +91,22 @@ export function Overview(): ReactNode {
     const next = [...cards]
     next.splice(from, 1)
     next.splice(to, 0, id)
-    change('dashboard_layout', { order: { ...order, overview: next } })
+    changePreferences('dashboard_layout', { order: { ...order, overview: next } })
   }
   const last = fleet.data?.commands.samples.at(-1)
   const per = fleet.data?.commands.sample_s ?? 5
   const shown: Record<CardId, ReactNode> = {
     fleet: (
       <Card id="overview.fleet" title="Fleet" move={move('fleet')}>
-        {fleet.isPending && <Waiting rows={2} />}
+        {fleet.isPending && <LoadingRows rows={2} />}
         {fleet.data !== undefined && (
           <SimpleGrid cols={{ base: 2, xs: 3, md: 6 }} spacing="xs" data-kpis>
-            <Kpi name="Devices" value={fleet.data.devices.total} note={`${fleet.data.devices.unclaimed.toLocaleString('en')} unclaimed`} link={devices('any')} />
-            <Kpi name="Online" value={fleet.data.devices.online} note={fleet.data.devices.total === 0 ? '' : `${Math.round((100 * fleet.data.devices.online) / fleet.data.devices.total)} %`} link={devices('online')} />
-            <Kpi name="Stale" value={fleet.data.devices.stale} note={`silent over ${fleet.data.devices.stale_after_s} s`} link={devices('stale')} />
-            <Kpi name="Offline" value={fleet.data.devices.offline} link={devices('offline')} />
-            <Kpi name="Commands" value={last === undefined ? '–' : `${Math.round((10 * last.commands) / per) / 10}/s`} note={last?.p95_ms == null ? 'none lately' : `p95 ${last.p95_ms.toFixed(1)} ms`} />
-            <Kpi name="Users" value={fleet.data.users.active} note={`${counted(fleet.data.users.admins, 'admin')}, ${counted(fleet.data.clients, 'socket')}`} link={users} />
+            <Figure name="Devices" value={fleet.data.devices.total} note={`${fleet.data.devices.unclaimed.toLocaleString('en')} unclaimed`} link={toDevices('any')} />
+            <Figure name="Online" value={fleet.data.devices.online} note={fleet.data.devices.total === 0 ? '' : `${Math.round((100 * fleet.data.devices.online) / fleet.data.devices.total)} %`} link={toDevices('online')} />
+            <Figure name="Stale" value={fleet.data.devices.stale} note={`silent for ${fleet.data.devices.stale_after_s} s`} link={toDevices('stale')} />
+            <Figure name="Offline" value={fleet.data.devices.offline} link={toDevices('offline')} />
+            <Figure name="Commands" value={last === undefined ? '–' : `${Math.round((10 * last.commands) / per) / 10}/s`} note={last?.p95_ms == null ? 'no recent commands' : `p95 ${last.p95_ms.toFixed(1)} ms`} />
+            <Figure name="Users" value={fleet.data.users.active} note={`${pluralize(fleet.data.users.admins, 'admin')}, ${pluralize(fleet.data.clients, 'socket')}`} link={toUsers} />
           </SimpleGrid>
         )}
       </Card>
@@ -127,15 +123,15 @@ export function Overview(): ReactNode {
     ),
     audit: (
       <Card id="overview.audit" title="Latest events" move={move('audit')} aside={<Anchor component={Link} to="/audit" size="sm">All</Anchor>}>
-        {audit.isPending && <Waiting />}
-        {audit.isError && <Problem thrown={audit.error} retry={() => void audit.refetch()} />}
+        {audit.isPending && <LoadingRows />}
+        {audit.isError && <ErrorAlert thrown={audit.error} retry={() => void audit.refetch()} />}
         {audit.data !== undefined && <AuditList rows={audit.data.items} />}
       </Card>
     ),
     plugins: (
-      <Card id="overview.plugins" title="Drivers and server" move={move('plugins')} aside={<Anchor component={Link} to="/plugins" size="sm">All</Anchor>}>
+      <Card id="overview.plugins" title="Plugins and server" move={move('plugins')} aside={<Anchor component={Link} to="/plugins" size="sm">All</Anchor>}>
         <Stack gap="sm">
-          {plugins.isError && <Problem thrown={plugins.error} retry={() => void plugins.refetch()} />}
+          {plugins.isError && <ErrorAlert thrown={plugins.error} retry={() => void plugins.refetch()} />}
           {plugins.data?.items.map((plugin) => (
             <Group key={plugin.id} justify="space-between" wrap="nowrap">
               <Box miw={0}>
@@ -143,16 +139,16 @@ export function Overview(): ReactNode {
                   {plugin.id} {plugin.version}
                 </Text>
                 <Text size="xs" c="dimmed">
-                  {counted(plugin.calls, 'call')}, {counted(plugin.faults, 'fault')}, {counted(plugin.sessions, 'device')}
+                  {pluralize(plugin.calls, 'call')}, {pluralize(plugin.faults, 'fault')}, {pluralize(plugin.sessions, 'device')}
                 </Text>
               </Box>
-              <PluginState state={plugin.state} />
+              <PluginStateBadge state={plugin.state} />
             </Group>
           ))}
           {fleet.data !== undefined && (
             <Group component="dl" gap="xl" m={0}>
-              <Fact name="Server">Hexa {fleet.data.version}</Fact>
-              <Fact name="Database">{fleet.data.database}</Fact>
+              <DescriptionItem name="Server">Hexa {fleet.data.version}</DescriptionItem>
+              <DescriptionItem name="Database">{fleet.data.database}</DescriptionItem>
             </Group>
           )}
         </Stack>
@@ -164,12 +160,12 @@ export function Overview(): ReactNode {
       <PageTitle title="Overview" />
       {fleet.isError && (
         <Box mb="md">
-          <Problem thrown={fleet.error} retry={() => void fleet.refetch()} title="The fleet's numbers cannot be read" />
+          <ErrorAlert thrown={fleet.error} retry={() => void fleet.refetch()} title="The fleet's figures cannot be read" />
         </Box>
       )}
       {fleet.data?.devices.total === 0 && (
         <Alert mb="md" title="No devices yet" color="hexa">
-          Devices come in with the provisioning key of this server (docs/DEVICES.md). To try without hardware: <code>hexa sim --devices 3</code>.
+          Devices register with the provisioning key of this server (docs/DEVICES.md). To try it without hardware, run <code>hexa sim --devices 3</code>.
         </Alert>
       )}
         <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="md">

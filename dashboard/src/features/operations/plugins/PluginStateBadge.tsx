@@ -1,12 +1,12 @@
 import { Badge } from '@mantine/core'
 import type { ReactNode } from 'react'
 
-/** The state in one word, in words and not by colour alone. */
-export function PluginState({ state }: { state: string }): ReactNode {
+/** The state of a plugin, as text and not by colour alone (WCAG 1.4.1). */
+export function PluginStateBadge({ state }: { state: string }): ReactNode {
   const good = state === 'active'
-  const waits = state === 'compiling' || state === 'half_open' || state === 'degraded'
+  const warning = state === 'compiling' || state === 'half_open' || state === 'degraded'
   return (
-    <Badge variant="light" color={good ? 'teal' : waits ? 'yellow' : 'red'} className={`hx-badge ${good ? 'hx-online' : waits ? 'hx-stale' : 'hx-failed'}`}>
+    <Badge variant="light" color={good ? 'teal' : warning ? 'yellow' : 'red'} className={`hx-badge ${good ? 'hx-online' : warning ? 'hx-stale' : 'hx-failed'}`}>
       {state.replace('_', ' ')}
     </Badge>
   )

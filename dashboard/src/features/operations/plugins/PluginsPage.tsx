@@ -2,32 +2,36 @@ import { Button, Code, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/co
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
-import { api, ask, type Schemas } from '../../../api/client'
-import { faultsQuery, pluginsQuery } from '../../../api/queries'
+import { api, unwrap, type Schemas } from '../../../api/client'
 import { Card } from '../../../ui/Card'
-import { Confirm } from '../../../ui/ConfirmDialog'
-import { Empty, Fact, PageTitle, Waiting, When } from '../../../ui/bits'
-import { PluginState } from './PluginStateBadge'
-import { notifyDone, Problem } from '../../../ui/ErrorAlert'
+import { ConfirmDialog } from '../../../ui/ConfirmDialog'
+import { DescriptionItem } from '../../../ui/DescriptionItem'
+import { EmptyState } from '../../../ui/EmptyState'
+import { ErrorAlert, notifySuccess } from '../../../ui/ErrorAlert'
+import { LoadingRows } from '../../../ui/LoadingRows'
+import { PageTitle } from '../../../ui/PageTitle'
+import { RelativeTime } from '../../../ui/RelativeTime'
+import { faultsQuery, pluginsQuery } from '../queries'
+import { PluginStateBadge } from './PluginStateBadge'
 
 type Plugin = Schemas['PluginBody']
 
-/** What a state means, as docs/PLUGINS.md has it. */
+/** The meaning of each state (docs/PLUGINS.md). */
 const MEANINGS: Record<string, string> = {
-  active: 'It serves its devices.',
-  degraded: 'It serves, and some calls failed lately.',
-  quarantined: 'It is stopped for a while after too many faults; its devices are refused.',
-  half_open: 'It is being tried again with a few calls.',
-  faulted: 'It was given up after several tries. It stays so until it is put back to work here.',
-  compiling: 'It is being compiled; its devices wait.',
-  failed: 'It could not be loaded.',
+  active: 'Serving its devices.',
+  degraded: 'Serving its devices; some calls failed recently.',
+  quarantined: 'Stopped for a while after too many faults; its devices are refused.',
+  half_open: 'Being tested with a few calls after it was stopped.',
+  faulted: 'Stopped for good after several attempts. Reset it when the cause is fixed.',
+  compiling: 'Being compiled; its devices wait.',
+  failed: 'Could not be loaded.',
 }
 
 function Faults({ id }: { id: string }): ReactNode {
   const query = useQuery(faultsQuery(id))
-  if (query.isPending) return <Waiting rows={2} />
-  if (query.isError) return <Problem thrown={query.error} retry={() => void query.refetch()} />
-  if (query.data.items.length === 0) return <Empty title="No faults">Whatever a driver does wrong is contained and listed here, with a sample that has no secrets in it.</Empty>
+  if (query.isPending) return <LoadingRows rows={2} />
+  if (query.isError) return <ErrorAlert thrown={query.error} retry={() => void query.refetch()} />
+  if (query.data.items.length === 0) return <EmptyState title="No faults">Faults of the plugin are listed here, each with a sample of its input without secrets.</EmptyState>
   return (
     <Stack gap={0} role="list">
       {query.data.items.map((fault, n) => (
@@ -52,7 +56,7 @@ function Faults({ id }: { id: string }): ReactNode {
               {fault.sample !== '' && <Code style={{ overflowWrap: 'anywhere' }}>{fault.sample}</Code>}
             </div>
             <Text size="sm" style={{ whiteSpace: 'nowrap' }}>
-              <When at={fault.at} />
+              <RelativeTime at={fault.at} />
             </Text>
           </Group>
         </div>
@@ -61,27 +65,27 @@ function Faults({ id }: { id: string }): ReactNode {
   )
 }
 
-function One({ plugin, reset }: { plugin: Plugin; reset: () => void }): ReactNode {
-  const stopped = plugin.state !== 'active' || plugin.poisoned_devices > 0
+function PluginCard({ plugin, reset }: { plugin: Plugin; reset: () => void }): ReactNode {
+  const resettable = plugin.state !== 'active' || plugin.poisoned_devices > 0
   return (
-    <Card id={`plugins.${plugin.id}`} title={`${plugin.id} ${plugin.version}`} aside={<PluginState state={plugin.state} />}>
+    <Card id={`plugins.${plugin.id}`} title={`${plugin.id} ${plugin.version}`} aside={<PluginStateBadge state={plugin.state} />}>
       <Stack>
         <Text size="sm">
           {MEANINGS[plugin.state] ?? ''} {plugin.reason}
         </Text>
         <SimpleGrid component="dl" cols={{ base: 2, sm: 3, md: 6 }} spacing="sm" m={0}>
-          <Fact name="Classes">{plugin.classes.map((c) => c.replace('_', ' ')).join(', ')}</Fact>
-          <Fact name="Connected devices">{plugin.sessions.toLocaleString('en')}</Fact>
-          <Fact name="Quarantined devices">{plugin.poisoned_devices.toLocaleString('en')}</Fact>
-          <Fact name="Calls">{plugin.calls.toLocaleString('en')}</Fact>
-          <Fact name="Faults">{plugin.faults.toLocaleString('en')}</Fact>
-          <Fact name="Warm instances">{plugin.instances}</Fact>
+          <DescriptionItem name="Classes">{plugin.classes.map((c) => c.replace('_', ' ')).join(', ')}</DescriptionItem>
+          <DescriptionItem name="Connected devices">{plugin.sessions.toLocaleString('en')}</DescriptionItem>
+          <DescriptionItem name="Quarantined devices">{plugin.poisoned_devices.toLocaleString('en')}</DescriptionItem>
+          <DescriptionItem name="Calls">{plugin.calls.toLocaleString('en')}</DescriptionItem>
+          <DescriptionItem name="Faults">{plugin.faults.toLocaleString('en')}</DescriptionItem>
+          <DescriptionItem name="Warm instances">{plugin.instances}</DescriptionItem>
         </SimpleGrid>
         <Faults id={plugin.id} />
-        {stopped && (
+        {resettable && (
           <Group>
             <Button size="xs" variant="default" onClick={reset}>
-              Put it back to work
+              Reset plugin
             </Button>
           </Group>
         )}
@@ -90,42 +94,41 @@ function One({ plugin, reset }: { plugin: Plugin; reset: () => void }): ReactNod
   )
 }
 
-/** Drivers: how they do, what they did wrong, and the way back for one that was stopped. */
-export function Plugins(): ReactNode {
+/** The plugins with their states and faults; a stopped one can be reset. */
+export function PluginsPage(): ReactNode {
   const query = useQuery(pluginsQuery)
   const client = useQueryClient()
-  const [asked, setAsked] = useState<Plugin | null>(null)
+  const [resetting, setResetting] = useState<Plugin | null>(null)
   return (
     <>
       <PageTitle title="Plugins" />
-      {query.isPending && <Waiting rows={4} />}
-      {query.isError && <Problem thrown={query.error} retry={() => void query.refetch()} title="The plugins cannot be shown" />}
+      {query.isPending && <LoadingRows rows={4} />}
+      {query.isError && <ErrorAlert thrown={query.error} retry={() => void query.refetch()} title="The plugins cannot be shown" />}
       {query.data?.items.length === 0 && (
         <Paper withBorder>
-          <Empty title="No plugins">
-            Drivers are folders in the server&apos;s plugins folder (HEXA_PLUGINS_DIR), each with a plugin.toml and a plugin.wasm. Without the driver
-            of its class a device is refused.
-          </Empty>
+          <EmptyState title="No plugins">
+            Plugins are folders in HEXA_PLUGINS_DIR, each with a plugin.toml and a plugin.wasm. A device is refused while no plugin serves its class.
+          </EmptyState>
         </Paper>
       )}
       <Stack>
         {query.data?.items.map((plugin) => (
-          <One key={plugin.id} plugin={plugin} reset={() => setAsked(plugin)} />
+          <PluginCard key={plugin.id} plugin={plugin} reset={() => setResetting(plugin)} />
         ))}
       </Stack>
-      <Confirm
-        opened={asked !== null}
-        close={() => setAsked(null)}
-        title={`Put ${asked?.id ?? ''} back to work`}
-        action="Put it back"
+      <ConfirmDialog
+        opened={resetting !== null}
+        close={() => setResetting(null)}
+        title={`Reset ${resetting?.id ?? ''}`}
+        action="Reset"
         run={async () => {
-          await ask(api().POST('/api/v1/admin/plugins/{id}/reset', { params: { path: { id: asked?.id ?? '' } } }))
+          await unwrap(api().POST('/api/v1/admin/plugins/{id}/reset', { params: { path: { id: resetting?.id ?? '' } } }))
           await client.invalidateQueries({ queryKey: ['plugins'] })
-          notifyDone(`${asked?.id ?? ''} is tried again`)
+          notifySuccess(`${resetting?.id ?? ''} was reset`)
         }}
       >
-        It serves again, and devices that were quarantined are heard again. If what was wrong still is, it will be stopped again.
-      </Confirm>
+        The plugin serves again, and its quarantined devices are accepted again. If the cause is not fixed, it will be stopped again.
+      </ConfirmDialog>
     </>
   )
 }

@@ -3,10 +3,10 @@ import '@mantine/notifications/styles.css'
 import { type NotificationData, Notifications, notifications } from '@mantine/notifications'
 import type { ReactNode } from 'react'
 
-export const show = (notice: NotificationData): string => notifications.show(notice)
+export const show = (notification: NotificationData): string => notifications.show(notification)
 export const clean = (): void => notifications.clean()
 
-/** Where short notices appear; loaded with the first of them. */
-export function Notices(): ReactNode {
+/** Where notifications appear; loaded with the first one. */
+export function NotificationArea(): ReactNode {
   return <Notifications position="bottom-right" limit={4} />
 }

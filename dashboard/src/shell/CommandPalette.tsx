@@ -5,11 +5,11 @@ import { keepPreviousData, useQuery, useQueryClient } from '@tanstack/react-quer
 import { useNavigate } from '@tanstack/react-router'
 import { type KeyboardEvent, type ReactNode, useState } from 'react'
 import type { Device } from '../api/client'
-import { deviceJumpQuery } from '../api/queries'
+import { deviceSearchQuery } from '../features/devices/queries'
 import { usePreferences } from '../state/preferences'
-import { Problem } from './ErrorAlert'
+import { ErrorAlert } from '../ui/ErrorAlert'
 
-interface JumpProps {
+interface CommandPaletteProps {
   close: () => void
   pages: readonly { to: string; label: string }[]
   admin: boolean
@@ -23,12 +23,12 @@ interface Target {
 }
 
 /** Pages and devices by a few letters, without a hand off the keyboard. */
-export function Jump({ close, pages, admin }: JumpProps): ReactNode {
+export function CommandPalette({ close, pages, admin }: CommandPaletteProps): ReactNode {
   const navigate = useNavigate()
   const [text, setText] = useState('')
   const [at, setAt] = useState(0)
   const [words] = useDebouncedValue(text.trim(), 150)
-  const found = useQuery({ ...deviceJumpQuery(words, admin), enabled: words !== '', placeholderData: keepPreviousData })
+  const found = useQuery({ ...deviceSearchQuery(words, admin), enabled: words !== '', placeholderData: keepPreviousData })
   const fits = (label: string) => label.toLowerCase().includes(text.trim().toLowerCase())
   const last = usePreferences().device_view_state.last_device
   const known = useQueryClient().getQueryData<Device>(['device', last])
@@ -82,7 +82,7 @@ export function Jump({ close, pages, admin }: JumpProps): ReactNode {
         aria-controls="hx-jump"
         aria-activedescendant={targets.length === 0 ? undefined : `hx-jump-${chosen}`}
       />
-      {found.isError && <Problem thrown={found.error} title="Devices cannot be searched" />}
+      {found.isError && <ErrorAlert thrown={found.error} title="Devices cannot be searched" />}
       <Box role="listbox" id="hx-jump" aria-label="Places" mt="xs" mah={320} style={{ overflowY: 'auto' }}>
         {targets.map((target, n) => (
           <Group
