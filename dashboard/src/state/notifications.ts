@@ -25,7 +25,7 @@ export const useNotificationsMounted = (): boolean =>
 /** The same module as the component's: another copy would have a store of its own. */
 const load = () => import('../ui/NotificationArea')
 
-/** Shows a notification. */
+/** Shows a notification in the corner. */
 export function notify(notification: NotificationData): void {
   mountNotifications()
   shown = true

@@ -59,7 +59,7 @@ export async function runCommand(uid: string, target: boolean, send: Send): Prom
   }
 }
 
-/** Switches one relay. */
+/** Switches one relay of a device. */
 export const setRelay = (uid: string, index: number, state: boolean): Promise<CommandState> =>
   runCommand(uid, state, (key) => {
     const params = { path: { uid, index }, header: idempotencyHeader(key) }
