@@ -38,6 +38,32 @@ test('search and filters ask the server, and say when nothing fits', async () =>
   await tab.close()
 })
 
+test('a device without a name is shown by its model, with its uid as the secondary text', async () => {
+  const device = await server.device(server.admin, 1)
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/devices')
+  const row = page.locator(`[data-uid="${device.uid}"]`)
+  await row.getByRole('link', { name: 'HX-4', exact: true }).waitFor()
+  await row.getByText(device.uid, { exact: true }).waitFor()
+  await tab.go('/home')
+  const tile = page.getByRole('region', { name: `HX-4 (${device.uid})` })
+  await tile.getByRole('heading', { name: /^HX-4/ }).waitFor()
+  await tile.getByText(device.uid, { exact: true }).waitFor()
+  await tile.getByRole('switch', { name: `Relay 0 of HX-4 (${device.uid})` }).waitFor()
+  await tab.go(`/devices/${device.uid}`)
+  await page.getByRole('heading', { name: 'HX-4', exact: true, level: 1 }).waitFor()
+  expect(await page.title()).toContain('HX-4')
+  await page.getByRole('definition').getByText(device.uid, { exact: true }).waitFor()
+  await page.keyboard.press('Control+k')
+  await page.getByRole('option', { name: /^HX-4.*last device/ }).waitFor()
+  await page.getByRole('combobox', { name: 'Page or device' }).fill(device.uid)
+  await page.getByRole('option', { name: new RegExp(`^HX-4.*${device.uid}`) }).waitFor()
+  tab.clean()
+  await tab.close()
+})
+
 test('a row of the audit opens to all that is known of it', async () => {
   const tab = await Tab.open(browser, server.url)
   const { page } = tab

@@ -232,7 +232,7 @@ test('a device is claimed by its code, named, shared, and released', async () =>
   await page.getByText('not_found').waitFor()
   await page.getByLabel('Claim code').fill(claim_code)
   await page.getByRole('button', { name: 'Claim', exact: true }).click()
-  await page.getByRole('heading', { name: device.uid }).waitFor()
+  await page.getByRole('heading', { name: 'HX-4', exact: true }).waitFor()
   await page.getByLabel('Device', { exact: true }).fill('Attic')
   await page.getByLabel('Relay 1', { exact: true }).fill('Fan')
   await page.getByRole('button', { name: 'Save names' }).click()

@@ -5,6 +5,7 @@ import { keepPreviousData, useQuery, useQueryClient } from '@tanstack/react-quer
 import { useNavigate } from '@tanstack/react-router'
 import { type KeyboardEvent, type ReactNode, useState } from 'react'
 import type { Device } from '../api/client'
+import { deviceName, isNamed } from '../features/devices/deviceName'
 import { deviceSearchQuery } from '../features/devices/queries'
 import { usePreferences } from '../state/preferences'
 import { ErrorAlert } from '../ui/ErrorAlert'
@@ -34,13 +35,13 @@ export function CommandPalette({ close, pages, admin }: CommandPaletteProps): Re
   const known = useQueryClient().getQueryData<Device>(['device', last])
   const targets: Target[] = [
     ...(words === '' && text === '' && last !== null
-      ? [{ key: `last ${last}`, label: known?.name ?? last, note: 'last device', go: () => navigate({ to: '/devices/$uid', params: { uid: last } }) }]
+      ? [{ key: `last ${last}`, label: known === undefined ? last : deviceName(known), note: 'last device', go: () => navigate({ to: '/devices/$uid', params: { uid: last } }) }]
       : []),
     ...pages.filter((page) => fits(page.label)).map((page) => ({ key: page.to, label: page.label, note: 'page', go: () => navigate({ to: page.to }) })),
     ...(words === '' ? [] : (found.data?.items ?? [])).map((device) => ({
       key: device.uid,
-      label: device.name ?? device.uid,
-      note: device.owner?.email ?? device.uid,
+      label: deviceName(device),
+      note: isNamed(device) ? (device.owner?.email ?? device.uid) : device.uid,
       go: () => navigate({ to: '/devices/$uid', params: { uid: device.uid } }),
     })),
   ]

@@ -5,7 +5,8 @@ import { type ReactNode, type SubmitEvent, useState } from 'react'
 import { api, unwrap } from '../../api/client'
 import { idempotencyHeader } from '../../api/idempotency'
 import { withIdempotencyKey } from '../../state/idempotentRequest'
-import { notifySuccess, ErrorAlert } from '../../ui/ErrorAlert'
+import { ErrorAlert, notifySuccess } from '../../ui/ErrorAlert'
+import { uniqueDeviceName } from './deviceName'
 
 /** A dialog that makes the caller the owner of a device, by its claim code. */
 export function ClaimDevice({ opened, close }: { opened: boolean; close: () => void }): ReactNode {
@@ -19,7 +20,7 @@ export function ClaimDevice({ opened, close }: { opened: boolean; close: () => v
     },
     onSuccess: (device) => {
       void client.invalidateQueries({ queryKey: ['devices'] })
-      notifySuccess(`${device.name ?? device.uid} is now yours`)
+      notifySuccess(`${uniqueDeviceName(device)} is now yours`)
       setCode('')
       close()
       void navigate({ to: '/devices/$uid', params: { uid: device.uid } })

@@ -2,13 +2,14 @@ import { Button, Group, Stack, Text } from '@mantine/core'
 import { useQueryClient } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
-import { api, unwrap, type Device } from '../../api/client'
+import { api, type Device, unwrap } from '../../api/client'
 import { idempotencyHeader } from '../../api/idempotency'
 import { withIdempotencyKey } from '../../state/idempotentRequest'
 import { ConfirmDialog } from '../../ui/ConfirmDialog'
 import { notifySuccess } from '../../ui/ErrorAlert'
 import { RelativeTime } from '../../ui/RelativeTime'
 import { SecretDialog } from '../../ui/SecretDialog'
+import { uniqueDeviceName } from './deviceName'
 
 type Action = 'rotate' | 'release' | 'code' | 'delete' | null
 
@@ -27,7 +28,7 @@ export function DeviceActions({ device, admin }: { device: Device; admin: boolea
   const navigate = useNavigate()
   const path = { uid: device.uid }
   const claimed = device.claimed_at != null
-  const name = device.name ?? device.uid
+  const name = uniqueDeviceName(device)
   const close = () => setAction(null)
   const refresh = () => client.invalidateQueries({ queryKey: ['device', device.uid] })
 

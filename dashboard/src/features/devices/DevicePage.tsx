@@ -15,6 +15,7 @@ import { LoadingRows } from '../../ui/LoadingRows'
 import { PageTitle } from '../../ui/PageTitle'
 import { RelativeTime } from '../../ui/RelativeTime'
 import { DeviceActions } from './DeviceActions'
+import { deviceName } from './deviceName'
 import { PresenceBadge } from './PresenceBadge'
 import { deviceQuery, historyPages } from './queries'
 import { AllRelays, RelayToggle } from './RelayToggle'
@@ -56,6 +57,7 @@ function About({ device }: { device: Device }): ReactNode {
   const input = received !== null && (loaded === null || Date.parse(received.at) >= Date.parse(loaded.at)) ? received : loaded
   return (
     <SimpleGrid component="dl" cols={{ base: 2, sm: 3 }} spacing="sm" m={0}>
+      <DescriptionItem name="Uid">{device.uid}</DescriptionItem>
       <DescriptionItem name="Class">{device.device_class.replace('_', ' ')}</DescriptionItem>
       <DescriptionItem name="Model">{device.model ?? '–'}</DescriptionItem>
       <DescriptionItem name="Hardware">{device.hardware ?? '–'}</DescriptionItem>
@@ -148,7 +150,7 @@ function DeviceDetails({ device, query, admin }: DeviceDetailsProps): ReactNode 
   const owner = device.access === 'owner' || device.access === 'admin'
   return (
     <>
-      <PageTitle title={device.name ?? device.uid}>
+      <PageTitle title={deviceName(device)}>
         <PresenceBadge presence={presence} />
         {device.access !== 'owner' && <Badge variant="outline" className="hx-badge">{device.access === 'admin' ? 'as admin' : `shared: ${device.access}`}</Badge>}
       </PageTitle>

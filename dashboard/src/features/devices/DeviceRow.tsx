@@ -4,6 +4,7 @@ import { memo, type ReactNode } from 'react'
 import type { Device } from '../../api/client'
 import { newestRelayState, useLiveDevice, usePresence } from '../../state/live'
 import { RelativeTime } from '../../ui/RelativeTime'
+import { deviceName, isNamed, secondaryUid } from './deviceName'
 import { PresenceBadge } from './PresenceBadge'
 
 /** The relays that a row shows as dots; the others are only counted. */
@@ -89,18 +90,25 @@ interface DeviceRowProps {
 /** One device of the list; the whole row links to its page. */
 export const DeviceRow = memo(function DeviceRow({ device, dense, owners, index }: DeviceRowProps): ReactNode {
   const presence = usePresence(device)
+  const uid = secondaryUid(device)
   const owner = device.owner?.name ?? device.owner?.email
   return (
     <Group className="hx-row hx-line" data-uid={device.uid} role="row" aria-rowindex={index + 2} wrap="nowrap" gap="sm" px="sm" h="100%">
       <Box flex="1 1 0" miw={0} role="cell">
         <Text size="sm" fw={500} truncate>
           <Link to="/devices/$uid" params={{ uid: device.uid }} className="hx-all">
-            {device.name ?? device.uid}
+            {deviceName(device)}
           </Link>
+          {dense && !isNamed(device) && uid !== null && (
+            <Text span size="xs" c="dimmed" fw={400}>
+              {' '}
+              {uid}
+            </Text>
+          )}
         </Text>
         {!dense && (
           <Text size="xs" c="dimmed" truncate>
-            {device.name === null ? device.device_class.replace('_', ' ') : device.uid}
+            {uid ?? device.device_class.replace('_', ' ')}
           </Text>
         )}
       </Box>

@@ -10,6 +10,7 @@ import { ErrorAlert } from '../../ui/ErrorAlert'
 import { lazyComponent } from '../../ui/lazyComponent'
 import { LoadingRows } from '../../ui/LoadingRows'
 import { PageTitle } from '../../ui/PageTitle'
+import { deviceName, isNamed, secondaryUid, uniqueDeviceName } from './deviceName'
 import { PresenceBadge } from './PresenceBadge'
 import { devicesQuery, OWN_DEVICES } from './queries'
 import { RelayToggle } from './RelayToggle'
@@ -24,15 +25,23 @@ const REFRESH_MS = 30_000
 function Tile({ device }: { device: Device }): ReactNode {
   const presence = usePresence(device)
   const online = presence !== 'offline'
+  const uid = secondaryUid(device)
   const shown = device.relays.slice(0, MAX_RELAYS)
   return (
-    <Paper withBorder p="md" component="section" aria-label={device.name ?? device.uid} data-uid={device.uid}>
+    <Paper withBorder p="md" component="section" aria-label={uniqueDeviceName(device)} data-uid={device.uid}>
       <Group justify="space-between" wrap="nowrap" mb="xs">
-        <Text component="h2" m={0} size="md" fw={600} truncate>
-          <Link to="/devices/$uid" params={{ uid: device.uid }} className="hx-row">
-            {device.name ?? device.uid}
-          </Link>
-        </Text>
+        <Stack gap={0} miw={0}>
+          <Text component="h2" m={0} size="md" fw={600} truncate>
+            <Link to="/devices/$uid" params={{ uid: device.uid }} className="hx-row">
+              {deviceName(device)}
+            </Link>
+          </Text>
+          {!isNamed(device) && uid !== null && (
+            <Text size="xs" c="dimmed" truncate>
+              {uid}
+            </Text>
+          )}
+        </Stack>
         <PresenceBadge presence={presence} />
       </Group>
       <Stack gap="xs">

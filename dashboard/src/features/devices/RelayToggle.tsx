@@ -6,6 +6,7 @@ import type { Device } from '../../api/client'
 import { type LiveDevice, liveDevice, newestRelayState, useLiveDevice, useRelay } from '../../state/live'
 import { ErrorDetails, notifyError } from '../../ui/ErrorAlert'
 import { type CommandState, setAllRelays, setRelay } from './command'
+import { uniqueDeviceName } from './deviceName'
 import { useCommandStatus } from './useCommandStatus'
 
 /** An outcome with details: the error's code, message and request id open with a click. */
@@ -103,7 +104,7 @@ export function RelayToggle({ device, index, disabled }: { device: Device; index
         disabled={disabled === true}
         aria-disabled={pending}
         onChange={() => void click()}
-        aria-label={`${label} of ${device.name ?? device.uid}`}
+        aria-label={`${label} of ${uniqueDeviceName(device)}`}
         size="md"
         color="hexa"
         className={pending ? 'hx-pending' : ''}

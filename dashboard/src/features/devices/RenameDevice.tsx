@@ -1,8 +1,9 @@
 import { Button, Group, SimpleGrid, Stack, TextInput } from '@mantine/core'
 import { useMutation, useQueryClient } from '@tanstack/react-query'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, unwrap, type Device } from '../../api/client'
-import { notifySuccess, ErrorAlert } from '../../ui/ErrorAlert'
+import { api, type Device, unwrap } from '../../api/client'
+import { ErrorAlert, notifySuccess } from '../../ui/ErrorAlert'
+import { deviceName } from './deviceName'
 
 /** The names of a device and its relays; an empty name is removed. */
 export function RenameDevice({ device }: { device: Device }): ReactNode {
@@ -40,7 +41,7 @@ export function RenameDevice({ device }: { device: Device }): ReactNode {
   return (
     <form onSubmit={submit}>
       <Stack gap="sm">
-        <TextInput label="Device" maxLength={64} value={name} placeholder={device.uid} onChange={(e) => setName(e.currentTarget.value)} />
+        <TextInput label="Device" maxLength={64} value={name} placeholder={deviceName({ ...device, name: null })} onChange={(e) => setName(e.currentTarget.value)} />
         <SimpleGrid cols={{ base: 1, xs: 2 }} spacing="sm">
           {device.relays.map((relay) => (
             <TextInput

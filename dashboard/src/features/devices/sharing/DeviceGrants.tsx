@@ -1,7 +1,7 @@
 import { Badge, Button, Group, MultiSelect, NumberInput, Select, Stack, Text, TextInput } from '@mantine/core'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, unwrap, type Device, type Grant } from '../../../api/client'
+import { api, type Device, unwrap, type Grant } from '../../../api/client'
 import { idempotencyHeader } from '../../../api/idempotency'
 import { withIdempotencyKey } from '../../../state/idempotentRequest'
 import { ConfirmDialog } from '../../../ui/ConfirmDialog'
