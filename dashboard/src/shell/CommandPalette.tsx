@@ -1,18 +1,21 @@
-import { Box, Group, Loader, Modal, Text, TextInput } from '@mantine/core'
+import '@mantine/spotlight/styles.css'
+import { Loader, Text } from '@mantine/core'
 import { useDebouncedValue } from '@mantine/hooks'
+import { createSpotlightStore, Spotlight, useSpotlight } from '@mantine/spotlight'
 import { IconSearch } from '@tabler/icons-react'
-import { keepPreviousData, useQuery, useQueryClient } from '@tanstack/react-query'
+import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
-import { type KeyboardEvent, type ReactNode, useState } from 'react'
-import type { Device } from '../api/client'
+import { type ReactNode, useEffect, useState } from 'react'
 import { deviceName, isNamed } from '../features/devices/deviceName'
-import { deviceSearchQuery } from '../features/devices/queries'
+import { deviceQuery, deviceSearchQuery } from '../features/devices/queries'
 import { usePreferences } from '../state/preferences'
 import { ErrorAlert } from '../ui/ErrorAlert'
+import type { MenuPage } from './navigation'
 
 interface CommandPaletteProps {
-  close: () => void
-  pages: readonly { to: string; label: string }[]
+  /** How often it was opened; each time it opens again. */
+  openCount: number
+  pages: readonly MenuPage[]
   admin: boolean
 }
 
@@ -20,101 +23,106 @@ interface Target {
   key: string
   label: string
   note: string
-  go: () => unknown
+  open: () => unknown
 }
 
-/** Pages and devices by a few letters, without a hand off the keyboard. */
-export function CommandPalette({ close, pages, admin }: CommandPaletteProps): ReactNode {
+const silent = createSpotlightStore()
+/** The library's store, which does not notify of a new selection by itself; screen readers must hear of it. */
+const store = { ...silent, setState: silent.setState.bind(silent), updateState: silent.setState.bind(silent) } satisfies typeof silent
+const setOpened = (opened: boolean) => store.setState({ ...store.getState(), opened, selected: 0 })
+
+const LIST_ID = 'hx-palette'
+const optionId = (index: number) => `${LIST_ID}-${index}`
+
+/** What the palette leads to: the last device, pages and devices that match the query. */
+function useTargets(opened: boolean, query: string, pages: readonly MenuPage[], admin: boolean) {
   const navigate = useNavigate()
-  const [text, setText] = useState('')
-  const [at, setAt] = useState(0)
-  const [words] = useDebouncedValue(text.trim(), 150)
-  const found = useQuery({ ...deviceSearchQuery(words, admin), enabled: words !== '', placeholderData: keepPreviousData })
-  const fits = (label: string) => label.toLowerCase().includes(text.trim().toLowerCase())
-  const last = usePreferences().device_view_state.last_device
-  const known = useQueryClient().getQueryData<Device>(['device', last])
-  const targets: Target[] = [
-    ...(words === '' && text === '' && last !== null
-      ? [{ key: `last ${last}`, label: known === undefined ? last : deviceName(known), note: 'last device', go: () => navigate({ to: '/devices/$uid', params: { uid: last } }) }]
-      : []),
-    ...pages.filter((page) => fits(page.label)).map((page) => ({ key: page.to, label: page.label, note: 'page', go: () => navigate({ to: page.to }) })),
-    ...(words === '' ? [] : (found.data?.items ?? [])).map((device) => ({
-      key: device.uid,
-      label: deviceName(device),
-      note: isNamed(device) ? (device.owner?.email ?? device.uid) : device.uid,
-      go: () => navigate({ to: '/devices/$uid', params: { uid: device.uid } }),
-    })),
-  ]
-  const chosen = Math.min(at, targets.length - 1)
-  const choose = (target: Target | undefined) => {
-    if (target === undefined) return
-    close()
-    void target.go()
+  const typed = query.trim()
+  const [search] = useDebouncedValue(typed, 150)
+  const found = useQuery({ ...deviceSearchQuery(search, admin), enabled: search !== '', placeholderData: keepPreviousData })
+  const lastUid = usePreferences().device_view_state.last_device
+  const last = useQuery({ ...deviceQuery(lastUid ?? ''), enabled: opened && lastUid !== null && typed === '', refetchInterval: false })
+  const openDevice = (uid: string) => () => navigate({ to: '/devices/$uid', params: { uid } })
+
+  const targets: Target[] = []
+  // A device that was deleted, or is no longer shared, is left out.
+  if (typed === '' && lastUid !== null && !last.isError)
+    targets.push({ key: `last ${lastUid}`, label: last.data === undefined ? lastUid : deviceName(last.data), note: 'last device', open: openDevice(lastUid) })
+  for (const { to, label } of pages)
+    if (label.toLowerCase().includes(typed.toLowerCase())) targets.push({ key: to, label, note: 'page', open: () => navigate({ to }) })
+  for (const device of search === '' ? [] : (found.data?.items ?? [])) {
+    const note = isNamed(device) ? (device.owner?.email ?? device.uid) : device.uid
+    targets.push({ key: device.uid, label: deviceName(device), note, open: openDevice(device.uid) })
   }
-  const key = (event: KeyboardEvent) => {
-    const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0
-    if (step !== 0) {
-      event.preventDefault()
-      setAt(Math.max(0, Math.min(targets.length - 1, chosen + step)))
-    } else if (event.key === 'Enter') {
-      event.preventDefault()
-      choose(targets[chosen])
-    }
-  }
+  return { targets, found }
+}
+
+/** Opens pages and devices by a few letters, with the keyboard alone. */
+export function CommandPalette({ openCount, pages, admin }: CommandPaletteProps): ReactNode {
+  const { opened, query, selected } = useSpotlight(store)
+  const { targets, found } = useTargets(opened, query, pages, admin)
+  const [navigated, setNavigated] = useState(false)
+  // The first option is selected until the user selects another one.
+  const current = Math.min(Math.max(selected, 0), targets.length - 1)
+  useEffect(() => {
+    if (selected !== current) store.updateState((state) => ({ ...state, selected: current }))
+  }, [selected, current])
+  useEffect(() => {
+    setOpened(true)
+    return () => setOpened(false)
+  }, [openCount])
   return (
-    <Modal opened onClose={close} title="Go to" closeButtonProps={{ 'aria-label': 'Close' }}>
-      <TextInput
+    <Spotlight.Root
+      store={store}
+      shortcut={null}
+      // A blurred background is slow without a graphics card.
+      overlayProps={{ blur: 0 }}
+      attributes={{ content: { 'aria-label': 'Go to' } }}
+      // The new page takes the focus.
+      returnFocus={!navigated}
+      onSpotlightOpen={() => setNavigated(false)}
+    >
+      <Spotlight.Search
         data-autofocus
+        role="combobox"
         aria-label="Page or device"
+        aria-expanded
+        aria-controls={LIST_ID}
+        aria-activedescendant={targets.length === 0 ? undefined : optionId(current)}
         placeholder="Page, or name or uid of a device"
-        leftSection={<IconSearch size={16} aria-hidden />}
-        rightSection={found.isFetching ? <Loader size={14} aria-hidden /> : null}
-        value={text}
+        leftSection={<IconSearch size={18} aria-hidden />}
+        rightSection={found.isFetching ? <Loader size={16} aria-hidden /> : null}
         maxLength={128}
-        onChange={(e) => {
-          setText(e.currentTarget.value)
-          setAt(0)
-        }}
-        onKeyDown={key}
         autoComplete="off"
         spellCheck={false}
-        role="combobox"
-        aria-expanded
-        aria-controls="hx-jump"
-        aria-activedescendant={targets.length === 0 ? undefined : `hx-jump-${chosen}`}
       />
       {found.isError && <ErrorAlert thrown={found.error} title="Devices cannot be searched" />}
-      <Box role="listbox" id="hx-jump" aria-label="Places" mt="xs" mah={320} style={{ overflowY: 'auto' }}>
-        {targets.map((target, n) => (
-          <Group
+      <Spotlight.ActionsList id={LIST_ID} role="listbox" aria-label="Results">
+        {targets.map((target, index) => (
+          <Spotlight.Action
             key={target.key}
-            id={`hx-jump-${n}`}
-            ref={n === chosen ? (row) => row?.scrollIntoView({ block: 'nearest' }) : undefined}
+            ref={(option) => {
+              // The component takes no `id`.
+              if (option !== null) option.id = optionId(index)
+            }}
             role="option"
-            aria-selected={n === chosen}
-            className={`hx-row ${n === chosen ? 'hx-chosen' : ''}`}
-            justify="space-between"
-            wrap="nowrap"
-            px="sm"
-            py={6}
-            style={{ cursor: 'pointer', borderRadius: 6 }}
-            onMouseEnter={() => setAt(n)}
-            onClick={() => choose(target)}
-          >
-            <Text size="sm" truncate>
-              {target.label}
-            </Text>
-            <Text size="xs" c="dimmed" truncate>
-              {target.note}
-            </Text>
-          </Group>
+            aria-selected={index === current}
+            data-selected={index === current || undefined}
+            label={target.label}
+            dimmedSections={false}
+            rightSection={
+              <Text span size="xs" c={index === current ? 'inherit' : 'dimmed'}>
+                {target.note}
+              </Text>
+            }
+            onClick={() => {
+              setNavigated(true)
+              void target.open()
+            }}
+          />
         ))}
-      </Box>
-      {targets.length === 0 && !found.isFetching && (
-        <Text size="sm" c="dimmed" role="status">
-          No results.
-        </Text>
-      )}
-    </Modal>
+      </Spotlight.ActionsList>
+      {targets.length === 0 && !found.isFetching && <Spotlight.Empty role="status">No results</Spotlight.Empty>}
+    </Spotlight.Root>
   )
 }

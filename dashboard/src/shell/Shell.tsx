@@ -2,7 +2,7 @@ import { ActionIcon, AppShell, Badge, Burger, Button, Group, Menu, NavLink, Text
 import { useDisclosure, useHotkeys } from '@mantine/hooks'
 import { IconLogout, IconSearch, IconUserCircle } from '@tabler/icons-react'
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
-import { type ReactNode, useEffect, useSyncExternalStore } from 'react'
+import { type ReactNode, useEffect, useState, useSyncExternalStore } from 'react'
 import { serverClock } from '../api/serverClock'
 import { BASE_PATH } from '../api/serverUrl'
 import { session, signOut } from '../api/session'
@@ -115,9 +115,10 @@ function PageMenu({ pages, path }: { pages: readonly MenuPage[]; path: string })
 /** The frame around every page. */
 export function Shell(): ReactNode {
   const [menuOpen, menu] = useDisclosure()
-  const [paletteOpen, palette] = useDisclosure()
+  const [paletteOpens, setPaletteOpens] = useState(0)
+  const openPalette = () => setPaletteOpens((count) => count + 1)
   // With a modifier key, so that it cannot be typed by accident (WCAG 2.1.4); also inside of fields.
-  useHotkeys([['mod+K', palette.open]], [])
+  useHotkeys([['mod+K', openPalette]], [])
   const admin = useAdmin()
   const pages = useMenuPages()
   const path = useRouterState({ select: (s) => s.location.pathname })
@@ -147,7 +148,7 @@ export function Shell(): ReactNode {
             <PersistenceBadge />
             <ConnectionBadge />
             <Tooltip label="Go to a page or device (Ctrl K)">
-              <ActionIcon variant="subtle" color="gray" aria-label="Go to a page or device" onClick={palette.open}>
+              <ActionIcon variant="subtle" color="gray" aria-label="Go to a page or device" onClick={openPalette}>
                 <IconSearch size={18} aria-hidden />
               </ActionIcon>
             </Tooltip>
@@ -160,7 +161,7 @@ export function Shell(): ReactNode {
       </AppShell.Navbar>
       <AppShell.Main id="main" tabIndex={-1} style={{ outline: 'none' }}>
         <Outlet />
-        {paletteOpen && <CommandPalette close={palette.close} pages={pages} admin={admin} />}
+        {paletteOpens > 0 && <CommandPalette openCount={paletteOpens} pages={pages} admin={admin} />}
       </AppShell.Main>
     </AppShell>
   )
