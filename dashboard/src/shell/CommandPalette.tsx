@@ -29,7 +29,9 @@ interface Target {
 const silent = createSpotlightStore()
 /** The library's store, which does not notify of a new selection by itself; screen readers must hear of it. */
 const store = { ...silent, setState: silent.setState.bind(silent), updateState: silent.setState.bind(silent) } satisfies typeof silent
-const setOpened = (opened: boolean) => store.setState({ ...store.getState(), opened, selected: 0 })
+const close = () => store.setState({ ...store.getState(), opened: false })
+/** Opens it with an empty query, also while it is still fading out. */
+const open = () => store.setState({ ...store.getState(), opened: true, selected: 0, query: '' })
 
 const LIST_ID = 'hx-palette'
 const optionId = (index: number) => `${LIST_ID}-${index}`
@@ -68,8 +70,8 @@ export function CommandPalette({ openCount, pages, admin }: CommandPaletteProps)
     if (selected !== current) store.updateState((state) => ({ ...state, selected: current }))
   }, [selected, current])
   useEffect(() => {
-    setOpened(true)
-    return () => setOpened(false)
+    open()
+    return close
   }, [openCount])
   return (
     <Spotlight.Root
