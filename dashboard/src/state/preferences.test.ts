@@ -17,8 +17,8 @@ let account: Record<string, unknown> = {}
 let down = false
 let patches: unknown[] = []
 
-const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
-  const request = new Request(asked instanceof Request ? asked : new URL(asked, 'http://hexa.example'), init)
+const server = vi.fn(async (input: RequestInfo | URL, init?: RequestInit) => {
+  const request = new Request(input instanceof Request ? input : new URL(input, 'http://hexa.example'), init)
   if (request.url.endsWith('/login')) return json(200, { user: { id: 'u1' }, access_token: 't', refresh_token: null, expires_in: 900 })
   if (down) return json(503, { code: 'storage_unavailable', message: 'full', details: null, request_id: 'r' })
   if (request.method === 'PATCH') patches.push(await request.json())

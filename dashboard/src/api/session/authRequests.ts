@@ -24,7 +24,7 @@ export const signedOutError = (): ApiError => new ApiError('invalid_token', 'you
 /** Whether the server said that the session does not exist (any more). */
 export const isSessionOver = (error: ApiError, base: string): boolean => error.status === 401 || (error.status === 400 && !usesCookie(base))
 
-/** Posts to `/api/v1/auth`, in the way that this server's session is kept. */
+/** Posts to `/api/v1/auth`, with the cookie where the session uses one. */
 export async function postAuth(base: string, path: string, body: unknown, bearer?: string): Promise<Response> {
   const headers = {
     'content-type': 'application/json',

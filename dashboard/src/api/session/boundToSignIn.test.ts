@@ -22,8 +22,8 @@ let tokens = 0
 /** The account of the browser's cookie. */
 let cookieOwner = 'ann'
 
-const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
-  const request = new Request(asked instanceof Request ? asked : new URL(asked, window.location.origin), init)
+const server = vi.fn(async (input: RequestInfo | URL, init?: RequestInit) => {
+  const request = new Request(input instanceof Request ? input : new URL(input, window.location.origin), init)
   const url = new URL(request.url)
   const path = url.pathname.replace('/api/v1/', '')
   seen.push({ path, to: url.origin, token: request.headers.get('authorization'), signal: request.signal })
@@ -155,13 +155,13 @@ test('the data of one account is dropped before listeners hear of the next', asy
 })
 
 test('a refused refresh asks the other tabs before it signs out, and takes no token that was refused', async () => {
-  const heard = (event: MessageEvent<{ kind: string }>) => {
+  const answer = (event: MessageEvent<{ kind: string }>) => {
     if (event.data.kind === 'ask') channel.postMessage({ ...token, value: offered })
   }
   let offered = 'fresh'
   const { id, since } = JSON.parse(localStorage.getItem('hexa.session') ?? '{}') as { id: string; since: number }
   const token = { kind: 'token', base: '', id, since, left_ms: 900_000, user: user('ann') }
-  channel.addEventListener('message', heard as EventListener)
+  channel.addEventListener('message', answer as EventListener)
   answers['auth/refresh'] = () => dead('refresh_token_reused')
   await refresh()
   expect(session.state().status).toBe('in')
@@ -172,7 +172,7 @@ test('a refused refresh asks the other tabs before it signs out, and takes no to
   answers.devices = () => dead()
   await expect(authorized(new Request(`${window.location.origin}/api/v1/devices`))).rejects.toMatchObject({ status: 401 })
   expect(session.state().status).toBe('out')
-  channel.removeEventListener('message', heard as EventListener)
+  channel.removeEventListener('message', answer as EventListener)
 })
 
 test('a sign-out keeps the data of other servers, even when the browser clears its storage', async () => {

@@ -13,8 +13,8 @@ let slow: Promise<void> = Promise.resolve()
 let logouts = 0
 
 /** A server whose access tokens are numbered; only the newest is valid. */
-const server = vi.fn(async (asked: RequestInfo | URL, init?: RequestInit) => {
-  const request = new Request(asked instanceof Request ? asked : new URL(asked, 'http://hexa.example'), init)
+const server = vi.fn(async (input: RequestInfo | URL, init?: RequestInit) => {
+  const request = new Request(input instanceof Request ? input : new URL(input, 'http://hexa.example'), init)
   const path = new URL(request.url).pathname
   await new Promise((later) => setTimeout(later, 5))
   const signedIn = () => json(200, { user, access_token: `t${String(valid)}`, refresh_token: null, token_type: 'Bearer', expires_in: 900 })

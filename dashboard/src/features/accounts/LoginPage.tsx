@@ -1,8 +1,9 @@
 import {
   Alert, Anchor, Button, Container, Group, Paper, PasswordInput, Stack, Tabs, Text, TextInput, Title,
 } from '@mantine/core'
+import { useForm } from '@mantine/form'
 import { useMutation, useQuery } from '@tanstack/react-query'
-import { type ReactNode, type SubmitEvent, useEffect, useState } from 'react'
+import { type ReactNode, useEffect, useState } from 'react'
 import { parseServerUrl } from '../../api/serverUrl'
 import { register, session, signIn } from '../../api/session'
 import icon from '../../icon.svg'
@@ -13,24 +14,23 @@ import { registrationQuery } from './queries'
 /** The page to sign in or create an account, at this server or another one. */
 export function LoginPage({ why }: { why: string | null }): ReactNode {
   const linked = useInvitation()
-  const [tab, setTab] = useState<string | null>('in')
-  const [invitation, setInvitation] = useState('')
-  const [email, setEmail] = useState('')
-  const [password, setPassword] = useState('')
-  const [name, setName] = useState('')
-  const [secret, setSecret] = useState('')
-  const [server, setServer] = useState(session.base())
-  const [otherServer, setOtherServer] = useState(session.base() !== '')
-  const [lastLinked, setLastLinked] = useState<string | null>(null)
+  const form = useForm({ initialValues: { email: '', password: '', name: '', invitation: linked ?? '', secret: '', server: session.base() } })
+  const { invitation, secret, server } = form.values
+  const [tab, setTab] = useState<string | null>(linked === null ? 'in' : 'new')
+  const [otherServer, setOtherServer] = useState(linked === null && session.base() !== '')
+  const [lastLinked, setLastLinked] = useState(linked)
   if (lastLinked !== linked) {
-    // An invitation link is for the server of this page.
     setLastLinked(linked)
-    setInvitation(linked ?? '')
     if (linked !== null) {
+      // An invitation link is for the server of this page.
       setTab('new')
       setOtherServer(false)
     }
   }
+  useEffect(() => {
+    form.setFieldValue('invitation', linked ?? '')
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- runs when another link was opened
+  }, [linked])
   const parsed = parseServerUrl(server.trim())
   const base = otherServer ? (parsed ?? '') : ''
   const invalidServer = otherServer && parsed === null ? 'Enter an address such as https://hexa.example' : null
@@ -46,7 +46,7 @@ export function LoginPage({ why }: { why: string | null }): ReactNode {
     document.title = 'Sign in · Hexa'
   }, [])
   const enter = useMutation({
-    mutationFn: () =>
+    mutationFn: ({ email, password, name }: typeof form.values) =>
       creating
         ? register(base, {
             email: email.trim(),
@@ -59,10 +59,9 @@ export function LoginPage({ why }: { why: string | null }): ReactNode {
       if (creating) clearInvitation()
     },
   })
-  const submit = (event: SubmitEvent) => {
-    event.preventDefault()
-    if (invalidServer === null && !enter.isPending) enter.mutate()
-  }
+  const submit = form.onSubmit((values) => {
+    if (invalidServer === null && !enter.isPending) enter.mutate(values)
+  })
   return (
     <Container component="main" size={440} py="xl">
       <Stack>
@@ -98,19 +97,18 @@ export function LoginPage({ why }: { why: string | null }): ReactNode {
                   New accounts need an invitation. Ask an admin of this server for a link, and open it.
                 </Alert>
               )}
-              <TextInput label="E-mail" type="email" autoComplete="username" required value={email} onChange={(e) => setEmail(e.currentTarget.value)} autoFocus />
+              <TextInput label="E-mail" type="email" autoComplete="username" required {...form.getInputProps('email')} autoFocus />
               <PasswordInput
                 label="Password"
                 autoComplete={creating ? 'new-password' : 'current-password'}
                 description={creating ? '12 to 128 characters; a few unrelated words make a good password' : undefined}
                 required
-                value={password}
-                onChange={(e) => setPassword(e.currentTarget.value)}
+                {...form.getInputProps('password')}
                 visibilityToggleButtonProps={{ 'aria-label': 'Show the password' }}
               />
               {creating && (
                 <>
-                  <TextInput label="Name" autoComplete="name" maxLength={64} value={name} onChange={(e) => setName(e.currentTarget.value)} />
+                  <TextInput label="Name" autoComplete="name" maxLength={64} {...form.getInputProps('name')} />
                   {(mode === 'invite' || token !== '') && (
                     <TextInput
                       label="Invitation"
@@ -118,8 +116,7 @@ export function LoginPage({ why }: { why: string | null }): ReactNode {
                       autoComplete="off"
                       spellCheck={false}
                       required={mode === 'invite' && !(awaitsAdmin && secret.trim() !== '')}
-                      value={invitation}
-                      onChange={(e) => setInvitation(e.currentTarget.value)}
+                      {...form.getInputProps('invitation')}
                     />
                   )}
                   {awaitsAdmin && (
@@ -127,8 +124,7 @@ export function LoginPage({ why }: { why: string | null }): ReactNode {
                       label="Bootstrap secret"
                       description="Only for the first admin: the server printed it when it first started"
                       autoComplete="off"
-                      value={secret}
-                      onChange={(e) => setSecret(e.currentTarget.value)}
+                      {...form.getInputProps('secret')}
                     />
                   )}
                 </>
@@ -137,10 +133,9 @@ export function LoginPage({ why }: { why: string | null }): ReactNode {
                 <TextInput
                   label="Server"
                   placeholder="https://hexa.example"
-                  value={server}
+                  {...form.getInputProps('server')}
                   error={server.trim() === '' ? null : invalidServer}
                   required
-                  onChange={(e) => setServer(e.currentTarget.value)}
                   description="The server of this page must list it in DASHBOARD_CONNECT_SRC, and it must list this page in CORS_ALLOWED_ORIGINS"
                 />
               )}

@@ -32,7 +32,7 @@ function Relays({ device, online }: { device: Device; online: boolean }): ReactN
     <Stack gap="md">
       {!online && (
         <Alert color="gray" title="Not connected">
-          The device refuses commands while it is offline; they are not queued. Last seen: <RelativeTime at={device.last_seen_at} />.
+          Commands are refused while the device is offline; they are not queued. Last seen: <RelativeTime at={device.last_seen_at} />.
         </Alert>
       )}
       {device.relays.length === 0 && <Text size="sm">This device has no relays.</Text>}

@@ -1,9 +1,7 @@
-import { Badge, Button, Group, Modal, Paper, Select, Stack, Table, Text, TextInput } from '@mantine/core'
-import { keepPreviousData, useInfiniteQuery, useMutation, useQueryClient } from '@tanstack/react-query'
-import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, unwrap, type Invitation } from '../../../api/client'
-import { idempotencyHeader } from '../../../api/idempotency'
-import { withIdempotencyKey } from '../../../state/idempotentRequest'
+import { Badge, Button, Group, Paper, Select, Table, Text } from '@mantine/core'
+import { keepPreviousData, useInfiniteQuery, useQueryClient } from '@tanstack/react-query'
+import { type ReactNode, useState } from 'react'
+import { api, type Invitation, unwrap } from '../../../api/client'
 import { ConfirmDialog } from '../../../ui/ConfirmDialog'
 import { EmptyState } from '../../../ui/EmptyState'
 import { ErrorAlert } from '../../../ui/ErrorAlert'
@@ -12,6 +10,7 @@ import { PageTitle } from '../../../ui/PageTitle'
 import { RelativeTime } from '../../../ui/RelativeTime'
 import { SecretDialog } from '../../../ui/SecretDialog'
 import { type InvitationQuery, invitationsQuery } from '../queries'
+import { CreateInvitation } from './CreateInvitation'
 
 const STATES = [
   { value: '', label: 'All states' },
@@ -20,47 +19,6 @@ const STATES = [
   { value: 'expired', label: 'Expired' },
   { value: 'revoked', label: 'Revoked' },
 ] as const
-
-/** A dialog that creates an invitation. */
-function CreateInvitation({ opened, close, onCreated }: { opened: boolean; close: () => void; onCreated: (link: string) => void }): ReactNode {
-  const [email, setEmail] = useState('')
-  const [note, setNote] = useState('')
-  const client = useQueryClient()
-  const create = useMutation({
-    mutationFn: () => {
-      const given = { ...(email.trim() === '' ? {} : { email: email.trim() }), ...(note.trim() === '' ? {} : { note: note.trim() }) }
-      return withIdempotencyKey(['invite', given], (key) => unwrap(api().POST('/api/v1/admin/invitations', { params: { header: idempotencyHeader(key) }, body: given })))
-    },
-    onSuccess: (invitation) => {
-      void client.invalidateQueries({ queryKey: ['invitations'] })
-      setEmail('')
-      setNote('')
-      close()
-      onCreated(invitation.link)
-    },
-  })
-  const submit = (event: SubmitEvent) => {
-    event.preventDefault()
-    if (!create.isPending) create.mutate()
-  }
-  return (
-    <Modal opened={opened} onClose={() => { if (!create.isPending) { create.reset(); close() } }} title="Create invitation" closeButtonProps={{ 'aria-label': 'Close' }}>
-      <form onSubmit={submit}>
-        <Stack>
-          <Text size="sm">One person can create an account with the link, within 7 days and while you are an admin.</Text>
-          <TextInput label="E-mail" type="email" description="Only this address can be registered; leave empty for any address" value={email} onChange={(e) => setEmail(e.currentTarget.value)} autoComplete="off" data-autofocus />
-          <TextInput label="Note" description="Shown in this list only" maxLength={64} value={note} onChange={(e) => setNote(e.currentTarget.value)} autoComplete="off" />
-          {create.isError && <ErrorAlert thrown={create.error} title="The invitation was not created" />}
-          <Group justify="flex-end">
-            <Button type="submit" loading={create.isPending}>
-              Create link
-            </Button>
-          </Group>
-        </Stack>
-      </form>
-    </Modal>
-  )
-}
 
 /** The list of invitations, with their states. */
 export function InvitationsPage(): ReactNode {

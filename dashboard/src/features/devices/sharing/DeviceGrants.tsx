@@ -1,86 +1,14 @@
-import { Badge, Button, Group, MultiSelect, NumberInput, Select, Stack, Text, TextInput } from '@mantine/core'
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
-import { type ReactNode, type SubmitEvent, useState } from 'react'
-import { api, type Device, unwrap, type Grant } from '../../../api/client'
-import { idempotencyHeader } from '../../../api/idempotency'
-import { withIdempotencyKey } from '../../../state/idempotentRequest'
+import { Badge, Button, Group, Stack, Text } from '@mantine/core'
+import { useQuery, useQueryClient } from '@tanstack/react-query'
+import { type ReactNode, useState } from 'react'
+import { api, type Device, type Grant, unwrap } from '../../../api/client'
 import { ConfirmDialog } from '../../../ui/ConfirmDialog'
 import { EmptyState } from '../../../ui/EmptyState'
-import { ErrorAlert, notifySuccess } from '../../../ui/ErrorAlert'
+import { ErrorAlert } from '../../../ui/ErrorAlert'
 import { LoadingRows } from '../../../ui/LoadingRows'
 import { RelativeTime } from '../../../ui/RelativeTime'
 import { grantsQuery } from '../queries'
-
-const HOURS = [
-  { value: '', label: 'no limit' },
-  { value: '1', label: '1 hour' },
-  { value: '24', label: '1 day' },
-  { value: '168', label: '1 week' },
-]
-
-function Share({ device }: { device: Device }): ReactNode {
-  const [email, setEmail] = useState('')
-  const [access, setAccess] = useState<'read' | 'control'>('control')
-  const [relays, setRelays] = useState<string[]>([])
-  const [hours, setHours] = useState('')
-  const [uses, setUses] = useState<number | string>('')
-  const client = useQueryClient()
-  const share = useMutation({
-    mutationFn: () => {
-      const body = {
-        email: email.trim(),
-        access,
-        ...(relays.length === 0 ? {} : { relays: relays.map(Number) }),
-        ...(typeof uses === 'number' ? { max_uses: uses } : {}),
-      }
-      return withIdempotencyKey(['share', device.uid, body, hours], (key, at) => {
-        const expires_at = hours === '' ? {} : { expires_at: new Date(at + Number(hours) * 3_600_000).toISOString() }
-        const params = { path: { uid: device.uid }, header: idempotencyHeader(key) }
-        return unwrap(api().POST('/api/v1/devices/{uid}/grants', { params, body: { ...body, ...expires_at } }))
-      })
-    },
-    onSuccess: (grant) => {
-      void client.invalidateQueries({ queryKey: ['grants', device.uid] })
-      notifySuccess(`Shared with ${grant.user.email}`)
-      setEmail('')
-    },
-  })
-  const submit = (event: SubmitEvent) => {
-    event.preventDefault()
-    share.mutate()
-  }
-  return (
-    <form onSubmit={submit}>
-      <Stack gap="xs">
-        <TextInput label="Share with" type="email" placeholder="e-mail of their account" required value={email} onChange={(e) => setEmail(e.currentTarget.value)} autoComplete="off" />
-        <Group grow gap="xs" align="flex-end">
-          <Select
-            label="Access"
-            data={[{ value: 'control', label: 'view and switch' }, { value: 'read', label: 'view only' }]}
-            value={access}
-            onChange={(next) => setAccess(next === 'read' ? 'read' : 'control')}
-            allowDeselect={false}
-          />
-          <Select label="Duration" data={HOURS} value={hours} onChange={(next) => setHours(next ?? '')} allowDeselect={false} />
-          <NumberInput label="Commands" placeholder="no limit" min={1} max={1_000_000} allowDecimal={false} value={uses} onChange={setUses} disabled={access === 'read'} />
-        </Group>
-        <MultiSelect
-          label="Relays"
-          placeholder={relays.length === 0 ? 'whole device' : ''}
-          data={device.relays.map((r) => ({ value: String(r.index), label: r.name ?? `Relay ${r.index}` }))}
-          value={relays}
-          onChange={setRelays}
-        />
-        {share.isError && <ErrorAlert thrown={share.error} title="The device was not shared" />}
-        <Group>
-          <Button type="submit" size="xs" loading={share.isPending}>
-            Share
-          </Button>
-        </Group>
-      </Stack>
-    </form>
-  )
-}
+import { ShareDevice } from './ShareDevice'
 
 /** The accounts that a device is shared with: owners share it and end sharing, others may leave. */
 export function DeviceGrants({ device }: { device: Device }): ReactNode {
@@ -124,7 +52,7 @@ export function DeviceGrants({ device }: { device: Device }): ReactNode {
           </Button>
         </Group>
       ))}
-      {owner && device.claimed_at != null && <Share device={device} />}
+      {owner && device.claimed_at != null && <ShareDevice device={device} />}
       <ConfirmDialog
         opened={ending !== null}
         close={() => setEnding(null)}
