@@ -8,10 +8,10 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { WebSocket } from 'ws'
-import { SHOTS } from './browser'
+import { SCREENSHOT_DIR } from './browser'
 import { until } from './server'
 
-/** What both protocols call `performActions` with. */
+/** The parameters of `performActions` in both protocols. */
 type Actions = Record<string, unknown>[]
 
 interface Driver {
@@ -20,20 +20,20 @@ interface Driver {
   /** The value of an expression, as JSON. */
   evaluate: (expression: string) => Promise<string | null>
   act: (actions: Actions) => Promise<void>
-  /** A PNG in Base64. */
-  picture: () => Promise<string>
+  /** A screenshot as PNG in Base64. */
+  screenshot: () => Promise<string>
   close: () => Promise<void>
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+async function kill(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const gone = new Promise((done) => child.once('exit', done))
   child.kill('SIGKILL')
   await gone
 }
 
-/** Settings of a Firefox that asks nobody for anything. */
-const QUIET = [
+/** Preferences of a Firefox that makes no requests by itself. */
+const BASE_PREFERENCES = [
   'user_pref("app.update.enabled", false);',
   'user_pref("browser.shell.checkDefaultBrowser", false);',
   'user_pref("browser.startup.homepage_override.mstone", "ignore");',
@@ -55,16 +55,16 @@ interface Reply {
 /** Firefox; `settings` are lines of its `user.js`. */
 async function firefox(settings: readonly string[]): Promise<Driver> {
   const profile = mkdtempSync(join(tmpdir(), 'hexa-firefox-'))
-  writeFileSync(join(profile, 'user.js'), [...QUIET, ...settings].join('\n'))
+  writeFileSync(join(profile, 'user.js'), [...BASE_PREFERENCES, ...settings].join('\n'))
   const child = spawn('firefox-esr', ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port', '0'], {
     env: { ...process.env, HOME: profile, MOZ_DISABLE_CONTENT_SANDBOX: '1' },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
-  let said = ''
-  child.stderr.on('data', (data: Buffer) => (said += data.toString()))
+  let output = ''
+  child.stderr.on('data', (data: Buffer) => (output += data.toString()))
   const address = await until('Firefox listens', () => {
-    if (child.exitCode !== null) throw new Error(`Firefox ended:\n${said}`)
-    return /WebDriver BiDi listening on (ws:\S+)/.exec(said)?.[1]
+    if (child.exitCode !== null) throw new Error(`Firefox ended:\n${output}`)
+    return /WebDriver BiDi listening on (ws:\S+)/.exec(output)?.[1]
   })
   const socket = new WebSocket(`${address}/session`)
   await new Promise<void>((open, fail) => {
@@ -103,10 +103,10 @@ async function firefox(settings: readonly string[]): Promise<Driver> {
       return done.result?.value ?? null
     },
     act: (actions) => send('input.performActions', { context, actions }),
-    picture: async () => (await send<{ data: string }>('browsingContext.captureScreenshot', { context })).data,
+    screenshot: async () => (await send<{ data: string }>('browsingContext.captureScreenshot', { context })).data,
     close: async () => {
       socket.terminate()
-      await ended(child)
+      await kill(child)
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
     },
   }
@@ -122,16 +122,16 @@ async function freePort(): Promise<number> {
 
 const MINI_BROWSER = '/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser'
 
-/** A screen for what has no mode without one. */
+/** A virtual screen for a browser without a headless mode. */
 async function screen(): Promise<{ name: string; child: ChildProcess }> {
   const child = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1280x900x24', '-nolisten', 'tcp'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] })
-  let said = ''
-  child.stdio[3]?.on('data', (data: Buffer) => (said += data.toString()))
+  let output = ''
+  child.stdio[3]?.on('data', (data: Buffer) => (output += data.toString()))
   await until('the screen is there', () => {
     if (child.exitCode !== null) throw new Error('Xvfb ended')
-    return said.includes('\n')
+    return output.includes('\n')
   })
-  return { name: `:${said.trim()}`, child }
+  return { name: `:${output.trim()}`, child }
 }
 
 async function webkit(): Promise<Driver> {
@@ -150,14 +150,14 @@ async function webkit(): Promise<Driver> {
     WEBKIT_DISABLE_DMABUF_RENDERER: '1',
   }
   const child = spawn('WebKitWebDriver', [`--port=${port}`], { env, stdio: ['ignore', 'ignore', 'pipe'] })
-  let said = ''
-  child.stderr.on('data', (data: Buffer) => (said += data.toString()))
+  let output = ''
+  child.stderr.on('data', (data: Buffer) => (output += data.toString()))
   const base = `http://127.0.0.1:${port}`
   await until('the driver of WebKit listens', () => fetch(`${base}/status`).then((r) => r.ok, () => false))
   const call = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
     const response = await fetch(`${base}${path}`, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
     const { value } = (await response.json()) as { value: T & { error?: string; message?: string } }
-    if (!response.ok) throw new Error(`${method} ${path}: ${value.error ?? ''} ${value.message ?? ''}\n${said}`)
+    if (!response.ok) throw new Error(`${method} ${path}: ${value.error ?? ''} ${value.message ?? ''}\n${output}`)
     return value
   }
   const options = { 'webkitgtk:browserOptions': { binary: MINI_BROWSER, args: ['--automation'] } }
@@ -172,27 +172,27 @@ async function webkit(): Promise<Driver> {
         args: [],
       }),
     act: (actions) => call('POST', `${at}/actions`, { actions }),
-    picture: () => call('GET', `${at}/screenshot`),
+    screenshot: () => call('GET', `${at}/screenshot`),
     close: async () => {
       await call('DELETE', at).catch(() => undefined)
-      await ended(child)
-      await ended(display.child)
+      await kill(child)
+      await kill(display.child)
       rmSync(home, { recursive: true, force: true, maxRetries: 5 })
     },
   }
 }
 
-/** How an element is found: by a selector, and by its name or text where several fit. */
-export interface Wanted {
+/** Finds an element by a CSS selector, and by its name or text where several match. */
+export interface Selector {
   css: string
   text?: string
 }
 
-export class Plain {
+export class OtherBrowser {
   constructor(readonly driver: Driver) {}
 
-  static async open(name: 'firefox' | 'webkit', settings: readonly string[] = []): Promise<Plain> {
-    const plain = new Plain(name === 'firefox' ? await firefox(settings) : await webkit())
+  static async open(name: 'firefox' | 'webkit', settings: readonly string[] = []): Promise<OtherBrowser> {
+    const plain = new OtherBrowser(name === 'firefox' ? await firefox(settings) : await webkit())
     console.log(`in ${plain.driver.version}`)
     return plain
   }
@@ -202,8 +202,8 @@ export class Plain {
     return text === null ? null : (JSON.parse(text) as T)
   }
 
-  /** Where it is painted, once it is there and can be clicked. */
-  #place({ css, text }: Wanted): Promise<{ x: number; y: number }> {
+  /** The position of an element, once it can be clicked. */
+  #position({ css, text }: Selector): Promise<{ x: number; y: number }> {
     const find = `(() => {
       const named = (e) => (e.getAttribute('aria-label') ?? '') + ' ' + (e.textContent ?? '')
       const found = [...document.querySelectorAll(${JSON.stringify(css)})].find((e) => named(e).includes(${JSON.stringify(text ?? '')}))
@@ -217,12 +217,12 @@ export class Plain {
     return until(`${css} ${text ?? ''} is there`, () => this.value<{ x: number; y: number }>(find).catch(() => null))
   }
 
-  async see(wanted: Wanted): Promise<void> {
-    await this.#place(wanted)
+  async waitFor(wanted: Selector): Promise<void> {
+    await this.#position(wanted)
   }
 
-  async click(wanted: Wanted): Promise<void> {
-    const { x, y } = await this.#place(wanted)
+  async click(wanted: Selector): Promise<void> {
+    const { x, y } = await this.#position(wanted)
     const actions = [
       { type: 'pointerMove', x, y, duration: 0 },
       { type: 'pointerDown', button: 0 },
@@ -231,7 +231,7 @@ export class Plain {
     await this.driver.act([{ type: 'pointer', id: 'mouse', parameters: { pointerType: 'mouse' }, actions }])
   }
 
-  async type(wanted: Wanted, text: string): Promise<void> {
+  async type(wanted: Selector, text: string): Promise<void> {
     await this.click(wanted)
     const actions = Array.from(text).flatMap((value) => [
       { type: 'keyDown', value },
@@ -240,9 +240,9 @@ export class Plain {
     await this.driver.act([{ type: 'key', id: 'keys', actions }])
   }
 
-  async shot(name: string): Promise<void> {
-    mkdirSync(SHOTS, { recursive: true })
-    writeFileSync(join(SHOTS, `${name}.png`), Buffer.from(await this.driver.picture(), 'base64'))
+  async saveScreenshot(name: string): Promise<void> {
+    mkdirSync(SCREENSHOT_DIR, { recursive: true })
+    writeFileSync(join(SCREENSHOT_DIR, `${name}.png`), Buffer.from(await this.driver.screenshot(), 'base64'))
   }
 
   async close(): Promise<void> {
