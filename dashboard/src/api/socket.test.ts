@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { type ConnectionState, ClientSocket } from './socket'
+import { ClientSocket, type ConnectionState } from './socket'
 
 const { verify } = vi.hoisted(() => ({ verify: vi.fn() }))
 vi.mock('./session', () => ({ verify, session: { base: () => '', state: () => ({ status: 'in' }) } }))

@@ -91,9 +91,9 @@ export class ClientSocket {
   }
 
   /** Replaces the subscription; opens the socket where that is needed. */
-  setSubscription(interest: Subscription): void {
-    this.#subscription = interest
-    if (!interest.all && interest.devices.length === 0 && this.#socket === null) return
+  setSubscription(next: Subscription): void {
+    this.#subscription = next
+    if (!next.all && next.devices.length === 0 && this.#socket === null) return
     if (this.#socket === null && this.#reconnectTimer === undefined && !this.#opening) void this.#open()
     else this.#sendSubscription()
   }

@@ -7,11 +7,11 @@ import { serverClock } from '../api/serverClock'
 import { BASE_PATH } from '../api/serverUrl'
 import { session, signOut } from '../api/session'
 import icon from '../icon.svg'
-import { type MenuPage, useMenuPages } from './navigation'
 import { useConnectionState } from '../state/live'
 import { useAdmin, useSession } from '../state/useSession'
 import { lazyComponent } from '../ui/lazyComponent'
 import { pluralize } from '../ui/pluralize'
+import { type MenuPage, useMenuPages } from './navigation'
 
 const CommandPalette = lazyComponent(() => import('./CommandPalette').then((m) => m.CommandPalette))
 

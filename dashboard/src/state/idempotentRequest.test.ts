@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from 'vitest'
 import { ApiError } from '../api/error'
-import { resetSession } from './resetSession'
 import { withIdempotencyKey } from './idempotentRequest'
+import { resetSession } from './resetSession'
 
 let keys: string[] = []
 const fails = (error: ApiError) => (key: string) => {

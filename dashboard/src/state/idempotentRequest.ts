@@ -4,9 +4,9 @@
  * They carry an idempotency key (docs/API.md): after a lost answer, the next attempt uses the same key, gets the former
  * answer and changes nothing. An attempt after a known outcome has a new key.
  */
-import { serverNow } from '../api/serverClock'
 import { asApiError } from '../api/error'
 import { isOutcomeUnknown, newIdempotencyKey } from '../api/idempotency'
+import { serverNow } from '../api/serverClock'
 import { onSessionReset } from './resetSession'
 
 /** An attempt later than this is a new one. */

@@ -1,7 +1,8 @@
 import { beforeEach, expect, test, vi } from 'vitest'
 import { signIn } from '../api/session'
+import { changePreferences, loadPreferences, preferences, savePreferences } from './preferences'
+import { DEFAULTS, sanitizePreferences } from './preferencesModel'
 import { resetSession } from './resetSession'
-import { changePreferences, DEFAULTS, loadPreferences, preferences, savePreferences, sanitizePreferences } from './preferences'
 
 test('invalid stored preferences are replaced by defaults', () => {
   for (const bad of [null, 7, 'x', [], { dashboard_settings: 3 }, { dashboard_layout: { order: [1] } }, { notification_settings: { toasts: 'loud' } }])

@@ -1,5 +1,5 @@
 import { ActionIcon, Collapse, Group, Paper, Title } from '@mantine/core'
-import { IconChevronDown, IconChevronRight, IconArrowDown, IconArrowUp } from '@tabler/icons-react'
+import { IconArrowDown, IconArrowUp, IconChevronDown, IconChevronRight } from '@tabler/icons-react'
 import { type ReactNode, useId } from 'react'
 import { changePreferences, usePreferences } from '../state/preferences'
 import { ErrorBoundary } from './ErrorBoundary'

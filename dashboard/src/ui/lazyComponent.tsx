@@ -1,5 +1,5 @@
 import { type ComponentType, type ReactNode, useCallback, useEffect, useState } from 'react'
-import { retryModules, lazyModule, reloadIfReplaced } from '../api/lazyModule'
+import { lazyModule, reloadIfReplaced, retryModules } from '../api/lazyModule'
 import { ErrorAlert } from './ErrorAlert'
 
 /** A component that is loaded when it is first shown; a failure is shown with a button to try again. */

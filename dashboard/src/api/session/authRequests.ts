@@ -1,7 +1,7 @@
 /** The requests that create, renew and end sessions; only a password change needs an access token. */
 import { ApiError, asApiError, fromAnswer, unreachable } from '../error'
-import { serverUrl } from '../serverUrl'
 import type { components } from '../schema'
+import { serverUrl } from '../serverUrl'
 
 export type User = components['schemas']['UserBody']
 export type SignedIn = components['schemas']['SignedInBody']

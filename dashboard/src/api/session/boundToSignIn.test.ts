@@ -1,7 +1,7 @@
 /** Requests, late answers, messages of other tabs and stored data belong to the sign-in under which they began. */
 import { beforeEach, expect, test, vi } from 'vitest'
-import { authorized, changePassword, refresh, session, signIn, signOut, start } from '.'
 import { storageKey } from '../storage'
+import { authorized, changePassword, refresh, session, signIn, signOut, start } from '.'
 
 const OTHER = 'https://other.example'
 const user = (id: string) => ({ id, email: `${id}@hexa.local`, name: id, role: 'user', created_at: '2026-11-23T12:00:00.000Z' })

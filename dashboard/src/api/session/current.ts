@@ -1,8 +1,8 @@
 /** Who is signed in, in this tab. `tabSync.ts` keeps the tabs of a browser in step. */
+import { clearServerData, remove } from '../storage'
 import { isCookieless, type SignedIn, signedOutError, type User, usesCookie } from './authRequests'
 import { isSaved, lastServer, persistenceWarning, save, savedSession, type SavedSession, SERVER_KEY, SIGNED_OUT_KEY } from './savedSession'
 import { postToTabs } from './tabMessages'
-import { clearServerData, remove } from '../storage'
 
 /** One sign-in, as all tabs of the browser know it. */
 export interface SignIn {

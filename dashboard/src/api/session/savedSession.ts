@@ -1,6 +1,6 @@
 /** What a browser keeps of a session, so that it survives a reload. */
-import type { User } from './authRequests'
 import { isStorageAvailable, read, readForTab, remove, storageKey, write, writeForTab } from '../storage'
+import type { User } from './authRequests'
 
 /** The refresh token is only here where it cannot be in a cookie. */
 export interface SavedSession {

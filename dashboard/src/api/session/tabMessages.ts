@@ -1,7 +1,7 @@
 /** Messages between the tabs of one browser. */
+import { storageKey } from '../storage'
 import type { User } from './authRequests'
 import { openChannel } from './tabs'
-import { storageKey } from '../storage'
 
 export type TabMessage =
   | { kind: 'token'; base: string; id: string; since: number; value: string; left_ms: number; user: User }

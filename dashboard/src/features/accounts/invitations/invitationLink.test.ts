@@ -1,6 +1,6 @@
 import { act, renderHook } from '@testing-library/react'
 import { expect, test } from 'vitest'
-import { clearInvitation, takeFromAddress, invitationToken, useInvitation } from './invitationLink'
+import { clearInvitation, invitationToken, takeFromAddress, useInvitation } from './invitationLink'
 
 test('the token is removed from the address, which is otherwise unchanged', () => {
   const { result } = renderHook(useInvitation)

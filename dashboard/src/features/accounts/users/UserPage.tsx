@@ -12,7 +12,7 @@ import { RelativeTime } from '../../../ui/RelativeTime'
 import { userQuery, userSessionsQuery, userTokensQuery } from '../queries'
 import { SessionList } from '../sessions/SessionList'
 import { TokenList } from '../tokens/TokenList'
-import { ChangeUser, type ChangeKind, type UserChange } from './ChangeUser'
+import { type ChangeKind, ChangeUser, type UserChange } from './ChangeUser'
 
 const route = getRouteApi('/users/$id')
 

@@ -2,7 +2,6 @@ import { Code, Group, SimpleGrid, TextInput } from '@mantine/core'
 import { useQuery } from '@tanstack/react-query'
 import { type ReactNode, useMemo, useState } from 'react'
 import { onSessionReset } from '../../../state/resetSession'
-import { parse, type Point, rate, total } from './prometheus'
 import { Card } from '../../../ui/Card'
 import { Chart, type Series } from '../../../ui/Chart'
 import { CopyButton } from '../../../ui/CopyButton'
@@ -10,6 +9,7 @@ import { ErrorAlert } from '../../../ui/ErrorAlert'
 import { LoadingRows } from '../../../ui/LoadingRows'
 import { PageTitle } from '../../../ui/PageTitle'
 import { metricsQuery } from '../queries'
+import { parse, type Point, rate, total } from './prometheus'
 
 /** Samples that are kept: ten minutes of them. */
 const MAX_POINTS = 120

@@ -2,7 +2,7 @@ import { Button, Code, Group, Paper, SimpleGrid, Stack, Text } from '@mantine/co
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { type ReactNode, useState } from 'react'
-import { api, unwrap, type Schemas } from '../../../api/client'
+import { api, type Schemas, unwrap } from '../../../api/client'
 import { Card } from '../../../ui/Card'
 import { ConfirmDialog } from '../../../ui/ConfirmDialog'
 import { DescriptionItem } from '../../../ui/DescriptionItem'
