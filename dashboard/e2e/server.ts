@@ -124,7 +124,7 @@ export class Server {
     return { email, id: made.user.id, token: made.access_token }
   }
 
-  /** Provisions a device. */
+  /** Provisions a device with the provisioning key. */
   async provision(relays: number, device_class = 'relay_controller'): Promise<{ device_uid: string; device_token: string; claim_code: string }> {
     const key = readFileSync(join(this.dir, 'secrets/device_provision_key'), 'utf8').trim().split(',')[0] ?? ''
     const response = await fetch(`${this.url}/api/v1/provision/register`, {
