@@ -5,10 +5,10 @@ import react from '@vitejs/plugin-react'
 import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 
-/** What the server puts in the place of every answer's nonce (core/api/src/dashboard.rs). */
+/** The placeholder that the server replaces with the nonce of each answer (core/api/src/dashboard.rs). */
 const NONCE = '__HEXA_NONCE__'
 
-/** Every file but the page, compressed in both ways beside itself: the server only hands them out. */
+/** Writes a Brotli and a gzip file beside every file but the page, so that the server need not compress. */
 function compressed(): Plugin {
   let out = 'dist'
   return {
@@ -37,7 +37,7 @@ function compressed(): Plugin {
   }
 }
 
-/** The page's own address has any depth: what it asks for first is named from the root, where the server may put a path. */
+/** Makes the page name its files from the root, because its own URL may have any depth; the server may add a path. */
 function rooted(): Plugin {
   return {
     name: 'hexa-rooted',
@@ -56,51 +56,61 @@ function rooted(): Plugin {
 }
 
 /**
- * Parts go through `hexaImport` (src/api/part.ts), which asks for a file under another address when it could not be had
- * before: browsers whose module map keeps failures never fetch the same one again.
+ * Makes dynamic imports call `hexaImport` (src/api/lazyModule.ts), which requests a file that failed to load under another
+ * URL: browsers that cache failures in their module map never fetch the same URL again.
  */
-function again(): Plugin {
+function retryableImports(): Plugin {
   const IMPORT = /\bimport\(([`'"]\.\/[\w.-]+\.js[`'"])\)/g
   return {
-    name: 'hexa-again',
+    name: 'hexa-retryable-imports',
     apply: 'build',
     enforce: 'post',
     generateBundle: {
       order: 'post',
       handler(_, bundle) {
-        let parts = 0
+        let imports = 0
         for (const file of Object.values(bundle))
           if (file.type === 'chunk')
             file.code = file.code.replace(IMPORT, (_all, name: string) => {
-              parts += 1
+              imports += 1
               return `hexaImport(${name},e=>import(e))`
             })
-        if (parts === 0) this.error('no part of the console is loaded later: do the imports look otherwise by now?')
+        if (imports === 0) this.error('no dynamic import was found; the bundler may write them differently now')
       },
     },
   }
 }
 
-/** Which server the development server stands in front of. */
+/** The modules of `@mantine/form`. */
+const FORMS = /node_modules\/(@mantine\/form|klona|fast-deep-equal)\//
+
+/** The server that the development server forwards to. */
 const server = process.env.HEXA_SERVER ?? 'http://127.0.0.1:8080'
 
 /** `Origin` becomes the server's own, so that sessions in cookies work from here as well. */
 const proxied = { target: server, changeOrigin: true, ws: true, headers: { origin: server } }
 
 export default defineConfig(({ command }) => ({
-  // Files find each other by where they are themselves: a proxy may serve all of it below a path.
+  // Relative paths, because a proxy may serve everything below a path.
   base: command === 'build' ? './' : '/dashboard/',
   html: { cspNonce: NONCE },
-  plugins: [react(), rooted(), again(), compressed()],
+  plugins: [react(), rooted(), retryableImports(), compressed()],
   build: {
     target: 'es2022',
-    // A page of its own gets only what it shows.
+    // Nothing is inlined, so that every page loads only what it shows.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     chunkSizeWarningLimit: 500,
-    // What several pages share is one file: a dozen of a few hundred bytes each cost more as requests than they save.
-    rolldownOptions: { output: { codeSplitting: { groups: [{ name: 'shared', minShareCount: 3, minModuleSize: 0, minSize: 0 }] } } },
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          // Modules of several pages are one file: many small files cost more in requests than they save. Forms are not
+          // part of it, because the first load needs none.
+          groups: [{ name: 'shared', test: (id) => !FORMS.test(id), minShareCount: 3, minModuleSize: 0, minSize: 0 }],
+        },
+      },
+    },
   },
   server: { proxy: { '/api': proxied, '/ws': proxied, '/metrics': proxied, '/health': proxied } },
   test: { environment: 'jsdom', include: ['src/**/*.test.{ts,tsx}'], setupFiles: ['src/test-setup.ts'] },

@@ -1,9 +1,9 @@
 import { configDefaults, defineConfig } from 'vitest/config'
 
-/** Browsers beside Chromium take their time: `cargo xtask test --with browsers`. */
+/** Other browsers than Chromium are slow to start: `cargo xtask test --with browsers` includes them. */
 const others = (process.env.HEXA_WITH ?? '').split(' ').includes('browsers')
 
-/** Tests in a real browser against a real server; one at a time, because they share two cores. */
+/** Tests in a real browser against a real server; one file at a time, because they share two cores. */
 export default defineConfig({
   test: {
     environment: 'node',
@@ -12,7 +12,7 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 90_000,
     hookTimeout: 90_000,
-    // Where a test hangs is said by name.
+    // Shows the name of a test that hangs.
     reporters: ['verbose'],
   },
 })

@@ -1,4 +1,4 @@
-/** Debian's Chromium, and what every page must keep: no console errors, no CSP violations, no accessibility faults. */
+/** Debian's Chromium, and what holds for every page: no console errors, CSP violations or accessibility faults. */
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
@@ -6,24 +6,24 @@ import { type Browser, type BrowserContext, type BrowserContextOptions, chromium
 import { expect } from 'vitest'
 import { PASSWORD } from './server'
 
-const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+const CHROMIUM_PATHS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-export const SHOTS = process.env.HEXA_SHOTS ?? resolve(import.meta.dirname, '../shots')
+export const SCREENSHOT_DIR = process.env.HEXA_SHOTS ?? resolve(import.meta.dirname, '../shots')
 
 export async function launch(): Promise<Browser> {
-  const executablePath = process.env.HEXA_CHROMIUM ?? PLACES.find((path) => existsSync(path))
+  const executablePath = process.env.HEXA_CHROMIUM ?? CHROMIUM_PATHS.find((path) => existsSync(path))
   if (executablePath === undefined) throw new Error('no Chromium: install one, for example `apt-get install chromium`')
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'] })
-  // Which one it was is the first question where a test fails for somebody else.
+  // The version is the first question when a test fails elsewhere.
   console.log(`in Chromium ${browser.version()}`)
   return browser
 }
 
-/** A page that notes everything that went wrong on it. */
+/** A page that records its faults. */
 export class Tab {
   readonly faults: string[] = []
-  /** Answers that a test made itself, which the browser writes to the console. */
-  expected: RegExp[] = []
+  /** Faults that the test causes itself. */
+  allowedFaults: RegExp[] = []
 
   private constructor(
     readonly page: Page,
@@ -41,11 +41,11 @@ export class Tab {
     page.setDefaultTimeout(10_000)
     const tab = new Tab(page, context, url)
     page.on('console', (message) => {
-      if (message.type() === 'error') tab.note(`console: ${message.text()} ${message.location().url}`)
+      if (message.type() === 'error') tab.recordFault(`console: ${message.text()} ${message.location().url}`)
     })
-    page.on('pageerror', (error) => tab.note(`exception: ${error.message}`))
+    page.on('pageerror', (error) => tab.recordFault(`exception: ${error.message}`))
     page.on('dialog', (dialog) => {
-      tab.note(`dialog: ${dialog.message()}`)
+      tab.recordFault(`dialog: ${dialog.message()}`)
       void dialog.dismiss()
     })
     await page.addInitScript(() => {
@@ -56,12 +56,12 @@ export class Tab {
     return tab
   }
 
-  note(fault: string): void {
-    if (!this.expected.some((pattern) => pattern.test(fault))) this.faults.push(fault)
+  recordFault(fault: string): void {
+    if (!this.allowedFaults.some((pattern) => pattern.test(fault))) this.faults.push(fault)
   }
 
-  /** Nothing went wrong so far. */
-  clean(): void {
+  /** Fails when there was any fault so far. */
+  expectNoFaults(): void {
     expect(this.faults).toEqual([])
   }
 
@@ -73,25 +73,25 @@ export class Tab {
     await this.page.getByRole('button', { name: 'Your account' }).waitFor()
   }
 
-  /** Clicks a switch where people click it: its input lies hidden under what is painted. */
-  async flip(relay: Locator): Promise<void> {
+  /** Clicks a switch on its track, because its input is invisible. */
+  async toggle(relay: Locator): Promise<void> {
     await relay.locator('.mantine-Switch-track').click()
   }
 
   async go(path: string): Promise<void> {
     await this.page.goto(`${this.url}/dashboard${path}`)
-    await this.settled()
+    await this.waitUntilLoaded()
   }
 
-  /** Everything that was asked for is there. */
-  async settled(): Promise<void> {
+  /** Waits until nothing is loading any more. */
+  async waitUntilLoaded(): Promise<void> {
     await this.page.locator('h1').first().waitFor()
     await this.page.waitForFunction(() => document.querySelector('[aria-busy="true"]') === null)
   }
 
-  /** WCAG 2.2 A and AA, as far as axe sees it. */
-  async accessible(what: string): Promise<void> {
-    // Debuggers are not bound by the page's policy; the page is.
+  /** Fails on violations of WCAG 2.2 A and AA that axe finds. */
+  async expectAccessible(what: string): Promise<void> {
+    // Evaluated as a debugger does, because the page's policy forbids other scripts.
     await this.page.evaluate(AXE)
     const found = await this.page.evaluate(async () => {
       const { axe } = window as unknown as { axe: { run(node: Document, options: unknown): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } }
@@ -101,9 +101,9 @@ export class Tab {
     expect(found, what).toEqual([])
   }
 
-  async shot(name: string): Promise<void> {
-    mkdirSync(SHOTS, { recursive: true })
-    await this.page.screenshot({ path: join(SHOTS, `${name}.png`), animations: 'disabled' })
+  async screenshot(name: string): Promise<void> {
+    mkdirSync(SCREENSHOT_DIR, { recursive: true })
+    await this.page.screenshot({ path: join(SCREENSHOT_DIR, `${name}.png`), animations: 'disabled' })
   }
 
   async close(): Promise<void> {

@@ -21,7 +21,7 @@ const say = (line: string) => process.stderr.write(`${line}\n`)
 const quantile = (values: number[], q: number) => [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))] ?? NaN
 const round = (value: number) => Math.round(value * 10) / 10
 
-/** Devices that are there and away: what the list has to show. */
+/** Provisions devices, which stay offline. */
 async function provision(server: Server, count: number): Promise<void> {
   const made = await Promise.all(Array.from({ length: AT_ONCE }, async (_, worker) => {
     let n = 0
@@ -38,7 +38,7 @@ interface Load {
   interactive_ms: number
 }
 
-/** The device list of somebody who is signed in and has nothing cached. */
+/** Loads the device list, signed in and with an empty cache. */
 async function firstLoad(browser: Browser, server: Server): Promise<Load> {
   const tab = await Tab.open(browser, server.url)
   await tab.signIn(server.admin.email)
@@ -59,7 +59,7 @@ async function firstLoad(browser: Browser, server: Server): Promise<Load> {
   await page.locator('[data-uid]').first().waitFor()
   // From the navigation's start to a list that answers: its rows are drawn and the main thread is free.
   const interactive = await page.evaluate(() => new Promise<number>((done) => requestIdleCallback(() => done(performance.now()))))
-  await tab.settled()
+  await tab.waitUntilLoaded()
   const load = { requests, bytes, api_bytes: api, interactive_ms: round(interactive) }
   await tab.close()
   return load
@@ -71,7 +71,7 @@ async function median(runs: number, once: () => Promise<Load>): Promise<Load> {
   return all.sort((a, b) => a.interactive_ms - b.interactive_ms)[Math.floor(runs / 2)] as Load
 }
 
-/** From the click to the confirmed state on the page, beside what the server says that the command took. */
+/** The time from the click to the confirmed state on the page, beside the latency that the server reports. */
 async function clicks(browser: Browser, server: Server, device: FakeDevice) {
   const tab = await Tab.open(browser, server.url)
   await tab.signIn(server.admin.email)
@@ -108,7 +108,7 @@ async function clicks(browser: Browser, server: Server, device: FakeDevice) {
   return { clicks: CLICKS, shown_p50_ms: round(quantile(shown, 0.5)), shown_p95_ms: round(quantile(shown, 0.95)), command_p95_ms: round(quantile(latencies, 0.95)) }
 }
 
-/** Pictures that the page paints while states change. */
+/** The frames that the page paints while states change. */
 async function frames(page: Page): Promise<{ per_s: number; longest_ms: number }> {
   return page.evaluate(
     (seconds) =>
@@ -131,7 +131,7 @@ async function frames(page: Page): Promise<{ per_s: number; longest_ms: number }
 async function storm(browser: Browser, server: Server) {
   const owner = await server.register('storm@hexa.local', 'Storm')
   const devices: FakeDevice[] = []
-  for (let n = 0; n < 20; n += 1) devices.push(await server.device(owner, 4, `Storm ${n}`))
+  for (let n = 0; n < 20; n += 1) devices.push(await server.createDevice(owner, 4, `Storm ${n}`))
   const tab = await Tab.open(browser, server.url)
   await tab.signIn(owner.email)
   await tab.page.getByText('Live', { exact: true }).waitFor()
@@ -140,11 +140,11 @@ async function storm(browser: Browser, server: Server) {
   let changes = 0
   const begun = Date.now()
   const timer = setInterval(() => {
-    // As many as are due by now: a timer that is late catches up.
+    // As many as are due by now, so that a late timer catches up.
     for (const due = ((Date.now() - begun) / 1000) * CHANGES_PER_S; changes < due; changes += 1) {
       const device = devices[changes % devices.length]
       const index = Math.floor(changes / devices.length) % 4
-      device?.turn(index, !(device.state[index] ?? false))
+      device?.setByHand(index, !(device.state[index] ?? false))
     }
   }, 10)
   const busy = await frames(tab.page)
@@ -166,7 +166,7 @@ try {
     ...(wanted('first_load') && {
       first_load: { [FEW]: await median(5, () => firstLoad(browser, few)), [MANY]: await median(5, () => firstLoad(browser, many)) },
     }),
-    ...(wanted('click') && { click: await clicks(browser, many, await many.device(many.admin, 4, 'Clicked')) }),
+    ...(wanted('click') && { click: await clicks(browser, many, await many.createDevice(many.admin, 4, 'Clicked')) }),
     ...(wanted('storm') && { storm: await storm(browser, few) }),
   }
   process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)

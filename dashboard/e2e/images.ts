@@ -1,19 +1,19 @@
-/** The pictures of docs/images, of a house that has something to show: `cargo xtask dashboard --images`. */
+/** Makes the screenshots of docs/images, with devices that are in use: `cargo xtask dashboard --images`. */
 import { resolve } from 'node:path'
 
 process.env.HEXA_SHOTS = resolve(import.meta.dirname, '../../docs/images')
 const { launch, Tab } = await import('./browser')
 const { Server } = await import('./server')
 
-const ROOMS = ['Porch', 'Kitchen', 'Pump house', 'Greenhouse', 'Garage', 'Workshop', 'Cellar', 'Attic']
+const ROOMS = ['Porch', 'Kitchen', 'Pump room', 'Greenhouse', 'Garage', 'Workshop', 'Cellar', 'Attic']
 const RELAYS = ['Door light', 'Path', 'Bell', 'Heater']
-/** Long enough for the charts of ten minutes to have a shape. */
+/** Long enough for the charts to have a shape. */
 const SECONDS = Number(process.env.HEXA_IMAGES_S ?? 150)
 
 const [server, browser] = await Promise.all([Server.start(), launch()])
 try {
   const neighbour = await server.register('ulla@hexa.local', 'Ulla User')
-  const devices = await Promise.all(ROOMS.map((name) => server.device(server.admin, 4, name)))
+  const devices = await Promise.all(ROOMS.map((name) => server.createDevice(server.admin, 4, name)))
   const [porch, , , , , , , attic] = devices
   if (porch === undefined || attic === undefined) throw new Error('devices are missing')
   for (const device of devices) {
@@ -29,21 +29,21 @@ try {
     const second = (Date.now() - start) / 1000
     const turn = Math.floor(n / 6)
     const device = devices[n % 6] ?? porch
-    device.mood = n % 40 === 39 ? 'reject' : 'ack'
+    device.behaviour = n % 40 === 39 ? 'reject' : 'ack'
     device.delayMs = 4 + (n % 9)
     await server.call('POST', `/api/v1/devices/${device.uid}/relays/${turn % 4}`, server.admin.token, { state: (turn + (n % 6)) % 3 !== 0 }).catch(() => undefined)
-    // An evening of a house: waves of people, not a load test.
+    // The use of a home in the evening, not a load test.
     await new Promise((next) => setTimeout(next, 60 + 90 * (1 + Math.sin(second / 11))))
   }
-  porch.mood = 'ack'
+  porch.behaviour = 'ack'
   porch.press(1)
   attic.disconnect()
-  await tab.shot('metrics-dark')
+  await tab.screenshot('metrics-dark')
   for (const [path, name] of [['/overview', 'overview-dark'], ['/devices', 'devices-dark']] as const) {
     await tab.page.goto(`${server.url}/dashboard${path}`)
-    await tab.settled()
+    await tab.waitUntilLoaded()
     if (path === '/devices') await tab.page.getByText('Live', { exact: true }).waitFor()
-    await tab.shot(name)
+    await tab.screenshot(name)
   }
   await tab.close()
   for (const [path, name, options] of [
@@ -54,9 +54,9 @@ try {
     const other = await Tab.open(browser, server.url, { colorScheme: 'light', ...options })
     await other.signIn(server.admin.email)
     await other.go(path)
-    // Badges say “Live” once states come by themselves.
+    // The badge is “Live” once the socket is open.
     if (path !== '/audit') await other.page.getByText('Live', { exact: true }).waitFor()
-    await other.shot(name)
+    await other.screenshot(name)
     await other.close()
   }
 } finally {

@@ -14,7 +14,7 @@ beforeAll(async () => {
   for (let n = 0; n < COUNT; n += 1) {
     const made = await server.provision(2)
     await server.call('POST', '/api/v1/devices/claim', server.admin.token, { code: made.claim_code })
-    // The last to come is the first by name.
+    // The last one to register is the first by name.
     await server.call('PATCH', `/api/v1/devices/${made.device_uid}`, server.admin.token, { name: `Lamp ${String(COUNT - n).padStart(4, '0')}` })
   }
 })
@@ -26,15 +26,15 @@ afterAll(async () => {
 
 const ROWS = '[aria-label="Rows"]'
 
-async function opened(path: string) {
+async function openList(path: string) {
   const tab = await Tab.open(browser, server.url)
   await tab.signIn(server.admin.email)
   await tab.go(path)
   await tab.page.locator('[data-uid]').first().waitFor()
   await tab.page.getByText('Live', { exact: true }).waitFor()
-  const asked: string[] = []
+  const requested: string[] = []
   tab.page.on('request', (request) => {
-    if (/\/api\/v1\/devices(\?|$)/.test(request.url())) asked.push(request.url())
+    if (/\/api\/v1\/devices(\?|$)/.test(request.url())) requested.push(request.url())
   })
   const toTheEnd = () =>
     until('the end of the list', async () => {
@@ -45,29 +45,29 @@ async function opened(path: string) {
       const all = await tab.page.getByRole('status').getByText(`${COUNT} devices`, { exact: true }).isVisible()
       return all && below < 1 && (await tab.page.locator(`[aria-rowindex="${COUNT + 1}"]`).count()) === 1
     })
-  return { tab, page: tab.page, asked, toTheEnd }
+  return { tab, page: tab.page, requested, toTheEnd }
 }
 
-test('a long list is read page by page, and is no burden once it is read', async () => {
-  const { tab, page, asked, toTheEnd } = await opened('/devices')
+test('a long list is loaded page by page, and only visible pages are refreshed', async () => {
+  const { tab, page, requested, toTheEnd } = await openList('/devices')
   await toTheEnd()
-  expect(asked.length).toBe(6)
+  expect(requested.length).toBe(6)
   expect(await page.locator('[data-uid]').count()).toBeLessThan(80)
-  // Something comes: only what is in sight is asked for again, not the seven pages.
-  asked.length = 0
+  // A new device: only the visible pages are requested again, not all seven.
+  requested.length = 0
   const made = await server.provision(2)
   await server.call('POST', '/api/v1/devices/claim', server.admin.token, { code: made.claim_code })
-  await until('it was asked', () => asked.length > 0)
+  await until('a page was requested', () => requested.length > 0)
   await page.getByRole('status').getByText(`${COUNT + 1} devices`, { exact: true }).waitFor()
-  expect(asked.length).toBeLessThanOrEqual(2)
+  expect(requested.length).toBeLessThanOrEqual(2)
   await server.call('DELETE', `/api/v1/devices/${made.device_uid}`, server.admin.token)
   await page.getByRole('status').getByText(`${COUNT} devices`, { exact: true }).waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('who comes back finds the list where it was left', async () => {
-  const { tab, page, toTheEnd } = await opened('/devices')
+test('going back restores the scroll position of the list', async () => {
+  const { tab, page, toTheEnd } = await openList('/devices')
   await toTheEnd()
   const last = page.getByRole('link', { name: 'Lamp 0001', exact: true })
   await last.click()
@@ -75,12 +75,12 @@ test('who comes back finds the list where it was left', async () => {
   await page.goBack()
   await last.waitFor()
   expect(await page.locator(ROWS).evaluate((rows) => rows.scrollTop)).toBeGreaterThan(10_000)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('by name, and the address says so', async () => {
-  const { tab, page, toTheEnd } = await opened('/devices')
+test('the list is sorted by name, and the address says so', async () => {
+  const { tab, page, toTheEnd } = await openList('/devices')
   const names = () => page.locator('[data-uid] a').allInnerTexts()
   expect((await names())[0]).toBe(`Lamp ${String(COUNT).padStart(4, '0')}`)
   await page.getByRole('button', { name: /sort by name/ }).click()
@@ -90,17 +90,17 @@ test('by name, and the address says so', async () => {
   await until('the last by name', async () => (await names()).at(-1) === `Lamp ${String(COUNT).padStart(4, '0')}`)
   await page.reload()
   await until('the first by name again', async () => (await names())[0] === 'Lamp 0001')
-  // It is how this account likes it from now on, and the address that says otherwise is right all the same.
+  // The order is saved with the account, and used for an address without one.
   await tab.go('/devices')
   await until('as last time', async () => (await names())[0] === 'Lamp 0001')
   await server.call('PUT', '/api/v1/preferences', server.admin.token, { device_view_state: null })
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('the overview leads to the devices that it counts', async () => {
-  const { tab, page } = await opened('/devices')
-  const there = await server.device(server.admin, 1, 'Here I am')
+test('the figures of the overview link to the devices that they count', async () => {
+  const { tab, page } = await openList('/devices')
+  const there = await server.createDevice(server.admin, 1, 'Here I am')
   await tab.go('/overview')
   await until('one is online', async () => /Online\s+1/.test(await page.locator('[data-kpis]').innerText()))
   await page.locator('[data-kpis]').getByRole('link', { name: /^Online/ }).click()
@@ -108,12 +108,12 @@ test('the overview leads to the devices that it counts', async () => {
   expect(await page.locator('[data-uid]').getAttribute('data-uid')).toBe(there.uid)
   await page.getByRole('combobox', { name: 'Connection' }).click()
   await page.getByRole('option', { name: 'Stale' }).click()
-  await page.getByText('No device matches').waitFor()
+  await page.getByText('No matching devices').waitFor()
   await tab.go(`/devices?owner=${server.admin.id}&presence=online`)
   await page.getByText('Ada Admin').nth(1).waitFor()
   await page.getByRole('button', { name: 'One account only: show all' }).click()
   await until('the address has none', () => !page.url().includes('owner'))
   await server.call('PUT', '/api/v1/preferences', server.admin.token, { device_view_state: null })
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })

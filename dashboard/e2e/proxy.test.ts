@@ -1,8 +1,8 @@
-/** What stands between a browser and the server. */
+/** The console behind a proxy. */
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, Tab } from './browser'
-import { BELOW, Proxy } from './proxy'
+import { PATH_PREFIX, Proxy } from './proxy'
 import { Server } from './server'
 
 let server: Server
@@ -20,8 +20,8 @@ afterAll(async () => {
   await server.stop()
 })
 
-test('below a path of its host everything is found: files, the API, the socket, the session', async () => {
-  const device = await server.device(server.admin, 1, 'Below')
+test('under a path of its host, files, the API, the socket and the session work', async () => {
+  const device = await server.createDevice(server.admin, 1, 'Below')
   const tab = await Tab.open(browser, proxy.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
@@ -29,32 +29,32 @@ test('below a path of its host everything is found: files, the API, the socket, 
     await page.getByRole('link', { name, exact: true }).click()
     await page.getByRole('heading', { name, exact: true }).waitFor()
   }
-  expect(new URL(page.url()).pathname).toBe(`${BELOW}/dashboard/home`)
-  await tab.flip(page.locator(`[data-uid="${device.uid}"] [data-relay="0"]`))
+  expect(new URL(page.url()).pathname).toBe(`${PATH_PREFIX}/dashboard/home`)
+  await tab.toggle(page.locator(`[data-uid="${device.uid}"] [data-relay="0"]`))
   await page.locator('[data-relay="0"][data-state="on"]').waitFor()
   await page.getByText('Live', { exact: true }).waitFor()
   await page.reload()
   await page.getByRole('button', { name: 'Your account' }).waitFor()
-  // Another one at the root of the same host is another one.
-  expect(await page.evaluate(() => Object.keys(localStorage).filter((key) => key.startsWith('hexa.session')))).toEqual([`hexa.session@${BELOW}`])
-  tab.clean()
+  // A server at the root of the same host has a session of its own.
+  expect(await page.evaluate(() => Object.keys(localStorage).filter((key) => key.startsWith('hexa.session')))).toEqual([`hexa.session@${PATH_PREFIX}`])
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('a proxy that lets no WebSocket pass is named, and lists are read all the same', async () => {
-  await server.device(server.admin, 1, 'Behind')
+test('a proxy that blocks WebSockets is reported, and lists are still refreshed', async () => {
+  await server.createDevice(server.admin, 1, 'Behind')
   proxy.upgrades = false
   const tab = await Tab.open(browser, proxy.url)
   const { page } = tab
-  tab.expected = [/WebSocket/]
+  tab.allowedFaults = [/WebSocket/]
   await tab.signIn(server.admin.email)
   await tab.go('/home')
-  await page.getByRole('status', { name: 'a proxy in between may not pass WebSockets' }).waitFor()
+  await page.getByRole('status', { name: 'a proxy may be blocking WebSockets' }).waitFor()
   await page.getByText('Behind').waitFor()
-  await tab.accessible('a page that is not live')
+  await tab.expectAccessible('a page that is not live')
   proxy.upgrades = true
   await page.evaluate(() => window.dispatchEvent(new Event('online')))
   await page.getByText('Live', { exact: true }).waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })

@@ -15,8 +15,8 @@ afterAll(async () => {
   await server.stop()
 })
 
-async function opened(relays = 4) {
-  const device = await server.device(server.admin, relays, 'Porch')
+async function openDevice(relays = 4) {
+  const device = await server.createDevice(server.admin, relays, 'Porch')
   const tab = await Tab.open(browser, server.url)
   await tab.signIn(server.admin.email)
   await tab.go(`/devices/${device.uid}`)
@@ -25,79 +25,79 @@ async function opened(relays = 4) {
   return { device, tab, relay }
 }
 
-test('a click switches the relay on the device, and the page shows what was confirmed', async () => {
-  const { device, tab, relay } = await opened()
-  await tab.flip(relay)
-  await relay.getByText(/acked in [\d.]+ ms/).waitFor()
+test('a click switches the relay of the device, and the page shows the confirmed state', async () => {
+  const { device, tab, relay } = await openDevice()
+  await tab.toggle(relay)
+  await relay.getByText(/confirmed in [\d.]+ ms/).waitFor()
   await tab.page.locator('[data-relay="0"][data-state="on"]').waitFor()
   expect(device.state[0]).toBe(true)
   expect(device.commands.map((c) => [c.type, c.relay, c.state])).toEqual([['set_relay', 0, true]])
-  // It is in the history without a reload, and last action says it.
+  // The history shows it without a reload.
   await tab.page.getByText('switch on relay 0').waitFor()
-  await tab.flip(relay)
+  await tab.toggle(relay)
   await tab.page.locator('[data-relay="0"][data-state="off"]').waitFor()
   expect(device.state[0]).toBe(false)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('while the device thinks it is pending, and shows the old state', async () => {
-  const { device, tab, relay } = await opened()
+test('while the device has not answered, the command is pending and the old state is shown', async () => {
+  const { device, tab, relay } = await openDevice()
   device.delayMs = 300
-  await tab.flip(relay)
+  await tab.toggle(relay)
   await tab.page.locator('[data-relay="0"][data-command="pending"][data-state="off"]').waitFor()
   expect(await relay.getByRole('switch').getAttribute('aria-disabled')).toBe('true')
-  // Another click meanwhile is none. (Playwright's own waits until it would be one.)
+  // Another click meanwhile does nothing. (Playwright's own click would wait until the switch is enabled.)
   await relay.getByRole('switch').evaluate((button) => (button as HTMLElement).click())
   await tab.page.locator('[data-relay="0"][data-command="acked"][data-state="on"]').waitFor()
   await server.call('GET', `/api/v1/devices/${device.uid}/state`, server.admin.token)
   expect(device.commands.length).toBe(1)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('a refusal is said with code, message and request id, to be copied', async () => {
-  const { device, tab, relay } = await opened()
-  device.mood = 'reject'
-  tab.expected = [/502/]
-  await tab.flip(relay)
+test('a refusal is shown with code, message and request id, which can be copied', async () => {
+  const { device, tab, relay } = await openDevice()
+  device.behaviour = 'reject'
+  tab.allowedFaults = [/502/]
+  await tab.toggle(relay)
   await tab.page.locator('[data-relay="0"][data-command="failed"][data-state="off"]').waitFor()
   await relay.getByText('device_rejected').waitFor()
-  const notice = tab.page.getByRole('alert').filter({ hasText: 'Relay 0 was not switched' })
-  await notice.getByText(/^req-[0-9a-f]+$/).waitFor()
-  await notice.getByRole('button', { name: 'Copy' }).waitFor()
-  // The notice goes, and may not be wanted at all; the same is behind what the relay says, by the keyboard as well.
+  const notification = tab.page.getByRole('alert').filter({ hasText: 'Relay 0 was not switched' })
+  await notification.getByText(/^req-[0-9a-f]+$/).waitFor()
+  await notification.getByRole('button', { name: 'Copy' }).waitFor()
+  // The notification disappears, or is turned off; the relay itself shows the same, also by the keyboard.
   await relay.getByRole('button', { name: 'device_rejected' }).focus()
   await tab.page.keyboard.press('Enter')
   const more = tab.page.getByRole('dialog')
   await more.getByText('the gate is moving').waitFor()
   await more.getByText(/^req-[0-9a-f]+$/).waitFor()
-  await tab.accessible('a refusal, opened')
+  await tab.expectAccessible('the details of a refusal')
   await tab.page.keyboard.press('Escape')
-  // What failed stands until something newer is known.
-  device.turn(0, true)
+  // A failure is shown until a newer state is known.
+  device.setByHand(0, true)
   await tab.page.locator('[data-relay="0"][data-command="idle"][data-state="on"]').waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('silence is unknown, never off, until the device reports', async () => {
-  const { device, tab, relay } = await opened()
-  device.mood = 'silent'
-  tab.expected = [/504/]
-  await tab.flip(relay)
+test('a command without an answer is unknown, never off, until the device reports', async () => {
+  const { device, tab, relay } = await openDevice()
+  device.behaviour = 'silent'
+  tab.allowedFaults = [/504/]
+  await tab.toggle(relay)
   await tab.page.locator('[data-relay="0"][data-command="unknown"]').waitFor()
   expect(device.commands.length).toBe(1)
-  // It had done it, and says so late.
-  device.turn(0, true)
+  // It had executed the command, and reports so late.
+  device.setByHand(0, true)
   await tab.page.locator('[data-relay="0"][data-command="idle"][data-state="on"]').waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('what happens elsewhere is seen at once: a hand on the device, a button, its going and coming', async () => {
-  const { device, tab } = await opened()
-  device.turn(2, true)
+test('events of the device are shown at once: a switch by hand, a button, disconnect and reconnect', async () => {
+  const { device, tab } = await openDevice()
+  device.setByHand(2, true)
   await tab.page.locator('[data-relay="2"][data-state="on"]').waitFor()
   device.press(1)
   await tab.page.getByText('input 1 double_click').waitFor()
@@ -106,42 +106,42 @@ test('what happens elsewhere is seen at once: a hand on the device, a button, it
   expect(await tab.page.getByRole('switch').first().isDisabled()).toBe(true)
   await device.connect(server.url)
   await until('it is switched again', () => tab.page.getByRole('switch').first().isEnabled())
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
 test('64 relays, and all of them at once', async () => {
-  const { device, tab } = await opened(64)
+  const { device, tab } = await openDevice(64)
   expect(await tab.page.locator('[data-relay]').count()).toBe(64)
   await tab.page.getByRole('button', { name: 'All on' }).click()
   await until('all are on', async () => (await tab.page.locator('[data-relay][data-state="on"]').count()) === 64)
   expect(device.state.every(Boolean)).toBe(true)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('all relays at once are pending, done, and unknown as one is', async () => {
-  const { device, tab } = await opened()
+test('a command for all relays is pending, confirmed and unknown like one for a single relay', async () => {
+  const { device, tab } = await openDevice()
   const all = tab.page.locator('[data-all]')
   device.delayMs = 300
   await all.getByRole('button', { name: 'All on' }).click()
   await tab.page.locator('[data-all][data-command="pending"]').waitFor()
-  await all.getByText(/acked in/).waitFor()
-  device.mood = 'silent'
-  tab.expected = [/504/]
+  await all.getByText(/confirmed in/).waitFor()
+  device.behaviour = 'silent'
+  tab.allowedFaults = [/504/]
   await all.getByRole('button', { name: 'All off' }).click()
   await tab.page.locator('[data-all][data-command="unknown"]').waitFor()
-  // It had done it.
-  device.mood = 'ack'
-  for (const index of device.state.keys()) device.turn(index, false)
+  // It had executed the command.
+  device.behaviour = 'ack'
+  for (const index of device.state.keys()) device.setByHand(index, false)
   await tab.page.locator('[data-all][data-command="idle"]').waitFor()
   await until('all are off', async () => (await tab.page.locator('[data-relay][data-state="off"]').count()) === 4)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('who switches by the keyboard keeps their place', async () => {
-  const { device, tab, relay } = await opened()
+test('switching by the keyboard keeps the focus', async () => {
+  const { device, tab, relay } = await openDevice()
   device.delayMs = 200
   await relay.getByRole('switch').focus()
   await tab.page.keyboard.press('Space')
@@ -150,105 +150,105 @@ test('who switches by the keyboard keeps their place', async () => {
   await tab.page.keyboard.press('Space')
   await tab.page.locator('[data-relay="0"][data-state="off"][data-command="acked"]').waitFor()
   expect(device.commands.map((c) => c.state)).toEqual([true, false])
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
 test('a proxy that gives up on the server leaves a command unknown, not failed', async () => {
-  const { device, tab, relay } = await opened()
-  tab.expected = [/502/]
+  const { device, tab, relay } = await openDevice()
+  tab.allowedFaults = [/502/]
   await tab.page.route('**/relays/0', (route) => route.fulfill({ status: 502, body: '<html>Bad Gateway</html>', headers: { 'content-type': 'text/html' } }))
-  await tab.flip(relay)
+  await tab.toggle(relay)
   await tab.page.locator('[data-relay="0"][data-command="unknown"]').waitFor()
-  device.turn(0, true)
+  device.setByHand(0, true)
   await tab.page.locator('[data-relay="0"][data-command="idle"][data-state="on"]').waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('sharing for an hour ends an hour from now, whatever the clock of this browser says', async () => {
-  const guest = await server.register('greta@hexa.local', 'Greta')
-  const device = await server.device(server.admin, 1, 'Lent')
+test('sharing for an hour ends an hour from now, whatever the clock of the browser says', async () => {
+  const grantee = await server.register('greta@hexa.local', 'Greta')
+  const device = await server.createDevice(server.admin, 1, 'Lent')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await page.clock.install({ time: Date.now() + 3_600_000 })
   await tab.signIn(server.admin.email)
   await tab.go(`/devices/${device.uid}`)
-  await page.getByLabel('Share with').fill(guest.email)
-  await page.getByRole('combobox', { name: 'Time' }).click()
-  await page.getByRole('option', { name: 'for an hour' }).click()
+  await page.getByLabel('Share with').fill(grantee.email)
+  await page.getByRole('combobox', { name: 'Duration' }).click()
+  await page.getByRole('option', { name: '1 hour' }).click()
   await page.getByRole('button', { name: 'Share', exact: true }).click()
-  await page.getByText(/ends in/).waitFor()
+  await page.getByText(/expires in/).waitFor()
   const grants = await server.call<{ items: { expires_at: string }[] }>('GET', `/api/v1/devices/${device.uid}/grants`, server.admin.token)
   const left = Date.parse(grants.items[0]?.expires_at ?? '') - Date.now()
   expect(Math.abs(left - 3_600_000)).toBeLessThan(60_000)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('an admin sees a device of somebody else live, and manages it', async () => {
+test('an admin sees a device of another account live, and manages it', async () => {
   const user = await server.register('olaf@hexa.local', 'Olaf Owner')
-  const device = await server.device(user, 2, 'Cellar')
+  const device = await server.createDevice(user, 2, 'Cellar')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
   await tab.go('/devices')
   const row = page.locator(`[data-uid="${device.uid}"]`)
   await row.getByText('0/2').waitFor()
-  device.turn(1, true)
+  device.setByHand(1, true)
   await row.getByText('1/2').waitFor()
   await row.click()
   await page.getByText('as admin').waitFor()
-  await page.getByRole('button', { name: 'Rotate the token' }).click()
+  await page.getByRole('button', { name: 'Rotate token' }).click()
   await page.getByRole('button', { name: 'Rotate', exact: true }).click()
   const token = await page.locator('[data-secret]').innerText()
   expect(token.length).toBeGreaterThan(20)
-  await page.getByRole('dialog', { name: 'The new device token' }).getByRole('button', { name: 'Close' }).click()
+  await page.getByRole('dialog', { name: 'New device token' }).getByRole('button', { name: 'Close' }).click()
   await page.getByRole('button', { name: 'Delete', exact: true }).click()
   const gone = page.getByRole('dialog', { name: 'Delete Cellar' })
   expect(await gone.getByRole('button', { name: 'Delete' }).isDisabled()).toBe(true)
   await gone.getByLabel(/^Type /).fill(device.uid)
-  tab.expected = [/404/]
+  tab.allowedFaults = [/404/]
   await gone.getByRole('button', { name: 'Delete' }).click()
   await page.getByRole('heading', { name: 'Devices' }).waitFor()
   await until('the row is gone', async () => (await row.count()) === 0)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
 test('a device is claimed by its code, named, shared, and released', async () => {
   const user = await server.register('clara@hexa.local', 'Clara')
-  const guest = await server.register('gustav@hexa.local', 'Gustav')
-  const device = await server.device(user, 2)
+  const grantee = await server.register('gustav@hexa.local', 'Gustav')
+  const device = await server.createDevice(user, 2)
   const { claim_code } = await server.call<{ claim_code: string }>('POST', `/api/v1/devices/${device.uid}/release`, user.token)
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(user.email)
-  await page.getByText('Nothing to switch yet').waitFor()
+  await page.getByText('No devices yet').waitFor()
   await page.getByRole('button', { name: 'Claim a device' }).click()
-  tab.expected = [/404/]
+  tab.allowedFaults = [/404/]
   await page.getByLabel('Claim code').fill('00000-00000')
   await page.getByRole('button', { name: 'Claim', exact: true }).click()
   await page.getByText('not_found').waitFor()
   await page.getByLabel('Claim code').fill(claim_code)
   await page.getByRole('button', { name: 'Claim', exact: true }).click()
-  await page.getByRole('heading', { name: device.uid }).waitFor()
+  await page.getByRole('heading', { name: 'HX-4', exact: true }).waitFor()
   await page.getByLabel('Device', { exact: true }).fill('Attic')
   await page.getByLabel('Relay 1', { exact: true }).fill('Fan')
   await page.getByRole('button', { name: 'Save names' }).click()
   await page.getByRole('heading', { name: 'Attic' }).waitFor()
   await page.getByRole('switch', { name: 'Fan of Attic' }).waitFor()
-  await page.getByLabel('Share with').fill(guest.email)
+  await page.getByLabel('Share with').fill(grantee.email)
   await page.getByRole('button', { name: 'Share', exact: true }).click()
-  await page.getByText('may switch · the whole device').waitFor()
-  const theirs = await server.call<{ items: { uid: string }[] }>('GET', '/api/v1/devices', guest.token)
+  await page.getByText('can switch · whole device').waitFor()
+  const theirs = await server.call<{ items: { uid: string }[] }>('GET', '/api/v1/devices', grantee.token)
   expect(theirs.items.map((d) => d.uid)).toEqual([device.uid])
   await page.getByRole('button', { name: 'End', exact: true }).click()
   await page.getByRole('button', { name: 'End sharing' }).click()
-  await page.getByText('Shared with nobody').waitFor()
+  await page.getByText('Not shared').waitFor()
   await page.getByRole('button', { name: 'Release' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Release' }).click()
   expect(await page.locator('[data-secret]').innerText()).toMatch(/^[0-9A-Z]{5}-[0-9A-Z]{5}$/)
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })

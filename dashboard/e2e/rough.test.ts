@@ -1,4 +1,4 @@
-/** What a network, a proxy or a hurried person does to the console. */
+/** Faults of networks and proxies, and quick clicks. */
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launch, Tab } from './browser'
@@ -20,8 +20,8 @@ test.each([
   ['an empty object', '{}'],
   ['nothing', 'null'],
   ['a list of nothing', '{"items":[null],"next_cursor":null}'],
-])('%s where a device or a list should be is said, and asked for again', async (_, body) => {
-  const device = await server.device(server.admin, 1, 'Shapely')
+])('%s in the place of a device or list is reported, and can be requested again', async (_, body) => {
+  const device = await server.createDevice(server.admin, 1, 'Shapely')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
@@ -35,83 +35,83 @@ test.each([
     await page.getByRole('button', { name: 'Try again' }).first().click()
     await page.locator(there).first().waitFor()
   }
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('what is clicked without a network fails at once, and is not done later', async () => {
-  const device = await server.device(server.admin, 1, 'Kept')
+test('a click without a network fails at once, and is not repeated later', async () => {
+  const device = await server.createDevice(server.admin, 1, 'Offline')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
   await tab.go(`/devices/${device.uid}`)
   await page.locator('[data-relay="0"]').waitFor()
-  tab.expected = [/ERR_|Failed to load|WebSocket/]
+  tab.allowedFaults = [/ERR_|Failed to load|WebSocket/]
   await tab.context.setOffline(true)
   await page.getByRole('button', { name: 'Release' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Release' }).click()
   await page.getByRole('dialog').getByText('unreachable').waitFor()
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click()
-  const asked: string[] = []
-  page.on('request', (request) => asked.push(`${request.method()} ${request.url()}`))
+  const requested: string[] = []
+  page.on('request', (request) => requested.push(`${request.method()} ${request.url()}`))
   await tab.context.setOffline(false)
   await page.getByText('Live', { exact: true }).waitFor()
-  expect(asked.filter((line) => line.includes('/release'))).toEqual([])
+  expect(requested.filter((line) => line.includes('/release'))).toEqual([])
   const still = await server.call<{ claimed_at: string | null }>('GET', `/api/v1/devices/${device.uid}`, server.admin.token)
   expect(still.claimed_at).not.toBeNull()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
 test('a command of one device is not shown at another', async () => {
-  const slow = await server.device(server.admin, 1, 'Slow one')
-  const other = await server.device(server.admin, 1, 'Other one')
+  const slow = await server.createDevice(server.admin, 1, 'Slow one')
+  const other = await server.createDevice(server.admin, 1, 'Other one')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
-  // Both are in the page's memory.
+  // Both are in the page's cache.
   for (const { uid } of [other, slow]) await tab.go(`/devices/${uid}`)
-  const jump = async (name: string) => {
+  const goTo = async (name: string) => {
     await page.keyboard.press('Control+k')
     await page.getByRole('combobox', { name: 'Page or device' }).fill(name)
     await page.getByRole('option', { name: new RegExp(`^${name}`) }).waitFor()
     await page.keyboard.press('Enter')
     await page.getByRole('heading', { name, exact: true }).waitFor()
   }
-  await jump('Other one')
-  await jump('Slow one')
+  await goTo('Other one')
+  await goTo('Slow one')
   slow.delayMs = 400
-  await tab.flip(page.locator('[data-relay="0"]'))
+  await tab.toggle(page.locator('[data-relay="0"]'))
   await page.locator('[data-command="pending"]').waitFor()
   await page.evaluate(() => history.back())
   await page.getByRole('heading', { name: 'Other one' }).waitFor()
   expect(await page.locator('[data-relay="0"]').getAttribute('data-command')).toBe('idle')
-  await tab.flip(page.locator('[data-relay="0"]'))
-  await until('the other one was told', () => other.commands.length === 1)
-  tab.clean()
+  await tab.toggle(page.locator('[data-relay="0"]'))
+  await until('the other one got a command', () => other.commands.length === 1)
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('unknown ends with the next report, also where the device had missed the command', async () => {
-  const device = await server.device(server.admin, 1, 'Forgetful')
+test('an unknown outcome ends with the next report, also when the device missed the command', async () => {
+  const device = await server.createDevice(server.admin, 1, 'Forgetful')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
   await tab.go(`/devices/${device.uid}`)
   await page.getByText('Live', { exact: true }).waitFor()
-  device.mood = 'silent'
-  tab.expected = [/504/]
-  await tab.flip(page.locator('[data-relay="0"]'))
+  device.behaviour = 'silent'
+  tab.allowedFaults = [/504/]
+  await tab.toggle(page.locator('[data-relay="0"]'))
   await page.locator('[data-relay="0"][data-command="unknown"]').waitFor()
   device.report()
   await page.locator('[data-relay="0"][data-command="idle"][data-state="off"]').waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('who signs in after somebody else gets their own page, without a reload', async () => {
+test('the next account gets its own page without a reload', async () => {
   const user = await server.register('next@hexa.local', 'Next')
-  await server.device(user, 1, 'Of the next')
+  await server.createDevice(user, 1, 'Of the next')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
@@ -136,12 +136,12 @@ test('who signs in after somebody else gets their own page, without a reload', a
   await page.getByRole('link', { name: 'Devices', exact: true }).click()
   await page.getByRole('columnheader', { name: 'Owner' }).waitFor()
   await page.getByText('Live', { exact: true }).waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
 test('a dialog stays until the answer is there', async () => {
-  const device = await server.device(server.admin, 1, 'Patient')
+  const device = await server.createDevice(server.admin, 1, 'Patient')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
@@ -151,7 +151,7 @@ test('a dialog stays until the answer is there', async () => {
     await new Promise<void>((go) => (answer = go))
     await route.continue()
   })
-  await page.getByRole('button', { name: 'Rotate the token' }).click()
+  await page.getByRole('button', { name: 'Rotate token' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Rotate' }).click()
   await page.getByRole('dialog').locator('button[data-loading]').waitFor()
   await page.keyboard.press('Escape')
@@ -159,50 +159,50 @@ test('a dialog stays until the answer is there', async () => {
   answer()
   await page.locator('[data-secret]').waitFor()
   await page.keyboard.press('Escape')
-  // It is told once: no key closes it by accident.
+  // The secret is shown only once: no key may close it.
   await page.locator('[data-secret]').waitFor()
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('a new token whose answer was lost is asked for again, and is not another one', async () => {
-  const device = await server.device(server.admin, 1, 'Twice')
+test('after a lost answer, another attempt gives the same new token', async () => {
+  const device = await server.createDevice(server.admin, 1, 'Twice')
   const tab = await Tab.open(browser, server.url)
   const { page } = tab
   await tab.signIn(server.admin.email)
   await tab.go(`/devices/${device.uid}`)
-  tab.expected = [/ERR_|Failed to load/]
+  tab.allowedFaults = [/ERR_|Failed to load/]
   const keys: (string | undefined)[] = []
   let lost = ''
   await page.route('**/token/rotate', async (route) => {
     keys.push(route.request().headers()['idempotency-key'])
     if (keys.length > 1) return route.continue()
-    // It was done, and nobody hears of it.
+    // The request takes effect, and its answer is lost.
     lost = ((await (await route.fetch()).json()) as { device_token: string }).device_token
     return route.abort()
   })
   const rotate = async () => {
-    await page.getByRole('button', { name: 'Rotate the token' }).click()
+    await page.getByRole('button', { name: 'Rotate token' }).click()
     await page.getByRole('dialog').getByRole('button', { name: 'Rotate' }).click()
   }
   await rotate()
   await page.getByRole('dialog').getByText('unreachable').waitFor()
-  // Also for whoever gave up, and tries once more.
+  // Also after a cancelled dialog.
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click()
   await rotate()
   expect(await page.locator('[data-secret]').innerText()).toBe(lost)
   expect(keys[0]).toMatch(/^[0-9a-f]{32}$/)
   expect(keys[1]).toBe(keys[0])
-  await page.getByRole('dialog', { name: 'The new device token' }).getByRole('button', { name: 'Close' }).click()
+  await page.getByRole('dialog', { name: 'New device token' }).getByRole('button', { name: 'Close' }).click()
   await page.getByRole('dialog').first().waitFor({ state: 'detached' })
   await rotate()
   await page.locator('[data-secret]').waitFor()
   expect(keys[2]).not.toBe(keys[0])
-  tab.clean()
+  tab.expectNoFaults()
   await tab.close()
 })
 
-test('on a phone the menu that is shut is not in the way of the keyboard', async () => {
+test('on a phone, the keyboard skips the closed menu', async () => {
   const tab = await Tab.open(browser, server.url, { viewport: { width: 390, height: 800 } })
   const { page } = tab
   await tab.signIn(server.admin.email)
@@ -212,7 +212,7 @@ test('on a phone the menu that is shut is not in the way of the keyboard', async
   await page.getByRole('button', { name: 'Open the menu' }).click()
   await users.focus()
   await page.keyboard.press('Escape')
-  await until('it is shut', async () => (await users.count()) === 0)
-  tab.clean()
+  await until('it is closed', async () => (await users.count()) === 0)
+  tab.expectNoFaults()
   await tab.close()
 })

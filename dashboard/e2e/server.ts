@@ -9,18 +9,18 @@ const ROOT = resolve(import.meta.dirname, '../..')
 const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
 export const HEXA = process.env.HEXA_BIN ?? join(TARGET, 'debug/hexa')
 const PLUGINS = process.env.HEXA_PLUGINS_DIR ?? join(TARGET, 'plugins')
-/** A driver that misbehaves on request (plugins/hostile), beside the real ones. */
+/** A plugin that misbehaves on request (plugins/hostile), beside the real ones. */
 const HOSTILE = join(PLUGINS, '../plugins-test')
 export const PASSWORD = 'correct horse battery staple'
-const PATIENCE_MS = 30_000
+const TIMEOUT_MS = 30_000
 
-/** Asks again until it is so. */
+/** Repeats a check until it gives a value. */
 export async function until<T>(what: string, check: () => T | null | undefined | false | Promise<T | null | undefined | false>): Promise<T> {
   const start = Date.now()
   for (;;) {
     const found = await check()
     if (found !== null && found !== undefined && found !== false) return found
-    if (Date.now() - start > PATIENCE_MS) throw new Error(`not within ${PATIENCE_MS} ms: ${what}`)
+    if (Date.now() - start > TIMEOUT_MS) throw new Error(`not within ${TIMEOUT_MS} ms: ${what}`)
     await new Promise((next) => setTimeout(next, 25))
   }
 }
@@ -31,9 +31,9 @@ export interface User {
   token: string
 }
 
-interface Given {
+interface ServerOptions {
   env?: Record<string, string>
-  /** With the driver of class `hybrid` that does whatever is wrong. */
+  /** Adds the plugin of class `hybrid` that misbehaves on request. */
   hostile?: boolean
 }
 
@@ -46,16 +46,16 @@ export class Server {
   #env: Record<string, string>
   admin!: User
 
-  private constructor(given: Given) {
+  private constructor(given: ServerOptions) {
     this.#env = { LIMIT_USER_RPS: '10000', LIMIT_USER_BURST: '10000', LIMIT_LOGIN_FAILURES: '1000', LIMIT_PROVISION_RPS: '10000', LIMIT_PUBLIC_RPS: '10000', LIMIT_USER_SOCKETS: '1000', ...given.env }
   }
 
-  static async start(given: Given = {}): Promise<Server> {
+  static async start(given: ServerOptions = {}): Promise<Server> {
     const server = new Server(given)
     if (given.hostile === true) {
       const plugins = join(server.dir, 'plugins')
       for (const from of [PLUGINS, HOSTILE]) cpSync(from, plugins, { recursive: true })
-      server.environment({ HEXA_PLUGINS_DIR: plugins })
+      server.setEnvironment({ HEXA_PLUGINS_DIR: plugins })
     }
     await server.launch('127.0.0.1:0')
     const bootstrap_secret = readFileSync(join(server.dir, 'secrets/bootstrap_secret'), 'utf8').trim()
@@ -69,9 +69,9 @@ export class Server {
     const env = { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '', HEXA_LISTEN: listen, HEXA_DATA_DIR: this.dir, HEXA_PLUGINS_DIR: PLUGINS, ...this.#env }
     const child = spawn(HEXA, ['serve'], { env, cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child = child
-    const keep = (data: Buffer) => (this.#log += data.toString())
-    child.stdout.on('data', keep)
-    child.stderr.on('data', keep)
+    const append = (data: Buffer) => (this.#log += data.toString())
+    child.stdout.on('data', append)
+    child.stderr.on('data', append)
     await until(`the server is ready:\n${this.#log}`, async () => {
       if (child.exitCode !== null) throw new Error(`the server ended:\n${this.#log}`)
       if (!existsSync(file)) return false
@@ -80,12 +80,12 @@ export class Server {
     })
   }
 
-  /** For the next start. */
-  environment(more: Record<string, string>): void {
+  /** Sets environment variables for the next start. */
+  setEnvironment(more: Record<string, string>): void {
     Object.assign(this.#env, more)
   }
 
-  /** By its own pid, at once: as if the plug was pulled. */
+  /** Kills the server's process, as a power cut would. */
   async kill(): Promise<void> {
     const child = this.#child
     if (child === null) return
@@ -95,7 +95,7 @@ export class Server {
     await ended
   }
 
-  /** Again at the same address, on the same data. */
+  /** Starts it again at the same address, with the same data. */
   async restart(): Promise<void> {
     this.#log = ''
     await this.launch(this.url.replace('http://', ''))
@@ -124,7 +124,7 @@ export class Server {
     return { email, id: made.user.id, token: made.access_token }
   }
 
-  /** A device comes in. */
+  /** Provisions a device with the provisioning key. */
   async provision(relays: number, device_class = 'relay_controller'): Promise<{ device_uid: string; device_token: string; claim_code: string }> {
     const key = readFileSync(join(this.dir, 'secrets/device_provision_key'), 'utf8').trim().split(',')[0] ?? ''
     const response = await fetch(`${this.url}/api/v1/provision/register`, {
@@ -137,8 +137,8 @@ export class Server {
     return made
   }
 
-  /** A device of somebody's, connected. */
-  async device(owner: User, relays = 4, name?: string, device_class?: string): Promise<FakeDevice> {
+  /** Creates a connected device of an account. */
+  async createDevice(owner: User, relays = 4, name?: string, device_class?: string): Promise<FakeDevice> {
     const made = await this.provision(relays, device_class)
     await this.call('POST', '/api/v1/devices/claim', owner.token, { code: made.claim_code })
     if (name !== undefined) await this.call('PATCH', `/api/v1/devices/${made.device_uid}`, owner.token, { name })
@@ -147,7 +147,7 @@ export class Server {
     return device
   }
 
-  /** Many simulated devices of somebody's. */
+  /** Creates many simulated devices of an account. */
   async simulate(owner: User, devices: number, more: string[] = []): Promise<ChildProcess> {
     const child = spawn(
       HEXA,
@@ -170,13 +170,13 @@ interface Command {
   state: boolean
 }
 
-/** A device as docs/DEVICES.md says, with what it was told for the tests to look at. */
+/** A device that follows docs/DEVICES.md, and records its commands. */
 export class FakeDevice {
   readonly commands: Command[] = []
   readonly state: boolean[]
-  /** What it does with the next commands. */
-  mood: 'ack' | 'reject' | 'silent' = 'ack'
-  /** It thinks for so long. */
+  /** How it answers the next commands. */
+  behaviour: 'ack' | 'reject' | 'silent' = 'ack'
+  /** How long it takes to answer. */
   delayMs = 0
   #socket: WebSocket | null = null
 
@@ -191,7 +191,7 @@ export class FakeDevice {
   async connect(url: string): Promise<void> {
     const socket = new WebSocket(`${url.replace('http', 'ws')}/ws/device?uid=${this.uid}`, { headers: { authorization: `Bearer ${this.token}` } })
     this.#socket = socket
-    socket.on('message', (data) => this.#hear(JSON.parse((data as Buffer).toString()) as Command))
+    socket.on('message', (data) => this.#onCommand(JSON.parse((data as Buffer).toString()) as Command))
     socket.on('error', () => undefined)
     await new Promise<void>((open, fail) => {
       socket.once('open', open)
@@ -205,8 +205,8 @@ export class FakeDevice {
     this.#send({ type: 'state_report', complete: true, relays: this.state.map((state, index) => ({ index, state })) })
   }
 
-  /** Somebody turned it by hand. */
-  turn(index: number, state: boolean): void {
+  /** Switches a relay by hand, and reports it. */
+  setByHand(index: number, state: boolean): void {
     this.state[index] = state
     this.report()
   }
@@ -215,7 +215,7 @@ export class FakeDevice {
     this.#send({ type: 'input_event', input, event: 'double_click' })
   }
 
-  /** Its driver does something wrong: only the hostile one. */
+  /** Makes the hostile plugin misbehave. */
   misbehave(how: string): void {
     this.#send({ type: 'misbehave', how })
   }
@@ -228,12 +228,12 @@ export class FakeDevice {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame))
   }
 
-  #hear(frame: Command): void {
+  #onCommand(frame: Command): void {
     if (frame.type !== 'set_relay' && frame.type !== 'set_all_relays') return
     this.commands.push(frame)
     const { command_id } = frame
-    if (this.mood === 'silent') return
-    if (this.mood === 'reject') {
+    if (this.behaviour === 'silent') return
+    if (this.behaviour === 'reject') {
       this.#send({ type: 'ack', command_id, status: 'rejected', reason: 'interlock', message: 'the gate is moving' })
       return
     }

@@ -3,72 +3,72 @@ import { QueryClientProvider } from '@tanstack/react-query'
 import { RouterProvider } from '@tanstack/react-router'
 import { setNonce } from 'get-nonce'
 import { type ReactNode, useEffect } from 'react'
-import { queryClient } from './api/queries'
+import { queryClient } from './api/queryClient'
 import { session, type SessionState } from './api/session'
-import { newRouter, toBeginning } from './router'
-import { forget } from './state/forget'
-import { onReturn } from './state/live'
-import { needNotices, useNoticesNeeded } from './state/notices'
-import { load, usePreferences } from './state/preferences'
-import { useSession } from './state/who'
+import { goToFirstPage, newRouter } from './router'
+import { onReconnect } from './state/live'
+import { mountNotifications, useNotificationsMounted } from './state/notifications'
+import { loadPreferences, usePreferences } from './state/preferences'
+import { resetSession } from './state/resetSession'
+import { useSession } from './state/useSession'
 import { colours, theme } from './theme'
-import { Spinner } from './ui/bits'
-import { Boundary } from './ui/Boundary'
-import { later } from './ui/Later'
+import { ErrorBoundary } from './ui/ErrorBoundary'
+import { lazyComponent } from './ui/lazyComponent'
+import { Spinner } from './ui/Spinner'
 
-/** Who is signed in does not wait for it. */
-const Login = later(() => import('./pages/Login').then((m) => m.Login), <Spinner />)
-/** It is there when it is needed, which may be without a server: whoever leaves is to see that they left. */
-const CALM_MS = 5_000
+/** Loaded only when it is needed: a signed-in user does not wait for it. */
+const Login = lazyComponent(() => import('./features/accounts/LoginPage').then((m) => m.LoginPage), <Spinner />)
+/** When the sign-in page is loaded in advance: it must appear after a sign-out even when the server is away. */
+const PRELOAD_AFTER_MS = 5_000
 
-const Notices = later(() => import('./ui/Notices').then((m) => m.Notices))
+const Notifications = lazyComponent(() => import('./ui/NotificationArea').then((m) => m.NotificationArea))
 
-/** The nonce of this page: styles that are made here carry it (DB-1). */
+/** The nonce of this page, which the content security policy requires of styles. */
 const nonce = document.querySelector<HTMLElement>('meta[property="csp-nonce"]')?.nonce ?? ''
-// For the style that keeps the page still behind a dialog.
+// For the style that stops the page from scrolling behind a dialog.
 setNonce(nonce)
 
-// Nothing of whoever was here is there any more when the next one's page is drawn.
+// No data of one account is left when the page of the next one is rendered.
 session.onEnd(() => {
-  forget()
+  resetSession()
   queryClient.clear()
 })
 
-const whoIs = (state: SessionState): string | null => (state.status === 'in' ? `${state.base} ${state.user.id}` : null)
+const accountKey = (state: SessionState): string | null => (state.status === 'in' ? `${state.base} ${state.user.id}` : null)
 
 let router = newRouter()
-/** Who was here last: the address of their page is not the next one's, and what their router has shown neither. */
-let last: string | null = null
+/** The account of the current router: another account starts at the first page with a router of its own. */
+let lastAccount: string | null = null
 session.subscribe(() => {
-  const who = whoIs(session.state())
-  if (who === null || who === last) return
-  if (last !== null) {
-    toBeginning()
+  const account = accountKey(session.state())
+  if (account === null || account === lastAccount) return
+  if (lastAccount !== null) {
+    goToFirstPage()
     router = newRouter()
   }
-  last = who
+  lastAccount = account
 })
 
-function Inside(): ReactNode {
+function SessionView(): ReactNode {
   const state = useSession()
-  const who = whoIs(state)
+  const account = accountKey(state)
   useEffect(() => {
-    if (who === null) return
-    void load()
-    // Whatever changed while nothing was heard.
-    const stop = onReturn(() => void queryClient.invalidateQueries())
+    if (account === null) return
+    void loadPreferences()
+    // Changes during the outage were missed.
+    const unsubscribe = onReconnect(() => void queryClient.invalidateQueries())
     const preloading = setTimeout(() => {
       Login.preload()
-      needNotices()
-    }, CALM_MS)
+      mountNotifications()
+    }, PRELOAD_AFTER_MS)
     return () => {
       clearTimeout(preloading)
-      stop()
+      unsubscribe()
     }
-  }, [who])
+  }, [account])
   if (state.status === 'starting') return <Spinner />
   if (state.status === 'out') return <Login why={state.why} />
-  return <RouterProvider key={who} router={router} />
+  return <RouterProvider key={account} router={router} />
 }
 
 export function App(): ReactNode {
@@ -82,10 +82,10 @@ export function App(): ReactNode {
       getStyleNonce={() => nonce}
     >
       <QueryClientProvider client={queryClient}>
-        {useNoticesNeeded() && <Notices />}
-        <Boundary title="The console broke">
-          <Inside />
-        </Boundary>
+        {useNotificationsMounted() && <Notifications />}
+        <ErrorBoundary title="The console stopped working">
+          <SessionView />
+        </ErrorBoundary>
       </QueryClientProvider>
     </MantineProvider>
   )

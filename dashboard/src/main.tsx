@@ -2,8 +2,8 @@ import './styles'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import { start } from './api/session'
-// Before the router: an invitation does not stay in the address.
-import './state/invitation'
+// Before the router, so that an invitation is removed from the address.
+import './features/accounts/invitations/invitationLink'
 import { App } from './app'
 
 const root = document.getElementById('root')

@@ -1,140 +1,58 @@
-import {
-  createBrowserHistory, createRootRoute, createRoute, createRouter, type ErrorComponentProps, lazyRouteComponent, Navigate, useMatches, useRouter,
-} from '@tanstack/react-router'
+import { createBrowserHistory, createRoute, createRouter, type ErrorComponentProps, Navigate, useMatches, useRouter } from '@tanstack/react-router'
 import { type ReactNode, useEffect } from 'react'
-import { again, part, reloadIfReplaced } from './api/part'
-import { PREFIX } from './api/place'
-import { queryClient } from './api/queries'
-import { useAdmin } from './state/who'
-import { Problem } from './ui/Problem'
-import { Shell } from './ui/Shell'
-import { Empty, Spinner } from './ui/bits'
+import { reloadIfReplaced, retryModules } from './api/lazyModule'
+import { queryClient } from './api/queryClient'
+import { BASE_PATH } from './api/serverUrl'
+import * as features from './features'
+import { rootRoute } from './shell/rootRoute'
+import { parseSearch, stringifySearch } from './shell/searchParameters'
+import { useAdmin } from './state/useSession'
+import { ErrorAlert } from './ui/ErrorAlert'
+import { Spinner } from './ui/Spinner'
 
-const root = createRootRoute({
-  component: Shell,
-  notFoundComponent: () => <Empty title="There is no such page">The address may be mistyped, or the page has moved.</Empty>,
-})
-
-/** The console is for admins; others get their home (the server decides what anybody may do). */
-function Start(): ReactNode {
+/** The first page: the overview for admins, else the home page. */
+function FirstPage(): ReactNode {
   const admin = useAdmin()
   return <Navigate to={admin ? '/overview' : '/home'} replace />
 }
 
-const index = createRoute({ getParentRoute: () => root, path: '/', component: Start })
-const home = createRoute({
-  getParentRoute: () => root,
-  path: '/home',
-  component: lazyRouteComponent(() => part(() => import('./pages/Home')), 'Home'),
-})
-const overview = createRoute({
-  getParentRoute: () => root,
-  path: '/overview',
-  component: lazyRouteComponent(() => part(() => import('./pages/Overview')), 'Overview'),
-})
-/** The members of an address that are known, as text. */
-const texts = <K extends string>(search: Record<string, unknown>, keys: readonly K[]): { [key in K]?: string } =>
-  Object.fromEntries(keys.filter((key) => typeof search[key] === 'string').map((key) => [key, search[key]])) as { [key in K]?: string }
+const index = createRoute({ getParentRoute: () => rootRoute, path: '/', component: FirstPage })
 
-/** What the address of the device list may say. */
-export const DEVICE_SEARCH = ['search', 'presence', 'device_class', 'claimed', 'scope', 'owner', 'sort'] as const
-export const devicesRoute = createRoute({
-  getParentRoute: () => root,
-  path: '/devices',
-  validateSearch: (search) => texts(search, DEVICE_SEARCH),
-  component: lazyRouteComponent(() => part(() => import('./pages/Devices')), 'Devices'),
-})
-export const deviceRoute = createRoute({
-  getParentRoute: () => root,
-  path: '/devices/$uid',
-  component: lazyRouteComponent(() => part(() => import('./pages/Device')), 'DevicePage'),
-})
-const users = createRoute({
-  getParentRoute: () => root,
-  path: '/users',
-  component: lazyRouteComponent(() => part(() => import('./pages/Users')), 'Users'),
-})
-export const userRoute = createRoute({
-  getParentRoute: () => root,
-  path: '/users/$id',
-  component: lazyRouteComponent(() => part(() => import('./pages/User')), 'UserPage'),
-})
-const invitations = createRoute({
-  getParentRoute: () => root,
-  path: '/invitations',
-  component: lazyRouteComponent(() => part(() => import('./pages/Invitations')), 'Invitations'),
-})
-const plugins = createRoute({
-  getParentRoute: () => root,
-  path: '/plugins',
-  component: lazyRouteComponent(() => part(() => import('./pages/Plugins')), 'Plugins'),
-})
-const AUDIT = ['actor', 'device', 'action', 'outcome', 'source', 'since', 'until'] as const
-export const auditRoute = createRoute({
-  getParentRoute: () => root,
-  path: '/audit',
-  validateSearch: (search) => texts(search, AUDIT),
-  component: lazyRouteComponent(() => part(() => import('./pages/Audit')), 'Audit'),
-})
-const metrics = createRoute({
-  getParentRoute: () => root,
-  path: '/metrics',
-  component: lazyRouteComponent(() => part(() => import('./pages/Metrics')), 'Metrics'),
-})
-const preferences = createRoute({
-  getParentRoute: () => root,
-  path: '/preferences',
-  component: lazyRouteComponent(() => part(() => import('./pages/Preferences')), 'PreferencesPage'),
-})
-const account = createRoute({
-  getParentRoute: () => root,
-  path: '/account',
-  component: lazyRouteComponent(() => part(() => import('./pages/Account')), 'AccountPage'),
-})
-
-/** What broke, in the place of the page; a file that was not to be had is asked for again. */
-function Broken({ error, reset }: ErrorComponentProps): ReactNode {
+/** A fault in the place of the page; a file that failed to load is requested again. */
+function PageError({ error, reset }: ErrorComponentProps): ReactNode {
   const matches = useMatches()
   const { routesById } = useRouter()
   useEffect(() => void reloadIfReplaced(), [])
-  const load = async () => {
+  const loadPages = async () => {
     for (const { routeId } of matches) {
       const component = routesById[routeId].options.component as { preload?: () => Promise<void> } | undefined
       await component?.preload?.()
     }
   }
   const retry = async () => {
-    // An answer that broke the page is not shown again.
+    // The answer that broke the page must not be shown again.
     await queryClient.resetQueries()
-    await again(load)
+    await retryModules(loadPages)
     reset()
   }
-  return <Problem thrown={error} retry={() => void retry()} title="This page cannot be shown" />
-}
-
-/** Addresses as people write them: every member is text. */
-const plainSearch = {
-  parseSearch: (text: string): Record<string, string> => Object.fromEntries(new URLSearchParams(text)),
-  stringifySearch: (search: Record<string, unknown>): string => {
-    const given = Object.entries(search).filter((entry): entry is [string, string] => typeof entry[1] === 'string')
-    return given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`
-  },
+  return <ErrorAlert thrown={error} retry={() => void retry()} title="This page cannot be shown" />
 }
 
 const history = createBrowserHistory()
-const BASE = `${PREFIX}/dashboard`
+const CONSOLE_PATH = `${BASE_PATH}/dashboard`
 
-/** To the first page, whatever that is for whoever comes. */
-export const toBeginning = (): void => history.replace(BASE)
+/** Goes to the first page, whichever that is for the account. */
+export const goToFirstPage = (): void => history.replace(CONSOLE_PATH)
 
 const options = {
-  ...plainSearch,
+  parseSearch,
+  stringifySearch,
   history,
-  routeTree: root.addChildren([index, home, overview, devicesRoute, deviceRoute, users, userRoute, invitations, auditRoute, plugins, metrics, preferences, account]),
-  basepath: BASE,
+  routeTree: rootRoute.addChildren([index, ...Object.values(features).flat()]),
+  basepath: CONSOLE_PATH,
   defaultPreload: 'intent',
   defaultPendingComponent: Spinner,
-  defaultErrorComponent: Broken,
+  defaultErrorComponent: PageError,
 } as const
 
 /** A router for one account: it remembers what it has shown. */

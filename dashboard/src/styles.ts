@@ -1,5 +1,5 @@
 /*
- * The styles of the parts that the console uses, in Mantine's own order; a new part needs its line here.
+ * The styles of the components that the console uses, in Mantine's order; a new component needs its line here.
  */
 import '@mantine/core/styles/default-css-variables.css'
 import '@mantine/core/styles/baseline.css'

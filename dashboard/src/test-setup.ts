@@ -3,6 +3,6 @@ import { cleanup } from '@testing-library/react'
 
 afterEach(cleanup)
 
-// Mantine asks; jsdom does not know.
+// Mantine needs `matchMedia`, which jsdom does not have.
 const media = { matches: false, onchange: null, addEventListener() {}, removeEventListener() {}, dispatchEvent: () => false }
 Object.assign(window, { matchMedia: (query: string) => ({ ...media, media: query }) })

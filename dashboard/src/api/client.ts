@@ -2,7 +2,8 @@
 import createClient from 'openapi-fetch'
 import { ApiError, asApiError, fromAnswer } from './error'
 import type { components, paths } from './schema'
-import { address } from './place'
+import { recordServerDate } from './serverClock'
+import { serverUrl } from './serverUrl'
 import { authorized, session } from './session'
 
 export type Schemas = components['schemas']
@@ -15,23 +16,23 @@ export type HistoryRow = Schemas['HistoryBody']
 export type Fleet = Schemas['FleetBody']
 export type CommandDone = Schemas['CommandBody']
 
-/** A slow answer is given up after this; the caller may ask again. */
+/** A request is aborted after this time; the caller may repeat it. */
 const TIMEOUT_MS = 20_000
 
-function timed(request: Request): Promise<Response> {
+function fetchWithTimeout(request: Request): Promise<Response> {
   const signal = AbortSignal.any([request.signal, AbortSignal.timeout(TIMEOUT_MS)])
   return authorized(new Request(request, { signal }))
 }
 
-const made = new Map<string, ReturnType<typeof createClient<paths>>>()
+const clients = new Map<string, ReturnType<typeof createClient<paths>>>()
 
-/** The client of the server that the session is with. */
+/** The client of the server that the session belongs to. */
 export function api(): ReturnType<typeof createClient<paths>> {
-  const base = address(session.base())
-  let client = made.get(base)
+  const base = serverUrl(session.base())
+  let client = clients.get(base)
   if (client === undefined) {
-    client = createClient<paths>({ baseUrl: base, fetch: timed })
-    made.set(base, client)
+    client = createClient<paths>({ baseUrl: base, fetch: fetchWithTimeout })
+    clients.set(base, client)
   }
   return client
 }
@@ -42,49 +43,49 @@ interface Answer<T> {
   response: Response
 }
 
-/** The body of a success; throws an [`ApiError`] otherwise. */
-export async function ask<T>(work: Promise<Answer<T>>): Promise<T> {
+/** The body of a successful answer; throws an [`ApiError`] otherwise. */
+export async function unwrap<T>(work: Promise<Answer<T>>): Promise<T> {
   let answer: Answer<T>
   try {
     answer = await work
   } catch (thrown) {
-    // A query that nobody waits for any more is no error.
+    // A cancelled query is not an error.
     if (thrown instanceof DOMException && thrown.name === 'AbortError') throw thrown
-    // The body broke off on its way: whatever reads answers throws the same as `fetch`.
-    if (thrown instanceof TypeError) throw new ApiError('unreachable', 'the answer broke off; is the server running?')
+    // The connection was lost while the body was read.
+    if (thrown instanceof TypeError) throw new ApiError('unreachable', 'the connection was lost before the answer was complete; check that the server is running, then try again')
     throw asApiError(thrown)
   }
   if (!answer.response.ok) throw fromAnswer(answer.response, answer.error)
-  noteClock(answer.response)
+  recordServerDate(answer.response)
   if (answer.data === undefined && answer.response.status !== 204)
-    throw new ApiError('malformed_answer', 'the answer is empty; is this a Hexa server?', answer.response.status)
+    throw new ApiError('malformed_answer', 'the answer is empty; check that the address is that of a Hexa server', answer.response.status)
   return answer.data as T
 }
 
-/** What an answer must have for a page to be made of it; lists have `items` anyway. */
-export function shaped<T>(value: T, sound: (value: T) => boolean): T {
-  let good = false
+/** Gives back an answer that has what pages rely on; throws an [`ApiError`] otherwise. */
+export function validate<T>(value: T, isValid: (value: T) => boolean): T {
+  let valid = false
   try {
-    good = sound(value)
+    valid = isValid(value)
   } catch {
-    // Not even that much.
+    // A check that fails on a missing member: not valid.
   }
-  if (!good) throw new ApiError('malformed_answer', 'the answer is not what was asked for; is this a Hexa server, and of this version?')
+  if (!valid) throw new ApiError('malformed_answer', 'the answer has an unexpected form; check that the address is that of a Hexa server, and reload the page')
   return value
 }
 
-/** [`ask`] for a list. */
-export async function askList<P extends { items: readonly unknown[] }>(work: Promise<Answer<P>>): Promise<P> {
-  return shaped(await ask(work), (page) => page.items.every((item) => typeof item === 'object' && item !== null))
+/** [`unwrap`] for a list, whose items must be objects. */
+export async function unwrapList<P extends { items: readonly unknown[] }>(work: Promise<Answer<P>>): Promise<P> {
+  return validate(await unwrap(work), (page) => page.items.every((item) => typeof item === 'object' && item !== null))
 }
 
-/** A text that is no JSON: `/metrics`, exports. The time that it may take is that until it begins. */
-export async function askText(path: string, signal?: AbortSignal): Promise<Response> {
+/** An answer that is not JSON, such as `/metrics` or an export; the time limit ends when its headers arrive. */
+export async function fetchText(path: string, signal?: AbortSignal): Promise<Response> {
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(new DOMException('', 'TimeoutError')), TIMEOUT_MS)
   const init: RequestInit = { signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]) }
   try {
-    const response = await authorized(new Request(`${address(session.base())}${path}`, init))
+    const response = await authorized(new Request(`${serverUrl(session.base())}${path}`, init))
     if (response.ok) return response
     throw fromAnswer(response, await response.json().catch(() => null))
   } catch (thrown) {
@@ -93,30 +94,4 @@ export async function askText(path: string, signal?: AbortSignal): Promise<Respo
   } finally {
     clearTimeout(timer)
   }
-}
-
-let skewMs = 0
-const skewListeners = new Set<() => void>()
-
-function noteClock(response: Response): void {
-  const date = Date.parse(response.headers.get('date') ?? '')
-  if (!Number.isFinite(date)) return
-  const off = date - Date.now()
-  // The header has whole seconds, and answers take their time: small differences are none, and small changes nothing new.
-  const next = Math.abs(off) > 5_000 ? off : 0
-  if (Math.abs(next - skewMs) < 2_000) return
-  skewMs = next
-  for (const listener of skewListeners) listener()
-}
-
-/** The server's time: this machine's clock may be an hour off. */
-export const serverNow = (): number => Date.now() + skewMs
-
-/** How far it is ahead of this machine's, in ms; 0 where that is nothing. */
-export const clock = {
-  skewMs: (): number => skewMs,
-  subscribe: (listener: () => void): (() => void) => {
-    skewListeners.add(listener)
-    return () => skewListeners.delete(listener)
-  },
 }

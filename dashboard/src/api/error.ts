@@ -1,21 +1,21 @@
-/** What went wrong, in the words of the server where it spoke (docs/API.md, Errors). */
+/** An error with the server's code and message, where the server answered (docs/API.md, Errors). */
 export class ApiError extends Error {
   override name = 'ApiError'
 
   constructor(
     readonly code: string,
     message: string,
-    /** 0 where there was no answer. */
+    /** The HTTP status; 0 without an answer. */
     readonly status = 0,
     readonly requestId: string | null = null,
     readonly details: Record<string, unknown> | null = null,
-    /** Seconds to wait, where the server said so. */
+    /** Seconds to wait before another attempt, where the server said so. */
     readonly retryAfter: number | null = null,
   ) {
     super(message)
   }
 
-  /** There was no answer: nobody knows what the request did. */
+  /** Whether there was no answer, so that the effect of the request is unknown. */
   get unanswered(): boolean {
     return this.status === 0
   }
@@ -23,7 +23,7 @@ export class ApiError extends Error {
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
-/** Reads the error of an answer; also one that somebody between here and the server made. */
+/** Reads the error of an answer, which may come from a proxy instead of the server. */
 export function fromAnswer(response: Response, body: unknown): ApiError {
   const wait = Number(response.headers.get('retry-after') ?? NaN)
   const retryAfter = Number.isFinite(wait) ? wait : null
@@ -31,26 +31,26 @@ export function fromAnswer(response: Response, body: unknown): ApiError {
     const id = typeof body.request_id === 'string' ? body.request_id : response.headers.get('x-request-id')
     return new ApiError(body.code, body.message, response.status, id, isObject(body.details) ? body.details : null, retryAfter)
   }
-  const what = `the answer was ${response.status} ${response.statusText}, not in the server's words; is a proxy in between?`
+  const what = `the answer ${response.status} ${response.statusText} does not come from a Hexa server; check the proxy in front of it, then try again`
   return new ApiError('not_an_answer', what, response.status, response.headers.get('x-request-id'), null, retryAfter)
 }
 
-/** `fetch` says no more than `TypeError` where there is nobody: only here, where it is known what it means. */
+/** Turns the `TypeError` of a failed `fetch` into an [`ApiError`]; elsewhere a `TypeError` is a fault of the page. */
 export async function unreachable<T>(work: Promise<T>): Promise<T> {
   try {
     return await work
   } catch (thrown) {
-    if (thrown instanceof TypeError) throw new ApiError('unreachable', 'the server cannot be reached; is it running?')
+    if (thrown instanceof TypeError) throw new ApiError('unreachable', 'the server cannot be reached; check your connection and that the server is running, then try again')
     throw thrown
   }
 }
 
-/** Whatever was thrown, as an [`ApiError`]. */
+/** Anything that was thrown, as an [`ApiError`]. */
 export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
   if (thrown instanceof DOMException && thrown.name === 'TimeoutError')
-    return new ApiError('no_answer', 'the server did not answer in time')
-  if (thrown instanceof SyntaxError) return new ApiError('malformed_answer', 'the answer is not JSON; is this a Hexa server?')
-  // A fault of the page's own, or data that it did not expect.
+    return new ApiError('no_answer', 'the server did not answer in time; try again')
+  if (thrown instanceof SyntaxError) return new ApiError('malformed_answer', 'the answer is not JSON; check that the address is that of a Hexa server')
+  // A fault of the page, or data that it did not expect.
   return new ApiError('unexpected', thrown instanceof Error ? thrown.message : String(thrown))
 }

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { type Link, Live } from './socket'
+import { ClientSocket, type ConnectionState } from './socket'
 
 const { verify } = vi.hoisted(() => ({ verify: vi.fn() }))
 vi.mock('./session', () => ({ verify, session: { base: () => '', state: () => ({ status: 'in' }) } }))
-vi.mock('./client', () => ({ api: () => ({ POST: () => null }), ask: () => Promise.resolve({ ticket: 't' }) }))
+vi.mock('./client', () => ({ api: () => ({ POST: () => null }), unwrap: () => Promise.resolve({ ticket: 't' }) }))
 
 class FakeSocket {
   static readonly OPEN = 1
@@ -34,22 +34,22 @@ class FakeSocket {
   }
 }
 
-let links: Link[] = []
-let live: Live
+let states: ConnectionState[] = []
+let client: ClientSocket
 
 beforeEach(async () => {
   vi.useFakeTimers()
   vi.spyOn(Math, 'random').mockReturnValue(0.5)
   vi.stubGlobal('WebSocket', FakeSocket)
   FakeSocket.all = []
-  links = []
-  live = new Live(() => undefined, (link) => links.push(link))
-  live.want({ all: true, devices: [] })
+  states = []
+  client = new ClientSocket(() => undefined, (state) => states.push(state))
+  client.setSubscription({ all: true, devices: [] })
   await vi.advanceTimersByTimeAsync(0)
 })
 
 afterEach(() => {
-  live.close()
+  client.close()
   vi.restoreAllMocks()
   vi.useRealTimers()
 })
@@ -57,11 +57,11 @@ afterEach(() => {
 const count = () => FakeSocket.all.length
 const newest = () => FakeSocket.all.at(-1) as FakeSocket
 
-test('whoever is told that it was too much comes back later, and later again, whatever was said in between', async () => {
+test('a client that sent too much waits longer each time, whatever else it receives', async () => {
   const pauses: number[] = []
   for (let n = 0; n < 4; n += 1) {
     newest().open().end(4008)
-    // Neither does looking at the page hurry it.
+    // Not even a network event shortens the wait.
     window.dispatchEvent(new Event('online'))
     const [before, start] = [count(), performance.now()]
     while (count() === before && performance.now() - start < 60_000) await vi.advanceTimersByTimeAsync(250)
@@ -69,7 +69,7 @@ test('whoever is told that it was too much comes back later, and later again, wh
   }
   expect(pauses[0]).toBeGreaterThanOrEqual(5_000)
   expect(pauses[2]).toBeGreaterThanOrEqual(15_000)
-  // One that was sound for a while is forgiven.
+  // A stable connection resets the delays.
   newest().open()
   await vi.advanceTimersByTimeAsync(11_000)
   newest().onmessage({ data: '{"type":"pong"}' })
@@ -79,7 +79,7 @@ test('whoever is told that it was too much comes back later, and later again, wh
   expect(count()).toBe(before + 1)
 })
 
-test('a server that opens, speaks and closes is not asked for ever at once', async () => {
+test('a server that accepts and closes every socket is not asked without pauses', async () => {
   const start = performance.now()
   for (let n = 0; n < 6; n += 1) {
     newest().open().end(1006)
@@ -89,14 +89,14 @@ test('a server that opens, speaks and closes is not asked for ever at once', asy
   expect(performance.now() - start).toBeGreaterThan(40_000)
 })
 
-test('4003 asks at once whether the session is over', async () => {
+test('close code 4003 checks at once whether the session has ended', async () => {
   newest().open().end(4003)
   expect(verify).toHaveBeenCalledTimes(1)
   await vi.advanceTimersByTimeAsync(1_000)
   expect(count()).toBe(2)
 })
 
-test('a server that restarts says when to come back', async () => {
+test('a restarting server gives the reconnect delay', async () => {
   newest().open().end(1012, '{"reconnect_after_ms":7000}')
   await vi.advanceTimersByTimeAsync(6_900)
   expect(count()).toBe(1)
@@ -104,22 +104,22 @@ test('a server that restarts says when to come back', async () => {
   expect(count()).toBe(2)
 })
 
-test('a server that answers, while no socket to it opens, is said to be behind something that lets none pass', async () => {
+test('a server that answers while no socket opens is reported as blocked', async () => {
   for (let n = 0; n < 3; n += 1) {
     newest().end(1006)
     const before = count()
     while (count() === before) await vi.advanceTimersByTimeAsync(250)
   }
-  expect(links.at(-1)).toBe('blocked')
+  expect(states.at(-1)).toBe('blocked')
   newest().open()
-  expect(links.at(-1)).toBe('live')
+  expect(states.at(-1)).toBe('live')
   newest().end(1006)
-  expect(links.at(-1)).toBe('waiting')
+  expect(states.at(-1)).toBe('waiting')
 })
 
-test('more devices than a frame takes are asked for as all of the account', () => {
+test('more devices than fit in a frame are a subscription to the whole account', () => {
   newest().open()
-  live.want({ all: false, devices: ['hx1', 'hx2'] })
-  live.want({ all: false, devices: Array.from({ length: 1001 }, (_, n) => `hx${String(n)}`) })
+  client.setSubscription({ all: false, devices: ['hx1', 'hx2'] })
+  client.setSubscription({ all: false, devices: Array.from({ length: 1001 }, (_, n) => `hx${String(n)}`) })
   expect(newest().sent.filter((frame) => frame.includes('subscribe')).slice(-2)).toEqual(['{"type":"subscribe","devices":["hx1","hx2"]}', '{"type":"subscribe"}'])
 })

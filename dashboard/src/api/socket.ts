@@ -1,6 +1,6 @@
-/** The client socket: live states of the devices that somebody on the page looks at. */
-import { api, ask } from './client'
-import { address } from './place'
+/** The client socket: live states of the devices that the page shows. */
+import { api, unwrap } from './client'
+import { serverUrl } from './serverUrl'
 import { session, verify } from './session'
 
 export type Frame =
@@ -18,216 +18,217 @@ export interface Relay {
   version: number
 }
 
-/** `blocked`: the server answers, and no socket to it opens. */
-export type Link = 'off' | 'connecting' | 'live' | 'waiting' | 'blocked'
+/** `waiting`: between two attempts. `blocked`: the server answers requests, but no socket to it opens. */
+export type ConnectionState = 'off' | 'connecting' | 'live' | 'waiting' | 'blocked'
 
-/** Pauses before the next try, in ms; each with up to as much again by chance. */
-const PAUSES = [500, 1_000, 2_000, 5_000, 10_000, 15_000]
-/** The first of these pauses after the server said that this was too much. */
-const REFUSED = 3
-/** Sockets that lived for so long were sound: the next try is a first one again. */
-const SOUND_MS = 10_000
-/** So many that never opened, though the server answered: something in between does not let them pass. */
-const BLOCKED = 3
-/** More names than these go as a subscription to everything of the account: a frame has a size. */
+/** Delays before the next attempts, in ms; a random time of up to the same length is added to each. */
+const RETRY_DELAYS_MS = [500, 1_000, 2_000, 5_000, 10_000, 15_000]
+/** The index of the first delay after the server closed the socket for too much traffic. */
+const FIRST_DELAY_AFTER_REFUSAL = 3
+/** A connection that lasted this long was stable: the delays start again. */
+const STABLE_MS = 10_000
+/** After this many sockets in a row that never opened, a proxy probably blocks WebSockets. */
+const BLOCKED_AFTER = 3
+/** Above this number of devices, the page subscribes to all of the account: frames have a size limit. */
 const MAX_NAMED = 500
-/** Between two questions whether the server is still there. */
-const PING_MS = 15_000
-/** A connection that is not there by then will not come. */
-const CONNECT_MS = 10_000
-/** Whoever has not answered after this is gone: a network that falls silent closes no socket. */
-const PONG_MS = 6_000
-/** A server that restarts says when to come back; later than this no one waits. */
-const MAX_TOLD_MS = 60_000
+/** The time between two pings. */
+const PING_INTERVAL_MS = 15_000
+/** A socket that has not opened by then is abandoned. */
+const CONNECT_TIMEOUT_MS = 10_000
+/** A connection without a pong after this time is dead: a network that fails silently closes no socket. */
+const PONG_TIMEOUT_MS = 6_000
+/** The longest reconnect delay that is accepted from a restarting server. */
+const MAX_RECONNECT_DELAY_MS = 60_000
 
 /** Close codes (docs/API.md, The client socket). */
 const ACCESS_ENDED = 4003
 const TOO_MUCH = 4008
 const RESTARTS = 1012
 
-/** What a restarting server gave this client as its moment, in ms. */
-function told(reason: string): number | null {
+/** The reconnect delay in the close reason of a restarting server, in ms. */
+function reconnectDelay(reason: string): number | null {
   try {
     const { reconnect_after_ms: ms } = JSON.parse(reason) as { reconnect_after_ms?: unknown }
-    return typeof ms === 'number' && ms >= 0 && ms <= MAX_TOLD_MS ? ms : null
+    return typeof ms === 'number' && ms >= 0 && ms <= MAX_RECONNECT_DELAY_MS ? ms : null
   } catch {
     return null
   }
 }
 
-export interface Interest {
+export interface Subscription {
   all: boolean
   devices: readonly string[]
 }
 
 type Timer = ReturnType<typeof setTimeout>
 
-/** One socket for the page. It is open as long as something is of interest. */
-export class Live {
+/** The socket of the page. It opens with the first subscription, and reconnects by itself. */
+export class ClientSocket {
   #socket: WebSocket | null = null
-  #tries = 0
-  #opened: number | null = null
-  /** The server said that this was too much, and nothing was sound since. */
-  #refused = false
-  /** Sockets in a row that never opened. */
+  #attempts = 0
+  #openedAt: number | null = null
+  /** The server closed a socket for too much traffic, and none has been stable since. */
+  #tooMuch = false
+  /** How many sockets in a row never opened. */
   #unopened = 0
-  #timer: Timer | undefined
-  #ping: Timer | undefined
-  #silence: Timer | undefined
+  #reconnectTimer: Timer | undefined
+  #pingTimer: Timer | undefined
+  #replyTimer: Timer | undefined
   #opening = false
-  #interest: Interest = { all: false, devices: [] }
-  #asked = ''
+  #subscription: Subscription = { all: false, devices: [] }
+  #lastSubscription = ''
   #generation = 0
 
   constructor(
     readonly onFrame: (frame: Frame) => void,
-    readonly onLink: (link: Link) => void,
+    readonly onConnection: (link: ConnectionState) => void,
   ) {
-    // The network is back, or the machine woke up: both are reasons not to wait.
-    window.addEventListener('online', () => this.#hurry())
+    // The network is back, or the machine woke up: reasons not to wait any longer.
+    window.addEventListener('online', () => this.#retryNow())
     document.addEventListener('visibilitychange', () => {
-      if (!document.hidden) this.#hurry()
+      if (!document.hidden) this.#retryNow()
     })
   }
 
-  /** From now on these. */
-  want(interest: Interest): void {
-    this.#interest = interest
-    if (!interest.all && interest.devices.length === 0 && this.#socket === null) return
-    if (this.#socket === null && this.#timer === undefined && !this.#opening) void this.#open()
-    else this.#subscribe()
+  /** Replaces the subscription; opens the socket where that is needed. */
+  setSubscription(next: Subscription): void {
+    this.#subscription = next
+    if (!next.all && next.devices.length === 0 && this.#socket === null) return
+    if (this.#socket === null && this.#reconnectTimer === undefined && !this.#opening) void this.#open()
+    else this.#sendSubscription()
   }
 
+  /** Closes the socket, until the next subscription. */
   close(): void {
     this.#generation += 1
     this.#opening = false
-    this.#rest()
-    clearTimeout(this.#timer)
-    this.#timer = undefined
-    this.#asked = ''
-    this.#tries = 0
+    this.#stopTimers()
+    clearTimeout(this.#reconnectTimer)
+    this.#reconnectTimer = undefined
+    this.#lastSubscription = ''
+    this.#attempts = 0
     this.#unopened = 0
-    this.#refused = false
+    this.#tooMuch = false
     this.#socket?.close()
     this.#socket = null
-    this.onLink('off')
+    this.onConnection('off')
   }
 
-  /** Tries now what was to be tried later; asks whether the server is there where that was taken for granted. */
-  #hurry(): void {
-    if (this.#timer !== undefined) {
-      // Who was sent away waits it out.
-      if (this.#refused) return
-      clearTimeout(this.#timer)
-      this.#timer = undefined
-      this.#tries = 0
+  /** Reconnects now instead of later; pings where a connection is open. */
+  #retryNow(): void {
+    if (this.#reconnectTimer !== undefined) {
+      // A client that sent too much waits.
+      if (this.#tooMuch) return
+      clearTimeout(this.#reconnectTimer)
+      this.#reconnectTimer = undefined
+      this.#attempts = 0
       void this.#open()
-    } else if (this.#socket?.readyState === WebSocket.OPEN) this.#ask()
+    } else if (this.#socket?.readyState === WebSocket.OPEN) this.#sendPing()
   }
 
-  #subscribe(): void {
+  #sendSubscription(): void {
     if (this.#socket?.readyState !== WebSocket.OPEN) return
-    const { all, devices } = this.#interest
+    const { all, devices } = this.#subscription
     const frame = JSON.stringify(all || devices.length > MAX_NAMED ? { type: 'subscribe' } : { type: 'subscribe', devices })
-    if (frame === this.#asked) return
-    this.#asked = frame
+    if (frame === this.#lastSubscription) return
+    this.#lastSubscription = frame
     this.#socket.send(frame)
   }
 
   async #open(): Promise<void> {
     const generation = ++this.#generation
     this.#opening = true
-    if (this.#tries === 0) this.onLink('connecting')
-    else this.#waiting()
+    if (this.#attempts === 0) this.onConnection('connecting')
+    else this.#reportWaiting()
     try {
-      const { ticket } = await ask(api().POST('/api/v1/ws/ticket'))
+      const { ticket } = await unwrap(api().POST('/api/v1/ws/ticket'))
       if (generation !== this.#generation) return
-      const socket = new WebSocket(`${address(session.base()).replace(/^http/, 'ws')}/ws/client?ticket=${encodeURIComponent(ticket)}`)
+      const socket = new WebSocket(`${serverUrl(session.base()).replace(/^http/, 'ws')}/ws/client?ticket=${encodeURIComponent(ticket)}`)
       this.#socket = socket
       this.#opening = false
-      this.#opened = null
-      this.#silence = setTimeout(() => this.#giveUp(socket), CONNECT_MS)
+      this.#openedAt = null
+      this.#replyTimer = setTimeout(() => this.#abandon(socket), CONNECT_TIMEOUT_MS)
       socket.onopen = () => {
-        this.#opened = performance.now()
+        this.#openedAt = performance.now()
         this.#unopened = 0
-        this.#asked = ''
-        this.onLink('live')
-        this.#subscribe()
-        this.#rest()
-        this.#ping = setInterval(() => this.#ask(), PING_MS)
+        this.#lastSubscription = ''
+        this.onConnection('live')
+        this.#sendSubscription()
+        this.#stopTimers()
+        this.#pingTimer = setInterval(() => this.#sendPing(), PING_INTERVAL_MS)
       }
       socket.onmessage = (event: MessageEvent<unknown>) => {
         if (this.#socket !== socket) return
-        clearTimeout(this.#silence)
-        this.#silence = undefined
+        clearTimeout(this.#replyTimer)
+        this.#replyTimer = undefined
         if (typeof event.data !== 'string') return
         try {
           this.onFrame(JSON.parse(event.data) as Frame)
         } catch {
-          // Not ours; the next snapshot sets everything right.
+          // Not a frame; the next snapshot corrects all states.
         }
       }
       socket.onclose = ({ code, reason }) => {
         if (this.#socket !== socket) return
-        // The session may be over, or its account may do other things by now: the server says which.
+        // The session has ended, or its account has other rights by now: the server knows which.
         if (code === ACCESS_ENDED) void verify()
-        this.#again(code === RESTARTS ? told(reason) : null, code === TOO_MUCH)
+        this.#scheduleReconnect(code === RESTARTS ? reconnectDelay(reason) : null, code === TOO_MUCH)
       }
     } catch {
       if (generation !== this.#generation) return
       this.#opening = false
-      this.#again()
+      this.#scheduleReconnect()
     }
   }
 
-  #giveUp(socket: WebSocket): void {
+  #abandon(socket: WebSocket): void {
     if (this.#socket !== socket) return
-    // Its own close would wait for the answer of somebody who is not there.
-    this.#again()
+    // First, because `close` waits for an answer that may never come.
+    this.#scheduleReconnect()
     socket.close()
   }
 
-  /** Asks the server for a sign of life. */
-  #ask(): void {
+  /** Sends a ping, and abandons the socket when no frame follows. */
+  #sendPing(): void {
     const socket = this.#socket
     if (socket?.readyState !== WebSocket.OPEN) return
     socket.send('{"type":"ping"}')
-    this.#silence ??= setTimeout(() => this.#giveUp(socket), PONG_MS)
+    this.#replyTimer ??= setTimeout(() => this.#abandon(socket), PONG_TIMEOUT_MS)
   }
 
-  #rest(): void {
-    clearInterval(this.#ping)
-    clearTimeout(this.#silence)
-    this.#silence = undefined
+  #stopTimers(): void {
+    clearInterval(this.#pingTimer)
+    clearTimeout(this.#replyTimer)
+    this.#replyTimer = undefined
   }
 
-  #waiting(): void {
-    this.onLink(this.#unopened >= BLOCKED ? 'blocked' : 'waiting')
+  #reportWaiting(): void {
+    this.onConnection(this.#unopened >= BLOCKED_AFTER ? 'blocked' : 'waiting')
   }
 
-  /** Tries again after a while, or after what the server asked for. */
-  #again(askedMs: number | null = null, refused = false): void {
-    this.#rest()
-    if (this.#opened !== null && performance.now() - this.#opened >= SOUND_MS) {
-      this.#tries = 0
-      this.#refused = false
-    } else if (this.#socket !== null && this.#opened === null) this.#unopened += 1
-    if (refused) {
-      this.#refused = true
-      this.#tries = Math.max(this.#tries, REFUSED)
+  /** Reconnects after a delay, or after the one that the server asked for. */
+  #scheduleReconnect(requestedMs: number | null = null, tooMuch = false): void {
+    this.#stopTimers()
+    if (this.#openedAt !== null && performance.now() - this.#openedAt >= STABLE_MS) {
+      this.#attempts = 0
+      this.#tooMuch = false
+    } else if (this.#socket !== null && this.#openedAt === null) this.#unopened += 1
+    if (tooMuch) {
+      this.#tooMuch = true
+      this.#attempts = Math.max(this.#attempts, FIRST_DELAY_AFTER_REFUSAL)
     }
-    this.#opened = null
+    this.#openedAt = null
     this.#socket = null
     if (session.state().status !== 'in') return
-    this.#waiting()
-    const pause = PAUSES[Math.min(this.#tries, PAUSES.length - 1)] ?? 15_000
-    this.#tries += 1
-    this.#timer = setTimeout(
+    this.#reportWaiting()
+    const delay = RETRY_DELAYS_MS[Math.min(this.#attempts, RETRY_DELAYS_MS.length - 1)] ?? 15_000
+    this.#attempts += 1
+    this.#reconnectTimer = setTimeout(
       () => {
-        this.#timer = undefined
+        this.#reconnectTimer = undefined
         void this.#open()
       },
-      askedMs ?? pause * (1 + Math.random()),
+      requestedMs ?? delay * (1 + Math.random()),
     )
   }
 }

@@ -1,11 +1,12 @@
-/** `localStorage` where the browser allows it, else memory: with storage disabled everything works until the reload. */
-import { PREFIX } from './place'
+/** `localStorage` where the browser allows it, else memory: with storage disabled, everything works until a reload. */
+import { BASE_PATH } from './serverUrl'
 
 const memory = new Map<string, string>()
 
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- who reads knows what was written
+/** The value of a key; `null` where there is none, or where it is not JSON. */
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller knows what it wrote
 export function read<T>(key: string): T | null {
-  // What could not be written to storage is newer than what is there.
+  // Memory holds what could not be written to storage, which is newer.
   let text: string | null | undefined = memory.get(key)
   try {
     text ??= localStorage.getItem(key)
@@ -35,12 +36,12 @@ export function remove(key: string): void {
   try {
     localStorage.removeItem(key)
   } catch {
-    // Nothing was kept.
+    // Storage is disabled: nothing is stored.
   }
 }
 
-/** A text of this tab alone, over reloads; none where storage is disabled. */
-export function readOfTab(key: string): string | null {
+/** A text of this tab that survives reloads; `null` where there is none or storage is disabled. */
+export function readForTab(key: string): string | null {
   try {
     return sessionStorage.getItem(key)
   } catch {
@@ -48,71 +49,71 @@ export function readOfTab(key: string): string | null {
   }
 }
 
-export function writeOfTab(key: string, text: string): void {
+export function writeForTab(key: string, text: string): void {
   try {
     sessionStorage.setItem(key, text)
   } catch {
-    // It is forgotten with the page then.
+    // Storage is disabled: it is lost with the page.
   }
 }
 
 const PROBE = 'hexa.probe'
-let kept: boolean | null = null
+let available: boolean | null = null
 
-/** Whether the browser keeps anything for this page. */
-export function keeps(): boolean {
-  if (kept !== null) return kept
+/** Whether the browser stores data for this page. */
+export function isStorageAvailable(): boolean {
+  if (available !== null) return available
   try {
     localStorage.setItem(PROBE, '1')
     localStorage.removeItem(PROBE)
-    kept = true
+    available = true
   } catch {
-    kept = false
+    available = false
   }
-  return kept
+  return available
 }
 
 /**
- * The key of something that belongs to one server: `hexa.session` for the page's own one at the root of its host,
- * `hexa.session@/hexa` and `hexa.session@https://other.example` for others, and of one account there with `#` and its id.
+ * The storage key of data that belongs to one server: `hexa.session` for the page's own server at the root of its host,
+ * `hexa.session@/hexa` and `hexa.session@https://other.example` for others; `#` and an id follow for one account's data.
  */
-export function keyOf(name: string, base: string, account?: string): string {
-  const server = base === '' ? PREFIX : base
+export function storageKey(name: string, base: string, account?: string): string {
+  const server = base === '' ? BASE_PATH : base
   return `hexa.${name}${server === '' ? '' : `@${server}`}${account === undefined ? '' : `#${account}`}`
 }
 
 const KEY = /^hexa\.[a-z_]+(?:@([^#]*))?(?:#.*)?$/
 
-const isOf = (key: string, base: string): boolean => {
+const belongsTo = (key: string, base: string): boolean => {
   const found = KEY.exec(key)
-  return found !== null && (found[1] ?? '') === (base === '' ? PREFIX : base)
+  return found !== null && (found[1] ?? '') === (base === '' ? BASE_PATH : base)
 }
 
-/** Everything that is kept of one server (DB-4) but `spared`; what belongs to others is theirs. */
-export function clear(base: string, spared: readonly string[]): void {
-  const goes = (key: string) => isOf(key, base) && !spared.includes(key)
-  for (const key of [...memory.keys()]) if (goes(key)) memory.delete(key)
+/** Removes everything that is stored for one server but `except`; data of other servers stays. */
+export function clearServerData(base: string, except: readonly string[]): void {
+  const isRemoved = (key: string) => belongsTo(key, base) && !except.includes(key)
+  for (const key of [...memory.keys()]) if (isRemoved(key)) memory.delete(key)
   try {
-    for (const key of Object.keys(localStorage)) if (goes(key)) localStorage.removeItem(key)
+    for (const key of Object.keys(localStorage)) if (isRemoved(key)) localStorage.removeItem(key)
   } catch {
-    // Nothing was kept.
+    // Storage is disabled: nothing is stored.
   }
 }
 
-/** What is kept of other servers, as it is now: gives what puts back whatever of it is missing later. */
-export function remember(base: string): () => void {
+/** Remembers what is stored for other servers; the function it returns restores what is missing by then. */
+export function snapshotOtherServers(base: string): () => void {
   const others: [string, string][] = []
   try {
     for (const key of Object.keys(localStorage))
-      if (KEY.test(key) && !isOf(key, base)) others.push([key, localStorage.getItem(key) ?? ''])
+      if (KEY.test(key) && !belongsTo(key, base)) others.push([key, localStorage.getItem(key) ?? ''])
   } catch {
-    // Nothing was kept.
+    // Storage is disabled: nothing is stored.
   }
   return () => {
     try {
       for (const [key, text] of others) if (localStorage.getItem(key) === null) localStorage.setItem(key, text)
     } catch {
-      // Nothing is kept.
+      // Storage is disabled.
     }
   }
 }

@@ -1,21 +1,21 @@
 import { ActionIcon, Collapse, Group, Paper, Title } from '@mantine/core'
-import { IconChevronDown, IconChevronRight, IconArrowDown, IconArrowUp } from '@tabler/icons-react'
+import { IconArrowDown, IconArrowUp, IconChevronDown, IconChevronRight } from '@tabler/icons-react'
 import { type ReactNode, useId } from 'react'
-import { change, usePreferences } from '../state/preferences'
-import { Boundary } from './Boundary'
+import { changePreferences, usePreferences } from '../state/preferences'
+import { ErrorBoundary } from './ErrorBoundary'
 
 interface CardProps {
-  /** In the preferences. */
+  /** Identifies the card in the preferences. */
   id: string
   title: string
   children: ReactNode
-  /** Beside the title. */
+  /** Shown beside the title. */
   aside?: ReactNode
-  /** Moves the card among its page's. */
+  /** Moves the card among those of its page. */
   move?: ((by: -1 | 1) => void) | undefined
 }
 
-/** A part of a page that can be folded away; whether it is, is kept with the account. */
+/** A section of a page that can be collapsed, which is saved with the account. */
 export function Card({ id, title, children, aside, move }: CardProps): ReactNode {
   const { collapsed } = usePreferences().dashboard_settings
   const open = collapsed[id] !== true
@@ -29,8 +29,8 @@ export function Card({ id, title, children, aside, move }: CardProps): ReactNode
             color="gray"
             aria-expanded={open}
             aria-controls={body}
-            aria-label={`${open ? 'Fold' : 'Unfold'} ${title}`}
-            onClick={() => change('dashboard_settings', { collapsed: { ...collapsed, [id]: open } })}
+            aria-label={`${open ? 'Collapse' : 'Expand'} ${title}`}
+            onClick={() => changePreferences('dashboard_settings', { collapsed: { ...collapsed, [id]: open } })}
           >
             {open ? <IconChevronDown size={18} /> : <IconChevronRight size={18} />}
           </ActionIcon>
@@ -53,7 +53,7 @@ export function Card({ id, title, children, aside, move }: CardProps): ReactNode
         </Group>
       </Group>
       <Collapse expanded={open} id={body}>
-        {open && <Boundary title="This cannot be shown">{children}</Boundary>}
+        {open && <ErrorBoundary title="This cannot be shown">{children}</ErrorBoundary>}
       </Collapse>
     </Paper>
   )

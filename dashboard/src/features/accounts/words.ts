@@ -1,0 +1,22 @@
+/** Audit actions of this room, in words. */
+export const auditWords: Record<string, string> = {
+  'account.signed_in': 'signed in',
+  'account.registered': 'created an account',
+  'account.password_changed': 'changed the password',
+  'account.session_ended': 'ended a session',
+  'account.sessions_ended': 'ended all other sessions',
+  'account.token_created': 'created an access token',
+  'account.token_revoked': 'revoked an access token',
+  'user.changed': 'changed an account',
+  'user.sessions_ended': 'ended all sessions of an account',
+  'user.session_ended': 'ended a session of an account',
+  'user.token_revoked': 'revoked an access token of an account',
+  'invitation.created': 'created an invitation',
+  'invitation.used': 'used an invitation',
+  'invitation.revoked': 'revoked an invitation',
+  'keys.rotated': 'rotated the signing key',
+  'security.login_failed': 'entered a wrong password',
+  'security.password_change_refused': 'password change refused',
+  'security.refresh_repeated': 'repeated a token refresh',
+  'security.refresh_reuse': 'reused an old refresh token: the session was ended',
+}

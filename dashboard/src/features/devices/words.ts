@@ -1,0 +1,23 @@
+/** Audit actions of this room, in words. */
+export const auditWords: Record<string, string> = {
+  state_report: 'reported its state',
+  'device.provisioned': 'device provisioned',
+  'device.reprovisioned': 'device provisioned again',
+  'device.reset_allowed': 'factory reset allowed',
+  'device.claimed': 'device claimed',
+  'device.released': 'device released',
+  'device.renamed': 'device renamed',
+  'device.deleted': 'device deleted',
+  'device.shared': 'device shared',
+  'device.grant_revoked': 'sharing ended',
+  'device.grant_expired': 'sharing expired',
+  'device.grant_used_up': 'sharing ended after its last command',
+  'device.claim_code_renewed': 'new claim code created',
+  'device.token_rotated': 'device token rotated',
+  'security.device_contested': 'two devices used the same identity',
+  'security.unexpected_ack': 'device confirmed a command that it was not sent',
+  'security.wrong_claim_code': 'wrong claim code entered',
+  'security.claim_codes_limited': 'claiming paused after many wrong codes',
+  'security.wrong_provision_key': 'provisioning refused: wrong key',
+  'security.provision_refused': 'provisioning refused: the device is already provisioned',
+}
