@@ -16,7 +16,7 @@ use crate::types::{
 
 /// A device driver: a pure codec between a device's frames and the platform's commands and events.
 ///
-/// Any pooled instance serves any device, so a driver keeps nothing in statics; what must live longer than a call goes
+/// Any pooled instance serves any device, so a driver holds nothing in statics; what must live longer than a call goes
 /// through [`Context::set_state`] (until the connection ends) or [`Context::set_durable`] (saved with the device).
 pub trait Driver: Sized + 'static {
     /// The device's configuration. Unknown keys should be refused (`#[serde(deny_unknown_fields)]`).
@@ -77,9 +77,9 @@ impl<'a> Channel<'a> {
 /// One message as it came over the wire.
 #[derive(Clone, Copy, Debug)]
 pub enum Message<'a> {
-    /// Text.
+    /// A WebSocket text message, or the body of an ingest request.
     Text(&'a str),
-    /// Binary.
+    /// A binary WebSocket message, as it came.
     Binary(&'a [u8]),
 }
 
@@ -172,7 +172,7 @@ impl<'a, D: Driver> Context<'a, D> {
         serde_json::from_slice(&self.ctx.volatile).map_err(|e| Error::other("bad_state", e.to_string()))
     }
 
-    /// Keeps `state` until the connection ends; at most 4 KiB as JSON.
+    /// Stores `state` until the connection ends; at most 4 KiB as JSON.
     ///
     /// # Errors
     /// `bad_state` when it cannot be written as JSON.
@@ -192,7 +192,7 @@ impl<'a, D: Driver> Context<'a, D> {
         self.state.durable = Some(bytes);
     }
 
-    /// Adds an event.
+    /// Adds an event; the platform takes them in the order in which they were added, 64 a call at most.
     pub fn event(&mut self, event: DeviceEvent) {
         self.events.push(event);
     }
@@ -202,7 +202,7 @@ impl<'a, D: Driver> Context<'a, D> {
         self.events.push(DeviceEvent::Readings(readings));
     }
 
-    /// The message was understood as noise; counted, not an error.
+    /// The message was understood and has nothing to say; it is counted, and no error.
     pub fn ignored(&mut self, why: impl Into<String>) {
         self.events.push(DeviceEvent::Ignored(why.into()));
     }

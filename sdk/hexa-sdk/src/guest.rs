@@ -54,7 +54,7 @@ pub fn validate<D: Driver>(ident: &DeviceIdent, config: &str) -> Result<catalog:
     }
 }
 
-/// What [`crate::export_driver!`] exports.
+/// The component's exports for driver `D`; made by [`crate::export_driver!`].
 #[derive(Debug)]
 pub struct Exported<D>(PhantomData<D>);
 

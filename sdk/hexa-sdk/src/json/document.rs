@@ -49,7 +49,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The outermost object.
+    /// The outermost object, to read members from.
     pub(crate) fn root(&self) -> Json<'_> {
         Json { nodes: &self.nodes, at: 0 }
     }

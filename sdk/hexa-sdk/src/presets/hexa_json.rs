@@ -29,7 +29,7 @@ pub const INPUT_EVENTS: [&str; 9] =
 /// Relays in one frame, the platform's limit per device.
 pub const MAX_RELAYS: usize = 64;
 
-/// The frame that tells a device what was wrong with its message.
+/// The frame that says to a device what was wrong with its message.
 pub fn error_frame(message: &str) -> Frame {
     frame(&Outgoing::Error { code: "validation_error", message })
 }

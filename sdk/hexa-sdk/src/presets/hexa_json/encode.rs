@@ -1,4 +1,4 @@
-//! Server to device.
+//! Server to device: the frame of each command and of each reply.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

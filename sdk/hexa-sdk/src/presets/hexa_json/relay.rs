@@ -1,4 +1,4 @@
-//! Relays: what a device says of its states, and how it answers a command.
+//! Relays: the states that a device reports, and how it answers a command.
 
 use super::MAX_RELAYS;
 use super::fields::{MAX_TEXT, bounded, meta, name, no_such, required};
@@ -20,8 +20,8 @@ pub(super) fn ack<D: Driver>(cx: &Context<'_, D>, m: Json<'_>) -> Result<Ack> {
 }
 
 fn rejection(m: Json<'_>) -> Result<Rejection> {
-    let said = m.opt_str("reason")?;
-    let reason = match said {
+    let word = m.opt_str("reason")?;
+    let reason = match word {
         Some("interlock") => RejectReason::Interlock,
         Some("locked") => RejectReason::Locked,
         Some("overload") => RejectReason::Overload,
@@ -31,7 +31,7 @@ fn rejection(m: Json<'_>) -> Result<Rejection> {
         Some("bad_index") => RejectReason::BadIndex,
         _ => RejectReason::Other,
     };
-    let own_word = said.filter(|_| reason == RejectReason::Other).map(|s| shorten(s, SHOWN).into_owned());
+    let own_word = word.filter(|_| reason == RejectReason::Other).map(|s| shorten(s, SHOWN).into_owned());
     Ok(Rejection { reason, detail: bounded(m, "message", MAX_TEXT)?.or(own_word) })
 }
 

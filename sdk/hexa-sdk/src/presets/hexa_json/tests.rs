@@ -49,7 +49,7 @@ fn event(text: &str) -> DeviceEvent {
     decoded.events.remove(0)
 }
 
-/// The message of a refusal, after checking that the device is told the same.
+/// The message of a refusal, after checking that the reply to the device holds the same.
 fn refusal(text: &str) -> String {
     let Err(Error::Malformed(m)) = decode(text) else { panic!("{text} was not refused") };
     let Some(Frame::Text(reply)) = m.reply else { panic!("no reply to {text}") };
