@@ -20,19 +20,19 @@ use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::cache::Cache;
-use crate::call::Plugin;
-use crate::compile::{Compiler, WASM_BYTES};
-use crate::cpu_quota::CpuQuota;
-use crate::descriptor::Descriptor;
+use crate::cap::log::PluginLog;
+use crate::config::PerCall;
+use crate::contract::Contracts;
+use crate::contract::descriptor::Descriptor;
+use crate::driver::call::Plugin;
+use crate::driver::pool::Pool;
 use crate::engine;
-use crate::health::Health;
-use crate::host::PerCall;
-use crate::log::PluginLog;
-use crate::manifest::Manifest;
-use crate::pool::Pool;
-use crate::stats::Stats;
-use crate::wit::Contracts;
+use crate::lifecycle::cache::Cache;
+use crate::lifecycle::compile::{Compiler, WASM_BYTES};
+use crate::lifecycle::cpu_quota::CpuQuota;
+use crate::lifecycle::health::Health;
+use crate::lifecycle::manifest::Manifest;
+use crate::lifecycle::stats::Stats;
 
 const MANIFEST_BYTES: u64 = 64 << 10;
 /// Folders looked at; more is not a plugins folder.

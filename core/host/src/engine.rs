@@ -1,16 +1,15 @@
 //! The wasmtime engine, hardened, and the thread that ticks its epoch.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use wasmtime::{
     Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
 };
 
-use crate::limits::{MAX_MEMORY_BYTES, TABLE_ELEMENTS};
+pub(crate) mod limits;
+pub(crate) mod store;
 
-/// One epoch. Every guest looks at its CPU clock once per tick, so a limit is kept to within two of them.
-pub(crate) const TICK: Duration = Duration::from_millis(2);
+use limits::{MAX_MEMORY_BYTES, TABLE_ELEMENTS, TICK};
 
 /// The plugin host cannot exist on this machine.
 #[derive(Debug, thiserror::Error)]

@@ -1,50 +1,21 @@
 //! The plugin host as the rest of the server sees it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hexa_model::DeviceClass;
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
 };
 use hexa_model::plugin::PluginInfo;
-use hexa_model::{Clock, DeviceClass};
-use hexa_service::ports::{Drivers, PluginObserver};
+use hexa_service::ports::Drivers;
 
-use crate::cache::Cache;
-use crate::call::Plugin;
 use crate::catalog::{Catalog, Shared};
-use crate::compile::Compiler;
+use crate::config::HostConfig;
+use crate::driver::call::Plugin;
 use crate::engine::EngineError;
-use crate::stats::PluginStats;
-
-/// What the host needs to know.
-pub struct HostConfig {
-    /// Holds a folder per plugin, each with `plugin.toml` and `plugin.wasm`.
-    pub plugins_dir: PathBuf,
-    /// For compiled code; made if it is missing, readable by its owner only.
-    pub cache_dir: PathBuf,
-    /// A secret of this installation: compiled code that was not written with it is not run.
-    pub cache_key: [u8; 32],
-    /// Who compiles what the cache does not hold.
-    pub compiler: Arc<Compiler>,
-    /// Time for guests that ask for it, for the rate of their logs, and for how long a quarantine lasts.
-    pub clock: Arc<dyn Clock>,
-    /// Hears of faults and of what they lead to.
-    pub watch: Arc<dyn PluginObserver>,
-    /// Plugins whose every call gets an instance of its own (`HEXA_PLUGINS_PER_CALL`).
-    pub per_call: PerCall,
-}
-
-impl std::fmt::Debug for HostConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostConfig")
-            .field("plugins_dir", &self.plugins_dir)
-            .field("cache_dir", &self.cache_dir)
-            .field("compiler", &self.compiler)
-            .finish_non_exhaustive()
-    }
-}
+use crate::lifecycle::cache::Cache;
+use crate::lifecycle::stats::PluginStats;
 
 /// All plugins of this server.
 pub struct PluginHost {
@@ -126,28 +97,6 @@ impl PluginHost {
             (None, None) => (format!("no driver for {name} is installed"), None),
         };
         Err(DriverError::Unavailable { why, retry_after_s })
-    }
-}
-
-/// Which plugins share no instance between calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PerCall {
-    /// None: instances are used again.
-    #[default]
-    None,
-    /// Every plugin.
-    All,
-    /// These, by id.
-    Some(Vec<String>),
-}
-
-impl PerCall {
-    pub(crate) fn has(&self, plugin: &str) -> bool {
-        match self {
-            Self::None => false,
-            Self::All => true,
-            Self::Some(ids) => ids.iter().any(|id| id == plugin),
-        }
     }
 }
 

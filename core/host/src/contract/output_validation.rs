@@ -5,9 +5,9 @@ use hexa_model::driver::{
     Accepted, AckPolicy, CommandEnvelope, DriverCommand, Encoded, Frame, LimitBroken, NewState, ReportedRelay,
 };
 
-use crate::descriptor::Descriptor;
-use crate::limits::{CONFIG_BYTES, EVENTS, FRAME_BYTES, FRAMES, PREPARED_BYTES};
-use crate::sample;
+use crate::contract::descriptor::Descriptor;
+use crate::contract::input_sample;
+use crate::engine::limits::{CONFIG_BYTES, EVENTS, FRAME_BYTES, FRAMES, PREPARED_BYTES};
 
 /// Bytes of a version, an id, a kind.
 const NAME_BYTES: usize = 128;
@@ -38,7 +38,7 @@ type Checked<T = ()> = Result<T, OutputError>;
 
 /// What the output of one call may be.
 #[derive(Clone, Copy)]
-pub(crate) struct Check<'a> {
+pub(crate) struct OutputValidator<'a> {
     pub relay_count: u16,
     pub input_count: u16,
     pub state_bytes: usize,
@@ -51,7 +51,7 @@ fn at_most(limit: &'static str, allowed: usize, actual: usize) -> Checked {
     if actual > allowed { Err(OutputError::over(limit, allowed, actual)) } else { Ok(()) }
 }
 
-impl Check<'_> {
+impl OutputValidator<'_> {
     pub(crate) fn replies(&self, replies: &[Frame]) -> Checked {
         if !replies.is_empty() && !self.may_reply {
             return Err(OutputError::new("replies are only allowed on the channel \"ws\"".into()));
@@ -84,7 +84,7 @@ impl Check<'_> {
             return Ok(());
         }
         // A driver may take it from what the device sent.
-        let key = sample::text(key);
+        let key = input_sample::text(key);
         Err(OutputError::new(format!("the reading {key:?} is not declared in the driver's descriptor")))
     }
 }
@@ -175,8 +175,14 @@ mod tests {
     #[test]
     fn a_name_that_a_device_may_have_made_up_is_masked_like_a_sample() {
         let descriptor = Descriptor::default();
-        let check = Check { relay_count: 1, input_count: 1, state_bytes: 1, may_reply: true, descriptor: &descriptor };
-        let said = |key: &str| check.reading_key(key).unwrap_err().message;
+        let validator = OutputValidator {
+            relay_count: 1,
+            input_count: 1,
+            state_bytes: 1,
+            may_reply: true,
+            descriptor: &descriptor,
+        };
+        let said = |key: &str| validator.reading_key(key).unwrap_err().message;
         assert!(said("humidity").contains("\"humidity\""));
         let token = "hxd_0123456789abcdef0123456789abcdef";
         assert!(!said(token).contains("0123456789"), "{}", said(token));

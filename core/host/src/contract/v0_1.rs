@@ -9,12 +9,12 @@ use hexa_model::{RelayAction, TimeMs};
 use wasmtime::Store;
 use wasmtime::component::HasSelf;
 
-use crate::check::{self, Check};
-use crate::instance::GuestState;
-use crate::log::Level;
-use crate::wit::v0_1::raw::hexa::core::log;
-use crate::wit::v0_1::raw::hexa::driver::types;
-use crate::wit::{Answer, Bound, Pre, Version};
+use crate::cap::guest_state::GuestState;
+use crate::cap::log::Level;
+use crate::contract::output_validation::{self as validate, OutputValidator};
+use crate::contract::v0_1::raw::hexa::core::log;
+use crate::contract::v0_1::raw::hexa::driver::types;
+use crate::contract::{Answer, Bound, Pre, Version};
 
 #[allow(
     missing_docs,
@@ -57,30 +57,35 @@ impl Bound for Exports {
         self.0.hexa_driver_catalog().call_describe(store)
     }
 
-    fn open_session(&self, store: &mut Store<GuestState>, check: &Check<'_>, call: &DriverCall<'_>) -> Answer<Decoded> {
+    fn open_session(
+        &self,
+        store: &mut Store<GuestState>,
+        validator: &OutputValidator<'_>,
+        call: &DriverCall<'_>,
+    ) -> Answer<Decoded> {
         match self.0.hexa_driver_codec().call_open_session(store, ctx(call))? {
-            Ok(decoded) => Ok(Ok(values::decoded(decoded, check)?)),
-            Err(error) => Ok(Err(values::codec_error(error, check)?)),
+            Ok(decoded) => Ok(Ok(values::decoded(decoded, validator)?)),
+            Err(error) => Ok(Err(values::codec_error(error, validator)?)),
         }
     }
 
     fn encode_command(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         call: &DriverCall<'_>,
         envelope: &CommandEnvelope,
     ) -> Answer<Encoded> {
         match self.0.hexa_driver_codec().call_encode_command(store, ctx(call), command(envelope))? {
-            Ok(encoded) => Ok(Ok(values::encoded(encoded, check, envelope)?)),
-            Err(error) => Ok(Err(values::codec_error(error, check)?)),
+            Ok(encoded) => Ok(Ok(values::encoded(encoded, validator, envelope)?)),
+            Err(error) => Ok(Err(values::codec_error(error, validator)?)),
         }
     }
 
     fn decode_message(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         call: &DriverCall<'_>,
         channel: &str,
         message: &Frame,
@@ -90,15 +95,15 @@ impl Bound for Exports {
             Frame::Binary(bytes) => types::FrameParam::Binary(bytes),
         };
         match self.0.hexa_driver_codec().call_decode_message(store, ctx(call), channel, message)? {
-            Ok(decoded) => Ok(Ok(values::decoded(decoded, check)?)),
-            Err(error) => Ok(Err(values::codec_error(error, check)?)),
+            Ok(decoded) => Ok(Ok(values::decoded(decoded, validator)?)),
+            Err(error) => Ok(Err(values::codec_error(error, validator)?)),
         }
     }
 
     fn validate_config(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         ident: &DeviceIdent,
         config: &str,
     ) -> Answer<Result<Accepted, Vec<FieldError>>> {
@@ -117,15 +122,15 @@ impl Bound for Exports {
             Ok(accepted) => {
                 let accepted =
                     Accepted { config: accepted.config, prepared: accepted.prepared, durable: accepted.durable };
-                check.accepted(&accepted)?;
+                validator.accepted(&accepted)?;
                 Ok(Ok(Ok(accepted)))
             }
             Err(errors) => {
                 let cut = |e: raw::exports::hexa::driver::catalog::FieldError| FieldError {
-                    path: check::cut(e.path),
-                    message: check::cut(e.message),
+                    path: validate::cut(e.path),
+                    message: validate::cut(e.message),
                 };
-                Ok(Ok(Err(errors.into_iter().take(crate::limits::EVENTS).map(cut).collect())))
+                Ok(Ok(Err(errors.into_iter().take(crate::engine::limits::EVENTS).map(cut).collect())))
             }
         }
     }
@@ -165,7 +170,7 @@ fn epoch(time: TimeMs) -> u64 {
 
 impl log::Host for GuestState {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.say(host_level(level), &message)
+        self.log_line(host_level(level), &message)
     }
 
     fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {

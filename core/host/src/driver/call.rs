@@ -13,18 +13,18 @@ use hexa_model::{Clock, DeviceClass, DeviceUid};
 use hexa_service::ports::PluginObserver;
 use wasmtime::Engine;
 
-use crate::check::Check;
-use crate::cpu_quota::CpuQuota;
-use crate::descriptor::Descriptor;
-use crate::fault::Broken;
-use crate::health::{Change, Health, Refusal};
-use crate::instance::Instance;
-use crate::limits::{Budget, CONFIG_BYTES, FRAME_BYTES, Limits};
-use crate::log::PluginLog;
-use crate::pool::{NoLease, Pool};
-use crate::sample;
-use crate::stats::{CallOutcome, Function, FunctionStats, PluginStats, Stats};
-use crate::wit::{Adapter, Answer};
+use crate::cap::log::PluginLog;
+use crate::contract::descriptor::Descriptor;
+use crate::contract::fault::Broken;
+use crate::contract::input_sample;
+use crate::contract::output_validation::OutputValidator;
+use crate::contract::{Adapter, Answer};
+use crate::driver::instance::Instance;
+use crate::driver::pool::{NoLease, Pool};
+use crate::engine::limits::{Budget, CONFIG_BYTES, FRAME_BYTES, Limits};
+use crate::lifecycle::cpu_quota::CpuQuota;
+use crate::lifecycle::health::{Change, Health, Refusal};
+use crate::lifecycle::stats::{CallOutcome, Function, FunctionStats, PluginStats, Stats};
 
 /// A loaded plugin.
 pub(crate) struct Plugin {
@@ -67,9 +67,9 @@ impl Input<'_> {
     fn sample(&self) -> String {
         match self {
             Self::Nothing => String::new(),
-            Self::Message(frame) => sample::frame(frame),
-            Self::Command(command) => sample::text(&format!("{command:?}")),
-            Self::Config(config) => sample::text(config),
+            Self::Message(frame) => input_sample::frame(frame),
+            Self::Command(command) => input_sample::text(&format!("{command:?}")),
+            Self::Config(config) => input_sample::text(config),
         }
     }
 }
@@ -82,9 +82,10 @@ impl Plugin {
     }
 
     pub(crate) fn open_session(&self, call: &DriverCall<'_>) -> Result<Decoded, DriverError> {
-        let check = self.check(call, true);
+        let validator = self.validator(call, true);
         let about = About { function: Function::OpenSession, device: Some(call.uid), input: Input::Nothing };
-        let opened = self.run(&about, Budget::hot(&self.limits), |i| i.bound.open_session(&mut i.store, &check, call));
+        let opened =
+            self.run(&about, Budget::hot(&self.limits), |i| i.bound.open_session(&mut i.store, &validator, call));
         if opened.is_ok() {
             self.health.session(true);
         }
@@ -101,10 +102,12 @@ impl Plugin {
         {
             return Err(DriverError::Unsupported(format!("the driver declares no command {name:?}")));
         }
-        let check = self.check(call, true);
+        let validator = self.validator(call, true);
         let input = Input::Command(&envelope.command);
         let about = About { function: Function::EncodeCommand, device: Some(call.uid), input };
-        self.run(&about, Budget::hot(&self.limits), |i| i.bound.encode_command(&mut i.store, &check, call, envelope))
+        self.run(&about, Budget::hot(&self.limits), |i| {
+            i.bound.encode_command(&mut i.store, &validator, call, envelope)
+        })
     }
 
     pub(crate) fn decode_message(
@@ -118,11 +121,11 @@ impl Plugin {
             let message = format!("a message may be {FRAME_BYTES} bytes long at most, not {size}");
             return Err(DriverError::Malformed { message, reply: None });
         }
-        let check = self.check(call, channel == "ws");
+        let validator = self.validator(call, channel == "ws");
         let input = Input::Message(message);
         let about = About { function: Function::DecodeMessage, device: Some(call.uid), input };
         self.run(&about, Budget::hot(&self.limits), |i| {
-            i.bound.decode_message(&mut i.store, &check, call, channel, message)
+            i.bound.decode_message(&mut i.store, &validator, call, channel, message)
         })
     }
 
@@ -136,7 +139,7 @@ impl Plugin {
             let message = format!("a configuration may be {CONFIG_BYTES} bytes long at most, not {size}");
             return Ok(Err(vec![FieldError { path: String::new(), message }]));
         }
-        let check = Check {
+        let validator = OutputValidator {
             relay_count: ident.relay_count,
             input_count: ident.input_count,
             state_bytes: self.limits.state_bytes,
@@ -145,7 +148,7 @@ impl Plugin {
         };
         let input = Input::Config(config);
         let about = About { function: Function::ValidateConfig, device: Some(&ident.uid), input };
-        self.run(&about, Budget::COLD, |i| i.bound.validate_config(&mut i.store, &check, ident, config))
+        self.run(&about, Budget::COLD, |i| i.bound.validate_config(&mut i.store, &validator, ident, config))
     }
 
     /// A running instance, so that the first device waits for none. Later ones are started in the middle of a call, so
@@ -162,8 +165,8 @@ impl Plugin {
         }
     }
 
-    fn check(&self, call: &DriverCall<'_>, may_reply: bool) -> Check<'_> {
-        Check {
+    fn validator(&self, call: &DriverCall<'_>, may_reply: bool) -> OutputValidator<'_> {
+        OutputValidator {
             relay_count: call.relay_count,
             input_count: call.input_count,
             state_bytes: self.limits.state_bytes,

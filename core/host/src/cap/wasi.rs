@@ -6,7 +6,8 @@
 
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use crate::instance::GuestState;
+use crate::cap::guest_state::GuestState;
+use crate::engine::store::Limited as _;
 use raw::wasi::{cli, clocks, io, random};
 
 mod raw {
@@ -232,7 +233,7 @@ impl cli::terminal_stderr::Host for GuestState {
 
 impl clocks::wall_clock::Host for GuestState {
     fn now(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
-        let ms = u64::try_from(self.log.clock().now().0).unwrap_or(0);
+        let ms = u64::try_from(self.log().clock().now().0).unwrap_or(0);
         Ok(clocks::wall_clock::Datetime { seconds: ms / 1000, nanoseconds: (ms % 1000) as u32 * 1_000_000 })
     }
     fn resolution(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
@@ -241,7 +242,7 @@ impl clocks::wall_clock::Host for GuestState {
 }
 impl clocks::monotonic_clock::Host for GuestState {
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(crate::log::nanos(self.log.clock().monotonic()))
+        Ok(crate::cap::log::nanos(self.log().clock().monotonic()))
     }
     fn resolution(&mut self) -> wasmtime::Result<u64> {
         Ok(1)
@@ -256,7 +257,7 @@ impl clocks::monotonic_clock::Host for GuestState {
 
 impl random::random::Host for GuestState {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        self.moves(usize::try_from(len).unwrap_or(usize::MAX))?;
+        self.limiter().count_io(usize::try_from(len).unwrap_or(usize::MAX))?;
         let mut bytes = Vec::with_capacity(len as usize + 64);
         while (bytes.len() as u64) < len {
             bytes.extend_from_slice(&hexa_crypto::random_bytes::<64>());

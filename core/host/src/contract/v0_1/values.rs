@@ -7,45 +7,49 @@ use hexa_model::driver::{
 };
 use hexa_model::{RejectReason, TimeMs};
 
-use crate::check::{self, Check, OutputError, cut};
-use crate::wit::v0_1::raw::hexa::core::types as core;
-use crate::wit::v0_1::raw::hexa::driver::types;
+use crate::contract::output_validation::{self as validate, OutputError, OutputValidator, cut};
+use crate::contract::v0_1::raw::hexa::core::types as core;
+use crate::contract::v0_1::raw::hexa::driver::types;
 
 type Checked<T> = Result<T, OutputError>;
 
-pub(super) fn decoded(raw: types::Decoded, check: &Check<'_>) -> Checked<Decoded> {
-    check::counts(raw.events.len(), raw.replies.len())?;
+pub(super) fn decoded(raw: types::Decoded, validator: &OutputValidator<'_>) -> Checked<Decoded> {
+    validate::counts(raw.events.len(), raw.replies.len())?;
     let decoded = Decoded {
-        events: raw.events.into_iter().map(|e| event(e, check)).collect::<Checked<_>>()?,
+        events: raw.events.into_iter().map(|e| event(e, validator)).collect::<Checked<_>>()?,
         replies: raw.replies.into_iter().map(frame).collect(),
         state: state(raw.state),
     };
-    check.replies(&decoded.replies)?;
-    check.state(&decoded.state)?;
+    validator.replies(&decoded.replies)?;
+    validator.state(&decoded.state)?;
     Ok(decoded)
 }
 
-pub(super) fn encoded(raw: types::Encoded, check: &Check<'_>, envelope: &CommandEnvelope) -> Checked<Encoded> {
-    check::counts(0, raw.frames.len())?;
+pub(super) fn encoded(
+    raw: types::Encoded,
+    validator: &OutputValidator<'_>,
+    envelope: &CommandEnvelope,
+) -> Checked<Encoded> {
+    validate::counts(0, raw.frames.len())?;
     let ack = match raw.ack {
         types::AckPolicy::None => AckPolicy::None,
         types::AckPolicy::CommandId => AckPolicy::CommandId,
-        types::AckPolicy::Token(token) => AckPolicy::Token(check::token(token)?),
+        types::AckPolicy::Token(token) => AckPolicy::Token(validate::token(token)?),
         types::AckPolicy::StateReport => AckPolicy::StateReport,
     };
     let encoded = Encoded { frames: raw.frames.into_iter().map(frame).collect(), ack, state: state(raw.state) };
-    check::encoded(&encoded, envelope)?;
-    check.state(&encoded.state)?;
+    validate::encoded(&encoded, envelope)?;
+    validator.state(&encoded.state)?;
     Ok(encoded)
 }
 
-pub(super) fn codec_error(raw: types::CodecError, check: &Check<'_>) -> Checked<DriverError> {
+pub(super) fn codec_error(raw: types::CodecError, validator: &OutputValidator<'_>) -> Checked<DriverError> {
     Ok(match raw {
         types::CodecError::Unsupported(what) => DriverError::Unsupported(cut(what)),
         types::CodecError::InvalidArgument(what) => DriverError::InvalidArgument(cut(what)),
         types::CodecError::Malformed(m) => {
             let reply = m.reply.map(frame);
-            check.replies(reply.as_slice())?;
+            validator.replies(reply.as_slice())?;
             DriverError::Malformed { message: cut(m.message), reply }
         }
         types::CodecError::NotReady(what) => DriverError::NotReady(cut(what)),
@@ -64,40 +68,40 @@ fn state(raw: types::NewState) -> NewState {
     NewState { volatile: raw.volatile, durable: raw.durable }
 }
 
-fn event(raw: types::DeviceEvent, check: &Check<'_>) -> Checked<DeviceEvent> {
+fn event(raw: types::DeviceEvent, validator: &OutputValidator<'_>) -> Checked<DeviceEvent> {
     use types::DeviceEvent as Raw;
     Ok(match raw {
-        Raw::Ack(a) => DeviceEvent::Ack(ack(a, check)?),
+        Raw::Ack(a) => DeviceEvent::Ack(ack(a, validator)?),
         Raw::StateReport(report) => DeviceEvent::StateReport(StateReport {
-            relays: relays(report.relays, check)?,
+            relays: relays(report.relays, validator)?,
             complete: report.complete,
-            firmware: check::opt_name("firmware", report.firmware)?,
+            firmware: validate::opt_name("firmware", report.firmware)?,
             meta: meta(report.meta)?,
         }),
         Raw::Heartbeat(m) => DeviceEvent::Heartbeat(meta(m)?),
         Raw::Hello(hello) => DeviceEvent::Hello(Hello {
-            firmware: check::opt_name("firmware", hello.firmware)?,
-            hardware: check::opt_name("hardware", hello.hardware)?,
+            firmware: validate::opt_name("firmware", hello.firmware)?,
+            hardware: validate::opt_name("hardware", hello.hardware)?,
             security_version: hello.security_version,
-            boot_reason: check::opt_name("boot-reason", hello.boot_reason)?,
+            boot_reason: validate::opt_name("boot-reason", hello.boot_reason)?,
             config_version: hello.config_version,
             meta: meta(hello.meta)?,
         }),
         Raw::Input(input) => DeviceEvent::Input(InputEvent {
-            input: check.input(input.input)?,
-            kind: check::name("kind", input.kind)?,
+            input: validator.input(input.input)?,
+            kind: validate::name("kind", input.kind)?,
             duration_ms: input.duration_ms,
             meta: meta(input.meta)?,
         }),
         Raw::Readings(readings) => {
-            check::reading_count(readings.len())?;
-            DeviceEvent::Readings(readings.into_iter().map(|r| reading(r, check)).collect::<Checked<_>>()?)
+            validate::reading_count(readings.len())?;
+            DeviceEvent::Readings(readings.into_iter().map(|r| reading(r, validator)).collect::<Checked<_>>()?)
         }
         Raw::Bye(until) => DeviceEvent::Bye(until.map(time).transpose()?),
         Raw::Error(error) => DeviceEvent::Error {
-            code: check::name("code", error.code)?,
+            code: validate::name("code", error.code)?,
             message: cut(error.message),
-            token: error.token.map(check::token).transpose()?,
+            token: error.token.map(validate::token).transpose()?,
         },
         Raw::Ignored(why) => DeviceEvent::Ignored(cut(why)),
         Raw::IrProgress(_) => DeviceEvent::Other("ir_progress"),
@@ -108,7 +112,7 @@ fn event(raw: types::DeviceEvent, check: &Check<'_>) -> Checked<DeviceEvent> {
     })
 }
 
-fn ack(raw: types::Ack, check: &Check<'_>) -> Checked<Ack> {
+fn ack(raw: types::Ack, validator: &OutputValidator<'_>) -> Checked<Ack> {
     let outcome = match raw.outcome {
         types::AckOutcome::Executed => AckOutcome::Executed,
         types::AckOutcome::Noop => AckOutcome::Noop,
@@ -117,14 +121,14 @@ fn ack(raw: types::Ack, check: &Check<'_>) -> Checked<Ack> {
     let mut relays = Vec::with_capacity(raw.relays.len());
     for relay in raw.relays {
         relays.push(ReportedRelay {
-            index: check.relay(relay.index)?,
+            index: validator.relay(relay.index)?,
             on: relay.on,
             source: None,
             timer_ends_in_ms: None,
         });
     }
-    check::no_relay_twice(&relays)?;
-    Ok(Ack { token: check::token(raw.token)?, outcome, relays })
+    validate::no_relay_twice(&relays)?;
+    Ok(Ack { token: validate::token(raw.token)?, outcome, relays })
 }
 
 fn reason(raw: types::RejectReason) -> RejectReason {
@@ -140,32 +144,32 @@ fn reason(raw: types::RejectReason) -> RejectReason {
     }
 }
 
-fn relays(raw: Vec<types::RelayReport>, check: &Check<'_>) -> Checked<Vec<ReportedRelay>> {
+fn relays(raw: Vec<types::RelayReport>, validator: &OutputValidator<'_>) -> Checked<Vec<ReportedRelay>> {
     let mut relays = Vec::with_capacity(raw.len());
     for relay in raw {
         relays.push(ReportedRelay {
-            index: check.relay(relay.index)?,
+            index: validator.relay(relay.index)?,
             on: relay.on,
-            source: check::opt_name("source", relay.source)?,
+            source: validate::opt_name("source", relay.source)?,
             timer_ends_in_ms: relay.timer_ends_in_ms,
         });
     }
-    check::no_relay_twice(&relays)?;
+    validate::no_relay_twice(&relays)?;
     Ok(relays)
 }
 
 fn meta(raw: types::EventMeta) -> Checked<EventMeta> {
     Ok(EventMeta {
         seq: raw.seq,
-        boot_id: check::opt_name("boot-id", raw.boot_id)?,
-        ip: check::opt_name("ip", raw.ip)?,
+        boot_id: validate::opt_name("boot-id", raw.boot_id)?,
+        ip: validate::opt_name("ip", raw.ip)?,
         rssi: raw.rssi,
         uptime_s: raw.uptime_s,
     })
 }
 
-fn reading(raw: core::Reading, check: &Check<'_>) -> Checked<Reading> {
-    check.reading_key(&raw.key)?;
+fn reading(raw: core::Reading, validator: &OutputValidator<'_>) -> Checked<Reading> {
+    validator.reading_key(&raw.key)?;
     let value = match raw.value {
         core::ValueResult::Boolean(b) => Value::Boolean(b),
         core::ValueResult::Integer(n) => Value::Integer(n),
@@ -173,7 +177,7 @@ fn reading(raw: core::Reading, check: &Check<'_>) -> Checked<Reading> {
         core::ValueResult::Number(n) => {
             return Err(OutputError::new(format!("the reading {:?} is {n}, not a finite number", raw.key)));
         }
-        core::ValueResult::Text(text) => Value::Text(check::text("value", text)?),
+        core::ValueResult::Text(text) => Value::Text(validate::text("value", text)?),
     };
     Ok(Reading { key: raw.key, value, at: raw.at_ms.map(time).transpose()? })
 }

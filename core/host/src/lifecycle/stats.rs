@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hexa_model::driver::DriverError;
 
-use crate::health;
-use crate::log::nanos;
+use crate::cap::log::nanos;
+use crate::lifecycle::health;
 
 /// A function of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::compile::{CODE_BYTES, CompileError, Compiler};
+use crate::lifecycle::compile::{CODE_BYTES, CompileError, Compiler};
 
 const MAC_BYTES: usize = 32;
 /// Nothing larger is written or read back.

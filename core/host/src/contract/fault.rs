@@ -4,8 +4,8 @@ use hexa_model::driver::{Fault, LimitBroken};
 use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
 
-use crate::check::OutputError;
-use crate::limits::{HANDLES, IO_BYTES, LimitError};
+use crate::contract::output_validation::OutputError;
+use crate::engine::limits::{HANDLES, IO_BYTES, LimitError};
 
 /// A call after which the instance is not used again.
 #[derive(Debug)]

@@ -8,18 +8,18 @@ use hexa_model::driver::{
 };
 use wasmtime::Store;
 
-use crate::check::{self, Check};
-use crate::instance::GuestState;
-use crate::wit::{Answer, Bound, Pre, Version};
+use crate::cap::guest_state::GuestState;
+use crate::contract::output_validation::{self as validate, OutputValidator};
+use crate::contract::{Answer, Bound, Pre, Version};
 use raw::hexa::driver::types;
 
 mod raw {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
-    wasmtime::component::bindgen!({ path: "src/wit/toy/driver.wit", world: "hexa:driver/driver" });
+    wasmtime::component::bindgen!({ path: "src/contract/test_contract/driver.wit", world: "hexa:driver/driver" });
 }
 mod optional {
     #![allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic, reason = "generated code")]
-    wasmtime::component::bindgen!({ path: "src/wit/toy/driver.wit", world: "hexa:driver/greeting" });
+    wasmtime::component::bindgen!({ path: "src/contract/test_contract/driver.wit", world: "hexa:driver/greeting" });
 }
 use optional::exports::hexa::driver::greeter;
 
@@ -54,12 +54,12 @@ struct Exports {
 }
 
 /// What the whole contract calls a decoded message; the toy knows replies only.
-fn decoded(frames: Result<Vec<types::Frame>, String>, check: &Check<'_>) -> Answer<Decoded> {
+fn decoded(frames: Result<Vec<types::Frame>, String>, validator: &OutputValidator<'_>) -> Answer<Decoded> {
     let replies = match frames {
         Ok(frames) => frames.into_iter().map(frame).collect::<Vec<_>>(),
-        Err(message) => return Ok(Err(DriverError::Malformed { message: check::cut(message), reply: None })),
+        Err(message) => return Ok(Err(DriverError::Malformed { message: validate::cut(message), reply: None })),
     };
-    check.replies(&replies)?;
+    validator.replies(&replies)?;
     Ok(Ok(Decoded { replies, ..Decoded::default() }))
 }
 
@@ -79,19 +79,24 @@ impl Bound for Exports {
         self.driver.hexa_driver_catalog().call_describe(store)
     }
 
-    fn open_session(&self, store: &mut Store<GuestState>, check: &Check<'_>, call: &DriverCall<'_>) -> Answer<Decoded> {
+    fn open_session(
+        &self,
+        store: &mut Store<GuestState>,
+        validator: &OutputValidator<'_>,
+        call: &DriverCall<'_>,
+    ) -> Answer<Decoded> {
         let frames = self.driver.hexa_driver_codec().call_open_session(&mut *store, &ctx(call))?;
-        let mut frames = frames.map_err(check::cut);
+        let mut frames = frames.map_err(validate::cut);
         if let (Ok(frames), Some(greeter)) = (&mut frames, &self.greeter) {
             frames.push(types::Frame::Text(greeter.call_greet(store)?));
         }
-        decoded(frames, check)
+        decoded(frames, validator)
     }
 
     fn encode_command(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         call: &DriverCall<'_>,
         envelope: &CommandEnvelope,
     ) -> Answer<Encoded> {
@@ -101,18 +106,18 @@ impl Bound for Exports {
         let codec = self.driver.hexa_driver_codec();
         let frames = match codec.call_set_relay(store, &ctx(call), &envelope.id, u32::from(index), on)? {
             Ok(frames) => frames.into_iter().map(frame).collect(),
-            Err(why) => return Ok(Err(DriverError::InvalidArgument(check::cut(why)))),
+            Err(why) => return Ok(Err(DriverError::InvalidArgument(validate::cut(why)))),
         };
         let encoded = Encoded { frames, ack: AckPolicy::CommandId, state: NewState::default() };
-        check::encoded(&encoded, envelope)?;
-        check.replies(&encoded.frames)?;
+        validate::encoded(&encoded, envelope)?;
+        validator.replies(&encoded.frames)?;
         Ok(Ok(encoded))
     }
 
     fn decode_message(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         call: &DriverCall<'_>,
         _: &str,
         message: &Frame,
@@ -121,23 +126,23 @@ impl Bound for Exports {
             let message = "drivers of version 0.2 read text only".into();
             return Ok(Err(DriverError::Malformed { message, reply: None }));
         };
-        decoded(self.driver.hexa_driver_codec().call_decode_message(store, &ctx(call), text)?, check)
+        decoded(self.driver.hexa_driver_codec().call_decode_message(store, &ctx(call), text)?, validator)
     }
 
     fn validate_config(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         _: &DeviceIdent,
         config: &str,
     ) -> Answer<Result<Accepted, Vec<FieldError>>> {
         Ok(Ok(match self.driver.hexa_driver_catalog().call_validate_config(store, config)? {
             Ok(prepared) => {
                 let accepted = Accepted { config: config.to_owned(), prepared, durable: Vec::new() };
-                check.accepted(&accepted)?;
+                validator.accepted(&accepted)?;
                 Ok(accepted)
             }
-            Err(message) => Err(vec![FieldError { path: String::new(), message: check::cut(message) }]),
+            Err(message) => Err(vec![FieldError { path: String::new(), message: validate::cut(message) }]),
         }))
     }
 }

@@ -47,7 +47,7 @@ fn of_0_2(class: &str, greets: bool) -> Vec<u8> {
     let text = include_str!("driver.wat").replace("GREETER", greeter);
     let more = if greets { "include hexa:driver/greeting@0.2.0;" } else { "" };
     let world = format!("include hexa:driver/driver@0.2.0; {more}");
-    component(&module(&text, class), &["src/wit/toy/driver.wit"], &world)
+    component(&module(&text, class), &["src/contract/test_contract/driver.wit"], &world)
 }
 
 fn host(plugins: &[(&str, &str, &[u8])]) -> (TempDir, PluginHost) {
@@ -167,7 +167,7 @@ fn what_one_version_may_import_is_nothing_to_another() {
     let text = include_str!("driver.wat")
         .replace("GREETER", "")
         .replace("(module", "(module (import \"hexa:core/log@0.1.0\" \"write\" (func (param i32 i32 i32)))");
-    let packages = ["../../sdk/wit/core.wit", "src/wit/toy/driver.wit"];
+    let packages = ["../../sdk/wit/core.wit", "src/contract/test_contract/driver.wit"];
     let world = "include hexa:driver/driver@0.2.0; import hexa:core/log@0.1.0;";
     let reason = refused("0.2", &component(&module(&text, "ir_hub"), &packages, world));
     assert!(reason.contains("imports hexa:core/log@0.1.0, which drivers are not given"), "{reason}");

@@ -1,12 +1,12 @@
-//! What a plugin may use, and the fence that holds it to that during a call.
+//! What a plugin may use, and the limiter that holds it to that during a call.
 
 use std::time::{Duration, Instant};
 
 use hexa_model::driver::LimitBroken;
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-use crate::engine::TICK;
-
+/// One epoch. Every guest looks at its CPU clock once per tick, so a limit is kept to within two of them.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
 /// Ceiling of linear memory that a manifest may ask for.
 pub(crate) const MAX_MEMORY_BYTES: usize = 64 << 20;
 /// Elements in all tables of one instance together.
@@ -78,14 +78,16 @@ impl LimitError {
     }
 }
 
-/// Watches one instance. Lives in its store; armed before every call.
+/// Holds one instance to its limits. Lives in the state of its store; armed before every call.
 #[derive(Debug)]
-pub(crate) struct Fence {
+pub(crate) struct CallLimiter {
     budget: Budget,
     clocks: Option<Clocks>,
     memory_max: usize,
     memory_used: usize,
     table_used: usize,
+    /// Bytes that the current call's own calls into the host have moved.
+    io_used: usize,
 }
 
 #[derive(Debug)]
@@ -94,15 +96,35 @@ struct Clocks {
     wall: Instant,
 }
 
-impl Fence {
+impl CallLimiter {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { budget: Budget::COLD, clocks: None, memory_max: limits.memory_bytes, memory_used: 0, table_used: 0 }
+        Self {
+            budget: Budget::COLD,
+            clocks: None,
+            memory_max: limits.memory_bytes,
+            memory_used: 0,
+            table_used: 0,
+            io_used: 0,
+        }
     }
 
     /// The next call has this much.
     pub(crate) fn arm(&mut self, budget: Budget) {
         self.budget = budget;
         self.clocks = None;
+        self.io_used = 0;
+    }
+
+    /// Counts what a call into the host moves: wasmtime bounds each of them, and this all of one call together.
+    ///
+    /// # Errors
+    /// The end of the call.
+    pub(crate) fn count_io(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.io_used = self.io_used.saturating_add(bytes);
+        if self.io_used > IO_BYTES {
+            return Err(LimitError::new("io", "io_bytes", IO_BYTES as u64, self.io_used as u64).into());
+        }
+        Ok(())
     }
 
     /// Processor time of the current call, which has taken `wall` so far. Within its first tick nobody looked at the
@@ -144,7 +166,7 @@ impl Fence {
     }
 }
 
-impl ResourceLimiter for Fence {
+impl ResourceLimiter for CallLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_used.saturating_add(desired.saturating_sub(current));
         if total > self.memory_max {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use hexa_model::DeviceClass;
 use serde::Deserialize;
 
-use crate::limits::{Limits, MAX_CPU_MS, MAX_MEMORY_BYTES, MAX_STATE_BYTES};
-use crate::wit;
+use crate::contract;
+use crate::engine::limits::{Limits, MAX_CPU_MS, MAX_MEMORY_BYTES, MAX_STATE_BYTES};
 
 /// A checked manifest.
 #[derive(Clone, Debug)]
@@ -121,8 +121,8 @@ fn check_plugin(plugin: &RawPlugin) -> Result<(), String> {
     if plugin.kind != "driver" {
         return Err(format!("plugin.toml: plugin.kind {:?} is not served here; only \"driver\" is", plugin.kind));
     }
-    if !wit::spoken(&plugin.api) {
-        let (asked, spoken) = (&plugin.api, wit::all());
+    if !contract::is_supported(&plugin.api) {
+        let (asked, spoken) = (&plugin.api, contract::supported());
         return Err(format!("plugin.toml: plugin.api {asked:?} is not spoken here; this server speaks {spoken}"));
     }
     Ok(())

@@ -10,11 +10,15 @@ use semver::Version as Semver;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
 
-use crate::check::Check;
-use crate::fault::Broken;
-use crate::instance::GuestState;
-use crate::wasi;
+use crate::cap::guest_state::GuestState;
+use crate::cap::wasi;
+use crate::contract::fault::Broken;
+use crate::contract::output_validation::OutputValidator;
 
+pub(crate) mod descriptor;
+pub(crate) mod fault;
+pub(crate) mod input_sample;
+pub(crate) mod output_validation;
 mod v0_1;
 
 /// What a call gives: a result, the driver's own no, or a broken guest.
@@ -32,12 +36,17 @@ pub(crate) type Adapter = Box<dyn Pre>;
 pub(crate) trait Bound: Send + Sync {
     fn describe(&self, store: &mut Store<GuestState>) -> wasmtime::Result<String>;
 
-    fn open_session(&self, store: &mut Store<GuestState>, check: &Check<'_>, call: &DriverCall<'_>) -> Answer<Decoded>;
+    fn open_session(
+        &self,
+        store: &mut Store<GuestState>,
+        validator: &OutputValidator<'_>,
+        call: &DriverCall<'_>,
+    ) -> Answer<Decoded>;
 
     fn encode_command(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         call: &DriverCall<'_>,
         envelope: &CommandEnvelope,
     ) -> Answer<Encoded>;
@@ -45,7 +54,7 @@ pub(crate) trait Bound: Send + Sync {
     fn decode_message(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         call: &DriverCall<'_>,
         channel: &str,
         message: &Frame,
@@ -54,7 +63,7 @@ pub(crate) trait Bound: Send + Sync {
     fn validate_config(
         &self,
         store: &mut Store<GuestState>,
-        check: &Check<'_>,
+        validator: &OutputValidator<'_>,
         ident: &DeviceIdent,
         config: &str,
     ) -> Answer<Result<Accepted, Vec<FieldError>>>;
@@ -76,16 +85,16 @@ pub(crate) struct Version {
 const VERSIONS: &[Version] = &[
     v0_1::VERSION,
     #[cfg(test)]
-    toy::VERSION,
+    test_contract::VERSION,
 ];
 
 /// Whether a manifest may ask for this version.
-pub(crate) fn spoken(api: &str) -> bool {
+pub(crate) fn is_supported(api: &str) -> bool {
     VERSIONS.iter().any(|v| v.api == api)
 }
 
 /// The versions that this server speaks, for people.
-pub(crate) fn all() -> String {
+pub(crate) fn supported() -> String {
     VERSIONS.iter().map(|v| format!("{:?}", v.api)).collect::<Vec<_>>().join(", ")
 }
 
@@ -115,7 +124,7 @@ impl Contracts {
         }
         if !built_for.iter().any(|v| v == api) {
             let built = built_for.join(", ");
-            return Err(if built_for.iter().any(|v| spoken(v)) {
+            return Err(if built_for.iter().any(|v| is_supported(v)) {
                 format!(
                     "plugin.toml says api {api:?}, but plugin.wasm is built for hexa:driver@{built}; let the two agree"
                 )
@@ -123,12 +132,12 @@ impl Contracts {
                 format!(
                     "plugin.wasm is built for hexa:driver@{built}; this server speaks {}. Build it with an SDK for one of \
                      these, or install a server that speaks {built}",
-                    all()
+                    supported()
                 )
             });
         }
         let of_api = VERSIONS.iter().zip(&self.linkers).find(|(v, _)| v.api == api);
-        let (version, linker) = of_api.ok_or_else(|| format!("this server speaks {}, not {api:?}", all()))?;
+        let (version, linker) = of_api.ok_or_else(|| format!("this server speaks {}, not {api:?}", supported()))?;
         self.imports_allowed(component, version)?;
         (version.fit)(linker, component)
             .map_err(|e| format!("plugin.wasm does not fit the contract hexa:driver@{api}: {e:#}"))
@@ -173,4 +182,4 @@ fn track(version: &str) -> String {
 }
 
 #[cfg(test)]
-mod toy;
+mod test_contract;

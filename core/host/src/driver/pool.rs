@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::instance::Instance;
-use crate::limits::LIVE_INSTANCES;
+use crate::driver::instance::Instance;
+use crate::engine::limits::LIVE_INSTANCES;
 
 /// Why no instance could be had.
 pub(crate) enum NoLease {
