@@ -8,7 +8,7 @@ use hexa_service::ports::PluginObserver;
 
 use crate::lifecycle::compile::Compiler;
 
-/// What the host needs to know.
+/// The settings of a plugin host, and what it is given of the server.
 pub struct HostConfig {
     /// Holds a folder per plugin, each with `plugin.toml` and `plugin.wasm`.
     pub plugins_dir: PathBuf,
@@ -16,11 +16,11 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     /// A secret of this installation: compiled code that was not written with it is not run.
     pub cache_key: [u8; 32],
-    /// Who compiles what the cache does not hold.
+    /// Compiles what the cache does not hold.
     pub compiler: Arc<Compiler>,
     /// Time for guests that ask for it, for the rate of their logs, and for how long a quarantine lasts.
     pub clock: Arc<dyn Clock>,
-    /// Hears of faults and of what they lead to.
+    /// Is called with faults and with what they lead to.
     pub watch: Arc<dyn PluginObserver>,
     /// Plugins whose every call gets an instance of its own (`HEXA_PLUGINS_PER_CALL`).
     pub per_call: PerCall,
@@ -39,12 +39,12 @@ impl std::fmt::Debug for HostConfig {
 /// Which plugins share no instance between calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PerCall {
-    /// None: instances are used again.
+    /// No plugin: instances are used again.
     #[default]
     None,
-    /// Every plugin.
+    /// Every plugin gets a fresh instance for each call.
     All,
-    /// These, by id.
+    /// The plugins with these ids do.
     Some(Vec<String>),
 }
 

@@ -1,4 +1,5 @@
-//! Adapters between versions of the contract and the house's own values, one module per released version.
+//! What crosses the boundary to a guest: an adapter for each released version of the contract, between its values and the
+//! platform's, and what is checked and kept of both.
 //!
 //! A component says by its exports which version it was built for, and gets that version's linker and adapter; the rest
 //! of the host knows [`Pre`] and [`Bound`] only. A new version is a new module and one more line in [`VERSIONS`].
@@ -21,7 +22,7 @@ pub(crate) mod input_sample;
 pub(crate) mod output_validation;
 mod v0_1;
 
-/// What a call gives: a result, the driver's own no, or a broken guest.
+/// What a call gives: a result, the driver's own refusal, or a broken guest.
 pub(crate) type Answer<T> = Result<Result<T, DriverError>, Broken>;
 
 /// A component that fits its version of the contract, ready to be instantiated.
@@ -69,19 +70,19 @@ pub(crate) trait Bound: Send + Sync {
     ) -> Answer<Result<Accepted, Vec<FieldError>>>;
 }
 
-/// A version of the contract that this server speaks.
+/// A version of the contract that this server supports.
 pub(crate) struct Version {
     /// As manifests write it: what must be equal for two versions to understand each other.
     api: &'static str,
-    /// What a driver of it may import beside the tiny WASI, without patch versions.
+    /// What a driver of it may import beside WASI ([`wasi::IMPORTS`]), without patch versions.
     imports: &'static [&'static str],
-    /// Adds those imports.
+    /// Adds those imports to a linker.
     link: fn(&mut Linker<GuestState>) -> wasmtime::Result<()>,
     /// Looks for all exports that it requires; optional ones may be missing.
     fit: fn(&Linker<GuestState>, &Component) -> wasmtime::Result<Adapter>,
 }
 
-/// Oldest first.
+/// The versions, oldest first.
 const VERSIONS: &[Version] = &[
     v0_1::VERSION,
     #[cfg(test)]
@@ -93,7 +94,7 @@ pub(crate) fn is_supported(api: &str) -> bool {
     VERSIONS.iter().any(|v| v.api == api)
 }
 
-/// The versions that this server speaks, for people.
+/// The supported versions, for an error text.
 pub(crate) fn supported() -> String {
     VERSIONS.iter().map(|v| format!("{:?}", v.api)).collect::<Vec<_>>().join(", ")
 }
@@ -130,14 +131,14 @@ impl Contracts {
                 )
             } else {
                 format!(
-                    "plugin.wasm is built for hexa:driver@{built}; this server speaks {}. Build it with an SDK for one of \
-                     these, or install a server that speaks {built}",
+                    "plugin.wasm is built for hexa:driver@{built}; this server supports {}. Build it with an SDK for one of \
+                     these, or install a server that supports {built}",
                     supported()
                 )
             });
         }
         let of_api = VERSIONS.iter().zip(&self.linkers).find(|(v, _)| v.api == api);
-        let (version, linker) = of_api.ok_or_else(|| format!("this server speaks {}, not {api:?}", supported()))?;
+        let (version, linker) = of_api.ok_or_else(|| format!("this server supports {}, not {api:?}", supported()))?;
         self.imports_allowed(component, version)?;
         (version.fit)(linker, component)
             .map_err(|e| format!("plugin.wasm does not fit the contract hexa:driver@{api}: {e:#}"))

@@ -32,7 +32,7 @@ impl PluginHost {
         let cache = Cache::new(&config.cache_dir, config.cache_key);
         let shared = Shared {
             clock: Arc::clone(&config.clock),
-            watch: Arc::clone(&config.watch),
+            observer: Arc::clone(&config.watch),
             per_call: config.per_call.clone(),
         };
         Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, Arc::clone(&config.compiler), shared)? })
@@ -40,7 +40,7 @@ impl PluginHost {
 
     /// Blocks until no plugin is being compiled, or for `at_most`; says whether none is.
     pub fn wait_compiled(&self, at_most: Duration) -> bool {
-        self.catalog.wait_settled(at_most)
+        self.catalog.wait_compiled(at_most)
     }
 
     /// Every plugin that was found, the running ones first.
@@ -69,10 +69,10 @@ impl PluginHost {
         self.catalog.active().iter().map(|p| p.counted()).collect()
     }
 
-    /// Throws away instances that were not used since the last time; call it every five minutes, and none idles for
-    /// more than ten.
+    /// Drops the instances that were not used since this was called last: called every five minutes, it lets none idle
+    /// for more than ten.
     pub fn tidy(&self) {
-        self.catalog.active().iter().for_each(|plugin| plugin.pool.tidy());
+        self.catalog.active().iter().for_each(|plugin| plugin.pool.drop_unused());
     }
 
     /// The last lines that a plugin logged or printed, oldest first; empty for one that is not running.

@@ -1,4 +1,4 @@
-//! A plugin's own log: bounded in rate and length, cleaned, and kept for the last lines.
+//! A plugin's own log: bounded in rate and length, without control characters, its last lines in memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use hexa_model::Clock;
 use parking_lot::Mutex;
 
-/// Lines a second.
+/// Lines of one plugin in a second; the rest is dropped and counted.
 const LINES_PER_S: u32 = 50;
 /// Bytes of one line; the rest is cut.
 const LINE_BYTES: usize = 1024;
-/// Lines kept for whoever asks later.
-const KEPT: usize = 32;
+/// Lines that stay in memory.
+const RECENT_LINES: usize = 32;
 
-/// How loud.
+/// The contract's log levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Trace,
@@ -36,7 +36,7 @@ impl Level {
     }
 }
 
-/// Shared by all instances of one plugin.
+/// The log of one plugin, shared by its instances.
 pub(crate) struct PluginLog {
     id: String,
     version: String,
@@ -49,7 +49,7 @@ struct State {
     second: Option<u64>,
     lines: u32,
     dropped: u32,
-    kept: VecDeque<String>,
+    recent: VecDeque<String>,
 }
 
 impl PluginLog {
@@ -57,7 +57,7 @@ impl PluginLog {
         Self { id: id.to_owned(), version: version.to_owned(), clock, state: Mutex::default() }
     }
 
-    /// One line, said in a call for this device.
+    /// Writes one line of a call for this device.
     pub(crate) fn write(&self, level: Level, device: &str, text: &str) {
         let line = clean(text);
         let second = self.clock.monotonic().as_secs();
@@ -74,10 +74,10 @@ impl PluginLog {
                 return;
             }
             state.lines += 1;
-            if state.kept.len() >= KEPT {
-                state.kept.pop_front();
+            if state.recent.len() >= RECENT_LINES {
+                state.recent.pop_front();
             }
-            state.kept.push_back(line.clone());
+            state.recent.push_back(line.clone());
             dropped_before
         };
         let (id, version) = (self.id.as_str(), self.version.as_str());
@@ -100,10 +100,10 @@ impl PluginLog {
 
     /// The last lines, oldest first.
     pub(crate) fn recent(&self) -> Vec<String> {
-        self.state.lock().kept.iter().cloned().collect()
+        self.state.lock().recent.iter().cloned().collect()
     }
 
-    /// Time for the guest, from the clock that was handed in.
+    /// The clock that guests are given the time of.
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
@@ -128,8 +128,8 @@ impl Printed {
     /// Takes printed bytes and gives every finished line to `sink`.
     pub(crate) fn take(&mut self, bytes: &[u8], mut sink: impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
-            let room = LINE_BYTES.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            let free = LINE_BYTES.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&piece[..piece.len().min(free)]);
             if piece.ends_with(b"\n") {
                 sink(String::from_utf8_lossy(&self.line).trim_end());
                 self.line.clear();
@@ -138,7 +138,7 @@ impl Printed {
     }
 }
 
-/// Used where only a duration is wanted.
+/// Nanoseconds of a duration; the contract and the counters have no larger unit.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -157,7 +157,7 @@ mod tests {
             log.write(Level::Info, "hx1", &format!("line {i}"));
         }
         assert_eq!(log.recent().last().map(String::as_str), Some("line 49"));
-        assert_eq!((log.recent().len(), log.state.lock().dropped), (KEPT, 10));
+        assert_eq!((log.recent().len(), log.state.lock().dropped), (RECENT_LINES, 10));
         clock.advance(Duration::from_secs(1));
         log.write(Level::Info, "hx1", "again");
         assert_eq!(log.recent().last().map(String::as_str), Some("again"));

@@ -1,4 +1,4 @@
-//! The tiny WASI: what Rust's standard library imports and nothing behind it.
+//! The part of WASI that Rust's standard library imports, with nothing behind it.
 //!
 //! Clocks and random numbers are real, environment and arguments empty, input is at its end, output goes into the
 //! plugin's log, exit is a trap, nothing ever waits. There are no files and no sockets to refuse access to: a component
@@ -56,7 +56,7 @@ pub(crate) const IMPORTS: [&str; 18] = [
     "wasi:random/insecure-seed@0.2.",
 ];
 
-/// Adds all of it.
+/// Adds all of it to a linker.
 pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     raw::TinyWasi::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
 }

@@ -1,16 +1,16 @@
-//! What a driver says of itself (`describe`, schema `hexa.descriptor/1`), as far as the host holds it to that.
-//! Members that only other parts read are not looked at here, and unknown ones are left alone: a guest may be newer.
+//! What a driver declares (`describe`, schema `hexa.descriptor/1`), as far as the host checks its output against it.
+//! Members that only other parts read are not read here, and unknown ones are ignored: a guest may be newer.
 
 use hexa_model::DeviceClass;
 use serde::Deserialize;
 
 const SCHEMA: &str = "hexa.descriptor/1";
-/// Bytes of the whole document.
+/// Longest descriptor, in bytes.
 const MAX_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 pub(crate) struct Descriptor {
-    /// Sorted.
+    /// Keys of the declared readings, sorted for the search.
     readings: Vec<String>,
     customs: Vec<String>,
 }

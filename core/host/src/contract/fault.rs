@@ -12,7 +12,7 @@ use crate::engine::limits::{HANDLES, IO_BYTES, LimitError};
 pub(crate) enum Broken {
     /// The guest trapped, or a limit ended it, or its result could not be read.
     Trap(wasmtime::Error),
-    /// It returned something invalid.
+    /// Its result was read and is invalid.
     Output(OutputError),
 }
 
@@ -29,7 +29,7 @@ impl From<OutputError> for Broken {
 }
 
 impl Broken {
-    /// As the caller and the log see it.
+    /// The fault as the caller and the log see it.
     pub(crate) fn into_fault(self, plugin: &str, version: &str) -> Fault {
         let (kind, limit, message) = match self {
             Self::Output(error) => ("output", error.limit, error.message),

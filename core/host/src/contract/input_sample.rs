@@ -1,22 +1,22 @@
-//! The input of a failed call, as it may be kept: short, and without what could be a secret.
+//! The input of a failed call, as it may be stored: short, and without what could be a secret.
 
 use hexa_model::driver::Frame;
 use hexa_model::plugin::SAMPLE_BYTES;
 
-/// Runs of this many letters and digits without a break are keys, tokens, serials: never kept.
+/// Runs of this many letters and digits without a break are keys, tokens, serials: masked.
 const LONG_WORD: usize = 16;
-/// And runs of this many digits.
+/// Runs of this many digits are masked too.
 const LONG_NUMBER: usize = 6;
-/// Members whose text is never kept, however short; part of a name is enough.
+/// Members whose text is masked, however short; part of a name is enough.
 const SECRET_NAMES: [&str; 12] =
     ["token", "secret", "pass", "pwd", "key", "auth", "pin", "ssid", "psk", "cred", "jwt", "cookie"];
-/// Members of these names too; as a part of a name it would be that of others (`pwm`).
+/// Members of exactly these names too; as parts they occur in other names (`pwm`).
 const SECRET_WORDS: [&str; 1] = ["pw"];
-/// Of a binary frame, only so many bytes are shown.
+/// Bytes of a binary frame that are shown.
 const BINARY_BYTES: usize = 8;
 const MASK: &str = "***";
 
-/// Of a frame.
+/// The sample of a frame.
 pub(crate) fn frame(frame: &Frame) -> String {
     match frame {
         Frame::Text(text) => self::text(text),
@@ -27,7 +27,7 @@ pub(crate) fn frame(frame: &Frame) -> String {
     }
 }
 
-/// Of a text: words that look like secrets are masked, and the whole value of a member with a telling name, be it a list
+/// The sample of a text: words that look like secrets are masked, and the whole value of a member with a telling name, be it a list
 /// or an object.
 pub(crate) fn text(text: &str) -> String {
     let mut kept = String::with_capacity(SAMPLE_BYTES);

@@ -1,4 +1,4 @@
-//! What a driver returned was written by a guest: nothing of it is believed before it passed here.
+//! What a driver returns is untrusted input: every value of it is validated here before it becomes one of the platform.
 
 use hexa_model::RelayAction;
 use hexa_model::driver::{
@@ -9,11 +9,11 @@ use crate::contract::descriptor::Descriptor;
 use crate::contract::input_sample;
 use crate::engine::limits::{CONFIG_BYTES, EVENTS, FRAME_BYTES, FRAMES, PREPARED_BYTES};
 
-/// Bytes of a version, an id, a kind.
+/// Longest version, id or kind, in bytes.
 const NAME_BYTES: usize = 128;
-/// Bytes of a text for people, and of a text reading.
+/// Longest text for people, and longest text reading, in bytes.
 const TEXT_BYTES: usize = 1024;
-/// Readings in one event.
+/// Most readings in one event.
 const READINGS: usize = 64;
 
 /// An output that is invalid: a fault of the plugin.
@@ -36,7 +36,7 @@ impl OutputError {
 
 type Checked<T = ()> = Result<T, OutputError>;
 
-/// What the output of one call may be.
+/// What the output of one call is held to.
 #[derive(Clone, Copy)]
 pub(crate) struct OutputValidator<'a> {
     pub relay_count: u16,

@@ -1,5 +1,5 @@
-//! A toy version 0.2 of the contract (`toy/driver.wit`) with its adapter, to prove that two versions live side by side
-//! and what a step between them costs. In tests only.
+//! A version 0.2 of the contract for tests only (`test_contract/driver.wit`) with its adapter: it proves that two versions
+//! run side by side, and shows what a step between them costs.
 
 use hexa_model::RelayAction;
 use hexa_model::driver::{
@@ -53,7 +53,7 @@ struct Exports {
     greeter: Option<greeter::Guest>,
 }
 
-/// What the whole contract calls a decoded message; the toy knows replies only.
+/// A decoded message as the platform has it; the test contract knows replies only.
 fn decoded(frames: Result<Vec<types::Frame>, String>, validator: &OutputValidator<'_>) -> Answer<Decoded> {
     let replies = match frames {
         Ok(frames) => frames.into_iter().map(frame).collect::<Vec<_>>(),

@@ -32,7 +32,7 @@ mod raw {
     });
 }
 
-/// This version, for the table.
+/// This version, for the table of versions.
 pub(super) const VERSION: Version = Version {
     api: "0.1",
     imports: &["hexa:core/log@0.1.", "hexa:core/types@0.1.", "hexa:driver/types@0.1."],

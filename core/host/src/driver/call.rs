@@ -26,7 +26,7 @@ use crate::lifecycle::cpu_quota::CpuQuota;
 use crate::lifecycle::health::{Change, Health, Refusal};
 use crate::lifecycle::stats::{CallOutcome, Function, FunctionStats, PluginStats, Stats};
 
-/// A loaded plugin.
+/// A loaded plugin, ready to be called.
 pub(crate) struct Plugin {
     pub(crate) id: String,
     pub(crate) version: String,
@@ -39,23 +39,21 @@ pub(crate) struct Plugin {
     pub(crate) stats: Stats,
     pub(crate) log: Arc<PluginLog>,
     pub(crate) health: Health,
-    pub(crate) share: CpuQuota,
-    pub(crate) watch: Arc<dyn PluginObserver>,
+    pub(crate) cpu_quota: CpuQuota,
+    pub(crate) observer: Arc<dyn PluginObserver>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Every call gets an instance of its own: nothing can be carried from one device to another.
     pub(crate) per_call: bool,
 }
 
-type Ran<T> = Result<T, DriverError>;
-
-/// What a call is about, for whoever must be told that it failed.
-struct About<'a> {
+/// What a call is about, for the report of its failure.
+struct CallSubject<'a> {
     function: Function,
     device: Option<&'a DeviceUid>,
     input: Input<'a>,
 }
 
-/// What the guest was given; looked at only when it failed over it.
+/// What the guest was given; sampled only when the call failed.
 enum Input<'a> {
     Nothing,
     Message(&'a Frame),
@@ -77,15 +75,15 @@ impl Input<'_> {
 impl Plugin {
     /// `describe`: cold, once, while loading.
     pub(crate) fn describe(&self) -> Result<String, DriverError> {
-        let about = About { function: Function::Describe, device: None, input: Input::Nothing };
-        self.run(&about, Budget::COLD, |i| Ok(Ok(i.bound.describe(&mut i.store)?)))
+        let subject = CallSubject { function: Function::Describe, device: None, input: Input::Nothing };
+        self.run(&subject, Budget::COLD, |i| Ok(Ok(i.bound.describe(&mut i.store)?)))
     }
 
     pub(crate) fn open_session(&self, call: &DriverCall<'_>) -> Result<Decoded, DriverError> {
         let validator = self.validator(call, true);
-        let about = About { function: Function::OpenSession, device: Some(call.uid), input: Input::Nothing };
+        let subject = CallSubject { function: Function::OpenSession, device: Some(call.uid), input: Input::Nothing };
         let opened =
-            self.run(&about, Budget::hot(&self.limits), |i| i.bound.open_session(&mut i.store, &validator, call));
+            self.run(&subject, Budget::hot(&self.limits), |i| i.bound.open_session(&mut i.store, &validator, call));
         if opened.is_ok() {
             self.health.session(true);
         }
@@ -104,8 +102,8 @@ impl Plugin {
         }
         let validator = self.validator(call, true);
         let input = Input::Command(&envelope.command);
-        let about = About { function: Function::EncodeCommand, device: Some(call.uid), input };
-        self.run(&about, Budget::hot(&self.limits), |i| {
+        let subject = CallSubject { function: Function::EncodeCommand, device: Some(call.uid), input };
+        self.run(&subject, Budget::hot(&self.limits), |i| {
             i.bound.encode_command(&mut i.store, &validator, call, envelope)
         })
     }
@@ -123,8 +121,8 @@ impl Plugin {
         }
         let validator = self.validator(call, channel == "ws");
         let input = Input::Message(message);
-        let about = About { function: Function::DecodeMessage, device: Some(call.uid), input };
-        self.run(&about, Budget::hot(&self.limits), |i| {
+        let subject = CallSubject { function: Function::DecodeMessage, device: Some(call.uid), input };
+        self.run(&subject, Budget::hot(&self.limits), |i| {
             i.bound.decode_message(&mut i.store, &validator, call, channel, message)
         })
     }
@@ -147,18 +145,18 @@ impl Plugin {
             descriptor: &self.descriptor,
         };
         let input = Input::Config(config);
-        let about = About { function: Function::ValidateConfig, device: Some(&ident.uid), input };
-        self.run(&about, Budget::COLD, |i| i.bound.validate_config(&mut i.store, &validator, ident, config))
+        let subject = CallSubject { function: Function::ValidateConfig, device: Some(&ident.uid), input };
+        self.run(&subject, Budget::COLD, |i| i.bound.validate_config(&mut i.store, &validator, ident, config))
     }
 
-    /// A running instance, so that the first device waits for none. Later ones are started in the middle of a call, so
+    /// Starts an instance, so that the first device waits for none. Later ones are started in the middle of a call, so
     /// one that takes longer to start than a hot call may is an error here.
     pub(crate) fn prewarm(&self) -> Result<(), DriverError> {
         // Not the one that `describe` started, which had the time of a cold call for it.
         self.pool.clear();
         match self.pool.lease(|| self.start(Budget::hot(&self.limits))) {
             Ok(lease) => {
-                lease.keep();
+                lease.give_back();
                 Ok(())
             }
             Err(why) => Err(self.no_lease(why)),
@@ -179,27 +177,34 @@ impl Plugin {
         Instance::start(&self.engine, &*self.pre, &self.limits, &self.log, budget)
     }
 
-    /// One call, all the way: may it enter, does it fit the budget, what became of it.
-    fn run<T>(&self, about: &About<'_>, budget: Budget, call: impl FnOnce(&mut Instance) -> Answer<T>) -> Ran<T> {
+    /// One call, all the way: whether it is admitted, the call within its budget, and what its outcome leads to.
+    fn run<T>(
+        &self,
+        subject: &CallSubject<'_>,
+        budget: Budget,
+        call: impl FnOnce(&mut Instance) -> Answer<T>,
+    ) -> Result<T, DriverError> {
         let now = || self.clock.monotonic();
-        let leave = self.health.admit(about.device, now).map_err(|refusal| self.refused(refusal))?;
+        let permit = self.health.admit(subject.device, now).map_err(|refusal| self.refused(refusal))?;
         let begun = Instant::now();
         // A panic here is the host's own; the lease is dropped on the way out, so the instance is gone with it.
-        let result = catch_unwind(AssertUnwindSafe(|| self.enter(about.device, budget, call)))
+        let result = catch_unwind(AssertUnwindSafe(|| self.enter(subject.device, budget, call)))
             .unwrap_or_else(|panic| Err(DriverError::Fault(self.host_panic(&*panic))));
         let outcome = CallOutcome::of(&result);
-        self.stats.record(about.function, outcome, begun.elapsed());
+        self.stats.record(subject.function, outcome, begun.elapsed());
         match (&result, outcome) {
             (Err(DriverError::Fault(fault)), CallOutcome::Fault) => {
                 self.stats.fault(fault.kind);
-                self.watch.tell(PluginEvent::Fault(Box::new(self.fault_report(about, fault))));
-                for change in leave.fault(about.device, about.function.part(), now()) {
+                self.observer.tell(PluginEvent::Fault(Box::new(self.fault_report(subject, fault))));
+                for change in permit.fault(subject.device, subject.function.origin(), now()) {
                     self.changed(change);
                 }
             }
-            (_, CallOutcome::Ok | CallOutcome::CodecError) => leave.well(now).into_iter().for_each(|c| self.changed(c)),
-            // Nothing was learned about the plugin: a probe is given back.
-            _ => drop(leave),
+            (_, CallOutcome::Ok | CallOutcome::CodecError) => {
+                permit.succeeded(now).into_iter().for_each(|c| self.changed(c));
+            }
+            // The call says nothing about the plugin: a probe is given back.
+            _ => drop(permit),
         }
         result
     }
@@ -211,17 +216,17 @@ impl Plugin {
         call: impl FnOnce(&mut Instance) -> Answer<T>,
     ) -> Result<T, DriverError> {
         let now = || self.clock.monotonic();
-        let _turn = self.share.turn(now).ok_or(DriverError::Busy)?;
+        let _permit = self.cpu_quota.acquire(now).ok_or(DriverError::Busy)?;
         let mut lease = self.pool.lease(|| self.start(budget)).map_err(|why| self.no_lease(why))?;
         let instance = lease.instance();
         instance.begin(device, budget);
         let begun = Instant::now();
         let answer = call(instance);
-        self.share.spend(instance.cpu_used(begun.elapsed()), now);
+        self.cpu_quota.spend(instance.cpu_used(begun.elapsed()), now);
         match answer {
             Ok(answer) => {
                 if !self.per_call {
-                    lease.keep();
+                    lease.give_back();
                 }
                 answer
             }
@@ -244,17 +249,17 @@ impl Plugin {
 
     fn state(&self, now: Duration) -> &'static str {
         match self.health.state(now) {
-            "active" if self.share.over(|| now) => "degraded",
+            "active" if self.cpu_quota.over(|| now) => "degraded",
             state => state,
         }
     }
 
     /// Whether its calls should be kept off the async threads.
     pub(crate) fn slow(&self) -> bool {
-        self.share.over(|| self.clock.monotonic())
+        self.cpu_quota.over(|| self.clock.monotonic())
     }
 
-    /// For people.
+    /// As the list of plugins shows it.
     pub(crate) fn info(&self) -> PluginInfo {
         let now = self.clock.monotonic();
         let functions = self.stats.snapshot();
@@ -268,12 +273,12 @@ impl Plugin {
             calls: functions.iter().map(FunctionStats::calls).sum(),
             faults: functions.iter().map(|f| f.outcomes[CallOutcome::Fault as usize]).sum(),
             sessions: self.health.sessions(),
-            poisoned_devices: self.health.poisoned(now),
+            poisoned_devices: self.health.quarantined_devices(now),
             instances: self.pool.size().0,
         }
     }
 
-    /// For metrics.
+    /// Counters and gauges for the metrics.
     pub(crate) fn counted(&self) -> PluginStats {
         let (live, idle) = self.pool.size();
         let now = self.clock.monotonic();
@@ -285,26 +290,26 @@ impl Plugin {
             idle,
             faults: self.stats.faults(),
             state: self.state(now),
-            poisoned: self.health.poisoned(now),
+            poisoned: self.health.quarantined_devices(now),
             memory_bytes: self.pool.memory_bytes(),
         }
     }
 
-    fn fault_report(&self, about: &About<'_>, fault: &Fault) -> PluginFault {
+    fn fault_report(&self, subject: &CallSubject<'_>, fault: &Fault) -> PluginFault {
         PluginFault {
             plugin: self.id.clone(),
             version: self.version.clone(),
-            function: about.function.as_str(),
+            function: subject.function.as_str(),
             kind: fault.kind,
             limit: fault.limit.clone(),
             message: fault.message.clone(),
-            device: about.device.cloned(),
-            sample: about.input.sample(),
+            device: subject.device.cloned(),
+            sample: subject.input.sample(),
             at: self.clock.now(),
         }
     }
 
-    /// Says why no wasm was entered, and when to come back.
+    /// The answer to a call that did not enter the plugin.
     fn refused(&self, refusal: Refusal) -> DriverError {
         let (why, retry_after_s) = self.why(refusal);
         DriverError::Unavailable { why, retry_after_s }
@@ -313,17 +318,17 @@ impl Plugin {
     fn why(&self, refusal: Refusal) -> (String, Option<u64>) {
         let seconds = |left: Duration| left.as_millis().div_ceil(1000).max(1) as u64;
         match refusal {
-            Refusal::Poisoned(left) => {
+            Refusal::DeviceQuarantined(left) => {
                 let left = seconds(left);
                 (
                     format!(
-                        "this device made its driver {} fail again and again; it is quarantined for {left} s",
+                        "the driver {} failed repeatedly over this device, which is quarantined for {left} s",
                         self.id
                     ),
                     Some(left),
                 )
             }
-            Refusal::Quarantined(left) => {
+            Refusal::PluginQuarantined(left) => {
                 let left = seconds(left);
                 (format!("the driver {} failed for many devices; it is stopped for {left} s", self.id), Some(left))
             }
@@ -338,9 +343,11 @@ impl Plugin {
     fn changed(&self, change: Change) {
         let (plugin, version) = (self.id.clone(), self.version.clone());
         let event = match change {
-            Change::Poisoned(device, lasts) => PluginEvent::DevicePoisoned { plugin, device, seconds: lasts.as_secs() },
-            Change::Quarantined(lasts) => {
-                // Instances of a driver in trouble are not to be trusted with the next call.
+            Change::DeviceQuarantined(device, lasts) => {
+                PluginEvent::DevicePoisoned { plugin, device, seconds: lasts.as_secs() }
+            }
+            Change::PluginQuarantined(lasts) => {
+                // Instances of a driver that fails for many devices are not used for the next call.
                 self.pool.clear();
                 PluginEvent::State { plugin, version, state: "quarantined", seconds: Some(lasts.as_secs()) }
             }
@@ -350,12 +357,12 @@ impl Plugin {
             }
             Change::Recovered => PluginEvent::State { plugin, version, state: "active", seconds: None },
         };
-        self.watch.tell(event);
+        self.observer.tell(event);
     }
 
     fn host_panic(&self, panic: &(dyn std::any::Any + Send)) -> Fault {
-        let said = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-        tracing::error!(plugin.id = %self.id, panic = said.unwrap_or("unknown"), "the plugin host panicked in a call");
+        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(plugin.id = %self.id, panic = text.unwrap_or("unknown"), "the plugin host panicked in a call");
         let limit: Option<LimitBroken> = None;
         let message = "the server's plugin host failed; this is not the plugin's fault".to_owned();
         Fault { plugin: self.id.clone(), version: self.version.clone(), kind: "host", limit, message }

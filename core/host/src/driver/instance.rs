@@ -17,14 +17,14 @@ pub(crate) struct Instance {
     pub(crate) store: Store<GuestState>,
     pub(crate) bound: Box<dyn Bound>,
     uses: u32,
-    /// Uses when somebody last looked for idle instances.
+    /// Uses when the pool last looked for unused instances.
     uses_seen: u32,
     /// Linear memory as the pool has counted it.
     pub(crate) counted_bytes: u64,
 }
 
 impl Instance {
-    /// Starts one, within the budget.
+    /// Starts an instance, within the budget.
     pub(crate) fn start(
         engine: &Engine,
         pre: &dyn Pre,
@@ -49,18 +49,18 @@ impl Instance {
         self.store.data().used().cpu_used(wall)
     }
 
-    /// Whether it was not used since this was asked last.
-    pub(crate) fn idle(&mut self) -> bool {
+    /// Whether it was not used since this was called last.
+    pub(crate) fn take_unused(&mut self) -> bool {
         std::mem::replace(&mut self.uses_seen, self.uses) == self.uses
     }
 
-    /// Linear memory, in bytes.
+    /// Linear memory of the instance, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.store.data().used().memory_bytes() as u64
     }
 
-    /// Used enough, or grown too large: to be replaced by a fresh one.
-    pub(crate) fn worn(&self) -> bool {
-        self.uses >= USES || self.store.data().used().memory_worn()
+    /// Used often enough, or grown too large: to be replaced by a fresh one.
+    pub(crate) fn used_up(&self) -> bool {
+        self.uses >= USES || self.store.data().used().memory_used_up()
     }
 }

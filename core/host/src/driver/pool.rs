@@ -8,11 +8,11 @@ use crossbeam_queue::ArrayQueue;
 use crate::driver::instance::Instance;
 use crate::engine::limits::LIVE_INSTANCES;
 
-/// Why no instance could be had.
+/// Why there is no instance for a call.
 pub(crate) enum NoLease {
-    /// All are in calls.
+    /// As many as are allowed are in calls.
     Busy,
-    /// A new one did not start.
+    /// A new instance did not start.
     Broken(wasmtime::Error),
 }
 
@@ -44,21 +44,21 @@ impl Pool {
         Ok(lease)
     }
 
-    /// Throws away what waits; what is in a call comes back or is thrown away by it.
+    /// Drops the idle instances; those in calls stay until their call ends.
     pub(crate) fn clear(&self) {
         while let Some(instance) = self.idle.pop() {
             drop(Lease { pool: self, instance: Some(instance) });
         }
     }
 
-    /// Throws away what was not used since the last time this was called.
-    pub(crate) fn tidy(&self) {
+    /// Drops the instances that were not used since this was called last.
+    pub(crate) fn drop_unused(&self) {
         for _ in 0..self.idle.len() {
             let Some(mut instance) = self.idle.pop() else { return };
-            let idle = instance.idle();
+            let unused = instance.take_unused();
             let lease = Lease { pool: self, instance: Some(instance) };
-            if !idle {
-                lease.keep();
+            if !unused {
+                lease.give_back();
             }
         }
     }
@@ -74,7 +74,7 @@ impl Pool {
     }
 }
 
-/// An instance for one call. Dropping it throws the instance away; only [`Lease::keep`] gives it back, so every way out
+/// An instance for one call. Dropping the lease drops the instance; only [`Lease::give_back`] returns it to the pool, so every way out
 /// of a call that is not a clean one (error, panic) discards.
 pub(crate) struct Lease<'p> {
     pool: &'p Pool,
@@ -83,12 +83,12 @@ pub(crate) struct Lease<'p> {
 
 impl Lease<'_> {
     pub(crate) fn instance(&mut self) -> &mut Instance {
-        self.instance.as_mut().expect("a lease holds its instance until keep or drop")
+        self.instance.as_mut().expect("a lease holds its instance until it is given back or dropped")
     }
 
     /// The call was clean: the next one may have the instance.
-    pub(crate) fn keep(mut self) {
-        if let Some(mut instance) = self.instance.take_if(|i| !i.worn()) {
+    pub(crate) fn give_back(mut self) {
+        if let Some(mut instance) = self.instance.take_if(|i| !i.used_up()) {
             let bytes = instance.memory_bytes();
             // Memory only grows.
             let grown = bytes.saturating_sub(std::mem::replace(&mut instance.counted_bytes, bytes));

@@ -56,7 +56,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Codec calls.
+    /// The budget of a codec call: open, encode and decode.
     pub(crate) fn hot(limits: &Limits) -> Self {
         Self { cpu: limits.cpu, wall: Duration::from_millis(250) }
     }
@@ -127,8 +127,8 @@ impl CallLimiter {
         Ok(())
     }
 
-    /// Processor time of the current call, which has taken `wall` so far. Within its first tick nobody looked at the
-    /// thread's clock, and what it took stands for it; a preempted guest is charged two ticks at most for that.
+    /// Processor time of the current call, which has taken `wall` so far. Within its first tick the thread's clock
+    /// is not read, and the wall time stands for it; a preempted guest is charged two ticks at most for that.
     pub(crate) fn cpu_used(&self, wall: Duration) -> Duration {
         let unseen = wall.min(2 * TICK);
         self.clocks.as_ref().map_or(unseen, |start| unseen + thread_cpu().saturating_sub(start.cpu))
@@ -140,7 +140,7 @@ impl CallLimiter {
     }
 
     /// Passed three quarters of its memory: guest heaps never shrink, so the instance is not used again.
-    pub(crate) fn memory_worn(&self) -> bool {
+    pub(crate) fn memory_used_up(&self) -> bool {
         self.memory_used > self.memory_max / 4 * 3
     }
 

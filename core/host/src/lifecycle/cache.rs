@@ -22,9 +22,9 @@ use wasmtime::component::Component;
 use crate::lifecycle::compile::{CODE_BYTES, CompileError, Compiler};
 
 const MAC_BYTES: usize = 32;
-/// Nothing larger is written or read back.
+/// Longest entry, in bytes; a longer one is neither written nor read.
 const MAX_ENTRY_BYTES: u64 = MAC_BYTES as u64 + CODE_BYTES;
-/// Of all entries together; what does not fit is compiled at every start.
+/// Bytes of all entries together; what does not fit is compiled at every start.
 const MAX_BYTES: u64 = 1 << 30;
 
 pub(crate) struct Cache {
@@ -45,7 +45,7 @@ impl Cache {
         Self { dir: dir.ok(), key, max_bytes: MAX_BYTES, used: Mutex::default() }
     }
 
-    /// The component if its entry is whole and ours.
+    /// The component, if its entry is whole and was written by this installation.
     pub(crate) fn get(&self, engine: &Engine, wasm: &[u8]) -> Option<Component> {
         let dir = self.dir.as_ref()?;
         let name = entry_name(engine, wasm);
@@ -62,7 +62,7 @@ impl Cache {
         loaded.inspect_err(|error| tracing::warn!(%error, "cached plugin {name} does not load, compiling it")).ok()
     }
 
-    /// Compiles the component and keeps the code; takes what `compiler` takes.
+    /// Compiles the component and stores the code; takes as long as `compiler` does.
     pub(crate) fn compile(&self, engine: &Engine, wasm: &[u8], compiler: &Compiler) -> Result<Component, CompileError> {
         let code = compiler.compile(engine, wasm)?;
         let component = deserialize(engine, &code).map_err(|error| {
@@ -86,7 +86,7 @@ impl Cache {
         for entry in entries.flatten() {
             let ours = entry.path().extension().is_some_and(|e| e == "cwasm" || e == "tmp");
             if ours && !used.contains(&entry.file_name()) {
-                // A leftover that stays is only a file too many.
+                // A leftover that stays costs only its space.
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -147,7 +147,7 @@ impl Cache {
             .and_then(|()| file.sync_all())
             .and_then(|()| fs::rename(&temporary, path));
         if written.is_err() {
-            // A full disk has no room for leftovers.
+            // On a full disk a leftover would make the next write fail too.
             let _ = fs::remove_file(&temporary);
         }
         written?;
@@ -169,7 +169,7 @@ fn bad(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-#[expect(unsafe_code, reason = "std does not tell the user id")]
+#[expect(unsafe_code, reason = "std has no way to the user id")]
 fn own_uid() -> u32 {
     // SAFETY: has no arguments and cannot fail.
     unsafe { libc::geteuid() }

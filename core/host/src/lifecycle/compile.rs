@@ -2,7 +2,7 @@
 //!
 //! A compiler that is given a hostile component may take any time and any memory, so it runs in a child process: the
 //! server's own program started again as `hexa compile-plugin`, which takes its limits upon itself (`child.rs`) before
-//! it reads a byte. Here is the server's side: one child at a time, a wall clock, and a distrustful look at the result.
+//! it reads a byte. Here is the server's side: one child at a time, a wall clock, and checks of the result.
 
 mod child;
 mod frame;
@@ -24,12 +24,12 @@ pub use child::compile_child;
 pub(crate) const WASM_BYTES: u64 = 4 << 20;
 /// Bytes of compiled code that are taken; a 4 MiB component compiles to less.
 pub(crate) const CODE_BYTES: u64 = 64 << 20;
-/// Bytes of what the child says to people.
-const SAID_BYTES: u64 = 4 << 10;
-/// The child's way to say that the component is at fault.
+/// Bytes of the child's standard error that are read.
+const STDERR_BYTES: u64 = 4 << 10;
+/// The child's exit code when the component is at fault.
 const INVALID: u8 = 3;
 
-/// What one compilation may take.
+/// What one compilation may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
     /// From the start of the child to its end.
@@ -46,23 +46,23 @@ impl Default for CompileLimits {
     }
 }
 
-/// Who compiles plugins.
+/// Where plugins are compiled.
 #[derive(Debug)]
 pub enum Compiler {
     /// A child process with limits, in the background: the host serves what is compiled already meanwhile.
     Child(ChildCompiler),
-    /// Whoever loads the host, while loading it and without limits: for tests and tools that trust their plugins.
+    /// In this process, while the host is loaded and without limits: for tests and tools that trust their plugins.
     InProcess,
 }
 
-/// Starts the child.
+/// Starts the child process that compiles, and holds it to its limits.
 #[derive(Debug)]
 pub struct ChildCompiler {
     program: PathBuf,
     args: Vec<OsString>,
     limits: CompileLimits,
     /// One at a time: each may take as much memory as is allowed.
-    turn: Mutex<()>,
+    one_at_a_time: Mutex<()>,
 }
 
 /// Why there is no compiled code. Its text names what happened, what is allowed, and what to do.
@@ -93,9 +93,9 @@ pub(crate) enum CompileError {
 }
 
 impl ChildCompiler {
-    /// `program` with `args` and then the limits, as [`compile_child`] wants them.
+    /// Will start `program` with `args` and then the limits, in the order of the arguments of [`compile_child`].
     pub fn new(program: PathBuf, args: Vec<OsString>, limits: CompileLimits) -> Self {
-        Self { program, args, limits, turn: Mutex::new(()) }
+        Self { program, args, limits, one_at_a_time: Mutex::new(()) }
     }
 
     /// This very program, started again as `compile-plugin`; also when an upgrade has replaced its file meanwhile.
@@ -109,7 +109,7 @@ impl ChildCompiler {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
-        let _turn = self.turn.lock();
+        let _one_at_a_time = self.one_at_a_time.lock();
         let mut child = self.start().map_err(CompileError::Start)?;
         let (alive, ended) = mpsc::sync_channel::<()>(0);
         let pid = child.id();
@@ -132,7 +132,7 @@ impl ChildCompiler {
                 return Err(CompileError::Start(error));
             }
         };
-        let (code, said) = talk(&mut child, wasm);
+        let (code, stderr) = exchange(&mut child, wasm);
         // Not reaped before the watch has ended: until then the process id must remain this child's.
         wait_unreaped(pid);
         drop(alive);
@@ -141,7 +141,7 @@ impl ChildCompiler {
         if late {
             return Err(CompileError::Time(wall.as_secs(), "time"));
         }
-        self.judge(status, code, said)
+        self.outcome(status, code, stderr)
     }
 
     fn start(&self) -> io::Result<Child> {
@@ -161,27 +161,29 @@ impl ChildCompiler {
             .spawn()
     }
 
-    fn judge(
+    fn outcome(
         &self,
         status: ExitStatus,
         code: Result<Vec<u8>, &'static str>,
-        said: String,
+        stderr: String,
     ) -> Result<Vec<u8>, CompileError> {
         if status.success() || code == Err(frame::TOO_LONG) {
             return code.map_err(CompileError::Result);
         }
         if status.code() == Some(i32::from(INVALID)) {
-            return Err(CompileError::Invalid(said));
+            return Err(CompileError::Invalid(stderr));
         }
-        // Rust's own allocator, a failed mmap, and Cranelift's arenas each say it in their own words.
-        if ["memory allocation of", "Cannot allocate memory", "out of memory"].iter().any(|words| said.contains(words))
+        // Rust's own allocator, a failed mmap, and Cranelift's arenas each have words of their own.
+        if ["memory allocation of", "Cannot allocate memory", "out of memory"]
+            .iter()
+            .any(|words| stderr.contains(words))
         {
             return Err(CompileError::Memory(self.limits.memory_bytes));
         }
         if status.signal() == Some(libc::SIGXCPU) {
             return Err(CompileError::Time(self.limits.cpu_s, "processor time"));
         }
-        Err(CompileError::Died(status, if said.is_empty() { said } else { format!(" ({said})") }))
+        Err(CompileError::Died(status, if stderr.is_empty() { stderr } else { format!(" ({stderr})") }))
     }
 }
 
@@ -205,27 +207,27 @@ impl Compiler {
     }
 }
 
-/// Hands over the component, takes the result, and what was said beside it.
-fn talk(child: &mut Child, wasm: &[u8]) -> (Result<Vec<u8>, &'static str>, String) {
+/// Writes the component to the child, and reads its result and its standard error.
+fn exchange(child: &mut Child, wasm: &[u8]) -> (Result<Vec<u8>, &'static str>, String) {
     if let Some(mut stdin) = child.stdin.take() {
-        // A child that does not read it has ended, or will be: how, its status says.
+        // A child that does not read it has ended, or will be ended; its status has the reason.
         let _ = stdin.write_all(wasm);
     }
     let code = child.stdout.take().map_or(Err("no output"), frame::read);
     if code == Err(frame::TOO_LONG) {
         kill(child.id());
     }
-    let mut said = Vec::new();
+    let mut text = Vec::new();
     if let Some(stderr) = child.stderr.take() {
-        // The text is for people only; without it the status still tells.
-        let _ = stderr.take(SAID_BYTES).read_to_end(&mut said);
+        // The text is for people only; without it there is still the status.
+        let _ = stderr.take(STDERR_BYTES).read_to_end(&mut text);
     }
-    (code, printable(&said))
+    (code, printable(&text))
 }
 
-/// One line without control characters, which could make a log say anything.
-fn printable(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
+/// One line without control characters, with which it could forge lines of the log.
+fn printable(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
     let clean = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     clean.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,6 +1,6 @@
-//! What a driver's faults lead to (plugins.md 4.10): first the device is quarantined, then the plugin, then for good.
+//! What a driver's faults lead to: first the device is quarantined, then the plugin, then the plugin is stopped (ADR 0018).
 //!
-//! A pure state machine behind one atomic word: a healthy plugin without a poisoned device costs a call one load. Time is
+//! A pure state machine behind one atomic word: a healthy plugin without a quarantined device costs a call one load. Time is
 //! monotonic and handed in.
 
 mod breaker;
@@ -14,41 +14,42 @@ use std::time::Duration;
 use hexa_model::DeviceUid;
 use parking_lot::Mutex;
 
-pub(crate) use breaker::{Change, Function, Refusal};
+pub(crate) use breaker::{Change, Refusal};
+pub(crate) use recent::FaultOrigin;
 
-use breaker::{Breaker, Pass};
+use breaker::{Admission, Breaker};
 
 /// The health of one plugin.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// Something is not as it should be: only then calls look closer.
-    troubled: AtomicBool,
-    /// Devices with a session, for the share of them that is in trouble.
+    /// A device is quarantined or the plugin is: only then calls take the lock.
+    unhealthy: AtomicBool,
+    /// Devices with a session, for the share of them that fails.
     active: AtomicUsize,
     breaker: Mutex<Breaker>,
 }
 
-/// Leave for one call. Dropped without a word, a probe is given back for the next caller.
+/// Permission for one call. Dropped without a result, a probe is given back for the next caller.
 #[derive(Debug)]
 pub(crate) struct CallPermit<'h> {
     health: &'h Health,
-    pass: Pass,
+    admission: Admission,
 }
 
 impl Health {
-    /// Whether this device's call may enter the plugin now. The time is asked for in trouble only.
+    /// Whether this device's call may enter the plugin now. The time is asked for only while a quarantine is on.
     pub(crate) fn admit(
         &self,
         device: Option<&DeviceUid>,
         now: impl FnOnce() -> Duration,
     ) -> Result<CallPermit<'_>, Refusal> {
-        if !self.troubled.load(Ordering::Acquire) {
-            return Ok(CallPermit { health: self, pass: Pass::Free });
+        if !self.unhealthy.load(Ordering::Acquire) {
+            return Ok(CallPermit { health: self, admission: Admission::Free });
         }
         let mut breaker = self.breaker.lock();
-        let pass = breaker.admit(device, now());
-        self.troubled.store(breaker.troubled(), Ordering::Release);
-        pass.map(|pass| CallPermit { health: self, pass })
+        let admission = breaker.admit(device, now());
+        self.unhealthy.store(breaker.unhealthy(), Ordering::Release);
+        admission.map(|admission| CallPermit { health: self, admission })
     }
 
     /// A session began (`true`) or ended.
@@ -56,14 +57,14 @@ impl Health {
         if began {
             self.active.fetch_add(1, Ordering::Relaxed);
         } else {
-            // Never below zero: an end without a beginning is a host's mistake that must not look like a huge fleet.
+            // Never below zero: an end without a beginning is a mistake of the host's that must not look like a huge fleet.
             let _ = self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         }
     }
 
     /// The word for people and metrics: `active`, `degraded`, `quarantined`, `half_open` or `faulted`.
     pub(crate) fn state(&self, now: Duration) -> &'static str {
-        if self.troubled.load(Ordering::Acquire) { self.breaker.lock().state(now) } else { "active" }
+        if self.unhealthy.load(Ordering::Acquire) { self.breaker.lock().state(now) } else { "active" }
     }
 
     /// Why calls of devices that are not quarantined are refused now, if they are.
@@ -77,40 +78,40 @@ impl Health {
     }
 
     /// Devices that are quarantined now.
-    pub(crate) fn poisoned(&self, now: Duration) -> usize {
-        self.breaker.lock().poisoned(now)
+    pub(crate) fn quarantined_devices(&self, now: Duration) -> usize {
+        self.breaker.lock().quarantined_devices(now)
     }
 
-    /// An admin says that it is well: everything is forgotten.
+    /// An admin resets the plugin: every fault and quarantine is cleared.
     pub(crate) fn reset(&self) {
         self.breaker.lock().reset();
-        self.troubled.store(false, Ordering::Release);
+        self.unhealthy.store(false, Ordering::Release);
     }
 }
 
 impl CallPermit<'_> {
-    /// The call ended in a fault of the plugin. Gives what changed, to be told.
-    pub(crate) fn fault(mut self, device: Option<&DeviceUid>, function: Function, now: Duration) -> Vec<Change> {
-        let pass = std::mem::take(&mut self.pass);
+    /// The call ended in a fault of the plugin. Gives what changed, for the observer.
+    pub(crate) fn fault(mut self, device: Option<&DeviceUid>, origin: FaultOrigin, now: Duration) -> Vec<Change> {
+        let admission = std::mem::take(&mut self.admission);
         let mut breaker = self.health.breaker.lock();
-        let changes = breaker.fault(device, function, pass, self.health.active.load(Ordering::Relaxed), now);
-        self.health.troubled.store(breaker.troubled(), Ordering::Release);
+        let changes = breaker.fault(device, origin, admission, self.health.active.load(Ordering::Relaxed), now);
+        self.health.unhealthy.store(breaker.unhealthy(), Ordering::Release);
         changes
     }
 
-    /// The call ended well, or with the driver's own no.
-    pub(crate) fn well(mut self, now: impl FnOnce() -> Duration) -> Option<Change> {
-        let Pass::Probe(probe) = std::mem::take(&mut self.pass) else { return None };
+    /// The call ended with a result or with the driver's own refusal.
+    pub(crate) fn succeeded(mut self, now: impl FnOnce() -> Duration) -> Option<Change> {
+        let Admission::Probe(probe) = std::mem::take(&mut self.admission) else { return None };
         let mut breaker = self.health.breaker.lock();
         let change = breaker.recovered(probe, now());
-        self.health.troubled.store(breaker.troubled(), Ordering::Release);
+        self.health.unhealthy.store(breaker.unhealthy(), Ordering::Release);
         change
     }
 }
 
 impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
-        if let Pass::Probe(probe) = self.pass {
+        if let Admission::Probe(probe) = self.admission {
             self.health.breaker.lock().probe_lost(probe);
         }
     }

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use crate::contract;
 use crate::engine::limits::{Limits, MAX_CPU_MS, MAX_MEMORY_BYTES, MAX_STATE_BYTES};
 
-/// A checked manifest.
+/// What a manifest says, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {
     pub id: String,
     pub version: String,
-    /// Version of the contract, one that this server speaks.
+    /// Version of the contract, one that this server supports.
     pub api: String,
     pub classes: Vec<DeviceClass>,
     pub limits: Limits,
@@ -122,8 +122,8 @@ fn check_plugin(plugin: &RawPlugin) -> Result<(), String> {
         return Err(format!("plugin.toml: plugin.kind {:?} is not served here; only \"driver\" is", plugin.kind));
     }
     if !contract::is_supported(&plugin.api) {
-        let (asked, spoken) = (&plugin.api, contract::supported());
-        return Err(format!("plugin.toml: plugin.api {asked:?} is not spoken here; this server speaks {spoken}"));
+        let (asked, supported) = (&plugin.api, contract::supported());
+        return Err(format!("plugin.toml: plugin.api {asked:?} is not supported; this server supports {supported}"));
     }
     Ok(())
 }
@@ -197,7 +197,7 @@ mod tests {
         assert!(error(|t| format!("{t}[limits]\nstate_bytes=99999\n")).contains("at most 16384"));
         assert!(error(|t| t.replace("'driver'", "'bridge'")).contains("only \"driver\""));
         assert!(
-            error(|t| t.replace("'0.1'", "'2.0'")).contains("\"2.0\" is not spoken here; this server speaks \"0.1\"")
+            error(|t| t.replace("'0.1'", "'2.0'")).contains("\"2.0\" is not supported; this server supports \"0.1\"")
         );
         assert!(error(|t| t.replace("'1.0.0'", "'one'")).contains("like 1.2.3"));
         assert!(error(|t| t.replace("'a.b'", "'../b'")).contains("publisher.name"));

@@ -6,20 +6,16 @@ use std::time::Duration;
 use hexa_model::driver::DriverError;
 
 use crate::cap::log::nanos;
-use crate::lifecycle::health;
+use crate::lifecycle::health::FaultOrigin;
 
-/// A function of the contract.
+/// A function of the contract, by its name there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the contract's names")]
 pub enum Function {
-    /// `describe`.
     Describe,
-    /// `validate-config`.
     ValidateConfig,
-    /// `open-session`.
     OpenSession,
-    /// `encode-command`.
     EncodeCommand,
-    /// `decode-message`.
     DecodeMessage,
 }
 
@@ -28,7 +24,7 @@ impl Function {
     pub const ALL: [Self; 5] =
         [Self::Describe, Self::ValidateConfig, Self::OpenSession, Self::EncodeCommand, Self::DecodeMessage];
 
-    /// The metric label.
+    /// As the label `function` of the metrics, and in reports of faults.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Describe => "describe",
@@ -43,9 +39,9 @@ impl Function {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// A result.
+    /// The driver gave a result.
     Ok,
-    /// The driver said no: unsupported, malformed and so on; the instance is healthy.
+    /// The driver refused: unsupported, malformed and so on; the instance is healthy.
     CodecError,
     /// Trap, limit or invalid output; the instance is gone.
     Fault,
@@ -59,7 +55,7 @@ impl CallOutcome {
     /// Every outcome, in the order of the counters.
     pub const ALL: [Self; 5] = [Self::Ok, Self::CodecError, Self::Fault, Self::Busy, Self::HostError];
 
-    /// The metric label.
+    /// As the label `outcome` of the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -85,12 +81,12 @@ impl CallOutcome {
 pub const FAULT_KINDS: [&str; 6] = ["trap", "cpu", "wall", "memory", "io", "output"];
 
 impl Function {
-    /// As the failure policy sees it.
-    pub(crate) fn part(self) -> health::Function {
+    /// What a fault in it counts as.
+    pub(crate) fn origin(self) -> FaultOrigin {
         match self {
-            Self::DecodeMessage => health::Function::Decode,
-            Self::EncodeCommand | Self::OpenSession => health::Function::Own,
-            Self::Describe | Self::ValidateConfig => health::Function::Cold,
+            Self::DecodeMessage => FaultOrigin::Device,
+            Self::EncodeCommand | Self::OpenSession => FaultOrigin::Platform,
+            Self::Describe | Self::ValidateConfig => FaultOrigin::Cold,
         }
     }
 }
@@ -101,7 +97,7 @@ pub const BUCKETS_US: [u64; 9] = [1, 2, 5, 10, 25, 100, 1_000, 10_000, 100_000];
 /// What happened to one function of one plugin since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionStats {
-    /// Which function.
+    /// The function that was called.
     pub function: Function,
     /// Calls by outcome, in the order of [`CallOutcome::ALL`].
     pub outcomes: [u64; 5],
@@ -121,11 +117,11 @@ impl FunctionStats {
 /// What happened to one plugin since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginStats {
-    /// Its id.
+    /// The id in its manifest.
     pub plugin: String,
-    /// Its version.
+    /// The version in its manifest.
     pub version: String,
-    /// Per function of the contract.
+    /// Calls of each function of the contract.
     pub functions: Vec<FunctionStats>,
     /// Instances that exist now, idle or in a call.
     pub live: usize,
@@ -135,7 +131,7 @@ pub struct PluginStats {
     pub faults: [u64; FAULT_KINDS.len()],
     /// `active`, `degraded`, `quarantined`, `half_open` or `faulted`.
     pub state: &'static str,
-    /// Devices that are quarantined.
+    /// Devices that are quarantined now.
     pub poisoned: usize,
     /// Linear memory of the instances that wait, in bytes.
     pub memory_bytes: u64,

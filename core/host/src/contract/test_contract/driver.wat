@@ -1,4 +1,4 @@
-;; A driver of the toy version 0.2. It opens with its settings as a frame, sends the command's id for a relay, and gives
+;; A driver of the test contract 0.2. It opens with its settings as a frame, sends the command's id for a relay, and gives
 ;; back the message that it decodes.
 (module
   (memory (export "memory") 4)

@@ -109,7 +109,7 @@ fn components_of_two_versions_serve_side_by_side() {
         input_count: 0,
     };
     for _ in 0..100 {
-        // The same calls of the house, whatever the guests call them.
+        // The same calls of the platform, whatever the guests call them.
         let old = host.decode_message(&call(&uid, DeviceClass::SensorHub, b""), "ws", &text("-"));
         assert_eq!(old, Ok(Decoded::default()));
         for (class, opens_with) in [
@@ -127,7 +127,7 @@ fn components_of_two_versions_serve_side_by_side() {
             assert_eq!((encoded.frames, encoded.ack), (vec![Frame::Binary("c-1".into())], AckPolicy::CommandId));
         }
     }
-    // A trap in a guest of one version is nothing to the other's.
+    // A trap in a guest of one version does not reach those of the other.
     let trapped = host.decode_message(&call(&uid, DeviceClass::SensorHub, b""), "ws", &text("t"));
     assert!(matches!(trapped, Err(DriverError::Fault(_))), "{trapped:?}");
     assert!(host.decode_message(&call(&uid, DeviceClass::IrHub, b""), "ws", &text("ping")).is_ok());
@@ -142,7 +142,7 @@ fn a_version_that_is_not_spoken_is_answered_with_those_that_are() {
         ))
         .unwrap()
     };
-    let expected = "this server speaks \"0.1\", \"0.2\"";
+    let expected = "this server supports \"0.1\", \"0.2\"";
     for (version, track) in [("2.0.0", "hexa:driver@2;"), ("0.3.1", "hexa:driver@0.3;"), ("1.4.0", "hexa:driver@1;")] {
         let reason = refused("0.1", &foreign(version));
         assert!(reason.contains(track) && reason.contains(expected), "{reason}");

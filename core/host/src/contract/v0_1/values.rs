@@ -1,4 +1,4 @@
-//! Results of `hexa:driver@0.1` as the house's values. Whatever does not fit them is an invalid output.
+//! Results of `hexa:driver@0.1` as the platform's values. Whatever does not fit them is an invalid output.
 
 use bytes::Bytes;
 use hexa_model::driver::{

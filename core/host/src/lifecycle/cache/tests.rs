@@ -126,7 +126,7 @@ fn what_is_no_file_delays_nothing() {
     assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
     let entry = entries(dir.path()).remove(0);
     fs::remove_file(&entry).unwrap();
-    // Opened as files are, a pipe would wait for somebody who writes.
+    // Opened as files are, a pipe would wait for a writer.
     let made = std::process::Command::new("mkfifo").arg(&entry).status().unwrap();
     assert!(made.success());
     assert_eq!(origin(dir.path(), 1, &component()), Origin::Compiled);
@@ -164,8 +164,8 @@ fn a_full_cache_refuses_and_everything_still_loads() {
     assert_eq!(origin_in(&cache, &component()), Origin::Compiled);
     assert_eq!(origin_in(&cache, &component()), Origin::Compiled);
     assert_eq!(entries(dir.path()), Vec::<PathBuf>::new());
-    let room = Cache { max_bytes: 1 << 20, ..Cache::new(dir.path(), [1; 32]) };
-    assert_eq!(origin_in(&room, &component()), Origin::Compiled);
+    let small = Cache { max_bytes: 1 << 20, ..Cache::new(dir.path(), [1; 32]) };
+    assert_eq!(origin_in(&small, &component()), Origin::Compiled);
     assert_eq!(origin_in(&cache, &component()), Origin::Cached);
 }
 

@@ -1,4 +1,4 @@
-//! The child: takes its limits upon itself, reads a component from its input, writes machine code to its output, ends.
+//! The child: limits itself, reads a component from its input, writes machine code to its output, and ends.
 
 use std::io::{self, Read};
 use std::panic::catch_unwind;
@@ -9,7 +9,7 @@ use super::{INVALID, WASM_BYTES, frame};
 /// nothing else may be written to stdout, which carries the result.
 ///
 /// # Errors
-/// An exit code and a line for whoever started it: a limit that could not be set, an input that is no component, or one that
+/// An exit code and a line for the process that started it: a limit that could not be set, an input that is no component, or one that
 /// does not compile.
 pub fn compile_child(parent: u32, cpu_s: u64, memory_bytes: u64) -> Result<(), (u8, String)> {
     confine(parent, cpu_s, memory_bytes).map_err(|e| (1, format!("the compiler could not limit itself: {e}")))?;
@@ -37,13 +37,13 @@ fn confine(parent: u32, cpu_s: u64, memory_bytes: u64) -> io::Result<()> {
         {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-            // Every descriptor of the server is closed at exec; this is for those of whoever started the server.
+            // Every descriptor of the server is closed at exec; this is for those that the server itself inherited.
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         }
         if libc::getppid() != parent as libc::pid_t {
             return Err(io::Error::other("its parent is gone"));
         }
-        // The server goes first. Failing to be nice is no reason to fail.
+        // The server has priority; a failure to lower our own is no reason to fail.
         libc::setpriority(libc::PRIO_PROCESS, 0, 10);
     }
     // Where memory runs out on the whole machine, the compiler goes and not the server. Not every kernel has this.

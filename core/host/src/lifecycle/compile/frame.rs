@@ -1,5 +1,5 @@
 //! The child's result on its way through a pipe: magic, length, SHA-256 of the code, the code, and then the end. A result
-//! that was cut, or is not one, is told from a whole one without running it.
+//! that was cut, or is none, is recognised without running it.
 
 use std::io::{self, Read, Write};
 
@@ -10,10 +10,10 @@ use super::CODE_BYTES;
 const MAGIC: &[u8; 12] = b"hexa-code/1\n";
 const HEAD: usize = MAGIC.len() + 8 + 32;
 
-/// The child goes on writing.
+/// The error for a child that writes more than is read; it has to be ended.
 pub(super) const TOO_LONG: &str = "it is longer than is allowed";
 
-/// The child's end.
+/// Writes a result, in the child.
 pub(super) fn write(mut to: impl Write, code: &[u8]) -> io::Result<()> {
     to.write_all(MAGIC)?;
     to.write_all(&(code.len() as u64).to_le_bytes())?;
@@ -22,7 +22,7 @@ pub(super) fn write(mut to: impl Write, code: &[u8]) -> io::Result<()> {
     to.flush()
 }
 
-/// The server's end; the error says what is wrong with it.
+/// Reads a result, in the server; the error says what is wrong with it.
 pub(super) fn read(from: impl Read) -> Result<Vec<u8>, &'static str> {
     let limit = HEAD as u64 + CODE_BYTES;
     let mut all = Vec::new();

@@ -55,7 +55,7 @@ fn a_child_that_hangs_is_ended_with_all_that_it_started() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{text}");
     }
     let pid = fs::read_to_string(&mark).unwrap();
-    // Killed with its parent; gone once somebody has reaped it.
+    // Killed with its parent; gone once it is reaped.
     let alive = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|s| !s.contains(") Z "));
     let begun = Instant::now();
     while alive() {

@@ -1,76 +1,65 @@
-//! The rules themselves.
+//! When a device or a plugin is quarantined, for how long, and how it comes back.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use hexa_model::DeviceUid;
 
-use super::recent::Recent;
+use super::recent::{FaultOrigin, RecentFaults, WINDOW};
 
-/// Faults are counted over this time, and a plugin or device without one for so long begins anew.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// Faults of one device within the window that quarantine it.
-pub(super) const POISON_FAULTS: usize = 3;
-const POISON: Duration = Duration::from_secs(30);
-const POISON_MAX: Duration = Duration::from_secs(600);
-/// Faults within the window, and the devices that they come from, that quarantine the plugin.
+pub(super) const DEVICE_FAULTS: usize = 3;
+const DEVICE_QUARANTINE: Duration = Duration::from_secs(30);
+const DEVICE_QUARANTINE_MAX: Duration = Duration::from_secs(600);
+/// Faults within the window that quarantine the plugin.
 pub(super) const FAULTS: usize = 5;
+/// And the devices that they must come from.
 pub(super) const DEVICES: usize = 5;
 /// At least this part of the active devices, in percent: a few hostile devices must not switch off a class.
 const SHARE_PERCENT: usize = 5;
 /// For faults in `encode-command` and `open-session`, which no frame of a device brings about: so many devices are
-/// enough, whatever their share. Never one alone: what a device makes its driver remember reaches these calls too.
-pub(super) const OWN_DEVICES: usize = 3;
+/// enough, whatever their share. Never one alone: state that a device made its driver store reaches these calls too.
+pub(super) const PLATFORM_DEVICES: usize = 3;
 const QUARANTINE: Duration = Duration::from_secs(1);
 const QUARANTINE_MAX: Duration = Duration::from_secs(300);
 /// Quarantines within this time that end in `faulted`.
 pub(super) const QUARANTINES: usize = 3;
 const QUARANTINES_WITHIN: Duration = Duration::from_secs(3600);
-/// How often poisoned devices are gone through.
-const FORGET_EVERY: Duration = Duration::from_secs(1);
-/// Devices that are remembered as poisoned, and as many as are ever needed to quarantine a plugin.
-const MOST_DEVICES: usize = 4096;
-
-/// Where a fault happened, as far as the policy tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Function {
-    /// A message of the device was decoded.
-    Decode,
-    /// `encode-command` or `open-session`.
-    Own,
-    /// A cold call: never more than the device's own trouble.
-    Cold,
-}
+/// How often ended quarantines of devices are removed.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
+/// Most devices that are quarantined at a time, and most that are ever needed to quarantine a plugin.
+const MAX_DEVICES: usize = 4096;
 
 /// Why a call is refused without entering the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// This device is quarantined for so long.
-    Poisoned(Duration),
-    /// The plugin is, for so long.
-    Quarantined(Duration),
-    /// Another call is finding out whether it is well again.
+    DeviceQuarantined(Duration),
+    /// The plugin is quarantined for so long.
+    PluginQuarantined(Duration),
+    /// Another call is finding out whether the plugin works again.
     Probing,
-    /// Until an admin acts.
+    /// The plugin is stopped until an admin resets it.
     Faulted,
 }
 
-/// What is to be told to people.
+/// A change that is reported to the observer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A device is quarantined.
-    Poisoned(DeviceUid, Duration),
-    /// The plugin is.
-    Quarantined(Duration),
-    /// A probe went well.
+    /// A device is quarantined for so long.
+    DeviceQuarantined(DeviceUid, Duration),
+    /// The plugin is quarantined for so long.
+    PluginQuarantined(Duration),
+    /// A probe succeeded, and all calls are let in again.
     Recovered,
-    /// Too often quarantined.
+    /// The plugin was quarantined too often and is stopped.
     Faulted,
 }
 
 /// How a call is let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum Admission {
+    /// As one of many.
     #[default]
     Free,
     /// As the probe of this number. One that a reset overtook is an ordinary call.
@@ -91,7 +80,7 @@ enum Mode {
 }
 
 #[derive(Debug)]
-struct Poison {
+struct DeviceQuarantine {
     until: Duration,
     lasted: Duration,
 }
@@ -99,9 +88,9 @@ struct Poison {
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     mode: Mode,
-    faults: Recent,
-    poisoned: HashMap<DeviceUid, Poison>,
-    forget_at: Duration,
+    faults: RecentFaults,
+    quarantined: HashMap<DeviceUid, DeviceQuarantine>,
+    purge_at: Duration,
     /// Times in a row that the plugin was quarantined; the exponent of the next one.
     in_a_row: u32,
     /// The last fault, or the end of the last quarantine.
@@ -113,11 +102,11 @@ pub(super) struct Breaker {
 
 impl Breaker {
     /// Whether calls must be looked at one by one.
-    pub(super) fn troubled(&self) -> bool {
-        self.mode != Mode::Closed || !self.poisoned.is_empty()
+    pub(super) fn unhealthy(&self) -> bool {
+        self.mode != Mode::Closed || !self.quarantined.is_empty()
     }
 
-    /// All is forgotten but the number of the last probe, which may still be under way.
+    /// Clears all but the number of the last probe, which may still be under way.
     pub(super) fn reset(&mut self) {
         *self = Self { probes: self.probes, ..Self::default() };
     }
@@ -127,43 +116,44 @@ impl Breaker {
             Mode::Faulted => "faulted",
             Mode::Open { until } if now < until => "quarantined",
             Mode::Open { .. } | Mode::Probing(_) => "half_open",
-            Mode::Closed if self.poisoned(now) > 0 => "degraded",
+            Mode::Closed if self.quarantined_devices(now) > 0 => "degraded",
             Mode::Closed => "active",
         }
     }
 
-    /// Why nobody is let in, if so; looks only.
+    /// Why no call is let in, if so; changes nothing.
     pub(super) fn refusal(&self, now: Duration) -> Option<Refusal> {
         match self.mode {
             Mode::Closed => None,
-            Mode::Open { until } if now < until => Some(Refusal::Quarantined(until - now)),
+            Mode::Open { until } if now < until => Some(Refusal::PluginQuarantined(until - now)),
             Mode::Open { .. } | Mode::Probing(_) => Some(Refusal::Probing),
             Mode::Faulted => Some(Refusal::Faulted),
         }
     }
 
-    pub(super) fn poisoned(&self, now: Duration) -> usize {
-        self.poisoned.values().filter(|p| now < p.until).count()
+    /// Devices that are quarantined now.
+    pub(super) fn quarantined_devices(&self, now: Duration) -> usize {
+        self.quarantined.values().filter(|p| now < p.until).count()
     }
 
-    pub(super) fn admit(&mut self, device: Option<&DeviceUid>, now: Duration) -> Result<Pass, Refusal> {
-        if now >= self.forget_at {
-            // Whoever was well for a window after its time is forgotten, also how long it had lasted.
-            self.poisoned.retain(|_, p| now < p.until + WINDOW);
-            self.forget_at = now + FORGET_EVERY;
+    pub(super) fn admit(&mut self, device: Option<&DeviceUid>, now: Duration) -> Result<Admission, Refusal> {
+        if now >= self.purge_at {
+            // A device without a fault for a window after its quarantine begins anew, with the shortest one.
+            self.quarantined.retain(|_, p| now < p.until + WINDOW);
+            self.purge_at = now + PURGE_EVERY;
         }
-        if let Some(poison) = device.and_then(|d| self.poisoned.get(d))
-            && now < poison.until
+        if let Some(quarantine) = device.and_then(|d| self.quarantined.get(d))
+            && now < quarantine.until
         {
-            return Err(Refusal::Poisoned(poison.until - now));
+            return Err(Refusal::DeviceQuarantined(quarantine.until - now));
         }
         match self.mode {
-            Mode::Closed => Ok(Pass::Free),
-            Mode::Open { until } if now < until => Err(Refusal::Quarantined(until - now)),
+            Mode::Closed => Ok(Admission::Free),
+            Mode::Open { until } if now < until => Err(Refusal::PluginQuarantined(until - now)),
             Mode::Open { .. } => {
                 self.probes += 1;
                 self.mode = Mode::Probing(self.probes);
-                Ok(Pass::Probe(self.probes))
+                Ok(Admission::Probe(self.probes))
             }
             Mode::Probing(_) => Err(Refusal::Probing),
             Mode::Faulted => Err(Refusal::Faulted),
@@ -173,8 +163,8 @@ impl Breaker {
     pub(super) fn fault(
         &mut self,
         device: Option<&DeviceUid>,
-        function: Function,
-        pass: Pass,
+        origin: FaultOrigin,
+        admission: Admission,
         active: usize,
         now: Duration,
     ) -> Vec<Change> {
@@ -182,39 +172,39 @@ impl Breaker {
             self.in_a_row = 0;
         }
         self.quiet_since = now;
-        self.faults.add(device, function, now);
-        let probe = matches!(pass, Pass::Probe(n) if self.mode == Mode::Probing(n));
-        let mut changes: Vec<_> = device.and_then(|d| self.poison(d, probe, now)).into_iter().collect();
+        self.faults.add(device, origin, now);
+        let probe = matches!(admission, Admission::Probe(n) if self.mode == Mode::Probing(n));
+        let mut changes: Vec<_> = device.and_then(|d| self.quarantine_device(d, probe, now)).into_iter().collect();
         // Calls that were under way when the plugin was quarantined add nothing.
         if probe || (self.mode == Mode::Closed && self.widespread(active)) {
-            changes.extend(self.quarantine(probe, now));
+            changes.extend(self.quarantine_plugin(probe, now));
         }
         changes
     }
 
     /// Quarantines a device: one that failed often, one that was quarantined before, and one that failed the `probe`. Else
-    /// the device that talks most would get, and fail, every probe that there is.
-    fn poison(&mut self, device: &DeviceUid, probe: bool, now: Duration) -> Option<Change> {
-        let former = self.poisoned.get(device).map(|p| p.lasted);
-        if self.faults.of(device) < POISON_FAULTS && former.is_none() && !probe {
+    /// the device that sends most would get, and fail, every probe that there is.
+    fn quarantine_device(&mut self, device: &DeviceUid, probe: bool, now: Duration) -> Option<Change> {
+        let former = self.quarantined.get(device).map(|p| p.lasted);
+        if self.faults.of(device) < DEVICE_FAULTS && former.is_none() && !probe {
             return None;
         }
-        let lasted = former.map_or(POISON, |f| (f * 2).min(POISON_MAX));
-        if former.is_none() && self.poisoned.len() >= MOST_DEVICES {
+        let lasted = former.map_or(DEVICE_QUARANTINE, |f| (f * 2).min(DEVICE_QUARANTINE_MAX));
+        if former.is_none() && self.quarantined.len() >= MAX_DEVICES {
             return None;
         }
-        self.poisoned.insert(device.clone(), Poison { until: now + lasted, lasted });
-        Some(Change::Poisoned(device.clone(), lasted))
+        self.quarantined.insert(device.clone(), DeviceQuarantine { until: now + lasted, lasted });
+        Some(Change::DeviceQuarantined(device.clone(), lasted))
     }
 
     fn widespread(&self, active: usize) -> bool {
-        let (hot, own) = (self.faults.hot(), self.faults.own());
-        let share = (active * SHARE_PERCENT).div_ceil(100).min(MOST_DEVICES);
+        let (hot, platform) = (self.faults.hot(), self.faults.platform());
+        let share = (active * SHARE_PERCENT).div_ceil(100).min(MAX_DEVICES);
         (hot.faults >= FAULTS && hot.devices >= DEVICES.max(share))
-            || (own.faults >= FAULTS && own.devices >= OWN_DEVICES)
+            || (platform.faults >= FAULTS && platform.devices >= PLATFORM_DEVICES)
     }
 
-    fn quarantine(&mut self, again: bool, now: Duration) -> Vec<Change> {
+    fn quarantine_plugin(&mut self, again: bool, now: Duration) -> Vec<Change> {
         if !again {
             self.quarantines.retain(|at| now.saturating_sub(*at) < QUARANTINES_WITHIN);
             self.quarantines.push_back(now);
@@ -226,9 +216,9 @@ impl Breaker {
         let lasts = QUARANTINE.saturating_mul(1 << self.in_a_row.min(16)).min(QUARANTINE_MAX);
         self.in_a_row += 1;
         self.mode = Mode::Open { until: now + lasts };
-        // What led here is dealt with: after the probe, counting begins anew.
+        // After the probe, counting begins anew.
         self.faults.clear();
-        vec![Change::Quarantined(lasts)]
+        vec![Change::PluginQuarantined(lasts)]
     }
 
     pub(super) fn recovered(&mut self, probe: u64, now: Duration) -> Option<Change> {
@@ -239,7 +229,7 @@ impl Breaker {
         })
     }
 
-    /// The probe ended without saying anything about the plugin: the next call is one.
+    /// The probe ended without a result of the plugin's: the next call is the probe.
     pub(super) fn probe_lost(&mut self, probe: u64) {
         if self.mode == Mode::Probing(probe) {
             self.mode = Mode::Open { until: Duration::ZERO };

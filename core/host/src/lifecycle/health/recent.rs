@@ -1,4 +1,4 @@
-//! The faults of the last minute, and how many devices they came from.
+//! The faults of the last minute, of which kind they were, and how many devices they came from.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
@@ -6,77 +6,90 @@ use std::time::Duration;
 
 use hexa_model::DeviceUid;
 
-use super::breaker::{Function, WINDOW};
-
-/// Faults that are remembered: of as many devices as a quarantine ever needs, all that each may have within the window
+/// Faults are counted over this time, and a plugin or device without one for so long begins anew.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+/// Most faults that are counted: of as many devices as a quarantine ever needs, all that each may have within the window
 /// before it is quarantined.
-const REMEMBERED: usize = 16_384;
+const MAX_FAULTS: usize = 16_384;
+
+/// What a faulty call was for, as far as the policy tells calls apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultOrigin {
+    /// `decode-message`, which a device brings about.
+    Device,
+    /// `encode-command` or `open-session`, which the platform calls by itself.
+    Platform,
+    /// A cold call, which is never held against the plugin.
+    Cold,
+}
 
 /// Faults of one kind, and of how many devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Spread {
+pub(super) struct FaultCount {
     pub(super) faults: usize,
     pub(super) devices: usize,
 }
 
-/// Faults of one device.
+/// Faults of one device, by kind.
 #[derive(Debug, Default)]
-struct Faults {
+struct DeviceFaults {
     all: usize,
     /// All but those of cold calls.
     hot: usize,
-    own: usize,
+    platform: usize,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct FaultRecord {
     at: Duration,
     device: Option<DeviceUid>,
-    function: Function,
+    origin: FaultOrigin,
 }
 
 /// Counted as they come and go, so that a fault costs the same however many there were.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
-    seen: VecDeque<Seen>,
-    by_device: HashMap<DeviceUid, Faults>,
-    hot: Spread,
-    own: Spread,
+pub(super) struct RecentFaults {
+    records: VecDeque<FaultRecord>,
+    by_device: HashMap<DeviceUid, DeviceFaults>,
+    hot: FaultCount,
+    platform: FaultCount,
 }
 
-impl Recent {
-    pub(super) fn add(&mut self, device: Option<&DeviceUid>, function: Function, now: Duration) {
-        // Threads hand in their times in almost the order of these: what is kept a moment too long does no harm.
-        while self.seen.front().is_some_and(|f| now.saturating_sub(f.at) >= WINDOW) || self.seen.len() == REMEMBERED {
-            self.forget_first();
+impl RecentFaults {
+    pub(super) fn add(&mut self, device: Option<&DeviceUid>, origin: FaultOrigin, now: Duration) {
+        // Threads hand in their times in almost the order of these: a record that stays a moment too long does no harm.
+        while self.records.front().is_some_and(|f| now.saturating_sub(f.at) >= WINDOW)
+            || self.records.len() == MAX_FAULTS
+        {
+            self.remove_oldest();
         }
         let of_device = device.map(|d| self.by_device.entry(d.clone()).or_default());
-        let (hot, own) = (function != Function::Cold, function == Function::Own);
+        let (hot, platform) = (origin != FaultOrigin::Cold, origin == FaultOrigin::Platform);
         let first = |n: usize| usize::from(n == 1);
         if let Some(of_device) = of_device {
             of_device.all += 1;
             of_device.hot += usize::from(hot);
-            of_device.own += usize::from(own);
+            of_device.platform += usize::from(platform);
             self.hot.devices += if hot { first(of_device.hot) } else { 0 };
-            self.own.devices += if own { first(of_device.own) } else { 0 };
+            self.platform.devices += if platform { first(of_device.platform) } else { 0 };
         }
         self.hot.faults += usize::from(hot);
-        self.own.faults += usize::from(own);
-        self.seen.push_back(Seen { at: now, device: device.cloned(), function });
+        self.platform.faults += usize::from(platform);
+        self.records.push_back(FaultRecord { at: now, device: device.cloned(), origin });
     }
 
-    fn forget_first(&mut self) {
-        let Some(Seen { device, function, .. }) = self.seen.pop_front() else { return };
-        let (hot, own) = (function != Function::Cold, function == Function::Own);
+    fn remove_oldest(&mut self) {
+        let Some(FaultRecord { device, origin, .. }) = self.records.pop_front() else { return };
+        let (hot, platform) = (origin != FaultOrigin::Cold, origin == FaultOrigin::Platform);
         self.hot.faults -= usize::from(hot);
-        self.own.faults -= usize::from(own);
+        self.platform.faults -= usize::from(platform);
         let Some(Entry::Occupied(mut of_device)) = device.map(|d| self.by_device.entry(d)) else { return };
         let left = of_device.get_mut();
         left.all -= 1;
         left.hot -= usize::from(hot);
-        left.own -= usize::from(own);
+        left.platform -= usize::from(platform);
         self.hot.devices -= usize::from(hot && left.hot == 0);
-        self.own.devices -= usize::from(own && left.own == 0);
+        self.platform.devices -= usize::from(platform && left.platform == 0);
         if left.all == 0 {
             of_device.remove();
         }
@@ -87,14 +100,14 @@ impl Recent {
         self.by_device.get(device).map_or(0, |f| f.all)
     }
 
-    /// Of all but cold calls.
-    pub(super) fn hot(&self) -> Spread {
+    /// Faults of all but cold calls.
+    pub(super) fn hot(&self) -> FaultCount {
         self.hot
     }
 
-    /// Of `encode-command` and `open-session`.
-    pub(super) fn own(&self) -> Spread {
-        self.own
+    /// Faults of `encode-command` and `open-session`.
+    pub(super) fn platform(&self) -> FaultCount {
+        self.platform
     }
 
     pub(super) fn clear(&mut self) {
@@ -110,26 +123,26 @@ mod tests {
 
     use super::*;
 
-    fn spread(faults: &[(u64, usize, Function)], of: &dyn Fn(Function) -> bool) -> Spread {
+    fn counted(faults: &[(u64, usize, FaultOrigin)], of: &dyn Fn(FaultOrigin) -> bool) -> FaultCount {
         let of: Vec<_> = faults.iter().filter(|f| of(f.2)).collect();
-        Spread { faults: of.len(), devices: of.iter().map(|f| f.1).collect::<HashSet<_>>().len() }
+        FaultCount { faults: of.len(), devices: of.iter().map(|f| f.1).collect::<HashSet<_>>().len() }
     }
 
     proptest! {
         /// It counts what counting everything anew would.
         #[test]
         fn what_comes_and_goes_is_counted(steps in proptest::collection::vec((0..30u64, 0..6usize, 0..3u8), 0..200)) {
-            let mut recent = Recent::default();
+            let mut recent = RecentFaults::default();
             let (mut now, mut all) = (0, Vec::new());
-            for (wait, n, function) in steps {
-                let function = [Function::Decode, Function::Own, Function::Cold][usize::from(function)];
+            for (wait, n, origin) in steps {
+                let origin = [FaultOrigin::Device, FaultOrigin::Platform, FaultOrigin::Cold][usize::from(origin)];
                 now += wait;
                 let device = DeviceUid::parse(&format!("hx{n:016}")).unwrap();
-                recent.add(Some(&device), function, Duration::from_secs(now));
-                all.push((now, n, function));
+                recent.add(Some(&device), origin, Duration::from_secs(now));
+                all.push((now, n, origin));
                 all.retain(|f| now - f.0 < WINDOW.as_secs());
-                prop_assert_eq!(recent.hot(), spread(&all, &|f| f != Function::Cold));
-                prop_assert_eq!(recent.own(), spread(&all, &|f| f == Function::Own));
+                prop_assert_eq!(recent.hot(), counted(&all, &|f| f != FaultOrigin::Cold));
+                prop_assert_eq!(recent.platform(), counted(&all, &|f| f == FaultOrigin::Platform));
                 prop_assert_eq!(recent.of(&device), all.iter().filter(|f| f.1 == n).count());
             }
         }
@@ -137,13 +150,13 @@ mod tests {
 
     #[test]
     fn only_so_many_are_remembered() {
-        let mut recent = Recent::default();
-        for n in 0..3 * REMEMBERED {
-            recent.add(Some(&DeviceUid::parse(&format!("hx{n:016}")).unwrap()), Function::Decode, Duration::ZERO);
+        let mut recent = RecentFaults::default();
+        for n in 0..3 * MAX_FAULTS {
+            recent.add(Some(&DeviceUid::parse(&format!("hx{n:016}")).unwrap()), FaultOrigin::Device, Duration::ZERO);
         }
         assert_eq!(
             (recent.hot().faults, recent.hot().devices, recent.by_device.len()),
-            (REMEMBERED, REMEMBERED, REMEMBERED)
+            (MAX_FAULTS, MAX_FAULTS, MAX_FAULTS)
         );
     }
 }
