@@ -4,8 +4,8 @@
 //! not, how deep values nest and which of two members with the same name counts, so these are refused before the type is
 //! looked at.
 
-mod build;
 mod document;
+mod nodes;
 #[cfg(test)]
 mod tests;
 

@@ -1,4 +1,4 @@
-//! Counters of plugin calls. The host counts; whoever renders metrics takes a snapshot.
+//! Counters of plugin calls. The host counts; the server renders snapshots as metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

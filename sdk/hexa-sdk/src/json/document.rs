@@ -3,35 +3,10 @@
 //! Members are found by walking siblings, which is faster for frames of a few members than building maps. Errors name
 //! the member, what is allowed and what came.
 
-use std::borrow::Cow;
-
-use super::{SHOWN, build, shorten};
+use super::nodes::{self, Node, Scalar};
+use super::{SHOWN, shorten};
 use crate::bindings::hexa::core::types::Value;
 use crate::error::{Error, Result};
-
-/// One value. A container's children follow it; `next` is the index after all of them.
-#[derive(Debug)]
-pub(crate) struct Node<'a> {
-    pub(super) key: Cow<'a, str>,
-    pub(super) value: Scalar<'a>,
-    pub(super) next: u32,
-}
-
-/// What a value is; what is in an array or object follows it in the list.
-#[derive(Debug)]
-pub(crate) enum Scalar<'a> {
-    Null,
-    Bool(bool),
-    /// A whole number, zero or more.
-    Unsigned(u64),
-    /// A whole number below zero.
-    Negative(i64),
-    /// Any other number; serde_json refuses what is too large for one.
-    Float(f64),
-    Text(Cow<'a, str>),
-    Array,
-    Object,
-}
 
 /// A parsed frame; [`Document::root`] gives the view to read it with.
 #[derive(Debug)]
@@ -42,7 +17,7 @@ pub(crate) struct Document<'a> {
 impl<'a> Document<'a> {
     /// Parses strict JSON (RFC 8259) whose outermost value is an object.
     pub(crate) fn parse(text: &'a str) -> Result<Self> {
-        let nodes = build::nodes(text).map_err(Error::malformed)?;
+        let nodes = nodes::read(text).map_err(Error::malformed)?;
         match nodes.first() {
             Some(Node { value: Scalar::Object, .. }) => Ok(Self { nodes }),
             _ => Err(Error::malformed("a message must be a JSON object with a \"type\"")),

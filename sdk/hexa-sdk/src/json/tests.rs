@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::document::Scalar;
+use super::nodes::Scalar;
 use super::*;
 
 fn error(text: &str) -> String {
@@ -86,7 +86,7 @@ fn rebuild(json: Json<'_>) -> serde_json::Value {
 proptest! {
     #[test]
     fn accepts_what_serde_json_accepts_but_for_depth_and_duplicates(text in nearly_json()) {
-        let ours = build::nodes(&text);
+        let ours = nodes::read(&text);
         let theirs = serde_json::from_str::<serde_json::Value>(&text);
         let only_stricter = matches!(&ours, Err(e) if e.contains("twice") || e.contains("nest"));
         prop_assert!(only_stricter || ours.is_ok() == theirs.is_ok(), "{text:?}: {ours:?} {theirs:?}");

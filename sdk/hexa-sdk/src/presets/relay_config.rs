@@ -122,7 +122,7 @@ pub enum Fallback {
 }
 
 impl RelayConfig {
-    /// What does not fit the device: JSON pointer and sentence; empty when all is well.
+    /// What does not fit the device: JSON pointer and sentence; empty when all of it fits.
     pub fn errors(&self, ident: &DeviceIdent) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
         let (relays, inputs) = (ident.relay_count, ident.input_count);

@@ -101,7 +101,7 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Whether calls must be looked at one by one.
+    /// Whether each call has to be admitted under the lock.
     pub(super) fn unhealthy(&self) -> bool {
         self.mode != Mode::Closed || !self.quarantined.is_empty()
     }

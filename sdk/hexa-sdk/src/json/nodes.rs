@@ -1,13 +1,36 @@
-//! From serde_json's pass over the text to the list of a [`Document`](super::Document), with what serde leaves open:
-//! depth, and members of the same name.
+//! The values of a message in one list, filled by serde_json, with what serde leaves open: depth, and members of the same
+//! name.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::document::{Node, Scalar};
 use super::{MAX_DEPTH, SHOWN, shorten, without_position};
+
+/// One value. A container's children follow it; `next` is the index after all of them.
+#[derive(Debug)]
+pub(crate) struct Node<'a> {
+    pub(super) key: Cow<'a, str>,
+    pub(super) value: Scalar<'a>,
+    pub(super) next: u32,
+}
+
+/// What a value is; what is in an array or object follows it in the list.
+#[derive(Debug)]
+pub(crate) enum Scalar<'a> {
+    Null,
+    Bool(bool),
+    /// A whole number, zero or more.
+    Unsigned(u64),
+    /// A whole number below zero.
+    Negative(i64),
+    /// Any other number; serde_json refuses what is too large for one.
+    Float(f64),
+    Text(Cow<'a, str>),
+    Array,
+    Object,
+}
 
 /// Up to this many members are compared one by one; larger objects are sorted, so a hostile frame of ten thousand
 /// members costs no quadratic time.
@@ -21,7 +44,7 @@ struct Build<'de> {
 }
 
 /// All values of `text` in document order, or a sentence that says what is wrong and where.
-pub(super) fn nodes(text: &str) -> Result<Vec<Node<'_>>, String> {
+pub(super) fn read(text: &str) -> Result<Vec<Node<'_>>, String> {
     let mut build = Build { nodes: Vec::with_capacity(16), depth: 0, refusal: None };
     let mut json = serde_json::Deserializer::from_str(text);
     let built = Value { build: &mut build, key: Cow::Borrowed("") }.deserialize(&mut json).and_then(|()| json.end());
