@@ -33,3 +33,47 @@ pub(crate) fn handle_table() -> ResourceTable {
     table.set_max_capacity(HANDLES);
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use wasmtime::{Instance, Module};
+
+    use super::*;
+    use crate::engine;
+    use crate::engine::limits::{LimitError, Limits};
+
+    /// A state with nothing in it but its limits, as another kind of plugin may have.
+    struct Bare(CallLimiter);
+
+    impl Limited for Bare {
+        fn limiter(&mut self) -> &mut CallLimiter {
+            &mut self.0
+        }
+    }
+
+    #[test]
+    fn a_state_of_any_kind_is_held_to_the_limits_of_each_call() {
+        let engine = engine::new().unwrap();
+        let text = r#"(module (memory 1)
+            (func (export "loop") (loop (br 0)))
+            (func (export "grow") (drop (memory.grow (i32.const 16)))))"#;
+        let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
+        let budget = Budget { cpu: Duration::from_millis(5), wall: Duration::from_secs(60) };
+        let mut store = limited(&engine, Bare(CallLimiter::new(&limits)), budget);
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let mut ends = |function: &str| {
+            arm(&mut store, budget);
+            let call = instance.get_typed_func::<(), ()>(&mut store, function).unwrap();
+            let error = call.call(&mut store, ()).expect_err("a limit ends it");
+            error.downcast_ref::<LimitError>().expect("of ours").limit.limit
+        };
+        assert_eq!((ends("loop"), ends("grow"), ends("loop")), ("cpu_ms", "memory_bytes", "cpu_ms"));
+        assert!(store.data_mut().0.count_io(IO_BYTES).is_ok());
+        assert!(store.data_mut().0.count_io(1).is_err());
+        arm(&mut store, budget);
+        assert!(store.data_mut().0.count_io(1).is_ok());
+    }
+}
