@@ -135,7 +135,7 @@ impl<'j> Json<'j> {
     pub(crate) fn whole<N: Whole>(self, name: &str) -> Result<N> {
         let number = match self.node().value {
             Scalar::Unsigned(n) => N::try_from(n).ok(),
-            Scalar::Negative(n) => N::try_from(n).ok(),
+            Scalar::Negative(n) if N::SIGNED => N::try_from(n).ok(),
             _ => None,
         };
         number.ok_or_else(|| self.wrong(name, N::BOUNDS))
@@ -164,7 +164,7 @@ impl<'j> Json<'j> {
             Scalar::Null => "null".to_owned(),
             Scalar::Bool(b) => b.to_string(),
             Scalar::Unsigned(n) => format!("the number {n}"),
-            Scalar::Negative(n) => format!("the number {n}"),
+            Scalar::Negative(n) => format!("the number -{}", n.unsigned_abs()),
             Scalar::Float(n) => format!("the number {n:?}"),
             Scalar::Text(text) => format!("the text {:?}", shorten(text, SHOWN)),
             Scalar::Array => "an array".to_owned(),
@@ -177,6 +177,7 @@ impl<'j> Json<'j> {
 /// What [`Json::whole`] can give, and its bounds in words.
 pub(crate) trait Whole: TryFrom<u64> + TryFrom<i64> {
     const BOUNDS: &'static str;
+    const SIGNED: bool = false;
 }
 impl Whole for u8 {
     const BOUNDS: &'static str = "a whole number from 0 to 255";
@@ -189,4 +190,5 @@ impl Whole for u64 {
 }
 impl Whole for i32 {
     const BOUNDS: &'static str = "a whole number";
+    const SIGNED: bool = true;
 }

@@ -23,7 +23,7 @@ pub(crate) enum Scalar<'a> {
     Bool(bool),
     /// A whole number, zero or more.
     Unsigned(u64),
-    /// A whole number below zero.
+    /// A whole number with a sign, `-0` included.
     Negative(i64),
     /// Any other number; serde_json refuses what is too large for one.
     Float(f64),
@@ -156,7 +156,9 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
     }
 
     fn visit_f64<E>(self, n: f64) -> Result<(), E> {
-        self.scalar(Scalar::Float(n));
+        // serde_json reads `-0` as a float, because no integer has a zero with a sign.
+        let minus_zero = n == 0.0 && n.is_sign_negative();
+        self.scalar(if minus_zero { Scalar::Negative(0) } else { Scalar::Float(n) });
         Ok(())
     }
 

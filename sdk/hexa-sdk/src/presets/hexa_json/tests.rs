@@ -215,6 +215,11 @@ fn inputs_readings_and_signs_of_life() {
     let reading = |value, at_ms| Reading { key: "temperature".into(), value, at_ms };
     let expected = vec![reading(Value::Number(21.5), Some(5)), reading(Value::Integer(21), None)];
     assert_eq!(event(text), DeviceEvent::Readings(expected));
+    let zero = event(r#"{"type":"sensor_report","readings":[{"key":"temperature","value":-0}]}"#);
+    assert_eq!(zero, DeviceEvent::Readings(vec![reading(Value::Integer(0), None)]));
+    let zero = event(r#"{"type":"heartbeat","rssi":-0}"#);
+    assert_eq!(zero, DeviceEvent::Heartbeat(EventMeta { rssi: Some(0), ..NO_META }));
+    assert!(refusal(r#"{"type":"input_event","input":-0,"event":"press"}"#).ends_with("not the number -0"));
     let unknown = refusal(r#"{"type":"sensor_report","readings":[{"key":"mood","value":1}]}"#);
     assert_eq!(unknown, "readings[0]: unknown key \"mood\"; this driver knows temperature");
 
