@@ -144,7 +144,8 @@ impl Catalog {
         true
     }
 
-    /// Whether it is not compiled, or asks for the id or a class of an earlier one that is not: every start decides alike.
+    /// Whether it is not compiled, or asks for the id or a class of an earlier one that is not: every start decides
+    /// alike.
     fn must_wait(&self, found: &Found, loader: &Loader) -> bool {
         let manifest = &found.manifest;
         let conflicts = |c: &Compiling| c.id == manifest.id || c.classes.iter().any(|c| manifest.classes.contains(c));

@@ -1,5 +1,5 @@
-//! What crosses the boundary to a guest: an adapter for each released version of the contract, between its values and the
-//! platform's, and what is checked and kept of both.
+//! What crosses the boundary to a guest: an adapter for each released version of the contract, between its values and
+//! the platform's, and what is checked and kept of both.
 //!
 //! A component says by its exports which version it was built for, and gets that version's linker and adapter; the rest
 //! of the host knows [`Pre`] and [`Bound`] only. A new version is a new module and one more line in [`VERSIONS`].

@@ -45,8 +45,8 @@ pub(crate) fn new() -> Result<Engine, EngineError> {
     Ok(engine)
 }
 
-/// An engine that makes the same code and runs none: no pool, whose address space is beyond a compiler's limit, no ticks,
-/// and one thread, so that processor time and memory of a compilation are what its component costs.
+/// An engine that makes the same code and runs none: no pool, whose address space is beyond a compiler's limit, no
+/// ticks, and one thread, so that processor time and memory of a compilation are what its component costs.
 pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
     Engine::new(hardened().parallel_compilation(false))
 }

@@ -1,8 +1,8 @@
 //! JSON text frames, read with serde.
 //!
 //! [`parse`] gives a message as any type that derives `Deserialize`. serde leaves two things open that a protocol must
-//! not, how deep values nest and which of two members with the same name counts, so these are refused before the type is
-//! looked at.
+//! not, how deep values nest and which of two members with the same name counts, so these are refused before the type
+//! is looked at.
 
 mod document;
 mod nodes;

@@ -23,8 +23,8 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// The usual answer: the configuration as it was parsed, prepared so that [`Context`](crate::Context) knows counts and
-    /// configuration.
+    /// The usual answer: the configuration as it was parsed, prepared so that [`Context`](crate::Context) knows counts
+    /// and configuration.
     ///
     /// # Errors
     /// A JSON pointer and a sentence when the configuration cannot be written as JSON.

@@ -27,8 +27,8 @@ pub(crate) fn frame(frame: &Frame) -> String {
     }
 }
 
-/// The sample of a text: words that look like secrets are masked, and the whole value of a member with a telling name, be it a list
-/// or an object.
+/// The sample of a text: words that look like secrets are masked, and the whole value of a member with a telling name,
+/// be it a list or an object.
 pub(crate) fn text(text: &str) -> String {
     let mut kept = String::with_capacity(SAMPLE_BYTES);
     let mut rest = text;

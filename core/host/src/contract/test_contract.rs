@@ -1,5 +1,5 @@
-//! A version 0.2 of the contract for tests only (`test_contract/driver.wit`) with its adapter: it proves that two versions
-//! run side by side, and shows what a step between them costs.
+//! A version 0.2 of the contract for tests only (`test_contract/driver.wit`) with its adapter: it proves that two
+//! versions run side by side, and shows what a step between them costs.
 
 use hexa_model::RelayAction;
 use hexa_model::driver::{

@@ -74,8 +74,8 @@ impl Pool {
     }
 }
 
-/// An instance for one call. Dropping the lease drops the instance; only [`Lease::give_back`] returns it to the pool, so every way out
-/// of a call that is not a clean one (error, panic) discards.
+/// An instance for one call. Dropping the lease drops the instance; only [`Lease::give_back`] returns it to the pool,
+/// so every way out of a call that is not a clean one (error, panic) discards.
 pub(crate) struct Lease<'p> {
     pool: &'p Pool,
     instance: Option<Box<Instance>>,

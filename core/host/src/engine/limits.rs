@@ -145,8 +145,8 @@ impl CallLimiter {
     }
 
     /// Called about every tick while the guest runs. Epochs count wall time, which other work on the machine takes from
-    /// a healthy guest; so the first tick of a call only starts two clocks, and the guest ends when its own thread's CPU
-    /// time is truly used up. A call shorter than a tick, which is all but every call, pays nothing for this.
+    /// a healthy guest; so the first tick of a call only starts two clocks, and the guest ends when its own thread's
+    /// CPU time is truly used up. A call shorter than a tick, which is all but every call, pays nothing for this.
     pub(crate) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let cpu = thread_cpu();
         let Some(start) = &self.clocks else {

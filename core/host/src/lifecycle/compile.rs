@@ -1,7 +1,7 @@
 //! From a component to machine code, away from the server.
 //!
 //! A compiler that is given a hostile component may take any time and any memory, so it runs in a child process: the
-//! server's own program started again as `hexa compile-plugin`, which takes its limits upon itself (`child.rs`) before
+//! server's own program started again as `hexa compile-plugin`, which limits itself (`child.rs`) before
 //! it reads a byte. Here is the server's side: one child at a time, a wall clock, and checks of the result.
 
 mod child;

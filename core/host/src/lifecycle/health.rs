@@ -1,7 +1,8 @@
-//! What a driver's faults lead to: first the device is quarantined, then the plugin, then the plugin is stopped (ADR 0018).
+//! What a driver's faults lead to: first the device is quarantined, then the plugin, then the plugin is stopped (ADR
+//! 0018).
 //!
-//! A pure state machine behind one atomic word: a healthy plugin without a quarantined device costs a call one load. Time is
-//! monotonic and handed in.
+//! A pure state machine behind one atomic word: a healthy plugin without a quarantined device costs a call one load.
+//! Time is monotonic and handed in.
 
 mod breaker;
 mod recent;
@@ -57,7 +58,8 @@ impl Health {
         if began {
             self.active.fetch_add(1, Ordering::Relaxed);
         } else {
-            // Never below zero: an end without a beginning is a mistake of the host's that must not look like a huge fleet.
+            // Never below zero: an end without a beginning is a mistake of the host's that must not look like a huge
+            // fleet.
             let _ = self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         }
     }

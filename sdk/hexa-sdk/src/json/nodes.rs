@@ -1,5 +1,5 @@
-//! The values of a message in one list, filled by serde_json, with what serde leaves open: depth, and members of the same
-//! name.
+//! The values of a message in one list, filled by serde_json, with what serde leaves open: depth, and members of the
+//! same name.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -9,8 +9,8 @@ use super::{INVALID, WASM_BYTES, frame};
 /// nothing else may be written to stdout, which carries the result.
 ///
 /// # Errors
-/// An exit code and a line for the process that started it: a limit that could not be set, an input that is no component, or one that
-/// does not compile.
+/// An exit code and a line for the process that started it: a limit that could not be set, an input that is no
+/// component, or one that does not compile.
 pub fn compile_child(parent: u32, cpu_s: u64, memory_bytes: u64) -> Result<(), (u8, String)> {
     confine(parent, cpu_s, memory_bytes).map_err(|e| (1, format!("the compiler could not limit itself: {e}")))?;
     let mut wasm = Vec::new();

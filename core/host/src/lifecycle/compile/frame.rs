@@ -1,5 +1,5 @@
-//! The child's result on its way through a pipe: magic, length, SHA-256 of the code, the code, and then the end. A result
-//! that was cut, or is none, is recognised without running it.
+//! The child's result on its way through a pipe: magic, length, SHA-256 of the code, the code, and then the end. A
+//! result that was cut, or is none, is recognised without running it.
 
 use std::io::{self, Read, Write};
 

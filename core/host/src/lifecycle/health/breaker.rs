@@ -182,8 +182,8 @@ impl Breaker {
         changes
     }
 
-    /// Quarantines a device: one that failed often, one that was quarantined before, and one that failed the `probe`. Else
-    /// the device that sends most would get, and fail, every probe that there is.
+    /// Quarantines a device: one that failed often, one that was quarantined before, and one that failed the `probe`.
+    /// Else the device that sends most would get, and fail, every probe that there is.
     fn quarantine_device(&mut self, device: &DeviceUid, probe: bool, now: Duration) -> Option<Change> {
         let former = self.quarantined.get(device).map(|p| p.lasted);
         if self.faults.of(device) < DEVICE_FAULTS && former.is_none() && !probe {

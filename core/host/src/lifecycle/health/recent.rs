@@ -8,8 +8,8 @@ use hexa_model::DeviceUid;
 
 /// Faults are counted over this time, and a plugin or device without one for so long begins anew.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Most faults that are counted: of as many devices as a quarantine ever needs, all that each may have within the window
-/// before it is quarantined.
+/// Most faults that are counted: of as many devices as a quarantine ever needs, all that each may have within the
+/// window before it is quarantined.
 const MAX_FAULTS: usize = 16_384;
 
 /// What a faulty call was for, as far as the policy tells calls apart.
