@@ -24,8 +24,8 @@ pub struct PluginHost {
 
 impl PluginHost {
     /// Loads every plugin. A broken one is found in [`PluginHost::status`] and its classes answer `driver_unavailable`;
-    /// so does one that [`Compiler::Child`] still compiles. The only error is a machine that cannot run WebAssembly at
-    /// all.
+    /// so does one that [`Compiler::Child`](crate::Compiler::Child) still compiles. The only error is a machine that
+    /// cannot run WebAssembly at all.
     ///
     /// # Errors
     /// When the engine cannot be made; a plugin that cannot be loaded is none.
