@@ -5,20 +5,19 @@
 //! is looked at.
 
 mod document;
+pub(crate) mod excerpt;
 mod nodes;
 #[cfg(test)]
 mod tests;
-
-use std::borrow::Cow;
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
 pub(crate) use document::{Document, Json};
+pub use nodes::MAX_DEPTH;
 
-/// How deep objects and arrays may nest.
-pub const MAX_DEPTH: usize = 16;
+use excerpt::{SHOWN, shorten, without_position};
 
 /// Reads a message, whose outermost value must be an object, as a `T`.
 ///
@@ -48,22 +47,4 @@ fn explain<'a, T: Deserialize<'a>>(text: &'a str) -> Error {
         None => format!("`{}`: ", shorten(&path, SHOWN)),
     };
     Error::malformed(format!("{place}{message}"))
-}
-
-/// What went wrong without line and column, which say little of a message that is known by its member's name.
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let position = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&position).unwrap_or(&text).to_owned()
-}
-
-/// Characters of what a device sent that its error text repeats.
-pub(crate) const SHOWN: usize = 40;
-
-/// At most so many characters of a text.
-pub(crate) fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(characters) {
-        None => Cow::Borrowed(text),
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-    }
 }

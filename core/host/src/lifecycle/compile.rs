@@ -19,15 +19,12 @@ use parking_lot::Mutex;
 use wasmtime::Engine;
 
 pub use child::compile_child;
+pub(crate) use frame::{CODE_BYTES, WASM_BYTES};
 
-/// Bytes of a component.
-pub(crate) const WASM_BYTES: u64 = 4 << 20;
-/// Bytes of compiled code that are taken; a 4 MiB component compiles to less.
-pub(crate) const CODE_BYTES: u64 = 64 << 20;
+use frame::INVALID;
+
 /// Bytes of the child's standard error that are read.
 const STDERR_BYTES: u64 = 4 << 10;
-/// The child's exit code when the component is at fault.
-const INVALID: u8 = 3;
 
 /// What one compilation may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

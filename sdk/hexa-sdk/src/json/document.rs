@@ -3,8 +3,8 @@
 //! Members are found by walking siblings, which is faster for frames of a few members than building maps. Errors name
 //! the member, what is allowed and what came.
 
+use super::excerpt::{SHOWN, shorten};
 use super::nodes::{self, Node, Scalar};
-use super::{SHOWN, shorten};
 use crate::bindings::hexa::core::types::Value;
 use crate::error::{Error, Result};
 

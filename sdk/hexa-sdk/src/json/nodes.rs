@@ -6,7 +6,10 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{MAX_DEPTH, SHOWN, shorten, without_position};
+use super::excerpt::{SHOWN, shorten, without_position};
+
+/// How deep objects and arrays may nest.
+pub const MAX_DEPTH: usize = 16;
 
 /// One value. A container's children follow it; `next` is the index after all of them.
 #[derive(Debug)]

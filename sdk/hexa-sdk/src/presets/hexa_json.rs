@@ -17,19 +17,5 @@ mod sensor;
 mod tests;
 
 pub use decode::decode;
-pub use encode::encode;
-
-use crate::types::Frame;
-use encode::{Outgoing, frame};
-
-/// What a device may call the event of an input.
-pub const INPUT_EVENTS: [&str; 9] =
-    ["press", "release", "click", "double_click", "triple_click", "hold", "release_after_hold", "on", "off"];
-
-/// Relays in one frame, the platform's limit per device.
-pub const MAX_RELAYS: usize = 64;
-
-/// The frame that says to a device what was wrong with its message.
-pub fn error_frame(message: &str) -> Frame {
-    frame(&Outgoing::Error { code: "validation_error", message })
-}
+pub use encode::{encode, error_frame};
+pub use fields::{INPUT_EVENTS, MAX_RELAYS};

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::panic::catch_unwind;
 
-use super::{INVALID, WASM_BYTES, frame};
+use super::frame::{self, INVALID, WASM_BYTES};
 
 /// What `hexa compile-plugin <parent> <cpu s> <memory bytes>` does. Gives the exit code and what to print to stderr;
 /// nothing else may be written to stdout, which carries the result.

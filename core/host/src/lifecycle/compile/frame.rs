@@ -5,7 +5,12 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
-use super::CODE_BYTES;
+/// Bytes of a component.
+pub(crate) const WASM_BYTES: u64 = 4 << 20;
+/// Bytes of compiled code that are taken; a 4 MiB component compiles to less.
+pub(crate) const CODE_BYTES: u64 = 64 << 20;
+/// The child's exit code when the component is at fault.
+pub(super) const INVALID: u8 = 3;
 
 const MAGIC: &[u8; 12] = b"hexa-code/1\n";
 const HEAD: usize = MAGIC.len() + 8 + 32;

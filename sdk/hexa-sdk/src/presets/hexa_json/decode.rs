@@ -1,11 +1,12 @@
 //! Device to server: which message it is, and the messages about the device itself.
 
-use super::encode::{Outgoing, frame};
+use super::encode::{Outgoing, error_frame, frame};
 use super::fields::{MAX_TEXT, bounded, meta, name, required};
-use super::{config, error_frame, input, ir, ota, relay, sensor};
+use super::{config, input, ir, ota, relay, sensor};
 use crate::driver::{Channel, Context, Driver, Message};
 use crate::error::{Error, Result};
-use crate::json::{Document, Json, SHOWN, shorten};
+use crate::json::excerpt::{SHOWN, shorten};
+use crate::json::{Document, Json};
 use crate::types::{DeviceError, DeviceEvent, Hello, StateReport};
 
 const KINDS: &str = "hello, heartbeat, ack, state_report, input_event, sensor_report, ir_learned, ir_progress, \

@@ -89,6 +89,11 @@ pub(super) fn frame(outgoing: &Outgoing<'_>) -> Frame {
     Frame::Text(serde_json::to_string(outgoing).expect("texts, numbers and objects with text keys always serialise"))
 }
 
+/// The frame that says to a device what was wrong with its message.
+pub fn error_frame(message: &str) -> Frame {
+    frame(&Outgoing::Error { code: "validation_error", message })
+}
+
 /// The frame of a command. Relay commands, `identify` and `custom` end with the device's `ack`; `request_state` ends
 /// with the next state report; an OTA offer is answered by `ota_status`, so it ends as sent.
 ///

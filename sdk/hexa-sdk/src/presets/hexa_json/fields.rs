@@ -4,6 +4,12 @@ use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::types::EventMeta;
 
+/// What a device may call the event of an input.
+pub const INPUT_EVENTS: [&str; 9] =
+    ["press", "release", "click", "double_click", "triple_click", "hold", "release_after_hold", "on", "off"];
+
+/// Relays in one frame, the platform's limit per device.
+pub const MAX_RELAYS: usize = 64;
 /// Longest firmware version, boot id, slot and the like, in bytes.
 const MAX_NAME: usize = 128;
 /// Longest text reading, and longest message or reason for people, in bytes.

@@ -1,7 +1,6 @@
 //! Inputs: what happened at a button or a switch.
 
-use super::INPUT_EVENTS;
-use super::fields::{meta, no_such};
+use super::fields::{INPUT_EVENTS, meta, no_such};
 use crate::driver::{Context, Driver};
 use crate::error::Result;
 use crate::json::Json;

@@ -1,11 +1,11 @@
 //! Relays: the states that a device reports, and how it answers a command.
 
-use super::MAX_RELAYS;
-use super::fields::{MAX_TEXT, bounded, meta, name, no_such, required};
+use super::fields::{MAX_RELAYS, MAX_TEXT, bounded, meta, name, no_such, required};
 use crate::bindings::hexa::core::types::RelayState;
 use crate::driver::{Context, Driver};
 use crate::error::{Error, Result};
-use crate::json::{Json, SHOWN, shorten};
+use crate::json::Json;
+use crate::json::excerpt::{SHOWN, shorten};
 use crate::types::{Ack, AckOutcome, RejectReason, Rejection, RelayReport, StateReport};
 
 pub(super) fn ack<D: Driver>(cx: &Context<'_, D>, m: Json<'_>) -> Result<Ack> {

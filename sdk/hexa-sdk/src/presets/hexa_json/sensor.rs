@@ -4,7 +4,8 @@ use super::fields::MAX_TEXT;
 use crate::bindings::hexa::core::types::Reading;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
-use crate::json::{Json, SHOWN, shorten};
+use crate::json::Json;
+use crate::json::excerpt::{SHOWN, shorten};
 
 /// Most readings in one report.
 const MAX_READINGS: usize = 64;
