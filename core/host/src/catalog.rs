@@ -1,7 +1,7 @@
 //! Which plugins there are, and which of them serves a class.
 //!
 //! Looks at `<plugins_dir>/*/{plugin.toml,plugin.wasm}`. A plugin that cannot be loaded is remembered with its reason;
-//! it never keeps another one, or the server, from starting. One that has to be compiled first is waited for by nobody:
+//! it never keeps another one, or the server, from starting. One that has to be compiled first keeps no other waiting:
 //! a thread loads it while the others serve.
 
 use std::collections::VecDeque;
@@ -20,22 +20,22 @@ use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::cache::Cache;
-use crate::call::Plugin;
-use crate::compile::{Compiler, WASM_BYTES};
-use crate::cpu_quota::CpuQuota;
-use crate::descriptor::Descriptor;
+use crate::cap::log::PluginLog;
+use crate::config::PerCall;
+use crate::contract::Contracts;
+use crate::contract::descriptor::Descriptor;
+use crate::driver::call::Plugin;
+use crate::driver::pool::Pool;
 use crate::engine;
-use crate::health::Health;
-use crate::host::PerCall;
-use crate::log::PluginLog;
-use crate::manifest::Manifest;
-use crate::pool::Pool;
-use crate::stats::Stats;
-use crate::wit::Contracts;
+use crate::lifecycle::cache::Cache;
+use crate::lifecycle::compile::{Compiler, WASM_BYTES};
+use crate::lifecycle::cpu_quota::CpuQuota;
+use crate::lifecycle::health::Health;
+use crate::lifecycle::manifest::Manifest;
+use crate::lifecycle::stats::Stats;
 
 const MANIFEST_BYTES: u64 = 64 << 10;
-/// Folders looked at; more is not a plugins folder.
+/// Most folders that are read; a directory with more is not one of plugins.
 const MAX_PLUGINS: usize = 256;
 
 /// A plugin that does not run.
@@ -56,7 +56,7 @@ pub(crate) struct Compiling {
     dir: PathBuf,
 }
 
-/// What has become of the folders so far.
+/// The plugins that were found, by how far they are.
 #[derive(Clone, Default)]
 pub(crate) struct Lists {
     pub active: Vec<Arc<Plugin>>,
@@ -70,18 +70,18 @@ pub(crate) struct Catalog {
     /// Filled once per class, so that a call finds its plugin without a lock.
     by_class: [OnceLock<Arc<Plugin>>; DeviceClass::ALL.len()],
     lists: Mutex<Lists>,
-    /// Told when nothing is left to compile.
-    settled: Condvar,
+    /// Notified when nothing is left to compile.
+    all_compiled: Condvar,
 }
 
-/// What every plugin is given.
+/// What all plugins of the server share.
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) watch: Arc<dyn PluginObserver>,
+    pub(crate) observer: Arc<dyn PluginObserver>,
     pub(crate) per_call: PerCall,
 }
 
-/// What loading needs.
+/// Everything that loading a plugin needs.
 struct Loader {
     engine: Engine,
     contracts: Contracts,
@@ -105,8 +105,8 @@ impl Catalog {
         for dir in folders(plugins_dir) {
             match loader.read(&dir) {
                 Ok(found) if catalog.must_wait(&found, &loader) => catalog.wait_for(found, dir),
-                Ok(found) => catalog.settle(loader.load(found), false),
-                Err(failed) => catalog.settle(Err(failed), false),
+                Ok(found) => catalog.register_loaded(loader.load(found), false),
+                Err(failed) => catalog.register_loaded(Err(failed), false),
             }
         }
         if catalog.lists.lock().compiling.is_empty() {
@@ -133,22 +133,23 @@ impl Catalog {
     }
 
     /// Waits until nothing is left to compile, and says whether that came in time.
-    pub(crate) fn wait_settled(&self, at_most: Duration) -> bool {
+    pub(crate) fn wait_compiled(&self, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
         let mut lists = self.lists.lock();
         while !lists.compiling.is_empty() {
-            if self.settled.wait_until(&mut lists, until).timed_out() {
+            if self.all_compiled.wait_until(&mut lists, until).timed_out() {
                 return lists.compiling.is_empty();
             }
         }
         true
     }
 
-    /// Whether it is not compiled, or wants what an earlier one that is not may get: every start decides alike.
+    /// Whether it is not compiled, or asks for the id or a class of an earlier one that is not: every start decides
+    /// alike.
     fn must_wait(&self, found: &Found, loader: &Loader) -> bool {
         let manifest = &found.manifest;
-        let contested = |c: &Compiling| c.id == manifest.id || c.classes.iter().any(|c| manifest.classes.contains(c));
-        loader.compiler.in_background() && (found.code.is_none() || self.lists.lock().compiling.iter().any(contested))
+        let conflicts = |c: &Compiling| c.id == manifest.id || c.classes.iter().any(|c| manifest.classes.contains(c));
+        loader.compiler.in_background() && (found.code.is_none() || self.lists.lock().compiling.iter().any(conflicts))
     }
 
     fn wait_for(&self, found: Found, dir: PathBuf) {
@@ -157,8 +158,8 @@ impl Catalog {
         self.lists.lock().compiling.push_back(Compiling { id, version, classes, dir });
     }
 
-    /// Files what became of a plugin, of the first in the queue if it `waited`.
-    fn settle(&self, loaded: Result<Plugin, Failed>, waited: bool) {
+    /// Lists a plugin as active or failed; it is the first in the queue if it `waited`.
+    fn register_loaded(&self, loaded: Result<Plugin, Failed>, waited: bool) {
         let mut lists = self.lists.lock();
         if waited {
             lists.compiling.pop_front();
@@ -175,7 +176,7 @@ impl Catalog {
         }
     }
 
-    /// Gives it its classes, if nobody has them.
+    /// Gives it its classes, unless another plugin has its id or one of them.
     fn accept(&self, lists: &Lists, plugin: Plugin) -> Result<Arc<Plugin>, Failed> {
         let fail = |reason| {
             let (id, version, classes) = (plugin.id.clone(), plugin.version.clone(), plugin.classes.clone());
@@ -192,24 +193,24 @@ impl Catalog {
         }
         let plugin = Arc::new(plugin);
         for class in &plugin.classes {
-            // Free, as was just seen under the lock of all who fill it.
+            // Free, as was just checked under the lock that everything that fills it holds.
             let _ = self.by_class[*class as usize].set(Arc::clone(&plugin));
         }
         Ok(plugin)
     }
 }
 
-/// Loads what waits for the compiler, in order, until the host is gone.
+/// Loads the plugins that wait for the compiler, in order, until the host is dropped.
 fn compile_all(catalog: &Weak<Catalog>, loader: &Loader) {
     while let Some(next) = catalog.upgrade().and_then(|c| c.lists.lock().compiling.front().cloned()) {
-        // Not held meanwhile: a host that is dropped is gone, whatever is being compiled for it.
+        // The catalog is not held meanwhile, so that a host can be dropped while something is compiled for it.
         let loaded = loader.read(&next.dir).and_then(|found| loader.load(found));
         let Some(catalog) = catalog.upgrade() else { return };
-        catalog.settle(loaded, true);
+        catalog.register_loaded(loaded, true);
     }
     if let Some(catalog) = catalog.upgrade() {
         loader.cache.prune();
-        catalog.settled.notify_all();
+        catalog.all_compiled.notify_all();
     }
 }
 
@@ -236,7 +237,7 @@ fn folders(plugins_dir: &Path) -> Vec<PathBuf> {
 struct Found {
     manifest: Manifest,
     wasm: Vec<u8>,
-    /// From the cache.
+    /// Its code from the cache, if it is there.
     code: Option<Component>,
 }
 
@@ -278,14 +279,14 @@ impl Loader {
             stats: Stats::default(),
             log: Arc::new(PluginLog::new(&manifest.id, &manifest.version, Arc::clone(&self.shared.clock))),
             health: Health::default(),
-            share: CpuQuota::default(),
-            watch: Arc::clone(&self.shared.watch),
+            cpu_quota: CpuQuota::default(),
+            observer: Arc::clone(&self.shared.observer),
             clock: Arc::clone(&self.shared.clock),
             per_call: self.shared.per_call.has(&manifest.id),
         };
-        let described = plugin.describe().map_err(|e| format!("describe failed: {}", said(e)))?;
+        let described = plugin.describe().map_err(|e| format!("describe failed: {}", reason(e)))?;
         plugin.descriptor = Descriptor::parse(&described, &manifest.classes)?;
-        plugin.prewarm().map_err(|e| format!("it does not start: {}", said(e)))?;
+        plugin.prewarm().map_err(|e| format!("it does not start: {}", reason(e)))?;
         Ok(plugin)
     }
 
@@ -302,7 +303,7 @@ fn failed(manifest: &Manifest, reason: String) -> Failed {
     Failed { id, version, classes, reason }
 }
 
-fn said(error: DriverError) -> String {
+fn reason(error: DriverError) -> String {
     match error {
         DriverError::Fault(fault) => format!("{} ({})", fault.message, fault.kind),
         other => format!("{other:?}"),

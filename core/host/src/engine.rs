@@ -1,16 +1,15 @@
 //! The wasmtime engine, hardened, and the thread that ticks its epoch.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use wasmtime::{
     Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
 };
 
-use crate::limits::{MAX_MEMORY_BYTES, TABLE_ELEMENTS};
+pub(crate) mod limits;
+pub(crate) mod store;
 
-/// One epoch. Every guest looks at its CPU clock once per tick, so a limit is kept to within two of them.
-pub(crate) const TICK: Duration = Duration::from_millis(2);
+use limits::{MAX_MEMORY_BYTES, TABLE_ELEMENTS, TICK};
 
 /// The plugin host cannot exist on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +45,8 @@ pub(crate) fn new() -> Result<Engine, EngineError> {
     Ok(engine)
 }
 
-/// An engine that makes the same code and runs none: no pool, whose address space is beyond a compiler's limit, no ticks,
-/// and one thread, so that processor time and memory of a compilation are what its component costs.
+/// An engine that makes the same code and runs none: no pool, whose address space is beyond a compiler's limit, no
+/// ticks, and one thread, so that processor time and memory of a compilation are what its component costs.
 pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
     Engine::new(hardened().parallel_compilation(false))
 }

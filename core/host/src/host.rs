@@ -1,50 +1,21 @@
 //! The plugin host as the rest of the server sees it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hexa_devices::ports::{Drivers, PluginObserver};
+use hexa_devices::ports::Drivers;
+use hexa_model::DeviceClass;
 use hexa_model::driver::{
     Accepted, CommandEnvelope, Decoded, DeviceIdent, DriverCall, DriverError, Encoded, FieldError, Frame,
 };
 use hexa_model::plugin::PluginInfo;
-use hexa_model::{Clock, DeviceClass};
 
-use crate::cache::Cache;
-use crate::call::Plugin;
 use crate::catalog::{Catalog, Shared};
-use crate::compile::Compiler;
+use crate::config::HostConfig;
+use crate::driver::call::Plugin;
 use crate::engine::EngineError;
-use crate::stats::PluginStats;
-
-/// What the host needs to know.
-pub struct HostConfig {
-    /// Holds a folder per plugin, each with `plugin.toml` and `plugin.wasm`.
-    pub plugins_dir: PathBuf,
-    /// For compiled code; made if it is missing, readable by its owner only.
-    pub cache_dir: PathBuf,
-    /// A secret of this installation: compiled code that was not written with it is not run.
-    pub cache_key: [u8; 32],
-    /// Who compiles what the cache does not hold.
-    pub compiler: Arc<Compiler>,
-    /// Time for guests that ask for it, for the rate of their logs, and for how long a quarantine lasts.
-    pub clock: Arc<dyn Clock>,
-    /// Hears of faults and of what they lead to.
-    pub watch: Arc<dyn PluginObserver>,
-    /// Plugins whose every call gets an instance of its own (`HEXA_PLUGINS_PER_CALL`).
-    pub per_call: PerCall,
-}
-
-impl std::fmt::Debug for HostConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostConfig")
-            .field("plugins_dir", &self.plugins_dir)
-            .field("cache_dir", &self.cache_dir)
-            .field("compiler", &self.compiler)
-            .finish_non_exhaustive()
-    }
-}
+use crate::lifecycle::cache::Cache;
+use crate::lifecycle::stats::PluginStats;
 
 /// All plugins of this server.
 pub struct PluginHost {
@@ -53,7 +24,8 @@ pub struct PluginHost {
 
 impl PluginHost {
     /// Loads every plugin. A broken one is found in [`PluginHost::status`] and its classes answer `driver_unavailable`;
-    /// so does one that [`Compiler::Child`] still compiles. The only error is a machine that cannot run WebAssembly at all.
+    /// so does one that [`Compiler::Child`](crate::Compiler::Child) still compiles. The only error is a machine that
+    /// cannot run WebAssembly at all.
     ///
     /// # Errors
     /// When the engine cannot be made; a plugin that cannot be loaded is none.
@@ -61,7 +33,7 @@ impl PluginHost {
         let cache = Cache::new(&config.cache_dir, config.cache_key);
         let shared = Shared {
             clock: Arc::clone(&config.clock),
-            watch: Arc::clone(&config.watch),
+            observer: Arc::clone(&config.watch),
             per_call: config.per_call.clone(),
         };
         Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, Arc::clone(&config.compiler), shared)? })
@@ -69,7 +41,7 @@ impl PluginHost {
 
     /// Blocks until no plugin is being compiled, or for `at_most`; says whether none is.
     pub fn wait_compiled(&self, at_most: Duration) -> bool {
-        self.catalog.wait_settled(at_most)
+        self.catalog.wait_compiled(at_most)
     }
 
     /// Every plugin that was found, the running ones first.
@@ -98,10 +70,10 @@ impl PluginHost {
         self.catalog.active().iter().map(|p| p.counted()).collect()
     }
 
-    /// Throws away instances that were not used since the last time; call it every five minutes, and none idles for
-    /// more than ten.
+    /// Drops the instances that were not used since this was called last: called every five minutes, it lets none idle
+    /// for more than ten.
     pub fn tidy(&self) {
-        self.catalog.active().iter().for_each(|plugin| plugin.pool.tidy());
+        self.catalog.active().iter().for_each(|plugin| plugin.pool.drop_unused());
     }
 
     /// The last lines that a plugin logged or printed, oldest first; empty for one that is not running.
@@ -126,28 +98,6 @@ impl PluginHost {
             (None, None) => (format!("no driver for {name} is installed"), None),
         };
         Err(DriverError::Unavailable { why, retry_after_s })
-    }
-}
-
-/// Which plugins share no instance between calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PerCall {
-    /// None: instances are used again.
-    #[default]
-    None,
-    /// Every plugin.
-    All,
-    /// These, by id.
-    Some(Vec<String>),
-}
-
-impl PerCall {
-    pub(crate) fn has(&self, plugin: &str) -> bool {
-        match self {
-            Self::None => false,
-            Self::All => true,
-            Self::Some(ids) => ids.iter().any(|id| id == plugin),
-        }
     }
 }
 

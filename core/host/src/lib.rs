@@ -1,31 +1,20 @@
-//! The guest house: device drivers as sandboxed WebAssembly components.
+//! The plugin host: device drivers as sandboxed WebAssembly components.
 //! Called by `server`, which loads a [`PluginHost`], and by `service` through its port `Drivers`; calls wasmtime only.
 //! Invariants: a guest reaches nothing but its log, its output is untrusted input, an instance that ended any call other
 //! than cleanly is never used again, no plugin can keep the server from starting, and only own compiled code is run.
-//! Start at [`PluginHost`], then `call.rs` for the way of one call and `limits.rs` for what ends it.
+//! Start at [`PluginHost`], then `driver/call.rs` for the way of one call and `engine/limits.rs` for what ends it.
 
-mod cache;
-mod call;
+mod cap;
 mod catalog;
-mod check;
-mod compile;
-mod cpu_quota;
-mod descriptor;
+mod config;
+mod contract;
+mod driver;
 mod engine;
-mod fault;
-mod health;
 mod host;
-mod instance;
-mod limits;
-mod log;
-mod manifest;
-mod pool;
-mod sample;
-mod stats;
-mod wasi;
-mod wit;
+mod lifecycle;
 
-pub use compile::{ChildCompiler, CompileLimits, Compiler, compile_child};
+pub use config::{HostConfig, PerCall};
 pub use engine::EngineError;
-pub use host::{HostConfig, PerCall, PluginHost};
-pub use stats::{BUCKETS_US, CallOutcome, FAULT_KINDS, Function, FunctionStats, PluginStats};
+pub use host::PluginHost;
+pub use lifecycle::compile::{ChildCompiler, CompileLimits, Compiler, compile_child};
+pub use lifecycle::stats::{BUCKETS_US, CallOutcome, FAULT_KINDS, Function, FunctionStats, PluginStats};

@@ -13,7 +13,7 @@ pub const FIRST_BAD_RELAY: u32 = 60;
 /// What goes wrong when relay 60, 61 and so on is switched.
 const BY_RELAY: [&str; 4] = ["panic", "loop", "allocate", "output"];
 
-/// The driver.
+/// The driver of class `hybrid` that misbehaves on request.
 #[derive(Debug)]
 pub struct Hostile;
 
@@ -60,13 +60,13 @@ impl Driver for Hostile {
     }
 }
 
-/// Does it. What comes back, comes back as an answer.
+/// Misbehaves as asked. What returns at all returns an answer of the driver.
 fn misbehave(cx: &mut Context<'_, Hostile>, how: &str) -> Result<()> {
     match how {
         "loop" => loop {
             black_box(());
         },
-        // Few epoch checks: each turn is one long bulk instruction.
+        // Few epoch checks: each round is one long bulk instruction.
         "bulk" => {
             let mut block = vec![0u8; 8 << 20];
             loop {
@@ -92,7 +92,7 @@ fn misbehave(cx: &mut Context<'_, Hostile>, how: &str) -> Result<()> {
         "print" => {
             let mut out = std::io::stdout();
             for n in 0..10_000 {
-                // Whatever the host makes of it is its own affair.
+                // A failed write is for the host to decide on, not for this test driver.
                 let _ = writeln!(out, "line {n}");
             }
         }
@@ -108,7 +108,7 @@ fn misbehave(cx: &mut Context<'_, Hostile>, how: &str) -> Result<()> {
         }
         "foreign-ack" => cx.event(ack("00000000-0000-7000-8000-000000000000", 0)),
         "state" => cx.set_durable(vec![7; 100 << 10]),
-        other => return Err(Error::malformed(format!("how is that: {other:?}"))),
+        other => return Err(Error::malformed(format!("unknown misbehaviour {other:?}"))),
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub struct ReadingSpec {
     /// `number`, `integer`, `boolean` or `text`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// For people; none for a reading without one.
+    /// As the console shows it behind the number, for example `°C`; none for a reading without a unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<&'static str>,
     /// Home Assistant's device class, which other bridges map from.
@@ -51,7 +51,7 @@ impl ReadingSpec {
         Self { key, kind: "number", unit: Some(unit), device_class: Some(device_class) }
     }
 
-    /// A yes or no.
+    /// A reading that is true or false.
     pub const fn boolean(key: &'static str, device_class: &'static str) -> Self {
         Self { key, kind: "boolean", unit: None, device_class: Some(device_class) }
     }
@@ -95,7 +95,7 @@ impl Descriptor {
         self
     }
 
-    /// A sensor value.
+    /// Declares a sensor value; a report of one that is not declared is refused.
     #[must_use]
     pub fn reading(mut self, reading: ReadingSpec) -> Self {
         self.readings.push(reading);

@@ -1,21 +1,22 @@
 //! The trait that a driver implements and the context of one call.
 
-use std::fmt::Write as _;
 use std::marker::PhantomData;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::bindings::hexa::core::types::Reading;
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
-use crate::guest::{Accepted, PREPARED_HEADER, PREPARED_VERSION};
-use crate::json::Document;
-use crate::types::{CommandEnvelope, DeviceCtx, DeviceEvent, DeviceIdent, Encoded, Frame, NewState, SessionInfo};
+use crate::json;
+use crate::prepared::{self, Accepted};
+use crate::types::{
+    AckPolicy, CommandEnvelope, DeviceCtx, DeviceEvent, DeviceIdent, Encoded, Frame, NewState, SessionInfo,
+};
 
 /// A device driver: a pure codec between a device's frames and the platform's commands and events.
 ///
-/// Any pooled instance serves any device, so a driver keeps nothing in statics; what must live longer than a call goes
+/// Any pooled instance serves any device, so a driver holds nothing in statics; what must live longer than a call goes
 /// through [`Context::set_state`] (until the connection ends) or [`Context::set_durable`] (saved with the device).
 pub trait Driver: Sized + 'static {
     /// The device's configuration. Unknown keys should be refused (`#[serde(deny_unknown_fields)]`).
@@ -76,22 +77,30 @@ impl<'a> Channel<'a> {
 /// One message as it came over the wire.
 #[derive(Clone, Copy, Debug)]
 pub enum Message<'a> {
-    /// Text.
+    /// A WebSocket text message, or the body of an ingest request.
     Text(&'a str),
-    /// Binary.
+    /// A binary WebSocket message, as it came.
     Binary(&'a [u8]),
 }
 
 impl<'a> Message<'a> {
-    /// The message as strict JSON; a binary message is malformed.
+    /// The message as text.
     ///
     /// # Errors
-    /// `malformed` for a binary message, or one that is not strict JSON with an object outermost.
-    pub fn json(self) -> Result<Document<'a>> {
+    /// `malformed` for a binary message.
+    pub fn text(self) -> Result<&'a str> {
         match self {
-            Self::Text(text) => Document::parse(text),
+            Self::Text(text) => Ok(text),
             Self::Binary(_) => Err(Error::malformed("binary messages are not understood; send JSON text")),
         }
+    }
+
+    /// The message as JSON, read into a type that derives `Deserialize`; texts may borrow from the message.
+    ///
+    /// # Errors
+    /// `malformed` for a binary message, and for what [`json::parse`] refuses.
+    pub fn json<T: Deserialize<'a>>(self) -> Result<T> {
+        json::parse(self.text()?)
     }
 }
 
@@ -136,19 +145,12 @@ impl<'a, D: Driver> Context<'a, D> {
 
     /// How many relays the device has; 64, the platform's limit, while its configuration was never prepared.
     pub fn relay_count(&self) -> u32 {
-        self.header_u16(1)
+        prepared::counts(self.ctx).0.into()
     }
 
     /// How many inputs the device has; 64 while its configuration was never prepared.
     pub fn input_count(&self) -> u32 {
-        self.header_u16(3)
-    }
-
-    fn header_u16(&self, at: usize) -> u32 {
-        match self.ctx.prepared.get(..PREPARED_HEADER) {
-            Some(head) if head[0] == PREPARED_VERSION => u32::from(u16::from_le_bytes([head[at], head[at + 1]])),
-            _ => 64,
-        }
+        prepared::counts(self.ctx).1.into()
     }
 
     /// The device's configuration, as [`Driver::validate_config`] prepared it.
@@ -156,8 +158,7 @@ impl<'a, D: Driver> Context<'a, D> {
     /// # Errors
     /// `bad_prepared` when it is not what [`Driver::validate_config`] gave.
     pub fn config(&self) -> Result<D::Config> {
-        let json = self.ctx.prepared.get(PREPARED_HEADER..).unwrap_or(b"{}");
-        serde_json::from_slice(json).map_err(|e| Error::other("bad_prepared", e.to_string()))
+        serde_json::from_slice(prepared::config(self.ctx)).map_err(|e| Error::other("bad_prepared", e.to_string()))
     }
 
     /// What the last [`Context::set_state`] of this connection stored, or the default.
@@ -171,7 +172,7 @@ impl<'a, D: Driver> Context<'a, D> {
         serde_json::from_slice(&self.ctx.volatile).map_err(|e| Error::other("bad_state", e.to_string()))
     }
 
-    /// Keeps `state` until the connection ends; at most 4 KiB as JSON.
+    /// Stores `state` until the connection ends; at most 4 KiB as JSON.
     ///
     /// # Errors
     /// `bad_state` when it cannot be written as JSON.
@@ -191,7 +192,7 @@ impl<'a, D: Driver> Context<'a, D> {
         self.state.durable = Some(bytes);
     }
 
-    /// Adds an event.
+    /// Adds an event; the platform takes them in the order in which they were added, 64 a call at most.
     pub fn event(&mut self, event: DeviceEvent) {
         self.events.push(event);
     }
@@ -201,7 +202,7 @@ impl<'a, D: Driver> Context<'a, D> {
         self.events.push(DeviceEvent::Readings(readings));
     }
 
-    /// The message was understood as noise; counted, not an error.
+    /// The message was understood and has nothing to say; it is counted, and no error.
     pub fn ignored(&mut self, why: impl Into<String>) {
         self.events.push(DeviceEvent::Ignored(why.into()));
     }
@@ -213,47 +214,19 @@ impl<'a, D: Driver> Context<'a, D> {
 }
 
 impl Encoded {
-    /// One text frame.
-    pub fn text(frame: String, ack: crate::types::AckPolicy) -> Self {
-        let state = NewState { volatile: None, durable: None };
-        Self { frames: vec![Frame::Text(frame)], ack, state }
+    /// One frame, and how the device will acknowledge it.
+    pub fn frame(frame: Frame, ack: AckPolicy) -> Self {
+        Self { frames: vec![frame], ack, state: NewState { volatile: None, durable: None } }
     }
 }
 
-/// Appends `text` as a JSON string, quotes included.
-pub fn push_json_str(out: &mut String, text: &str) {
-    out.push('"');
-    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
-        out.push_str(text);
-    } else {
-        for c in text.chars() {
-            match c {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\n' => out.push_str("\\n"),
-                c if c < ' ' => {
-                    // Writing into a String cannot fail.
-                    let _ = write!(out, "\\u{:04x}", c as u32);
-                }
-                c => out.push(c),
-            }
-        }
+impl Frame {
+    /// A text frame that holds `value` as JSON.
+    ///
+    /// # Errors
+    /// `bad_frame` for what JSON cannot hold, such as a map whose keys are no texts.
+    pub fn json(value: &impl Serialize) -> Result<Self> {
+        let text = serde_json::to_string(value).map_err(|e| Error::other("bad_frame", e.to_string()))?;
+        Ok(Self::Text(text))
     }
-    out.push('"');
-}
-
-/// Appends a whole number. The hot path writes two of these per command, and `fmt` costs more than the digits.
-pub fn push_u64(out: &mut String, mut n: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    // Digits are ASCII, so the default is never used.
-    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }

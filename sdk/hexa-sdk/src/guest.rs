@@ -2,45 +2,11 @@
 
 use std::marker::PhantomData;
 
-use serde::Serialize;
-
 use crate::bindings::exports::hexa::driver::{catalog, codec};
 use crate::driver::{Channel, Context, Driver, Message};
 use crate::error::Error;
+use crate::prepared::Accepted;
 use crate::types::{CommandEnvelope, Decoded, DeviceCtx, DeviceIdent, Encoded, Frame};
-
-/// First byte of a prepared blob: its own version, in case a driver is fed what an older SDK wrote.
-pub(crate) const PREPARED_VERSION: u8 = 1;
-/// Version, relay count and input count (u16, little endian) stand before the configuration's JSON.
-pub(crate) const PREPARED_HEADER: usize = 5;
-
-/// A configuration that a driver agreed to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Accepted {
-    /// With defaults filled in, JSON; this is what is stored.
-    pub config: String,
-    /// Handed back with every call, at most 16 KiB.
-    pub prepared: Vec<u8>,
-    /// First durable state of a device that has none yet.
-    pub durable: Vec<u8>,
-}
-
-impl Accepted {
-    /// The usual answer: the configuration as it was parsed, prepared so that [`Context`] knows counts and configuration.
-    ///
-    /// # Errors
-    /// A JSON pointer and a sentence when the configuration cannot be written as JSON.
-    pub fn new<C: Serialize>(ident: &DeviceIdent, config: &C) -> Result<Self, Vec<(String, String)>> {
-        let config = serde_json::to_string(config).map_err(|e| vec![(String::new(), e.to_string())])?;
-        let count = |n: u32| u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes();
-        let mut prepared = Vec::with_capacity(PREPARED_HEADER + config.len());
-        prepared.push(PREPARED_VERSION);
-        prepared.extend_from_slice(&count(ident.relay_count));
-        prepared.extend_from_slice(&count(ident.input_count));
-        prepared.extend_from_slice(config.as_bytes());
-        Ok(Self { config, prepared, durable: Vec::new() })
-    }
-}
 
 /// `open-session` of driver `D`.
 ///
@@ -88,7 +54,7 @@ pub fn validate<D: Driver>(ident: &DeviceIdent, config: &str) -> Result<catalog:
     }
 }
 
-/// What [`crate::export_driver!`] exports.
+/// The component's exports for driver `D`; made by [`crate::export_driver!`].
 #[derive(Debug)]
 pub struct Exported<D>(PhantomData<D>);
 

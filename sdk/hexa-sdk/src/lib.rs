@@ -11,6 +11,7 @@ pub mod error;
 pub mod guest;
 pub mod json;
 pub mod log;
+pub mod prepared;
 pub mod presets;
 
 pub use bindings::hexa::driver::types;
@@ -24,8 +25,7 @@ pub mod prelude {
     pub use crate::descriptor::{Descriptor, ReadingSpec};
     pub use crate::driver::{Channel, Context, Driver, Message};
     pub use crate::error::{Error, Result};
-    pub use crate::guest::Accepted;
-    pub use crate::json::{Document, Json};
+    pub use crate::prepared::Accepted;
     pub use crate::types::{
         Ack, AckOutcome, AckPolicy, Command, CommandEnvelope, DeviceEvent, DeviceIdent, Encoded, Frame,
     };

@@ -11,7 +11,7 @@ use hexa_model::DeviceClass;
 use hexa_model::driver::DriverError;
 
 use crate::hostile::hostile;
-use crate::support::{House, RELAY_CONTROLLER, call, manifest, text, uid};
+use crate::support::{PluginsFolder, RELAY_CONTROLLER, call, manifest, text, uid};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,16 +32,16 @@ fn open(gate: &Path) {
 
 #[test]
 fn a_plugin_that_is_being_compiled_is_missing_to_its_own_class_alone() {
-    let house = House::new().with_relay_controller();
-    assert_eq!(house.host().status()[0].state, "active");
+    let plugins = PluginsFolder::new().with_relay_controller();
+    assert_eq!(plugins.host().status()[0].state, "active");
     // The one is in the cache now; the others come new, and two of them want the same class.
-    let house = house.with("a-new", &manifest("test.new", "ir_hub"), &hostile("")).with(
+    let plugins = plugins.with("a-new", &manifest("test.new", "ir_hub"), &hostile("")).with(
         "z-late",
         &manifest("test.late", "ir_hub"),
         b"no component",
     );
-    let gate = house.plugins().join("../gate");
-    let host = house.host_compiled_by(gated(&gate));
+    let gate = plugins.folder().join("../gate");
+    let host = plugins.host_compiled_by(gated(&gate));
     let states = || host.status().into_iter().map(|s| (s.id, s.state)).collect::<Vec<_>>();
     let of = |class| host.decode_message(&call(&uid(), class, &[]), "ws", &text("{}"));
 
@@ -69,14 +69,14 @@ fn a_plugin_that_is_being_compiled_is_missing_to_its_own_class_alone() {
 #[test]
 fn a_compiled_plugin_waits_for_an_earlier_one_of_its_class() {
     let wasm = hostile("");
-    let house = House::new().with("b", &manifest("test.second", "sensor_hub"), &wasm);
-    assert_eq!(house.host().status()[0].state, "active");
+    let plugins = PluginsFolder::new().with("b", &manifest("test.second", "sensor_hub"), &wasm);
+    assert_eq!(plugins.host().status()[0].state, "active");
     let mut first = wasm.clone();
     // Another component: a custom section with an empty name, ignored by all.
     first.extend([0, 1, 0]);
-    let house = house.with("a", &manifest("test.first", "sensor_hub"), &first);
-    let gate = house.plugins().join("../gate");
-    let host = house.host_compiled_by(gated(&gate));
+    let plugins = plugins.with("a", &manifest("test.first", "sensor_hub"), &first);
+    let gate = plugins.folder().join("../gate");
+    let host = plugins.host_compiled_by(gated(&gate));
     let states: Vec<_> = host.status().into_iter().map(|s| (s.id, s.state)).collect();
     assert_eq!(states, [("test.first".to_owned(), "compiling"), ("test.second".to_owned(), "compiling")]);
     open(&gate);
@@ -87,9 +87,9 @@ fn a_compiled_plugin_waits_for_an_earlier_one_of_its_class() {
 
 #[test]
 fn dropping_the_host_waits_for_no_compiler() {
-    let house = House::new().with("a", &manifest("test.new", "sensor_hub"), &hostile(""));
-    let gate = house.plugins().join("../gate");
-    let host = house.host_compiled_by(gated(&gate));
+    let plugins = PluginsFolder::new().with("a", &manifest("test.new", "sensor_hub"), &hostile(""));
+    let gate = plugins.folder().join("../gate");
+    let host = plugins.host_compiled_by(gated(&gate));
     let begun = Instant::now();
     while !gate.with_extension("begun").exists() {
         assert!(begun.elapsed() < PATIENCE, "the compiler is not started");

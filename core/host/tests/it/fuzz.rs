@@ -1,4 +1,4 @@
-//! Guests that nobody wrote: damaged components, and valid ones whose functions do anything at all. The host says what is
+//! Generated guests: damaged components, and valid ones whose functions do anything at all. The host says what is
 //! wrong with them, or contains them; it never fails itself.
 
 use arbitrary::Unstructured;
@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::hostile::{hostile, module};
-use crate::support::{House, call, component_of_bytes, manifest, set_relay, stats_of};
+use crate::support::{PluginsFolder, call, component_of_bytes, manifest, set_relay, stats_of};
 
 const ID: &str = "test.fuzz";
 
@@ -27,8 +27,8 @@ fn uid(n: u32) -> DeviceUid {
 
 /// Loads it and, if it loads, calls everything once. Whatever comes back is the guest's doing and not the host's.
 fn try_it(wasm: &[u8], message: &Frame) -> Result<&'static str, TestCaseError> {
-    let house = House::new().with("fuzz", &manifest(ID, "sensor_hub"), wasm);
-    let host = house.host();
+    let plugins = PluginsFolder::new().with("fuzz", &manifest(ID, "sensor_hub"), wasm);
+    let host = plugins.host();
     let status = host.status().remove(0);
     if status.state == "failed" {
         prop_assert!(status.reason.is_some_and(|r| !r.is_empty()), "a reason for people");
@@ -178,8 +178,8 @@ fn a_driver_that_nobody_wrote_is_contained() {
 /// Whatever the host hands to a guest arrives as it is: odd texts, empty and large blobs, far numbers.
 #[test]
 fn any_argument_reaches_a_healthy_guest() {
-    let house = House::new().with("h", &manifest("test.hostile", "sensor_hub"), &hostile(""));
-    let host: PluginHost = house.host();
+    let plugins = PluginsFolder::new().with("h", &manifest("test.hostile", "sensor_hub"), &hostile(""));
+    let host: PluginHost = plugins.host();
     let blobs = || proptest::collection::vec(any::<u8>(), 0..20_000);
     let outcome = cases(300, 50_000).run(
         &("\\PC{0,200}", blobs(), blobs(), blobs(), any::<i64>(), messages(), 0..200u32),

@@ -10,7 +10,7 @@ use hexa_model::driver::{Decoded, DriverError};
 use hexa_model::{Clock, DeviceClass, SystemClock, TimeMs};
 use parking_lot::{Condvar, Mutex};
 
-use crate::support::{House, call, component, fault, manifest, set_relay, stats_of, text, uid};
+use crate::support::{PluginsFolder, call, component, fault, manifest, set_relay, stats_of, text, uid};
 
 const ID: &str = "test.hostile";
 const DESCRIPTOR: &str = r#"{"schema":"hexa.descriptor/1","classes":["sensor_hub"],"readings":[{"key":"t"}]}"#;
@@ -30,8 +30,8 @@ pub(crate) fn module(imports: &str, describe: &str) -> String {
         .replace("IMPORTS", imports)
 }
 
-fn house() -> House {
-    House::new().with("hostile", &manifest(ID, "sensor_hub"), &hostile(""))
+fn plugins() -> PluginsFolder {
+    PluginsFolder::new().with("hostile", &manifest(ID, "sensor_hub"), &hostile(""))
 }
 
 fn send_on(host: &PluginHost, channel: &str, what: &str) -> Result<Decoded, DriverError> {
@@ -50,8 +50,8 @@ fn fine(host: &PluginHost) {
 
 #[test]
 fn every_fault_is_named_and_the_very_next_call_works() {
-    let (house, kinds) = (
-        house(),
+    let (plugins, kinds) = (
+        plugins(),
         [
             ("l", "cpu", Some("cpu_ms")),
             ("g", "memory", Some("memory_bytes")),
@@ -69,7 +69,7 @@ fn every_fault_is_named_and_the_very_next_call_works() {
             ("u", "output", None),
         ],
     );
-    let host = house.host();
+    let host = plugins.host();
     for (what, kind, limit) in kinds {
         let fault = fault(send(&host, what));
         assert_eq!((fault.kind, fault.limit.as_ref().map(|l| l.limit)), (kind, limit), "{what}: {fault:?}");
@@ -82,8 +82,8 @@ fn every_fault_is_named_and_the_very_next_call_works() {
 
 #[test]
 fn a_loop_ends_when_its_cpu_time_is_used_up_and_not_much_later() {
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     let limit = fault(send(&host, "l")).limit.expect("a limit");
     assert_eq!(limit.allowed, 10);
     assert!((10..100).contains(&limit.actual), "{limit:?}");
@@ -93,8 +93,8 @@ fn a_loop_ends_when_its_cpu_time_is_used_up_and_not_much_later() {
 #[test]
 fn a_manifest_may_lower_the_limits() {
     let limits = "[limits]\nmemory='1MiB'\ncpu_ms=3\nstate_bytes=6000\n";
-    let house = House::new().with("h", &format!("{}{limits}", manifest(ID, "sensor_hub")), &hostile(""));
-    let host = house.host();
+    let plugins = PluginsFolder::new().with("h", &format!("{}{limits}", manifest(ID, "sensor_hub")), &hostile(""));
+    let host = plugins.host();
     assert_eq!(fault(send(&host, "g")).limit.map(|l| l.allowed), Some(1 << 20));
     assert_eq!(fault(send(&host, "l")).limit.map(|l| l.allowed), Some(3));
     assert_eq!(send(&host, "s").map(|d| d.state.volatile.map(|v| v.len())), Ok(Some(5000)));
@@ -102,8 +102,8 @@ fn a_manifest_may_lower_the_limits() {
 
 #[test]
 fn a_healthy_no_keeps_the_instance() {
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     for _ in 0..10 {
         let malformed = DriverError::Malformed { message: String::new(), reply: None };
         assert_eq!(send(&host, "m"), Err(malformed));
@@ -115,8 +115,8 @@ fn a_healthy_no_keeps_the_instance() {
 
 #[test]
 fn replies_are_for_the_socket_only() {
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     assert_eq!(send(&host, "o").map(|d| d.replies.len()), Ok(1));
     let refused = fault(send_on(&host, "http:sensor-report", "o"));
     assert!(refused.message.contains("\"ws\""), "{refused:?}");
@@ -124,8 +124,8 @@ fn replies_are_for_the_socket_only() {
 
 #[test]
 fn a_relay_command_without_acknowledgement_is_an_invalid_output() {
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     let fault = fault(host.encode_command(&call(&uid(), DeviceClass::SensorHub, &[]), &set_relay(0)));
     assert_eq!(fault.kind, "output");
     assert!(fault.message.contains("`none`"), "{fault:?}");
@@ -134,8 +134,8 @@ fn a_relay_command_without_acknowledgement_is_an_invalid_output() {
 
 #[test]
 fn a_thousand_traps_leave_the_pool_as_it_was() {
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     for _ in 0..1_000 {
         assert_eq!(fault(send(&host, "t")).kind, "trap");
     }
@@ -156,8 +156,8 @@ fn held() -> (u64, usize) {
 fn many_calls_after_many_traps_hold_no_more_than_before() {
     let long = std::env::var_os("HEXA_LONG").is_some();
     let (traps, calls) = if long { (10_000, 1_000_000) } else { (1_000, 20_000) };
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     // The first traps fill what is kept for the next ones: warm slots of the pool, each with its resident pages.
     for _ in 0..traps {
         fault(send(&host, "t"));
@@ -183,8 +183,8 @@ fn many_calls_after_many_traps_hold_no_more_than_before() {
 
 #[test]
 fn traps_of_one_thread_do_not_touch_the_calls_of_another() {
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     std::thread::scope(|threads| {
         for n in 0..4 {
             let host = &host;
@@ -203,8 +203,8 @@ fn traps_of_one_thread_do_not_touch_the_calls_of_another() {
 /// longer than its limit on the wall, and must not be ended for that.
 #[test]
 fn other_work_on_the_machine_ends_no_healthy_call() {
-    let house = house();
-    let host = house.host();
+    let plugins = plugins();
+    let host = plugins.host();
     let stop = AtomicBool::new(false);
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     std::thread::scope(|threads| {
@@ -236,9 +236,9 @@ fn other_work_on_the_machine_ends_no_healthy_call() {
 
 #[test]
 fn a_flood_of_log_lines_is_cut_to_the_rate() {
-    let house = house();
+    let plugins = plugins();
     let clock = Arc::new(hexa_model::ManualClock::at(TimeMs(0)));
-    let host = house.host_with(clock);
+    let host = plugins.host_with(clock);
     assert_eq!(send(&host, "x"), Ok(Decoded::default()));
     let lines = host.recent_log(ID);
     assert_eq!(lines.len(), 32);
@@ -246,7 +246,7 @@ fn a_flood_of_log_lines_is_cut_to_the_rate() {
 }
 
 /// A clock that the guest reaches through the log: it can hold a call, or panic inside of it.
-struct TrapDoor {
+struct GatedClock {
     held: Mutex<bool>,
     released: Condvar,
     inside: AtomicUsize,
@@ -254,7 +254,7 @@ struct TrapDoor {
     time: SystemClock,
 }
 
-impl TrapDoor {
+impl GatedClock {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             held: Mutex::new(false),
@@ -270,7 +270,7 @@ impl TrapDoor {
     }
 }
 
-impl Clock for TrapDoor {
+impl Clock for GatedClock {
     fn now(&self) -> TimeMs {
         self.time.now()
     }
@@ -284,8 +284,8 @@ impl Clock for TrapDoor {
 
 #[test]
 fn a_panic_in_the_host_is_not_charged_to_the_plugin() {
-    let (house, clock) = (house(), TrapDoor::new());
-    let host = house.host_with(clock.clone());
+    let (plugins, clock) = (plugins(), GatedClock::new());
+    let host = plugins.host_with(clock.clone());
     clock.panics.store(true, Ordering::SeqCst);
     assert_eq!(fault(send(&host, "y")).kind, "host");
     clock.panics.store(false, Ordering::SeqCst);
@@ -297,8 +297,8 @@ fn a_panic_in_the_host_is_not_charged_to_the_plugin() {
 
 #[test]
 fn with_all_instances_in_calls_the_next_caller_hears_busy() {
-    let (house, clock) = (house(), TrapDoor::new());
-    let host = house.host_with(clock.clone());
+    let (plugins, clock) = (plugins(), GatedClock::new());
+    let host = plugins.host_with(clock.clone());
     clock.inside.store(0, Ordering::SeqCst);
     clock.hold(true);
     std::thread::scope(|threads| {

@@ -1,4 +1,4 @@
-//! Plugins that cannot be loaded, and that they stop nobody.
+//! Plugins that cannot be loaded, and that they keep no other from loading.
 
 use hexa_devices::ports::Drivers;
 use hexa_model::DeviceClass;
@@ -6,16 +6,16 @@ use hexa_model::driver::DriverError;
 use hexa_model::plugin::PluginInfo;
 
 use crate::hostile::{hostile, module};
-use crate::support::{House, RELAY_CONTROLLER, call, component_of, manifest, text, uid};
+use crate::support::{PluginsFolder, RELAY_CONTROLLER, call, component_of, manifest, text, uid};
 
-fn status(house: &House, id: &str) -> PluginInfo {
-    let all = house.host().status();
+fn status(plugins: &PluginsFolder, id: &str) -> PluginInfo {
+    let all = plugins.host().status();
     all.iter().find(|s| s.id == id).cloned().unwrap_or_else(|| panic!("{id} not in {all:?}"))
 }
 
 /// The reason why a component is not loaded.
 fn refused(wasm: &[u8]) -> String {
-    let status = status(&House::new().with("x", &manifest("test.x", "ir_hub"), wasm), "test.x");
+    let status = status(&PluginsFolder::new().with("x", &manifest("test.x", "ir_hub"), wasm), "test.x");
     assert_eq!((status.state, status.classes.as_slice()), ("failed", [DeviceClass::IrHub].as_slice()));
     status.reason.expect("a reason")
 }
@@ -61,19 +61,20 @@ fn a_plugin_that_hangs_or_traps_at_the_start_is_not_loaded() {
 
 #[test]
 fn files_that_are_missing_or_wrong_are_named() {
-    let house = House::new().with("x", "[plugin", b"");
-    assert!(status(&house, "x").reason.unwrap().contains("plugin.toml"));
-    let empty = House::new();
-    std::fs::create_dir_all(empty.plugins().join("y")).unwrap();
+    let plugins = PluginsFolder::new().with("x", "[plugin", b"");
+    assert!(status(&plugins, "x").reason.unwrap().contains("plugin.toml"));
+    let empty = PluginsFolder::new();
+    std::fs::create_dir_all(empty.folder().join("y")).unwrap();
     assert_eq!(status(&empty, "y").reason.as_deref(), Some("plugin.toml is missing"));
-    std::fs::write(empty.plugins().join("y/plugin.toml"), manifest("test.y", "ir_hub")).unwrap();
+    std::fs::write(empty.folder().join("y/plugin.toml"), manifest("test.y", "ir_hub")).unwrap();
     assert_eq!(status(&empty, "test.y").reason.as_deref(), Some("plugin.wasm is missing"));
 }
 
 #[test]
 fn a_broken_plugin_stops_no_other_and_its_class_is_unavailable() {
-    let house = House::new().with_relay_controller().with("a-broken", &manifest("test.broken", "ir_hub"), b"no");
-    let host = house.host();
+    let plugins =
+        PluginsFolder::new().with_relay_controller().with("a-broken", &manifest("test.broken", "ir_hub"), b"no");
+    let host = plugins.host();
     let states: Vec<_> = host.status().into_iter().map(|s| (s.id, s.state)).collect();
     assert_eq!(states, [(RELAY_CONTROLLER.to_owned(), "active"), ("test.broken".to_owned(), "failed")]);
     let of = |class| host.decode_message(&call(&uid(), class, &[]), "ws", &text("{}"));
@@ -88,11 +89,11 @@ fn a_broken_plugin_stops_no_other_and_its_class_is_unavailable() {
 #[test]
 fn of_two_plugins_for_one_class_or_id_the_first_wins() {
     let wasm = hostile("");
-    let house = House::new()
+    let plugins = PluginsFolder::new()
         .with("a", &manifest("test.one", "sensor_hub"), &wasm)
         .with("b", &manifest("test.two", "sensor_hub"), &wasm)
         .with("c", &manifest("test.one", "sensor_hub"), &wasm);
-    let statuses = house.host().status();
+    let statuses = plugins.host().status();
     assert_eq!((statuses[0].id.as_str(), statuses[0].state), ("test.one", "active"));
     assert!(statuses[1].reason.as_deref().unwrap().contains("already served by test.one"), "{statuses:?}");
     assert!(statuses[2].reason.as_deref().unwrap().contains("same id"), "{statuses:?}");
@@ -100,7 +101,7 @@ fn of_two_plugins_for_one_class_or_id_the_first_wins() {
 
 #[test]
 fn without_a_plugins_folder_the_host_is_empty_and_answers() {
-    let host = House::new().host();
+    let host = PluginsFolder::new().host();
     assert_eq!(host.status(), []);
     assert_eq!(host.version_for(DeviceClass::RelayController), None);
 }

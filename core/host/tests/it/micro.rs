@@ -8,12 +8,12 @@ use hexa_model::DeviceClass;
 use hexa_model::driver::{DeviceIdent, DriverCall};
 
 use crate::hostile::hostile;
-use crate::support::{House, call, manifest, set_relay, text, uid};
+use crate::support::{PluginsFolder, call, manifest, set_relay, text, uid};
 
 const CALLS: u32 = 200_000;
 
 /// Best of five rounds, nanoseconds per call.
-#[expect(clippy::print_stdout, reason = "a measurement is for whoever started it")]
+#[expect(clippy::print_stdout, reason = "a measurement prints its figures")]
 fn measure(what: &str, mut once: impl FnMut()) -> u128 {
     let round = |once: &mut dyn FnMut()| {
         let begun = Instant::now();
@@ -30,8 +30,8 @@ fn measure(what: &str, mut once: impl FnMut()) -> u128 {
 #[test]
 #[ignore = "a measurement, not a check"]
 fn micro() {
-    let house = House::new().with_relay_controller();
-    let host = house.host();
+    let plugins = PluginsFolder::new().with_relay_controller();
+    let host = plugins.host();
     let uid = uid();
     let ident = DeviceIdent {
         uid: uid.clone(),
@@ -51,10 +51,10 @@ fn micro() {
         r#"{"type":"state_report","relays":[{"index":0,"state":true},{"index":1,"state":false},{"index":2,"state":true},{"index":3,"state":false}],"seq":7}"#,
     );
     // A guest that does nothing: what the boundary, the pool, the limits and the counters cost.
-    let empty = House::new().with("empty", &manifest("test.empty", "sensor_hub"), &hostile(""));
-    let nobody = empty.host();
+    let empty = PluginsFolder::new().with("empty", &manifest("test.empty", "sensor_hub"), &hostile(""));
+    let empty_host = empty.host();
     let other = DriverCall { class: DeviceClass::SensorHub, ..call.clone() };
-    measure("empty call", || drop(nobody.decode_message(&other, "ws", &ack).expect("decoded")));
+    measure("empty call", || drop(empty_host.decode_message(&other, "ws", &ack).expect("decoded")));
     let encode = measure("encode set_relay", || drop(host.encode_command(&call, &command).expect("encoded")));
     let decode = measure("decode ack", || drop(host.decode_message(&call, "ws", &ack).expect("decoded")));
     measure("decode report of 4", || drop(host.decode_message(&call, "ws", &report).expect("decoded")));

@@ -1,4 +1,4 @@
-//! What faults lead to, through real guests: the device first, then the plugin, and never a neighbour.
+//! What faults lead to, through real guests: the device first, then the plugin, and never another plugin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,21 +11,21 @@ use hexa_model::plugin::{PluginEvent, PluginInfo};
 use hexa_model::{Clock, DeviceClass, DeviceUid, TimeMs};
 
 use crate::hostile::hostile;
-use crate::support::{House, call, manifest, set_relay, stats_of, text};
+use crate::support::{PluginsFolder, call, manifest, set_relay, stats_of, text};
 
 const ID: &str = "test.hostile";
 
-/// Stands still until it is told.
+/// A clock that moves only when a test moves it.
 #[derive(Debug)]
-struct Told(AtomicU64);
+struct SteppedClock(AtomicU64);
 
-impl Told {
-    fn pass(&self, seconds: u64) {
+impl SteppedClock {
+    fn advance(&self, seconds: u64) {
         self.0.fetch_add(seconds * 1000, Ordering::Relaxed);
     }
 }
 
-impl Clock for Told {
+impl Clock for SteppedClock {
     fn now(&self) -> TimeMs {
         TimeMs(1_760_000_000_000 + self.0.load(Ordering::Relaxed) as i64)
     }
@@ -35,20 +35,20 @@ impl Clock for Told {
 }
 
 struct Rig {
-    house: House,
+    plugins: PluginsFolder,
     host: PluginHost,
-    clock: Arc<Told>,
+    clock: Arc<SteppedClock>,
 }
 
-fn rig_of(house: House) -> Rig {
-    let clock = Arc::new(Told(AtomicU64::new(1_000_000)));
-    let house = house.with("hostile", &manifest(ID, "sensor_hub"), &hostile("")).with_relay_controller();
-    let host = house.host_with(Arc::clone(&clock) as Arc<dyn Clock>);
-    Rig { house, host, clock }
+fn rig_of(plugins: PluginsFolder) -> Rig {
+    let clock = Arc::new(SteppedClock(AtomicU64::new(1_000_000)));
+    let plugins = plugins.with("hostile", &manifest(ID, "sensor_hub"), &hostile("")).with_relay_controller();
+    let host = plugins.host_with(Arc::clone(&clock) as Arc<dyn Clock>);
+    Rig { plugins, host, clock }
 }
 
 fn rig() -> Rig {
-    rig_of(House::new())
+    rig_of(PluginsFolder::new())
 }
 
 fn device(n: usize) -> DeviceUid {
@@ -70,14 +70,14 @@ impl Rig {
     fn info(&self) -> PluginInfo {
         self.host.status().into_iter().find(|p| p.id == ID).expect("it is loaded")
     }
-    /// Seconds that a refused caller is told to wait.
+    /// Seconds that a refused caller has to wait.
     fn wait(&self, n: usize) -> Option<u64> {
         match self.send(n, "-") {
             Err(DriverError::Unavailable { retry_after_s, .. }) => retry_after_s,
             other => panic!("expected a refusal, got {other:?}"),
         }
     }
-    fn neighbour_works(&self) {
+    fn other_plugin_works(&self) {
         let relay = device(900);
         let call = call(&relay, DeviceClass::RelayController, &[]);
         self.host.encode_command(&call, &set_relay(0)).expect("another class's driver sees nothing of it");
@@ -85,7 +85,7 @@ impl Rig {
     /// Five devices, one fault each.
     fn spread(&self) {
         (0..5).for_each(|n| self.trap(n));
-        self.neighbour_works();
+        self.other_plugin_works();
     }
 }
 
@@ -96,19 +96,19 @@ fn one_device_is_quarantined_and_its_class_goes_on() {
     (0..3).for_each(|_| rig.trap(0));
     assert_eq!(rig.wait(0), Some(30));
     rig.send(1, "-").expect("the other device of the class");
-    rig.neighbour_works();
+    rig.other_plugin_works();
     let info = rig.info();
     assert_eq!((info.state, info.poisoned_devices, info.faults, info.sessions), ("degraded", 1, 3, 2));
-    let told = rig.house.watch.heard();
+    let events = rig.plugins.events.take();
     let quarantined = PluginEvent::DevicePoisoned { plugin: ID.into(), device: device(0), seconds: 30 };
-    assert_eq!(told.last(), Some(&quarantined), "{told:?}");
-    let PluginEvent::Fault(fault) = &told[0] else { panic!("{told:?}") };
+    assert_eq!(events.last(), Some(&quarantined), "{events:?}");
+    let PluginEvent::Fault(fault) = &events[0] else { panic!("{events:?}") };
     assert_eq!((fault.function, fault.kind, fault.sample.as_str()), ("decode_message", "trap", "t"));
     assert_eq!((fault.device.as_ref(), fault.at.0), (Some(&device(0)), 1_760_001_000_000));
     let before = stats_of(&rig.host, ID).functions[4].calls();
     (0..100).for_each(|_| drop(rig.send(0, "t")));
     assert_eq!(stats_of(&rig.host, ID).functions[4].calls(), before, "no wasm is entered for it");
-    rig.clock.pass(30);
+    rig.clock.advance(30);
     rig.send(0, "-").expect("it has another chance");
     rig.trap(0);
     assert_eq!(rig.wait(0), Some(60), "and a shorter one");
@@ -128,14 +128,14 @@ fn many_devices_stop_the_plugin_one_probe_brings_it_back_and_three_times_is_enou
         let calls = stats_of(&rig.host, ID).functions[4].calls();
         rig.wait(11);
         assert_eq!(stats_of(&rig.host, ID).functions[4].calls(), calls);
-        rig.clock.pass(wait);
+        rig.clock.advance(wait);
         rig.send(10, "m").expect_err("the driver's own no is a sign of health");
         rig.send(11, "-").expect("it serves again");
-        assert!(rig.house.watch.heard().iter().any(|e| matches!(e, PluginEvent::State { state: "active", .. })));
-        rig.clock.pass(600);
+        assert!(rig.plugins.events.take().iter().any(|e| matches!(e, PluginEvent::State { state: "active", .. })));
+        rig.clock.advance(600);
     }
     assert_eq!(rig.wait(10), None, "nothing to wait for");
-    rig.clock.pass(86_400);
+    rig.clock.advance(86_400);
     let info = rig.info();
     assert_eq!(info.state, "faulted");
     assert!(info.reason.as_ref().is_some_and(|r| r.contains("until an admin")), "{info:?}");
@@ -159,18 +159,18 @@ fn five_devices_of_a_large_fleet_do_not_switch_it_off_and_sessions_that_end_do_n
 fn a_failed_probe_doubles_the_wait_and_the_sample_hides_secrets() {
     let rig = rig();
     rig.spread();
-    rig.clock.pass(1);
+    rig.clock.advance(1);
     assert!(matches!(rig.send(7, "t{\"token\":\"abcdefgh\"}"), Err(DriverError::Fault(_))));
     assert_eq!(rig.wait(8), Some(2));
-    let told = rig.house.watch.heard();
-    let last = told.iter().rev().find_map(|e| if let PluginEvent::Fault(f) = e { Some(&f.sample) } else { None });
+    let events = rig.plugins.events.take();
+    let last = events.iter().rev().find_map(|e| if let PluginEvent::Fault(f) = e { Some(&f.sample) } else { None });
     assert_eq!(last.map(String::as_str), Some("t{\"token\":\"***\"}"));
 }
 
 #[test]
 fn with_an_instance_per_call_nothing_is_carried_over() {
-    for (house, kept) in [(House::new(), 1), (House::new().per_call(), 0)] {
-        let rig = rig_of(house);
+    for (plugins, kept) in [(PluginsFolder::new(), 1), (PluginsFolder::new().per_call(), 0)] {
+        let rig = rig_of(plugins);
         (0..3).for_each(|n| drop(rig.send(n, "-").unwrap()));
         let stats = stats_of(&rig.host, ID);
         assert_eq!((stats.live, stats.idle), (kept, kept));
@@ -202,7 +202,7 @@ fn a_driver_beyond_its_share_of_the_processor_is_slow_and_says_so() {
     assert_eq!(rig.info().state, "degraded");
     assert!(!rig.host.slow(DeviceClass::RelayController));
     rig.send(1, "-").expect("it is slow, not wrong");
-    rig.clock.pass(60);
+    rig.clock.advance(60);
     assert!(!rig.host.slow(DeviceClass::SensorHub));
     assert_eq!(rig.info().state, "active");
 }

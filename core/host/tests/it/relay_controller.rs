@@ -8,22 +8,22 @@ use hexa_model::driver::{
 };
 use hexa_model::{DeviceClass, DeviceUid, RejectReason, TimeMs};
 
-use crate::support::{House, RELAY_CONTROLLER, call, set_relay, stats_of, text, uid};
+use crate::support::{PluginsFolder, RELAY_CONTROLLER, call, set_relay, stats_of, text, uid};
 
 /// A host and a device that its driver prepared.
 struct Bench {
     host: PluginHost,
     uid: DeviceUid,
     prepared: Vec<u8>,
-    _house: House,
+    _plugins: PluginsFolder,
 }
 
 impl Bench {
     fn new() -> Self {
-        let house = House::new().with_relay_controller();
-        let host = house.host();
+        let plugins = PluginsFolder::new().with_relay_controller();
+        let host = plugins.host();
         let accepted = host.validate_config(&ident(), "{}").expect("a driver").expect("a valid configuration");
-        Self { host, uid: uid(), prepared: accepted.prepared, _house: house }
+        Self { host, uid: uid(), prepared: accepted.prepared, _plugins: plugins }
     }
 
     fn call(&self) -> DriverCall<'_> {
@@ -80,7 +80,7 @@ fn hello_is_greeted_with_the_session() {
 }
 
 #[test]
-fn events_arrive_as_the_house_knows_them() {
+fn events_arrive_as_values_of_the_platform() {
     let bench = Bench::new();
     let DeviceEvent::StateReport(report) = bench.event(
         r#"{"type":"state_report","complete":true,"relays":[{"index":3,"state":true,"source":"button","timer_ends_in_ms":9}],"seq":4}"#,

@@ -8,12 +8,12 @@ use hexa_model::DeviceClass;
 use hexa_model::driver::{Decoded, DriverError, Frame};
 
 use crate::hostile::{hostile, module};
-use crate::support::{House, call, component, fault, manifest, stats_of, text, uid};
+use crate::support::{PluginsFolder, call, component, fault, manifest, stats_of, text, uid};
 
 const ID: &str = "test.hostile";
 
-fn house(wasm: &[u8]) -> House {
-    House::new().with("hostile", &manifest(ID, "sensor_hub"), wasm)
+fn plugins(wasm: &[u8]) -> PluginsFolder {
+    PluginsFolder::new().with("hostile", &manifest(ID, "sensor_hub"), wasm)
 }
 
 fn send(host: &PluginHost, what: &str) -> Result<Decoded, DriverError> {
@@ -32,10 +32,10 @@ fn remembered(host: &PluginHost) -> usize {
 #[test]
 fn with_an_instance_per_call_a_guest_remembers_nothing() {
     let wasm = hostile("");
-    let pooled = house(&wasm).host();
+    let pooled = plugins(&wasm).host();
     assert_eq!([remembered(&pooled), remembered(&pooled), remembered(&pooled)], [0, 1, 2], "it can, in a pool");
-    let house = house(&wasm).per_call();
-    let host = house.host();
+    let plugins = plugins(&wasm).per_call();
+    let host = plugins.host();
     for _ in 0..20 {
         assert_eq!(remembered(&host), 0, "nothing of the call before is left");
         assert_eq!(stats_of(&host, ID).live, 0);
@@ -44,8 +44,8 @@ fn with_an_instance_per_call_a_guest_remembers_nothing() {
 
 #[test]
 fn a_fault_leaves_nothing_of_what_the_guest_remembered() {
-    let house = house(&hostile(""));
-    let host = house.host();
+    let plugins = plugins(&hostile(""));
+    let host = plugins.host();
     assert_eq!([remembered(&host), remembered(&host)], [0, 1]);
     assert_eq!(fault(send(&host, "t")).kind, "trap");
     assert_eq!(remembered(&host), 0);
@@ -53,8 +53,8 @@ fn a_fault_leaves_nothing_of_what_the_guest_remembered() {
 
 #[test]
 fn an_instance_is_replaced_when_it_has_grown_to_three_quarters_of_its_memory() {
-    let house = house(&hostile(""));
-    let host = house.host();
+    let plugins = plugins(&hostile(""));
+    let host = plugins.host();
     assert_eq!([remembered(&host), remembered(&host)], [0, 1]);
     assert_eq!(send(&host, "h"), Ok(Decoded::default()), "it may grow so far");
     let stats = stats_of(&host, ID);
@@ -65,8 +65,8 @@ fn an_instance_is_replaced_when_it_has_grown_to_three_quarters_of_its_memory() {
 
 #[test]
 fn an_instance_is_replaced_after_a_hundred_thousand_calls() {
-    let house = house(&hostile(""));
-    let host = house.host();
+    let plugins = plugins(&hostile(""));
+    let host = plugins.host();
     let device = uid();
     let call = call(&device, DeviceClass::SensorHub, &[]);
     assert_eq!(remembered(&host), 0);
@@ -80,8 +80,8 @@ fn an_instance_is_replaced_after_a_hundred_thousand_calls() {
 
 #[test]
 fn growth_that_was_refused_is_not_counted() {
-    let house = house(&hostile(""));
-    let host = house.host();
+    let plugins = plugins(&hostile(""));
+    let host = plugins.host();
     for _ in 0..3 {
         assert_eq!(send(&host, "j"), Ok(Decoded::default()), "it got nothing, so it broke no limit");
     }
@@ -92,7 +92,7 @@ fn growth_that_was_refused_is_not_counted() {
 fn a_driver_that_takes_longer_to_start_than_a_call_may_is_not_loaded() {
     let slow = component(&module("(start $warm)", ""));
     let begun = Instant::now();
-    let host = house(&slow).host();
+    let host = plugins(&slow).host();
     let status = host.status().remove(0);
     assert_eq!(status.state, "failed", "{status:?}");
     let reason = status.reason.expect("a reason");
@@ -104,7 +104,7 @@ fn a_driver_that_takes_longer_to_start_than_a_call_may_is_not_loaded() {
 fn a_driver_that_asks_for_more_tables_than_there_are_is_told_so() {
     let source =
         module("", "").replace("(memory (export", &format!("{}(memory (export", "(table 1 funcref)".repeat(8)));
-    let host = house(&component(&source)).host();
+    let host = plugins(&component(&source)).host();
     let reason = host.status().remove(0).reason.expect("a reason");
     assert!(reason.contains("asks for more than a driver is given") && reason.contains("tables"), "{reason}");
 }

@@ -17,38 +17,38 @@ use wit_parser::Resolve;
 pub(crate) const RELAY_CONTROLLER: &str = "hexa.relay-controller";
 
 /// A temporary folder with plugins and cache.
-pub(crate) struct House {
+pub(crate) struct PluginsFolder {
     dir: TempDir,
-    pub(crate) watch: Arc<Ear>,
+    pub(crate) events: Arc<EventRecorder>,
     per_call: PerCall,
 }
 
-/// Remembers what the host tells.
+/// Records what the host reports.
 #[derive(Debug, Default)]
-pub(crate) struct Ear(Mutex<Vec<PluginEvent>>);
+pub(crate) struct EventRecorder(Mutex<Vec<PluginEvent>>);
 
-impl PluginObserver for Ear {
+impl PluginObserver for EventRecorder {
     fn tell(&self, event: PluginEvent) {
-        let mut heard = self.0.lock();
-        if heard.len() < 10_000 {
-            heard.push(event);
+        let mut events = self.0.lock();
+        if events.len() < 10_000 {
+            events.push(event);
         }
     }
 }
 
-impl Ear {
-    /// What was told since the last time.
-    pub(crate) fn heard(&self) -> Vec<PluginEvent> {
+impl EventRecorder {
+    /// The events since this was called last.
+    pub(crate) fn take(&self) -> Vec<PluginEvent> {
         std::mem::take(&mut self.0.lock())
     }
 }
 
-impl House {
+impl PluginsFolder {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary folder"), watch: Arc::default(), per_call: PerCall::None }
+        Self { dir: tempfile::tempdir().expect("a temporary folder"), events: Arc::default(), per_call: PerCall::None }
     }
 
-    pub(crate) fn plugins(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.dir.path().join("plugins")
     }
 
@@ -65,7 +65,7 @@ impl House {
     }
 
     pub(crate) fn with(self, folder: &str, manifest: &str, wasm: &[u8]) -> Self {
-        let dir = self.plugins().join(folder);
+        let dir = self.folder().join(folder);
         std::fs::create_dir_all(&dir).expect("writable");
         std::fs::write(dir.join("plugin.toml"), manifest).expect("writable");
         std::fs::write(dir.join("plugin.wasm"), wasm).expect("writable");
@@ -87,12 +87,12 @@ impl House {
     fn host_of(&self, compiler: Arc<Compiler>, clock: Arc<dyn Clock>) -> PluginHost {
         let cache_dir = self.dir.path().join("cache");
         let config = HostConfig {
-            plugins_dir: self.plugins(),
+            plugins_dir: self.folder(),
             cache_dir,
             cache_key: [7; 32],
             compiler,
             clock,
-            watch: Arc::clone(&self.watch) as Arc<dyn PluginObserver>,
+            watch: Arc::clone(&self.events) as Arc<dyn PluginObserver>,
             per_call: self.per_call.clone(),
         };
         PluginHost::load(&config).expect("an engine")

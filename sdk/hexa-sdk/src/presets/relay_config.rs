@@ -8,23 +8,23 @@ use crate::types::DeviceIdent;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RelayConfig {
-    /// Per relay.
+    /// Settings of each relay, by its index.
     pub relays: Vec<RelaySettings>,
-    /// Per input.
+    /// Settings of each input, by its index.
     pub inputs: Vec<InputSettings>,
 }
 
-/// One relay.
+/// What an owner sets for one relay.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RelaySettings {
-    /// For people.
+    /// As the owner calls it; at most 64 bytes, empty for one without a name.
     pub name: String,
-    /// What hangs on it.
+    /// What is connected to it; decides how the console and bridges show it.
     pub kind: RelayKind,
-    /// After power comes back.
+    /// What the relay does when power comes back.
     pub power_restore: PowerRestore,
-    /// Switches itself off after this many milliseconds.
+    /// The device switches the relay off again after this many milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pulse_ms: Option<u32>,
     /// Of the relays of one group, one is on at a time.
@@ -33,27 +33,23 @@ pub struct RelaySettings {
     /// Pause between two relays of a group, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_time_ms: Option<u32>,
-    /// Refuses commands.
+    /// While set, the device refuses every command for this relay.
     pub locked: bool,
     /// Longest time on, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_on_s: Option<u32>,
 }
 
-/// What hangs on a relay.
+/// What is connected to a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the variants say what they are")]
 pub enum RelayKind {
-    /// An outlet.
     Outlet,
-    /// A switch.
     #[default]
     Switch,
-    /// A lamp.
     Light,
-    /// A fan.
     Fan,
-    /// A valve.
     Valve,
 }
 
@@ -61,22 +57,22 @@ pub enum RelayKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PowerRestore {
-    /// Off.
+    /// Stays off, whatever it was before.
     #[default]
     Off,
-    /// On.
+    /// Switches on, whatever it was before.
     On,
-    /// As it was.
+    /// Takes the state that it had when power was lost.
     Last,
 }
 
-/// One input.
+/// What an owner sets for one input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InputSettings {
-    /// For people.
+    /// As the owner calls it; empty for one without a name.
     pub name: String,
-    /// How the contact behaves.
+    /// How the contact at the input behaves.
     pub mode: InputMode,
     /// The relay that it switches on the device itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,13 +103,13 @@ impl Default for InputSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputMode {
-    /// A push button.
+    /// A push button, closed while it is pressed.
     Momentary,
     /// A switch whose position is the state.
     Toggle,
     /// A switch whose every change counts.
     Edge,
-    /// Reports only.
+    /// Events are reported and switch nothing on the device.
     Detached,
 }
 
@@ -121,12 +117,12 @@ pub enum InputMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
-    /// Toggles its relay.
+    /// Toggles the relay of [`InputSettings::relay`].
     ToggleRelay,
 }
 
 impl RelayConfig {
-    /// What does not fit the device: JSON pointer and sentence; empty when all is well.
+    /// What does not fit the device: JSON pointer and sentence; empty when all of it fits.
     pub fn errors(&self, ident: &DeviceIdent) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
         let (relays, inputs) = (ident.relay_count, ident.input_count);

@@ -1,12 +1,98 @@
-//! Server to device.
+//! Server to device: the frame of each command and of each reply.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
-use crate::driver::{Context, Driver, push_json_str, push_u64};
+use crate::driver::{Context, Driver};
 use crate::error::{Error, Result};
-use crate::json::Document;
-use crate::types::{AckPolicy, Command, CommandEnvelope, Encoded, IrCode};
+use crate::json;
+use crate::types::{AckPolicy, Command, CommandEnvelope, Encoded, Frame, IrCode};
+
+/// Every frame of the protocol that goes to a device, its members in this order.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Outgoing<'a> {
+    SetRelay {
+        command_id: &'a str,
+        relay: u32,
+        state: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u32>,
+        expires_at_ms: u64,
+    },
+    SetAllRelays {
+        command_id: &'a str,
+        state: bool,
+        expires_at_ms: u64,
+    },
+    RequestState {
+        command_id: &'a str,
+    },
+    Identify {
+        command_id: &'a str,
+    },
+    Custom {
+        command_id: &'a str,
+        name: &'a str,
+        args: &'a RawValue,
+    },
+    Config {
+        command_id: &'a str,
+        config_version: u64,
+        config: &'a RawValue,
+    },
+    IrLearn {
+        command_id: &'a str,
+        slot: &'a str,
+        captures: u32,
+        timeout_ms: u32,
+    },
+    IrTransmit {
+        command_id: &'a str,
+        code: Code<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        repeat: Option<u32>,
+    },
+    OtaAvailable {
+        release_id: &'a str,
+        version: &'a str,
+        manifest_url: &'a str,
+    },
+    HelloAck {
+        server_time_ms: u64,
+        session_id: &'a str,
+        heartbeat_s: u32,
+        config_version: u64,
+    },
+    Error {
+        code: &'a str,
+        message: &'a str,
+    },
+}
+
+/// An infrared code: `data` in base64, or `timings_us`.
+#[derive(Serialize)]
+pub(super) struct Code<'a> {
+    protocol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carrier_hz: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings_us: Option<&'a [u32]>,
+}
+
+/// A frame as text.
+pub(super) fn frame(outgoing: &Outgoing<'_>) -> Frame {
+    Frame::Text(serde_json::to_string(outgoing).expect("texts, numbers and objects with text keys always serialise"))
+}
+
+/// The frame that says to a device what was wrong with its message.
+pub fn error_frame(message: &str) -> Frame {
+    frame(&Outgoing::Error { code: "validation_error", message })
+}
 
 /// The frame of a command. Relay commands, `identify` and `custom` end with the device's `ack`; `request_state` ends
 /// with the next state report; an OTA offer is answered by `ota_status`, so it ends as sent.
@@ -14,136 +100,56 @@ use crate::types::{AckPolicy, Command, CommandEnvelope, Encoded, IrCode};
 /// # Errors
 /// `unsupported` for a command that the protocol does not have.
 pub fn encode<D: Driver>(cx: &Context<'_, D>, envelope: &CommandEnvelope) -> Result<Encoded> {
-    let id = envelope.id.as_str();
-    let frame = match &envelope.command {
+    let (command_id, expires_at_ms) = (envelope.id.as_str(), envelope.expires_at_ms);
+    let (outgoing, ack) = match &envelope.command {
         Command::SetRelay(target) => {
             if target.index >= cx.relay_count() {
                 let (index, count) = (target.index, cx.relay_count());
                 return Err(Error::invalid_argument(format!("there is no relay {index}; the device has {count}")));
             }
-            let mut out = open("set_relay", id);
-            number(&mut out, "relay", u64::from(target.index));
-            flag(&mut out, "state", target.on);
-            if let Some(ms) = target.for_ms {
-                number(&mut out, "for_ms", u64::from(ms));
-            }
-            expiring(out, envelope)
+            let (relay, state, for_ms) = (target.index, target.on, target.for_ms);
+            (Outgoing::SetRelay { command_id, relay, state, for_ms, expires_at_ms }, AckPolicy::CommandId)
         }
         Command::SetAllRelays(on) => {
-            let mut out = open("set_all_relays", id);
-            flag(&mut out, "state", *on);
-            expiring(out, envelope)
+            (Outgoing::SetAllRelays { command_id, state: *on, expires_at_ms }, AckPolicy::CommandId)
         }
-        Command::RequestState => return Ok(Encoded::text(close(open("request_state", id)), AckPolicy::StateReport)),
-        Command::Identify => close(open("identify", id)),
+        Command::RequestState => (Outgoing::RequestState { command_id }, AckPolicy::StateReport),
+        Command::Identify => (Outgoing::Identify { command_id }, AckPolicy::CommandId),
         Command::Custom(custom) => {
-            let mut out = open("custom", id);
-            text(&mut out, "name", &custom.name);
-            raw(&mut out, "args", object(&custom.args, "args")?);
-            close(out)
+            let args = object(&custom.args, "args")?;
+            (Outgoing::Custom { command_id, name: &custom.name, args }, AckPolicy::CommandId)
         }
         Command::SyncConfig(push) => {
-            let mut out = open("config", id);
-            number(&mut out, "config_version", push.version);
-            raw(&mut out, "config", object(&push.json, "config")?);
-            close(out)
+            let config = object(&push.json, "config")?;
+            (Outgoing::Config { command_id, config_version: push.version, config }, AckPolicy::CommandId)
         }
         Command::IrLearn(request) => {
-            let mut out = open("ir_learn", id);
-            text(&mut out, "slot", &request.slot);
-            number(&mut out, "captures", u64::from(request.captures));
-            number(&mut out, "timeout_ms", u64::from(request.timeout_ms));
-            close(out)
+            let (slot, captures, timeout_ms) = (request.slot.as_str(), request.captures, request.timeout_ms);
+            (Outgoing::IrLearn { command_id, slot, captures, timeout_ms }, AckPolicy::CommandId)
         }
         Command::IrTransmit(code) => {
-            let mut out = open("ir_transmit", id);
-            ir_code(&mut out, code);
-            close(out)
+            let repeat = (code.repeat > 0).then_some(code.repeat);
+            (Outgoing::IrTransmit { command_id, code: ir_code(code), repeat }, AckPolicy::CommandId)
         }
         Command::OtaAvailable(offer) => {
-            let mut out = String::from(r#"{"type":"ota_available""#);
-            text(&mut out, "release_id", &offer.release_id);
-            text(&mut out, "version", &offer.version);
-            text(&mut out, "manifest_url", &offer.manifest_url);
-            return Ok(Encoded::text(close(out), AckPolicy::None));
+            let (release_id, version, manifest_url) = (&*offer.release_id, &*offer.version, &*offer.manifest_url);
+            (Outgoing::OtaAvailable { release_id, version, manifest_url }, AckPolicy::None)
         }
     };
-    Ok(Encoded::text(frame, AckPolicy::CommandId))
+    Ok(Encoded::frame(frame(&outgoing), ack))
 }
 
-fn open(kind: &str, command_id: &str) -> String {
-    let mut out = String::with_capacity(160);
-    out.push_str(r#"{"type":""#);
-    out.push_str(kind);
-    out.push_str(r#"","command_id":"#);
-    push_json_str(&mut out, command_id);
-    out
+/// `text` goes to the device as it is, so it must be one whole object.
+fn object<'t>(text: &'t str, what: &str) -> Result<&'t RawValue> {
+    json::parse(text).map_err(|_| Error::invalid_argument(format!("`{what}` must be a JSON object")))
 }
 
-fn close(mut out: String) -> String {
-    out.push('}');
-    out
-}
-
-fn expiring(mut out: String, envelope: &CommandEnvelope) -> String {
-    number(&mut out, "expires_at_ms", envelope.expires_at_ms);
-    close(out)
-}
-
-fn name(out: &mut String, name: &str) {
-    out.push_str(",\"");
-    out.push_str(name);
-    out.push_str("\":");
-}
-
-fn number(out: &mut String, key: &str, value: u64) {
-    name(out, key);
-    push_u64(out, value);
-}
-
-fn flag(out: &mut String, key: &str, value: bool) {
-    name(out, key);
-    out.push_str(if value { "true" } else { "false" });
-}
-
-fn text(out: &mut String, key: &str, value: &str) {
-    name(out, key);
-    push_json_str(out, value);
-}
-
-fn raw(out: &mut String, key: &str, json: &str) {
-    name(out, key);
-    out.push_str(json);
-}
-
-/// `json` goes to the device as it is, so it must be one whole object.
-fn object<'t>(json: &'t str, what: &str) -> Result<&'t str> {
-    match Document::parse(json) {
-        Ok(_) => Ok(json.trim()),
-        Err(_) => Err(Error::invalid_argument(format!("`{what}` must be a JSON object"))),
-    }
-}
-
-fn ir_code(out: &mut String, code: &IrCode) {
-    out.push_str(",\"code\":{\"protocol\":");
-    push_json_str(out, &code.protocol);
-    if let Some(hz) = code.carrier_hz {
-        number(out, "carrier_hz", u64::from(hz));
-    }
-    if code.timings_us.is_empty() {
-        text(out, "data", &BASE64.encode(&code.data));
-    } else {
-        out.push_str(",\"timings_us\":[");
-        for (i, us) in code.timings_us.iter().enumerate() {
-            if i > 0 {
-                out.push(',');
-            }
-            push_u64(out, u64::from(*us));
-        }
-        out.push(']');
-    }
-    out.push('}');
-    if code.repeat > 0 {
-        number(out, "repeat", u64::from(code.repeat));
+fn ir_code(code: &IrCode) -> Code<'_> {
+    let decoded = code.timings_us.is_empty();
+    Code {
+        protocol: &code.protocol,
+        carrier_hz: code.carrier_hz,
+        data: decoded.then(|| BASE64.encode(&code.data)),
+        timings_us: (!decoded).then_some(code.timings_us.as_slice()),
     }
 }
