@@ -127,6 +127,22 @@ test('the faults of a plugin are shown, and it is reset', async () => {
   await server.stop()
 })
 
+test('background work is listed, each with its last run', async () => {
+  const tab = await Tab.open(browser, server.url)
+  const { page } = tab
+  await tab.signIn(server.admin.email)
+  await tab.go('/workers')
+  const { items } = await server.call<{ items: { name: string; purpose: string }[] }>('GET', '/api/v1/admin/workers', server.admin.token)
+  await page.locator('[data-worker]').first().waitFor()
+  expect(await page.locator('[data-worker]').count()).toBe(items.length)
+  const housekeeping = page.locator('[data-worker=housekeeping]')
+  await housekeeping.getByText('every hour').waitFor()
+  await housekeeping.getByText('waiting').waitFor()
+  expect(await housekeeping.innerText()).toContain(items.find((w) => w.name === 'housekeeping')?.purpose)
+  tab.expectNoFaults()
+  await tab.close()
+})
+
 test('accounts become admins and back, are deactivated and activated', async () => {
   const user = await server.register('rita@hexa.local', 'Rita')
   const tab = await Tab.open(browser, server.url)

@@ -55,6 +55,7 @@ test.each(LOOKS)('every page of the console, $name', async ({ name, options }) =
     ['/audit', 'audit', '[role=listitem]'],
     ['/plugins', 'plugins', '[data-card]'],
     ['/metrics', 'metrics', '.uplot canvas'],
+    ['/workers', 'workers', '[data-worker=housekeeping]'],
     ['/preferences', 'preferences', '[data-card]'],
     ['/account', 'account', '[data-card]'],
     ['/home', 'home', '[data-relay]'],

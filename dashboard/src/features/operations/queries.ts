@@ -1,4 +1,4 @@
-/** What the overview and the pages of metrics and plugins request. */
+/** What the overview and the pages of metrics, plugins and background work request. */
 import { queryOptions } from '@tanstack/react-query'
 import { api, fetchText, unwrap, unwrapList, validate } from '../../api/client'
 
@@ -24,6 +24,15 @@ export const faultsQuery = (id: string) =>
     queryFn: ({ signal }) => unwrapList(api().GET('/api/v1/admin/plugins/{id}/faults', { signal, params: { path: { id }, query: { limit: 20 } } })),
     refetchInterval: 15_000,
   })
+
+export const workersQuery = queryOptions({
+  queryKey: ['workers'],
+  queryFn: async ({ signal }) => {
+    const workers = await unwrap(api().GET('/api/v1/admin/workers', { signal }))
+    return validate(workers, (w) => w.items.length >= 0)
+  },
+  refetchInterval: 5_000,
+})
 
 /** The text of `/metrics`, and when it was read. */
 export const metricsQuery = queryOptions({

@@ -1,4 +1,4 @@
-import { IconChartLine, IconDeviceDesktopAnalytics, IconPuzzle } from '@tabler/icons-react'
+import { IconChartLine, IconDeviceDesktopAnalytics, IconPuzzle, IconRefreshDot } from '@tabler/icons-react'
 import { createRoute } from '@tanstack/react-router'
 import { lazyPage } from '../../shell/lazyPage'
 import { rootRoute } from '../../shell/rootRoute'
@@ -21,5 +21,11 @@ export const routes = [
     path: '/metrics',
     component: lazyPage(() => import('./metrics/MetricsPage'), 'MetricsPage'),
     staticData: { menu: { label: 'Metrics', icon: IconChartLine, position: 80, admin: true } },
+  }),
+  createRoute({
+    getParentRoute: () => rootRoute,
+    path: '/workers',
+    component: lazyPage(() => import('./workers/WorkersPage'), 'WorkersPage'),
+    staticData: { menu: { label: 'Background work', icon: IconRefreshDot, position: 90, admin: true } },
   }),
 ] as const
