@@ -1,4 +1,4 @@
-//! Register and login.
+//! Registration with its rules for e-mail, password and name, and the login with e-mail and password.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use hexa_platform::idempotency::Key;
 /// Name of the setting that holds the hash of the bootstrap secret until it is used.
 pub const BOOTSTRAP_SETTING: &str = "bootstrap_secret_sha256";
 
-/// A new account.
+/// What a new account is asked to be; checked by [`Accounts::register`].
 #[derive(Debug)]
 pub struct Registration {
-    /// E-mail, any case.
+    /// E-mail address in any case, at most 254 bytes; kept in lower case, unique among accounts.
     pub email: String,
     /// 12 to 128 characters.
     pub password: SecretString,
-    /// Shown name.
+    /// The name that is shown to people ([`hexa_model::names`]); none or empty = no name.
     pub name: Option<String>,
     /// Makes it an admin, once.
     pub bootstrap_secret: Option<SecretString>,
@@ -45,11 +45,11 @@ pub(super) struct NewAccount {
 /// A session that has just begun: the two tokens, shown once.
 #[derive(Debug)]
 pub struct SignedIn {
-    /// Whose.
+    /// The account that has signed in.
     pub account: Arc<Account>,
-    /// JWT.
+    /// The access token: a signed JWT that lives `expires_in_s` seconds.
     pub access_token: SecretString,
-    /// Opaque, rotating.
+    /// The refresh token (`hxr_...`): opaque, used once, and replaced with each refresh.
     pub refresh_token: SecretString,
     /// Seconds that the access token lives.
     pub expires_in_s: i64,

@@ -30,7 +30,7 @@ const MAX_ACCOUNTS: usize = 50_000;
 /// Accounts, sessions and access tokens.
 pub struct Accounts {
     platform: Arc<Platform>,
-    /// Its settings.
+    /// Keys, limits, lifetimes and the registration mode; set at the start.
     pub config: AccountsConfig,
     pub(crate) keys: keys::SigningKeys,
     pub(crate) tokens: tokens::Tokens,
@@ -63,7 +63,7 @@ struct AccountCache {
 /// From where somebody logs in, for the session list.
 #[derive(Clone, Debug, Default)]
 pub struct ClientInfo {
-    /// Peer address.
+    /// The client's address; behind a trusted proxy, the one that the proxy names.
     pub ip: Option<IpAddr>,
     /// `User-Agent`, cut to 256 characters.
     pub user_agent: Option<String>,

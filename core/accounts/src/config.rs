@@ -8,7 +8,7 @@ use hexa_platform::limit::Rate;
 /// Who may make an account. The first admin is made with the bootstrap secret in every mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationMode {
-    /// Everybody.
+    /// Everybody, also without an invitation; the default.
     #[default]
     Open,
     /// Whoever has an invitation.
@@ -18,7 +18,7 @@ pub enum RegistrationMode {
 }
 
 impl RegistrationMode {
-    /// All of them.
+    /// Every mode, for reading the configuration and for the API contract.
     pub const ALL: [Self; 3] = [Self::Open, Self::Invite, Self::Closed];
 
     /// As in the configuration and the API.
@@ -31,7 +31,7 @@ impl RegistrationMode {
     }
 }
 
-/// Accounts.
+/// Settings of accounts, sessions and access tokens.
 #[derive(Clone)]
 pub struct AccountsConfig {
     /// What access tokens are signed with.

@@ -35,7 +35,7 @@ const PIECE: u32 = 200;
 /// By what somebody may make an account.
 #[derive(Debug)]
 pub(super) enum Door {
-    /// Everybody may.
+    /// Nothing is needed: the registration mode is `open`.
     Open,
     /// The bootstrap secret, in hexadecimal digits of its hash.
     Bootstrap(String),
@@ -167,9 +167,9 @@ pub struct InvitationRequest {
 /// A new invitation; its token is shown once.
 #[derive(Debug)]
 pub struct MadeInvitation {
-    /// Its row.
+    /// The invitation as it is stored, without its token.
     pub row: InvitationRow,
-    /// What opens.
+    /// The secret (`hxi_...`) that its holder registers with; only its hash is stored.
     pub token: SecretString,
 }
 
@@ -238,7 +238,7 @@ pub async fn create(
 /// A page of invitations.
 #[derive(Debug)]
 pub struct Listed {
-    /// The newest first.
+    /// The rows of this page, newest first.
     pub rows: Vec<InvitationRow>,
     /// Behind which row the next page begins.
     pub next: Option<i64>,

@@ -23,7 +23,7 @@ use hexa_platform::principal::Principal;
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
-    /// It signs.
+    /// It signs new access tokens, and verifies them; there is exactly one.
     Active,
     /// It will sign after the next rotation.
     Next,
@@ -40,7 +40,7 @@ impl KeyState {
             Self::Retired => "retired",
         }
     }
-    /// Reads it back.
+    /// The state of this name, as [`KeyState::as_str`] writes it.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Active, Self::Next, Self::Retired].into_iter().find(|s| s.as_str() == text)
     }
@@ -49,7 +49,7 @@ impl KeyState {
 /// A key that signs no more is needed by its last token for so long.
 const RETIRED_FOR: Duration = Duration::from_secs((LIFETIME_S + KEY_LEEWAY_S) as u64);
 
-/// One key.
+/// One signing key of a ring that the server made.
 #[derive(Clone, Debug)]
 pub struct RingKey {
     /// At least 32 bytes.
@@ -115,7 +115,7 @@ impl KeyRing {
     fn keys(&self, issuer: &str) -> Keys {
         let signing = |key: &RingKey| SigningKey::new(key.secret.clone()).until(key.until);
         let others: Vec<_> = self.0.iter().filter(|k| k.state != KeyState::Active).map(signing).collect();
-        // A ring without one does not pass the door; a fresh one signs for nobody.
+        // A ring without an active key is refused when it is read; a fresh key signs nothing that others verify.
         let active = self.of(KeyState::Active).map_or_else(|| SigningKey::new(secret()), signing);
         Keys::new(&active, &others, issuer)
     }
@@ -173,7 +173,7 @@ pub struct KeyView {
     pub until: Option<TimeMs>,
 }
 
-/// All of them.
+/// Every signing key in use, for admins; never with its secret.
 #[derive(Clone, Debug)]
 pub struct KeysView {
     /// Whether the server made them, and can rotate them.

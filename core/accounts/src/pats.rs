@@ -65,9 +65,9 @@ pub struct TokenRequest {
 /// A new token, shown once.
 #[derive(Debug)]
 pub struct NewPat {
-    /// Its row.
+    /// The token as it is stored and listed, without itself.
     pub row: TokenRow,
-    /// Itself.
+    /// The secret (`hxp_...`) itself; only its hash is stored.
     pub token: SecretString,
 }
 

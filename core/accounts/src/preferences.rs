@@ -1,4 +1,4 @@
-//! What a user's pages and apps keep with the house: four JSON documents, changed by compare-and-set
+//! What a user's pages and apps keep on the server: four JSON documents, changed by compare-and-set
 //! (docs/PLATFORM.md#preferences).
 //!
 //! An entity tag is a hash of the document's text: it says the same after a restart and a restore, and a document that
@@ -23,7 +23,7 @@ use hexa_platform::principal::Principal;
 /// A representation and its tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tagged {
-    /// JSON text.
+    /// One document, or all of them as one object, as JSON text.
     pub text: String,
     /// Strong entity tag, with its quotes (RFC 9110 section 8.8.3).
     pub etag: String,
@@ -32,7 +32,7 @@ pub struct Tagged {
 /// Entity tags of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tags {
-    /// `*`: whatever is there.
+    /// Whatever is stored now, or nothing.
     Any,
     /// Any of these; weak ones begin with `W/`.
     List(Vec<String>),

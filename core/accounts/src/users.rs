@@ -16,7 +16,7 @@ use hexa_platform::idempotency::Key;
 /// What is to change; `None` leaves.
 #[derive(Debug, Default)]
 pub struct UserChange {
-    /// The role.
+    /// The new role; refused where it would leave no active admin.
     pub role: Option<Role>,
     /// Whether it may sign in.
     pub active: Option<bool>,
@@ -33,7 +33,7 @@ pub fn no_session() -> Error {
     Error::new(ErrorCode::NotFound, "there is no such session, or it is not this user's")
 }
 
-/// The token, likewise.
+/// `not_found`: the token is not there, or belongs to another user.
 pub fn no_token() -> Error {
     Error::new(ErrorCode::NotFound, "there is no such token, or it is not this user's")
 }

@@ -46,7 +46,7 @@ impl ActorBody {
     }
 }
 
-/// One row.
+/// One row of the audit, in lists and in exports.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuditBody {
     seq: i64,
@@ -122,7 +122,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// In this form.
+    /// For an export in this format that has not begun.
     pub fn new(format: Format) -> Self {
         Self { format, begun: false }
     }

@@ -18,24 +18,24 @@ use crate::state::ApiState;
 /// One file, compressed when it was built.
 #[derive(Clone, Copy, Debug)]
 pub struct Asset {
-    /// Below `/dashboard/`.
+    /// Its path below `/dashboard/`, without a leading slash.
     pub path: &'static str,
-    /// `content-type`.
+    /// The value of the header `content-type`.
     pub kind: &'static str,
-    /// Its bytes.
+    /// What is sent, compressed where that is worth it.
     pub body: Body,
 }
 
-/// A file's bytes.
+/// The contents of a file, as they were built into the server.
 #[derive(Clone, Copy, Debug)]
 pub enum Body {
     /// Of a kind that is compressed by itself.
     Plain(&'static [u8]),
     /// In both codings: browsers take Brotli over TLS and on this machine only.
     Packed {
-        /// With Brotli.
+        /// The contents in Brotli, for clients that accept `br`.
         brotli: &'static [u8],
-        /// With gzip.
+        /// The contents in gzip, for all others.
         gzip: &'static [u8],
     },
 }
@@ -64,7 +64,7 @@ fn below(state: &ApiState) -> &str {
     state.config.public_url.as_ref().map_or("", PublicUrl::path)
 }
 
-/// The page.
+/// The page of the console, for `GET /dashboard`.
 pub(crate) async fn get_page(State(state): State<ApiState>) -> Response {
     page(&state)
 }

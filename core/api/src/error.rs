@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 #[derive(Debug)]
 pub(crate) struct ApiError(pub Error);
 
-/// What handlers return.
+/// What handlers return: an answer, or an error that becomes a response.
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl<E: Into<Error>> From<E> for ApiError {
@@ -104,7 +104,7 @@ struct ProblemBody<'a> {
     error: ErrorBody<'a>,
 }
 
-/// The finished response.
+/// The finished response to an error: status, JSON body, and `retry-after` where there is one.
 pub(crate) fn respond(error: &Error, request_id: &str, form: ErrorFormat<'_>) -> Response {
     let plain = ErrorBody::new(error, request_id);
     let (kind, body) = match form {

@@ -98,12 +98,12 @@ fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     given.eq_ignore_ascii_case(scheme).then(|| rest.trim())
 }
 
-/// The bearer token.
+/// The token of `Authorization: Bearer <token>`, unchecked; none without that header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     authorization(headers, "bearer")
 }
 
-/// `Authorization: Device <uid>:<token>`.
+/// The parts of `Authorization: Device <uid>:<token>`, unchecked; none for any other shape.
 pub(crate) fn device_credentials(headers: &HeaderMap) -> Option<(DeviceUid, SecretString)> {
     let (uid, token) = authorization(headers, "device")?.split_once(':')?;
     Some((DeviceUid::parse(uid)?, token.into()))
@@ -179,7 +179,7 @@ impl<T: DeserializeOwned + Send, S: Sync + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// Query parameters.
+/// The query parameters of a request, read as `T`; others are refused with `validation_error`.
 pub(crate) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Sync + Send> FromRequestParts<S> for Query<T> {

@@ -28,7 +28,7 @@ use crate::wire::CommandBody;
 use hexa_listen::RequestId;
 use hexa_listen::transport::RequestSource;
 
-/// The request's header.
+/// The request header that carries the key.
 pub(crate) static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 

@@ -92,7 +92,7 @@ fn check_host(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// The outermost layer.
+/// The outermost layer around every route: request id, transport checks, time limit, error bodies, security headers.
 pub(crate) async fn outer_layer(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let source = RequestSource::of(&request, &state.config.transport);

@@ -19,7 +19,7 @@ use schemas::Schemas;
 
 const DEVICE_UID: &str = "^[A-Za-z0-9_-]{1,64}$";
 
-/// The document, pretty-printed.
+/// The OpenAPI document as pretty-printed JSON, made at the first call.
 pub fn document() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {

@@ -47,7 +47,7 @@ pub struct ApiConfig {
     pub allowed_origins: Vec<String>,
     /// Other servers that the console may be pointed at (`DASHBOARD_CONNECT_SRC`).
     pub connect_src: Vec<String>,
-    /// The console's files.
+    /// The console's page and files, built into the server.
     pub dashboard: Dashboard,
     /// How requests may come here.
     pub transport: TransportConfig,

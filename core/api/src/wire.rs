@@ -236,7 +236,7 @@ impl DeviceBody {
             model: row.model,
             hardware: row.hardware,
             firmware_version: firmware,
-            // Where it is and what it is numbered is no guest's business.
+            // Where it is and what it is numbered is not shown to a grantee.
             serial: row.serial.filter(|_| !guest),
             relay_count: row.relay_count,
             input_count: row.input_count,

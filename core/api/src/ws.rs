@@ -1,4 +1,4 @@
-//! The two sockets.
+//! The two WebSockets, `/ws/device` for devices and `/ws/client` for apps and the console, and their limits.
 
 pub mod client;
 pub mod device;

@@ -1,7 +1,7 @@
 //! The actor of one connected device: the connection's task owns it, so nothing here is locked against itself.
 //!
 //! It knows no sockets: frames come in and go out as values. Commands are encoded and messages decoded by plain calls
-//! into the driver, with no channel or await between the socket and the guest.
+//! into the driver, with no channel or await between the socket and the plugin.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl DeviceActor {
     pub fn session(&self) -> &Arc<Session> {
         &self.session
     }
-    /// The device.
+    /// The connected device that this actor serves.
     pub fn live(&self) -> &Arc<DeviceHandle> {
         &self.live
     }

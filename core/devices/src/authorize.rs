@@ -1,5 +1,5 @@
 //! The one place that answers "may this principal do this to that device": its owner, an admin, or somebody with
-//! whom it is shared. Doors, the relay path, lists and sockets all ask here.
+//! whom it is shared. Entry points, the relay path, lists and sockets all ask here.
 
 use hexa_model::{Action, Actor, Grant, GrantAccess, RelayAction, RelayMask, Role, UserKey};
 use hexa_model::{ErrorCode, TimeMs};
@@ -11,7 +11,7 @@ use hexa_platform::error::{Error, Result};
 /// As what somebody looks at a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLevel {
-    /// It is theirs.
+    /// The account has claimed the device and owns it.
     Owner,
     /// They may see and do everything.
     Admin,
@@ -33,19 +33,19 @@ impl AccessLevel {
 /// How much of a device somebody sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visibility {
-    /// As what.
+    /// In which role they see it; shown as `access` in the API.
     pub standing: AccessLevel,
-    /// Which relays.
+    /// Which relays they see; every one for the owner and for admins.
     pub relays: RelayMask,
 }
 
 impl Visibility {
-    /// Everything.
+    /// The owner sees everything of the device, and every relay.
     pub const OWNER: Self = Self { standing: AccessLevel::Owner, relays: RelayMask::ALL };
     /// Everything, of somebody else's.
     pub const ADMIN: Self = Self { standing: AccessLevel::Admin, relays: RelayMask::ALL };
 
-    /// Whether it is only a guest's, who is not shown where the device is and what it is numbered.
+    /// Whether it is only a grantee's, who is not shown where the device is and what it is numbered.
     pub fn is_guest(self) -> bool {
         matches!(self.standing, AccessLevel::Guest(_))
     }
@@ -54,9 +54,9 @@ impl Visibility {
 /// That a command may be given.
 #[derive(Debug)]
 pub(crate) enum Permit {
-    /// As often as they like: owner, admin, the house itself.
+    /// As often as they like: owner, admin, the server itself.
     Own,
-    /// By this grant.
+    /// By this grant; a command takes one of its uses where they are counted.
     Grantee(Grant),
 }
 
@@ -89,7 +89,7 @@ impl Devices {
     /// Whether an actor may do what only an owner may: rename, release, rotate the token, configure, share.
     ///
     /// # Errors
-    /// `not_found`; `forbidden` for a guest, who knows that it is there.
+    /// `not_found`; `forbidden` for a grantee, who knows that it is there.
     pub fn may_manage(&self, actor: Actor, live: &DeviceHandle) -> Result<()> {
         if self.sight(actor, live)?.is_guest() {
             let what = "this device is shared with you; only its owner may do this";
@@ -101,7 +101,7 @@ impl Devices {
     /// Whether an actor may give a command.
     ///
     /// # Errors
-    /// `not_found`; `forbidden` for a guest who may only look, or whose relays are others.
+    /// `not_found`; `forbidden` for a grantee who may only look, or whose relays are others.
     pub(crate) fn may_command(&self, actor: Actor, live: &DeviceHandle, action: &Action) -> Result<Permit> {
         let Actor::User { key, role, .. } = actor else { return Ok(Permit::Own) };
         if role == Role::Admin || live.owner() == Some(key) {

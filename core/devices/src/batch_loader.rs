@@ -21,7 +21,7 @@ const MAX_BATCH: usize = 64;
 
 /// A device as it is stored.
 pub(crate) struct Stored {
-    /// Its row.
+    /// The row of the table of devices.
     pub row: DeviceRow,
     /// Its relays, if they were asked for.
     pub states: Option<RelayStates>,

@@ -24,7 +24,7 @@ use hexa_platform::principal::Principal;
 /// A rotated token, shown once.
 #[derive(Debug)]
 pub struct Rotated {
-    /// The new one.
+    /// The new device token (`hxd_...`); only its hash is stored.
     pub token: SecretString,
     /// The old one works until then, or until the new one is used.
     pub previous_until: TimeMs,

@@ -11,9 +11,9 @@ use hexa_platform::limit::Rate;
 pub struct Config {
     /// The path of a command.
     pub command: CommandConfig,
-    /// Device sessions.
+    /// Heartbeats and how often devices may connect.
     pub device: DeviceConfig,
-    /// Provisioning and claiming.
+    /// Keys, limits and lifetimes of provisioning and claiming.
     pub provision: ProvisionConfig,
 }
 
@@ -24,7 +24,7 @@ pub struct CommandConfig {
     pub timeout: Duration,
 }
 
-/// Device sessions.
+/// Settings of the connections of devices.
 #[derive(Clone, Debug)]
 pub struct DeviceConfig {
     /// Seconds between signs of life; a device is dead after 2.25 of them.
@@ -40,12 +40,12 @@ impl DeviceConfig {
     }
 }
 
-/// Provisioning and claiming.
+/// Settings of provisioning (devices that register) and claiming (owners that take them).
 #[derive(Clone)]
 pub struct ProvisionConfig {
     /// One key, or two while rotating (`DEVICE_PROVISION_KEY`, comma separated).
     pub keys: Vec<SecretString>,
-    /// Right keys (`LIMIT_PROVISION_RPS`).
+    /// Provisioning requests with a right key per second, of all addresses together (`LIMIT_PROVISION_RPS`).
     pub rate: Rate,
     /// Wrong keys per address (`LIMIT_PROVISION_FAILURES`).
     pub failures: Rate,

@@ -28,7 +28,7 @@ const GUARD: Duration = Duration::from_secs(300);
 /// Who a session was, as far as the device tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Party {
-    /// Its address.
+    /// The address that the session came from; none where it is not known.
     pub ip: Option<IpAddr>,
     /// Changes with every boot, and with nothing else.
     pub boot_id: Option<Box<str>>,

@@ -24,13 +24,13 @@ const COLD_CALLS: usize = 2;
 pub struct Devices {
     /// Accounts, and the platform below them.
     pub accounts: Arc<Accounts>,
-    /// Its settings.
+    /// Settings of commands, device sessions and provisioning; set at the start.
     pub config: Config,
-    /// Device drivers.
+    /// Translates commands into frames of each device class, and frames back; `host` runs plugins for it.
     pub drivers: Arc<dyn Drivers>,
     /// Devices of this process.
     pub registry: Arc<Registry>,
-    /// What owners share.
+    /// Every grant by which an owner shares a device, in memory.
     pub grants: Arc<Grants>,
     /// How devices come in and change hands.
     pub provision: Provision,

@@ -42,11 +42,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct ShareRequest {
     /// With whom: the e-mail of an account.
     pub email: String,
-    /// To do what.
+    /// What the grantee may do: only read, or also control.
     pub access: GrantAccess,
     /// Which relays; none = the whole device.
     pub relays: Option<Vec<u16>>,
-    /// Not before.
+    /// When the grant begins, before `expires_at`; none = at once.
     pub starts_at: Option<TimeMs>,
     /// Not from then on.
     pub expires_at: Option<TimeMs>,
@@ -100,7 +100,7 @@ impl Grants {
         self.table.read().by_device.get(&device).cloned()
     }
 
-    /// Devices that an account sees as a guest, in order, behind this one.
+    /// Devices that an account sees as a grantee, in order, behind this one.
     pub(crate) fn devices_of(&self, user: UserKey, after: Option<DeviceKey>, now: TimeMs) -> Vec<DeviceKey> {
         let table = self.table.read();
         let Some(devices) = table.by_user.get(&user) else { return Vec::new() };
@@ -111,8 +111,8 @@ impl Grants {
         devices.iter().copied().filter(seen).collect()
     }
 
-    /// Sets the grants of a device to what is stored, and tells the guests what became of their view. `live` is its entry,
-    /// if it is loaded.
+    /// Sets the grants of a device to what is stored, and tells the grantees what became of their view. `live` is its
+    /// entry, if it is loaded.
     pub(crate) fn set(
         &self,
         services: &Devices,
@@ -174,7 +174,7 @@ impl Grants {
         });
     }
 
-    /// Grants that are over, and devices where one has begun that its guest was not told of.
+    /// Grants that are over, and devices where one has begun of which its grantee was not informed.
     fn due(&self, now: TimeMs) -> (Vec<Grant>, Vec<DeviceUid>) {
         let table = self.table.read();
         let (mut over, mut begun) = (Vec::new(), Vec::new());
@@ -212,7 +212,7 @@ fn tell(services: &Devices, device: impl Fn() -> EventDevice, before: &[Viewer],
     }
 }
 
-/// Grants of a device that have not ended: all of them for who may manage it, a guest's own for a guest.
+/// Grants of a device that have not ended: all of them for who may manage it, their own for a grantee.
 ///
 /// # Errors
 /// `not_found` for who may not see the device; `storage_unavailable`.
@@ -259,7 +259,7 @@ fn check(request: &ShareRequest, live: &DeviceHandle, now: TimeMs) -> Result<Rel
 ///
 /// # Errors
 /// `not_found` when no active account has this e-mail, `rate_limited` after too many of those; `validation_error`;
-/// `forbidden` for a guest.
+/// `forbidden` for a grantee.
 pub async fn create(
     services: &Devices,
     by: &Principal,
@@ -312,7 +312,7 @@ pub async fn create(
             if !tx.device_has_owner(live.key, owner).await? {
                 return Err(Error::no_device());
             }
-            // And the guest may have been deactivated.
+            // And the grantee may have been deactivated.
             if !tx.user_by_key(row.grant.user).await?.is_some_and(|user| user.active) {
                 return Err(no_account());
             }
@@ -346,7 +346,7 @@ fn facts(row: &GrantRow) -> serde_json::Value {
     })
 }
 
-/// Ends a grant: by the owner, an admin, or the guest, who may leave. Queued commands of guests are not sent.
+/// Ends a grant: by the owner, an admin, or the grantee, who may leave. Queued commands of grantees are not sent.
 ///
 /// # Errors
 /// `not_found`.

@@ -25,7 +25,7 @@ const NEVER: i64 = 0;
 /// Locks here are held for a few instructions and never across an await.
 #[derive(Debug)]
 pub struct DeviceHandle {
-    /// Identity, owner, access.
+    /// Its identity, its owner, and who has access, as the database has them.
     pub facts: DeviceFacts,
     /// What only the holder of its connection has.
     pub held: HeldDevice,
@@ -42,9 +42,9 @@ impl Deref for DeviceHandle {
 /// What the database says of a device: its identity, and who may do what with it.
 #[derive(Debug)]
 pub struct DeviceFacts {
-    /// Store key.
+    /// Its key in the store; never shown outside the server.
     pub key: DeviceKey,
-    /// Public id.
+    /// Its public id, unique in the fleet, given at its provisioning.
     pub uid: DeviceUid,
     /// Its class, which picks the driver.
     pub class: DeviceClass,
@@ -69,9 +69,9 @@ pub struct DeviceFacts {
 pub struct HeldDevice {
     /// Last known relay states.
     pub states: Mutex<RelayCache>,
-    /// Open commands.
+    /// Commands that are queued or wait for their acknowledgement, in their order.
     pub commands: Mutex<DeviceCommands>,
-    /// The current session.
+    /// The session that is connected now; none while the device is offline.
     pub(crate) session: Mutex<Option<Arc<Session>>>,
     /// A session whose token was checked at an older access version is not let in.
     sessions_since: AtomicI64,
@@ -81,7 +81,7 @@ pub struct HeldDevice {
     pub(crate) contest: Mutex<Contest>,
     /// What its driver wants to find again.
     pub(crate) driver: Mutex<DriverState>,
-    /// What happened last.
+    /// Its last relay change and input, and when lines about it were last written.
     pub(crate) last: Mutex<LastEvents>,
 }
 
@@ -135,11 +135,11 @@ pub(crate) struct LastEvents {
 /// The last change of a relay, for the device's page.
 #[derive(Clone, Debug)]
 pub struct LastAction {
-    /// Through which door.
+    /// The entry point of the change, or the device itself.
     pub source: Source,
     /// The command, if it was one.
     pub command: Option<CommandId>,
-    /// The relays.
+    /// The states that the change stored, with their versions.
     pub relays: RelayStates,
     /// When it was committed.
     pub at: TimeMs,
@@ -237,7 +237,7 @@ impl DeviceHandle {
     pub fn online(&self) -> bool {
         self.held.session.lock().is_some()
     }
-    /// The current session.
+    /// The session that is connected now; none while the device is offline.
     pub fn session(&self) -> Option<Arc<Session>> {
         self.held.session.lock().clone()
     }
@@ -256,7 +256,7 @@ impl DeviceHandle {
 }
 
 impl DeviceFacts {
-    /// The owner.
+    /// The account that owns the device; none while it is unclaimed.
     pub fn owner(&self) -> Option<UserKey> {
         match self.owner.load(Ordering::Acquire) {
             NOBODY => None,
@@ -279,7 +279,7 @@ impl DeviceFacts {
     pub(crate) fn set_shares(&self, shares: Option<Arc<SharedAccess>>) {
         *self.shares.lock() = shares;
     }
-    /// Queued commands of guests are not sent any more.
+    /// Queued commands of grantees are not sent any more.
     pub(crate) fn count_revocation(&self) {
         self.revocations.fetch_add(1, Ordering::AcqRel);
     }
@@ -311,11 +311,11 @@ impl DeviceFacts {
         let identity = self.identity.lock();
         identity.ip.map(|ip| ip.to_string()).or_else(|| identity.stored_ip.as_deref().map(str::to_owned))
     }
-    /// Latest firmware version.
+    /// The firmware version that the device reported last; none where it never gave one.
     pub fn firmware(&self) -> Option<String> {
         self.identity.lock().firmware.as_deref().map(str::to_owned)
     }
-    /// For events.
+    /// What an event carries of the device: its ids, its owner, and who else sees it now.
     pub fn event_device(&self) -> EventDevice {
         let viewers = self.shares.lock().as_ref().map(|s| Arc::clone(&s.viewers));
         EventDevice { key: self.key, uid: self.uid.clone(), owner: self.owner(), viewers }

@@ -9,7 +9,7 @@ use crate::authorize::{AccessLevel, Visibility};
 use hexa_platform::error::{Error, Result};
 use hexa_platform::principal::Principal;
 
-/// One page, newest first, and where the next one begins. A guest sees what happened to the shared relays, without
+/// One page, newest first, and where the next one begins. A grantee sees what happened to the shared relays, without
 /// others' names; a former owner's time is nobody's but an admin's.
 ///
 /// # Errors
@@ -39,7 +39,7 @@ pub async fn page(
     Ok((rows, next))
 }
 
-/// As much of a row as a guest may see.
+/// As much of a row as a grantee may see.
 fn cut(mut row: ListedRow, sight: Visibility, me: &str) -> Option<ListedRow> {
     let seen = |mask: RelayMask, relay: Option<i64>| match relay.and_then(|r| u16::try_from(r).ok()) {
         Some(index) => mask.has(index),

@@ -19,7 +19,7 @@ use crate::relay::report;
 /// Whether a message counts against the device's rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// Yes.
+    /// It counts as one message.
     Yes,
     /// It answered an open command: free.
     Free,

@@ -19,17 +19,17 @@ use hexa_platform::principal::Principal;
 const MOST_LOOKED_AT: u32 = 5_000;
 const PIECE: u32 = 500;
 
-/// Which devices.
+/// Which devices a list is to show, and in which order.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Everybody's; for admins.
+    /// Devices of every owner, for admins only; false = own and shared ones.
     pub all: bool,
     /// Of everybody's, those of this account.
     pub owner: Option<UserId>,
     /// A part of uid, name, model; of own ones also of serial number and names of relays; of everybody's also of their
     /// owners' e-mails and names.
     pub search: Option<String>,
-    /// Of this class.
+    /// Only devices of this class; none = every class.
     pub class: Option<DeviceClass>,
     /// With or without an owner.
     pub claimed: Option<bool>,
@@ -42,7 +42,7 @@ pub struct Wanted {
 /// What is asked of a device that is in no table: only this process knows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Presence {
-    /// Connected or not.
+    /// Whether a session is connected to this process; none = both.
     pub online: Option<bool>,
     /// Connected and silent for longer than it should be, or not.
     pub stale: Option<bool>,

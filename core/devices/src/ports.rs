@@ -1,4 +1,4 @@
-//! What the house needs from outside its walls. `host` implements [`Drivers`]; tests bring their own.
+//! What the services of devices need from outside their crate. `host` implements [`Drivers`]; tests bring their own.
 
 use hexa_model::DeviceUid;
 use hexa_model::driver::{
@@ -8,11 +8,11 @@ use hexa_model::plugin::{PluginEvent, PluginInfo};
 
 /// Hears what happens to plugins. Called on the path of a command: it must not wait.
 pub trait PluginObserver: Send + Sync + 'static {
-    /// Something happened.
+    /// Called once for each fault, poisoned device and change of a state.
     fn tell(&self, event: PluginEvent);
 }
 
-/// Nobody listens: for hosts outside a house, in tests and benches.
+/// Discards every event: for hosts outside a server, in tests and benches.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoopObserver;
 
@@ -88,7 +88,7 @@ pub trait Cluster: Send + Sync + 'static {
 /// Where a device is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// By this process.
+    /// By this process, which runs the device's commands.
     Here,
 }
 

@@ -26,7 +26,7 @@ use hexa_platform::principal::Principal;
 /// Claim codes on factory labels live this long.
 const LABEL_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// Keys and limits of the provisioning door.
+/// Keys and limits of the provisioning entry point.
 #[derive(Debug)]
 pub struct Provision {
     pub(crate) config: ProvisionConfig,
@@ -62,13 +62,13 @@ impl Provision {
 /// What a device says of itself when it comes in; checked by [`register`].
 #[derive(Debug, Default)]
 pub struct Registration {
-    /// Its class.
+    /// The class, which picks the driver; required for a serial that is not known.
     pub class: Option<DeviceClass>,
-    /// Model.
+    /// The name of the model: 1 to 64 printable ASCII characters.
     pub model: Option<String>,
-    /// Hardware revision.
+    /// The hardware revision: 1 to 64 printable ASCII characters.
     pub hardware: Option<String>,
-    /// Firmware version.
+    /// The firmware version: 1 to 64 printable ASCII characters; later reports of the device replace it.
     pub firmware: Option<String>,
     /// Serial number, unique in the fleet.
     pub serial: Option<String>,
@@ -85,7 +85,7 @@ pub struct Registration {
 /// A device's credentials, shown once.
 #[derive(Debug)]
 pub struct Provisioned {
-    /// Public id.
+    /// Its public id, made at random for a new device, and kept by a known one.
     pub uid: DeviceUid,
     /// For `/ws/device` and `Authorization: Device`.
     pub token: SecretString,
@@ -96,27 +96,27 @@ pub struct Provisioned {
 /// A claim code, shown once.
 #[derive(Debug)]
 pub struct ClaimCode {
-    /// `XXXXX-XXXXX`.
+    /// The code as people type it, `XXXXX-XXXXX`; only a keyed hash is stored.
     pub code: SecretString,
     /// By the time that credentials are judged by.
     pub made_at: TimeMs,
-    /// Until then.
+    /// From this time on the code claims nothing; the device may ask for another one.
     pub expires_at: TimeMs,
 }
 
 /// The owner has allowed a device to come in anew.
 #[derive(Debug)]
 pub struct ResetAllowed {
-    /// Until then, once.
+    /// The permission ends at this time, or with its first use.
     pub until: TimeMs,
 }
 
-/// Who calls the provisioning door.
+/// Who calls the provisioning entry point.
 #[derive(Debug)]
 pub struct Caller {
-    /// Peer address.
+    /// The address of the caller, by which wrong keys are counted; none where it is not known.
     pub ip: Option<IpAddr>,
-    /// `x-provision-key`.
+    /// The fleet key that was sent, from the header `x-provision-key`.
     pub key: Option<SecretString>,
     /// The old credentials, to take a known serial over.
     pub proof: Option<(DeviceUid, SecretString)>,
@@ -358,7 +358,7 @@ async fn audit(
 /// A device that has proved its token.
 #[derive(Clone, Debug)]
 pub struct Proven {
-    /// Which.
+    /// The device whose token was good.
     pub live: Arc<DeviceHandle>,
     /// Its access version when the token was good.
     pub access_version: i64,

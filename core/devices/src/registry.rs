@@ -374,7 +374,7 @@ impl Registry {
         }
     }
 
-    /// For tests and the house's own use: how many entries are held.
+    /// For tests and the server's own use: how many entries are held.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|s| s.read().len()).sum()
     }

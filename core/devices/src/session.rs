@@ -1,4 +1,4 @@
-//! One connection of a device, as the rest of the house sees it: something to wake and to close.
+//! One connection of a device, as the rest of the server sees it: something to wake and to close.
 //!
 //! There is no channel: commands wait in the device's [`DeviceCommands`](crate::command::pending::DeviceCommands), and waking is one
 //! `Notify`, so that an idle connection costs a few words.
@@ -82,10 +82,10 @@ impl CloseReason {
     }
 }
 
-/// A connection.
+/// One connection of a device, shared between its task and the rest of the server.
 #[derive(Debug)]
 pub struct Session {
-    /// Its id.
+    /// Unique for each connection, made when the device connects.
     pub id: SessionId,
     /// Wakes its task: there is something to send, or it is to close.
     pub wake: Notify,
@@ -140,7 +140,7 @@ impl Session {
         self.ping_due.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
-    /// Something arrived.
+    /// Notes that a frame or a pong arrived at monotonic `now`.
     pub(crate) fn received(&self, now: Duration) {
         self.last_rx_ms.store(now.as_millis() as u64, Ordering::Relaxed);
     }

@@ -22,7 +22,7 @@ use hexa_platform::principal::Principal;
 /// A device with everything that its page shows.
 #[derive(Clone, Debug)]
 pub struct DeviceView {
-    /// Stored facts.
+    /// The device's row, as the database has it.
     pub row: DeviceRow,
     /// Live facts, when this process has touched it.
     pub live: Option<LiveFacts>,
@@ -47,7 +47,7 @@ pub struct LiveFacts {
     pub online: bool,
     /// Last frame or pong from it.
     pub last_seen: Option<TimeMs>,
-    /// Latest firmware version.
+    /// The firmware version that the device reported last; none where it never gave one.
     pub firmware: Option<String>,
     /// Its address: of the connection, or the last stored one.
     pub ip: Option<String>,
@@ -58,7 +58,7 @@ pub struct LiveFacts {
 }
 
 impl LiveFacts {
-    /// Of now.
+    /// The facts of this moment, read from the entry in memory.
     pub(super) fn of(live: &DeviceHandle) -> Self {
         Self {
             online: live.online(),
@@ -71,7 +71,7 @@ impl LiveFacts {
     }
 }
 
-/// Whose device it is, for admins alone: a guest must not learn names and e-mails of others here, and an owner knows.
+/// Whose device it is, for admins alone: a grantee must not learn names and e-mails of others here, and an owner knows.
 pub(super) fn shown_owner(by: &Principal, row: &DeviceRow) -> Option<UserKey> {
     row.owner.filter(|_| by.is_admin())
 }
@@ -85,9 +85,9 @@ pub(super) fn is_stale(services: &Devices, live: Option<&Arc<DeviceHandle>>) -> 
 /// New names; `None` leaves, an empty text removes.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// The device's.
+    /// The new name of the device itself.
     pub device: Option<String>,
-    /// Relays', by index.
+    /// New names of relays, each with the index of its relay, from 0.
     pub relays: Vec<(u16, String)>,
 }
 
@@ -105,7 +105,7 @@ pub async fn find(services: &Devices, by: &Principal, uid: &str) -> Result<(Arc<
 /// The same for what only an owner may do with it.
 ///
 /// # Errors
-/// `not_found`; `forbidden` for a guest.
+/// `not_found`; `forbidden` for a grantee.
 pub async fn find_own(services: &Devices, by: &Principal, uid: &str) -> Result<Arc<DeviceHandle>> {
     let (live, _) = find(services, by, uid).await?;
     services.may_manage(by.actor(), &live)?;
@@ -176,7 +176,7 @@ pub async fn find_many<'a>(
     Ok((found, gone))
 }
 
-/// Every device that an account owns or is a guest of, live: what a client socket's snapshot shows.
+/// Every device that an account owns or is a grantee of, live: what a client socket's snapshot shows.
 ///
 /// # Errors
 /// `storage_unavailable`.

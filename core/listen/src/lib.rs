@@ -24,5 +24,5 @@ pub use transport::TransportConfig;
 
 /// Header lines of a request.
 pub const MAX_HEADERS: usize = 100;
-/// Bytes of them.
+/// Bytes of the head of a request: its first line and all header lines together.
 pub const MAX_HEADER_BYTES: usize = 16 * 1024;

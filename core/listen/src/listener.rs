@@ -85,7 +85,7 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
-    /// The real address.
+    /// The address that it is bound to, with the real port also where port 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -19,7 +19,7 @@ impl RequestId {
     /// The header that carries it, in both directions.
     pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-    /// As text.
+    /// The id as text, for the log and error bodies.
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }

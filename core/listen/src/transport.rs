@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::request::Peer;
 
-/// Settings of the outermost door.
+/// Settings of how connections come in.
 #[derive(Clone, Debug, Default)]
 pub struct TransportConfig {
     /// Plain HTTP is refused (`ENFORCE_HTTPS`).
@@ -82,7 +82,7 @@ const TRACES: [HeaderName; 9] = [
 ];
 
 impl RequestSource {
-    /// Of this request.
+    /// Finds out where this request came from, by its connection and its headers.
     pub fn of<B>(request: &Request<B>, config: &TransportConfig) -> Self {
         let peer = request.extensions().get::<Peer>().map(|p| p.0.ip());
         let encrypted = request.extensions().get::<Encrypted>().is_some();

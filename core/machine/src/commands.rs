@@ -53,15 +53,15 @@ fn concern_the_same(one: &Action, other: &Action) -> bool {
 /// A command that has been accepted and has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenCommand {
-    /// Its id.
+    /// Id of the command, unique over all devices.
     pub id: CommandId,
-    /// What is asked.
+    /// What the device shall do.
     pub action: Action,
-    /// Through which door.
+    /// Where the command came from, as its audit row names it.
     pub source: Source,
-    /// In whose name.
+    /// In whose name it was asked, as its audit row names it.
     pub actor: Actor,
-    /// Why.
+    /// Why there is a command: its origin, and the automatic steps since.
     pub cause: Cause,
     /// By what it was authorized; it is not sent once that changed (I9).
     pub authority: Authority,
@@ -77,16 +77,16 @@ pub struct OpenCommand {
 pub struct Pending<W> {
     /// What can be handed over.
     pub command: OpenCommand,
-    /// What cannot.
+    /// What stays in this process and is completed when the command ends.
     pub waiter: W,
 }
 
 /// What to encode next.
 #[derive(Clone, Debug)]
 pub struct QueuedCommand {
-    /// Its id.
+    /// Id of the command, for its envelope and [`Commands::written`].
     pub id: CommandId,
-    /// What is asked.
+    /// What the driver is to encode.
     pub action: Action,
     /// By what it was authorized.
     pub authority: Authority,
@@ -97,11 +97,11 @@ pub struct QueuedCommand {
 /// A command that ended without the device's answer, for one follow-up.
 #[derive(Clone, Debug)]
 pub struct TimedOut {
-    /// Its id.
+    /// Id of the command, for its follow-up row.
     pub id: CommandId,
-    /// What was asked.
+    /// What the device was asked to do.
     pub action: Action,
-    /// In whose name.
+    /// In whose name it was asked, for its follow-up row.
     pub actor: Actor,
     /// Monotonic time of acceptance.
     pub accepted: Duration,
@@ -131,7 +131,7 @@ pub enum AckOf<W> {
     Reported(Action),
     /// One that was acknowledged before.
     Duplicate,
-    /// Nobody's here.
+    /// None of this device's commands has this token, or it was forgotten since.
     Unknown,
 }
 
@@ -324,15 +324,15 @@ impl<W> Commands<W> {
 /// A command on its way into [`Commands::accept`], with everything its end will need.
 #[derive(Clone, Debug)]
 pub struct NewCommand {
-    /// Its id.
+    /// Id of the command, unique over all devices.
     pub id: CommandId,
-    /// What is asked.
+    /// What the device shall do.
     pub action: Action,
-    /// Through which door.
+    /// Where the command came from, as its audit row names it.
     pub source: Source,
-    /// In whose name.
+    /// In whose name it is asked, as its audit row names it.
     pub actor: Actor,
-    /// Why.
+    /// Why there is a command: its origin, and the automatic steps since.
     pub cause: Cause,
     /// By what it is authorized.
     pub authority: Authority,

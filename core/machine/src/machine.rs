@@ -15,7 +15,7 @@ use crate::states::{Change, RelayCache};
 /// One transaction that is to be written: these states and the audit row of their cause.
 #[derive(Debug)]
 pub struct Write<W> {
-    /// Why.
+    /// What made the write necessary; it decides which audit row is due.
     pub cause: WriteCause<W>,
     /// What the device's words amount to; `done` for a report.
     pub outcome: Outcome,

@@ -12,11 +12,11 @@ use smallvec::SmallVec;
 /// A change that is on the disk.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Through which door.
+    /// Where the change came from: its command's source, or the device itself.
     pub source: Source,
     /// The command that did it.
     pub command: Option<CommandId>,
-    /// The stored states.
+    /// The stored states with their versions.
     pub relays: RelayStates,
     /// When it was committed.
     pub at: TimeMs,
@@ -27,7 +27,7 @@ pub struct Change {
 pub struct RelayCache {
     slots: SmallVec<[Slot; 4]>,
     committed: VecDeque<Change>,
-    /// Writes given out.
+    /// How many writes were given out, which is the number of the last one.
     writes: u64,
 }
 

@@ -16,7 +16,7 @@ pub const MAX_CUSTOM_ARGS: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Switch relays.
+    /// Switch one relay or all of them.
     Relay(RelayAction),
     /// Show which device it is: blink, beep.
     Identify,
@@ -37,18 +37,18 @@ pub struct CustomCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RelayAction {
-    /// One relay.
+    /// Switch one relay of the device.
     Set {
-        /// Zero based.
+        /// Zero based, below the device's relay count.
         index: u16,
-        /// The wanted state.
+        /// The wanted state: true is on.
         on: bool,
         /// Back to the opposite after this many milliseconds, timed by the device; at most [`MAX_FOR_MS`].
         for_ms: Option<u32>,
     },
     /// All relays of the device, in one frame and one transaction.
     SetAll {
-        /// The wanted state.
+        /// The wanted state: true is on.
         on: bool,
     },
 }
@@ -71,7 +71,7 @@ pub enum InvalidAction {
     Argument {
         /// The member of the request.
         field: &'static str,
-        /// For people.
+        /// What is allowed, for people: the message of the API's error.
         message: String,
     },
 }
@@ -158,7 +158,7 @@ impl RelayAction {
             Self::SetAll { .. } => "set_all_relays",
         }
     }
-    /// The wanted state.
+    /// The wanted state: true is on.
     pub fn on(self) -> bool {
         match self {
             Self::Set { on, .. } | Self::SetAll { on } => on,

@@ -8,11 +8,11 @@ use crate::{Action, Actor, CommandId, DeviceKey, Outcome, Source, TimeMs};
 /// What is to be written; the store adds sequence, chain and the versions it gave.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
-    /// When it ended.
+    /// When it ended, by this server's wall clock.
     pub at: TimeMs,
-    /// In whose name.
+    /// In whose name it was done; the row keeps the kind, and the account's key.
     pub actor: Actor,
-    /// Through which door.
+    /// Where it came from, such as the REST API or the device itself.
     pub source: Source,
     /// A dotted or plain name: `set_relay`, `state_report`, `device.claimed`, `security.wrong_provision_key`.
     pub action: &'static str,
@@ -22,7 +22,7 @@ pub struct AuditEntry {
     pub command: Option<CommandId>,
     /// false: the primary row of its command; true: the one follow-up (`late_ack`, `healed`).
     pub follow_up: bool,
-    /// How it ended.
+    /// How it ended; [`Outcome::Done`] for what is not a command, unless it was refused.
     pub outcome: Outcome,
     /// The relay asked for; none = all, or no relay concerned.
     pub relay: Option<u16>,
@@ -61,13 +61,13 @@ impl AuditEntry {
             Action::Custom(custom) => entry.details(&json!({ "command": custom.name })),
         }
     }
-    /// About this device.
+    /// Says which device the row is about.
     #[must_use]
     pub fn device(mut self, device: DeviceKey) -> Self {
         self.device = Some(device);
         self
     }
-    /// With this outcome.
+    /// Says how it ended, in place of [`Outcome::Done`].
     #[must_use]
     pub fn outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = outcome;
@@ -112,9 +112,9 @@ fn bounded(details: &Value) -> String {
 /// A relay and the state it shall have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelaySet {
-    /// Zero based.
+    /// Zero based, below the device's relay count.
     pub index: u16,
-    /// On or off.
+    /// The state that is to be stored: true is on.
     pub on: bool,
 }
 

@@ -25,14 +25,14 @@ pub enum Change {
     },
     /// Sessions of an account that were ended.
     Sessions {
-        /// The account.
+        /// The account whose sessions ended.
         user: UserKey,
         /// Those that ended; none of them begins again.
         ended: Vec<SessionId>,
     },
     /// A personal access token that was revoked.
     Token {
-        /// The account.
+        /// The account that the token belongs to.
         user: UserKey,
         /// The token; it is never good again.
         id: TokenId,
@@ -45,7 +45,7 @@ pub enum Change {
         uid: DeviceUid,
         /// Its access version after this change.
         version: i64,
-        /// What happened.
+        /// What happened, and so whether somebody's access ends.
         what: DeviceChange,
     },
     /// The keys that access tokens are signed with.
@@ -64,7 +64,7 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceChange {
-    /// It was provisioned.
+    /// It was provisioned for the first time.
     Added,
     /// An account claimed it.
     Claimed,
@@ -72,13 +72,13 @@ pub enum DeviceChange {
     Released,
     /// It, or some of its relays, are shared with one more account, or longer.
     Shared,
-    /// A grant ended.
+    /// A grant was revoked, or its time is over.
     Unshared,
     /// Its token was replaced: what the former one opened closes.
     TokenRotated,
     /// It has another name, or its relays have.
     Renamed,
-    /// It is gone.
+    /// It was deleted, with its grants.
     Deleted,
     /// Something of a later version, from another process: whatever is known of its access is read again.
     #[serde(other)]

@@ -24,7 +24,7 @@ impl TimeMs {
 
 /// Wall and monotonic time. Deadlines use [`Clock::monotonic`], so that a jump of the wall clock fires nothing.
 pub trait Clock: Send + Sync + 'static {
-    /// Wall time.
+    /// Time of the wall clock, which may be set forward or back.
     fn now(&self) -> TimeMs;
     /// Time since an arbitrary start; never goes back.
     fn monotonic(&self) -> Duration;
@@ -34,7 +34,7 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
-/// The machine's clock.
+/// The clock of the machine that this process runs on.
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,

@@ -8,28 +8,28 @@ use crate::{UserId, UserKey};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// REST.
+    /// The REST API, also for changes of accounts and settings.
     Api,
-    /// The client socket.
+    /// The WebSocket of a client, such as the dashboard.
     Ws,
-    /// A schedule.
+    /// A schedule; reserved, as this version has none.
     Schedule,
-    /// An automation.
+    /// An automation; reserved, as this version has none.
     Automation,
-    /// HomeKit.
+    /// A bridge to HomeKit; reserved, as this version has none.
     Homekit,
-    /// Alexa.
+    /// A bridge to Alexa; reserved, as this version has none.
     Alexa,
-    /// Home Assistant.
+    /// A bridge to Home Assistant; reserved, as this version has none.
     HomeAssistant,
     /// The device itself (button, timer, power restore).
     Device,
-    /// The platform itself.
+    /// The platform itself, without a request: its workers, its clock, its plugins.
     System,
 }
 
 impl Source {
-    /// Every source.
+    /// Every source, for metrics, filters and the schema of the API.
     pub const ALL: [Self; 9] = [
         Self::Api,
         Self::Ws,
@@ -65,18 +65,18 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Actor {
-    /// An account.
+    /// An account, by a session or a personal access token.
     User {
-        /// The store's key.
+        /// Key of the account's row in the store.
         key: UserKey,
-        /// The public id.
+        /// Id of the account in the API.
         id: UserId,
         /// Admins may act on devices they do not own.
         role: crate::Role,
     },
     /// A device, by itself.
     Device,
-    /// The platform.
+    /// The platform, or a caller who proved no account, as at a failed sign-in.
     System,
 }
 
@@ -104,7 +104,7 @@ impl Actor {
 pub enum RejectReason {
     /// Another relay of the group is on.
     Interlock,
-    /// Locked by configuration.
+    /// A lock in the device's configuration forbids it.
     Locked,
     /// Over-current or over-temperature protection.
     Overload,
@@ -121,7 +121,7 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// The protocol's name.
+    /// The name in the device protocol and in the details of the audit row.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Interlock => "interlock",
@@ -163,7 +163,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Every outcome.
+    /// Every outcome, in the order of the variants.
     pub const ALL: [Self; 10] = [
         Self::Executed,
         Self::Noop,

@@ -13,11 +13,11 @@ pub const MAX_INPUTS: u16 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceClass {
-    /// Switches relays.
+    /// Switches relays; has the capability `relay` by default.
     RelayController,
     /// Learns and sends infrared codes.
     IrHub,
-    /// Reads sensors.
+    /// Reads sensors; has the capability `sensor` by default.
     SensorHub,
     /// More than one of them.
     Hybrid,
@@ -56,7 +56,7 @@ impl DeviceClass {
 pub struct RelayState {
     /// Zero based, exactly as stored in `relay_states`.
     pub index: u16,
-    /// On or off.
+    /// Whether the relay is on; `state` in JSON.
     #[serde(rename = "state")]
     pub on: bool,
     /// Raised by one with every stored change.

@@ -17,7 +17,7 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// Payload bytes.
+    /// Length of the payload in bytes.
     pub fn size_bytes(&self) -> usize {
         match self {
             Self::Text(t) => t.len(),
@@ -29,9 +29,9 @@ impl Frame {
 /// Who the device is, handed to `validate_config`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceIdent {
-    /// Public id.
+    /// The device's public id, as the API names it.
     pub uid: DeviceUid,
-    /// Its class.
+    /// The hardware line, which decides which driver serves the device.
     pub class: DeviceClass,
     /// As it said at provisioning.
     pub model: Option<String>,
@@ -65,10 +65,10 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// The live connection.
+/// The live connection of a device, for drivers that greet their devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
-    /// Session id.
+    /// Id of the session: a UUID as text, new for each connection.
     pub id: String,
     /// Seconds between heartbeats that the server expects.
     pub heartbeat_s: u32,
@@ -81,7 +81,7 @@ pub struct SessionInfo {
 pub struct DriverCall<'a> {
     /// The device of this call: the driver can speak for no other.
     pub uid: &'a DeviceUid,
-    /// Picks the driver.
+    /// The hardware line, which decides which driver is called.
     pub class: DeviceClass,
     /// Output indexes are checked against it.
     pub relay_count: u16,
@@ -111,15 +111,15 @@ pub struct NewState {
 /// A command for a device, to be encoded by its driver.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DriverCommand {
-    /// Relays.
+    /// Switch one relay or all of them.
     Relay(RelayAction),
     /// Ask for a state report.
     RequestState,
-    /// Blink.
+    /// Show which device it is: blink, beep.
     Identify,
     /// A declared command of the driver; `args` is a JSON object.
     Custom {
-        /// Its declared name.
+        /// The name that the driver's descriptor declares.
         name: String,
         /// Checked against the descriptor's schema.
         args: String,
@@ -141,7 +141,7 @@ impl From<&Action> for DriverCommand {
 pub struct CommandEnvelope {
     /// The platform's `command_id`, as text.
     pub id: String,
-    /// What to do.
+    /// What the device shall do.
     pub command: DriverCommand,
     /// After this the device must refuse it.
     pub expires_at: TimeMs,
@@ -160,7 +160,7 @@ pub enum AckPolicy {
     StateReport,
 }
 
-/// An encoded command.
+/// A command as the frames that its driver made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// To be sent in order, all or none.
@@ -174,13 +174,13 @@ pub struct Encoded {
 /// How a device answered a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AckOutcome {
-    /// Done.
+    /// The device did what was asked.
     Executed,
-    /// Was so already.
+    /// The state was so already.
     Noop,
-    /// Refused.
+    /// The device refused the command.
     Rejected {
-        /// Why.
+        /// Why it refused, as the driver understood it.
         reason: RejectReason,
         /// In the device's words.
         detail: Option<String>,
@@ -190,9 +190,9 @@ pub enum AckOutcome {
 /// A device's answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// Which command.
+    /// Which command it answers: its id, or the text of [`AckPolicy::Token`].
     pub token: String,
-    /// How it went.
+    /// Whether the device did it, found it done, or refused.
     pub outcome: AckOutcome,
     /// Resulting states, if the device says them.
     pub relays: Vec<ReportedRelay>,
@@ -203,7 +203,7 @@ pub struct Ack {
 pub struct ReportedRelay {
     /// Zero based, below the device's relay count.
     pub index: u16,
-    /// On or off.
+    /// The state that the device says: true is on.
     pub on: bool,
     /// `button`, `server`, `timer`, `schedule`, `restore`, `protection`.
     pub source: Option<String>,
@@ -220,39 +220,39 @@ pub struct EventMeta {
     pub boot_id: Option<String>,
     /// The device's own address.
     pub ip: Option<String>,
-    /// Signal strength, dBm.
+    /// Strength of the received radio signal, in dBm.
     pub rssi: Option<i32>,
-    /// Seconds since boot.
+    /// Time since the device booted, in seconds.
     pub uptime_s: Option<u64>,
 }
 
-/// A greeting.
+/// What a device says of itself when it has connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
-    /// Firmware version.
+    /// Version of the running firmware, stored and shown with the device.
     pub firmware: Option<String>,
-    /// Hardware revision.
+    /// Revision of the hardware, as the device names it.
     pub hardware: Option<String>,
     /// Anti-rollback counter of the running firmware.
     pub security_version: Option<u32>,
-    /// Why it booted.
+    /// Why the device booted, such as `power`.
     pub boot_reason: Option<String>,
     /// Configuration version it runs.
     pub config_version: Option<u64>,
-    /// The rest.
+    /// What the device says of itself beside the greeting.
     pub meta: EventMeta,
 }
 
 /// The state of a device's relays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateReport {
-    /// Reported relays.
+    /// The relays that it speaks of, each of them once.
     pub relays: Vec<ReportedRelay>,
     /// true: every relay is listed; false: a partial report.
     pub complete: bool,
-    /// Firmware version.
+    /// Version of the running firmware, stored and shown with the device.
     pub firmware: Option<String>,
-    /// The rest.
+    /// What the device says of itself beside the report.
     pub meta: EventMeta,
 }
 
@@ -265,20 +265,20 @@ pub struct InputEvent {
     pub kind: String,
     /// How long, for `hold`.
     pub duration_ms: Option<u32>,
-    /// The rest.
+    /// What the device says of itself beside the input.
     pub meta: EventMeta,
 }
 
-/// A scalar reading.
+/// What a sensor measured: one scalar value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// true, false.
+    /// Either true or false, such as of a contact.
     Boolean(bool),
-    /// A whole number.
+    /// A whole number with a sign.
     Integer(i64),
-    /// A finite number.
+    /// A finite number: never NaN or infinite.
     Number(f64),
-    /// A text.
+    /// A text of at most 1,024 bytes.
     Text(String),
 }
 
@@ -287,7 +287,7 @@ pub enum Value {
 pub struct Reading {
     /// Declared in the descriptor.
     pub key: String,
-    /// The value.
+    /// What was measured, in the unit that the descriptor declares.
     pub value: Value,
     /// None = time of receipt.
     pub at: Option<TimeMs>,
@@ -297,30 +297,30 @@ pub struct Reading {
 /// built, so that a driver that already speaks them works today.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeviceEvent {
-    /// Greeting.
+    /// A greeting: what the device is and runs.
     Hello(Hello),
     /// Answer to a command.
     Ack(Ack),
-    /// Relay states.
+    /// The states of all relays, or of some.
     StateReport(StateReport),
-    /// Input.
+    /// An input fired: a press, a click, a switch.
     Input(InputEvent),
-    /// Sensor values.
+    /// Values of sensors, at most 64 in one event.
     Readings(Vec<Reading>),
-    /// Sign of life.
+    /// A sign of life, with what the device says of itself.
     Heartbeat(EventMeta),
     /// Clean good-bye, with a time: asleep until then.
     Bye(Option<TimeMs>),
     /// The device reports an error.
     Error {
-        /// Short code.
+        /// A short code of the device's own, for the log.
         code: String,
-        /// Text.
+        /// What the device says of it, for the log.
         message: String,
         /// Token of the command it belongs to.
         token: Option<String>,
     },
-    /// Understood as noise.
+    /// Understood, but of no interest; the text goes to the log.
     Ignored(String),
     /// An event whose room does not exist yet (`ir_learned`, `ota_status`, `config_result`, `custom`, …).
     Other(&'static str),
@@ -329,11 +329,11 @@ pub enum DeviceEvent {
 /// What came of one message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
-    /// In order.
+    /// What the message said, in its order.
     pub events: Vec<DeviceEvent>,
     /// To be sent straight back.
     pub replies: Vec<Frame>,
-    /// New blobs.
+    /// New blobs of this device; none = unchanged.
     pub state: NewState,
 }
 
@@ -346,7 +346,7 @@ pub enum DriverError {
     InvalidArgument(String),
     /// The frame is not understood: counted, answered with `reply` if the protocol has a way.
     Malformed {
-        /// What is wrong.
+        /// What is wrong with the frame.
         message: String,
         /// What to tell the device.
         reply: Option<Frame>,
@@ -355,16 +355,16 @@ pub enum DriverError {
     NotReady(String),
     /// The driver says something else is wrong (502 `driver_fault`, but the instance is healthy).
     Other {
-        /// Driver's code.
+        /// The driver's own code: `kind` in the details of the error.
         code: String,
-        /// Driver's text.
+        /// The driver's own text: the message of the error.
         message: String,
     },
     /// Trap, panic, limit or invalid output: the instance was discarded (502 `driver_fault`).
     Fault(Fault),
     /// No driver for this class, or it is quarantined, or this device is quarantined (503 `driver_unavailable`).
     Unavailable {
-        /// Why, for people.
+        /// Why, for people: the message of the error.
         why: String,
         /// Seconds after which it may be otherwise; none when somebody has to act.
         retry_after_s: Option<u64>,
@@ -376,9 +376,9 @@ pub enum DriverError {
 /// What went wrong inside a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Plugin id.
+    /// Id of the plugin, from its manifest.
     pub plugin: String,
-    /// Plugin version.
+    /// Version of the plugin, from its manifest.
     pub version: String,
     /// `trap`, `cpu`, `wall`, `memory`, `output`, `io`, `host`.
     pub kind: &'static str,
@@ -393,7 +393,7 @@ pub struct Fault {
 pub struct LimitBroken {
     /// Name, for example `cpu_ms`.
     pub limit: &'static str,
-    /// What is allowed.
+    /// The most that is allowed, in the limit's unit: milliseconds, bytes or a count.
     pub allowed: u64,
     /// What was seen, as far as it is known.
     pub actual: u64,

@@ -18,7 +18,7 @@ macro_rules! error_codes {
             pub fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)* }
             }
-            /// Reads the name.
+            /// The code that has this name; none when there is no such code.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|code| code.name() == text)
             }

@@ -12,9 +12,9 @@ use crate::{CommandId, DeviceKey, DeviceUid, SessionId, Source, TimeMs, TokenId,
 /// The device an event is about, and who may see it.
 #[derive(Clone, Debug)]
 pub struct EventDevice {
-    /// Store key.
+    /// Key of its row in the store.
     pub key: DeviceKey,
-    /// Public id.
+    /// Its public id, as clients name it.
     pub uid: DeviceUid,
     /// The owner at the time of the event; events of unclaimed devices reach nobody.
     pub owner: Option<UserKey>,
@@ -56,16 +56,16 @@ impl AccessEnded {
     }
 }
 
-/// One event.
+/// Something that happened to a device, or to somebody's view of it.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Stored relay states changed, or a command confirmed them.
     RelayChanged {
-        /// Where.
+        /// The device whose relays these are.
         device: EventDevice,
         /// The relays concerned, with their versions.
         relays: RelayStates,
-        /// Through which door.
+        /// Where the change came from: its command's source, or the device itself.
         source: Source,
         /// The command that did it.
         command: Option<CommandId>,
@@ -74,30 +74,30 @@ pub enum Event {
     },
     /// A device connected (not after a takeover).
     DeviceOnline {
-        /// Which.
+        /// The device that connected.
         device: EventDevice,
-        /// When.
+        /// When its session was registered.
         at: TimeMs,
     },
     /// A device is gone (not when a newer session replaced it).
     DeviceOffline {
-        /// Which.
+        /// The device that is gone.
         device: EventDevice,
-        /// When.
+        /// When its session was taken out of the registry.
         at: TimeMs,
     },
-    /// An input fired.
+    /// An input of a device fired.
     InputReceived {
-        /// Where.
+        /// The device that the input belongs to.
         device: EventDevice,
-        /// What.
+        /// Which input, and what was done with it.
         input: Arc<InputEvent>,
-        /// When.
+        /// When the server received it.
         at: TimeMs,
     },
     /// Names or other shown facts changed.
     DeviceUpdated {
-        /// Which.
+        /// The device whose shown facts changed.
         device: EventDevice,
     },
     /// A user claimed it: it enters that user's view.
@@ -112,17 +112,17 @@ pub enum Event {
     },
     /// What an account sees of a device that is shared with it changed. Only that account hears of it.
     ShareChanged {
-        /// Which.
+        /// The device that is shared.
         device: EventDevice,
-        /// Whose view.
+        /// The account whose view of it changed.
         user: UserKey,
-        /// How.
+        /// Whether its view began, changed or ended.
         change: ShareChange,
     },
 }
 
 impl Event {
-    /// The device concerned.
+    /// The device that the event is about.
     pub fn device(&self) -> &EventDevice {
         match self {
             Self::RelayChanged { device, .. }

@@ -20,7 +20,7 @@ impl GrantAccess {
             Self::Control => "control",
         }
     }
-    /// Reads it back.
+    /// Reads what [`Self::as_str`] gives; none for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Read, Self::Control].into_iter().find(|a| a.as_str() == text)
     }
@@ -46,7 +46,7 @@ impl RelayMask {
     pub fn is_all(self) -> bool {
         self == Self::ALL
     }
-    /// Those of either.
+    /// The relays that are in either of the two.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -60,19 +60,19 @@ impl RelayMask {
 /// A grant that was neither revoked nor is over, as the house keeps it in memory.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// Its row.
+    /// Integer key of its row, which never leaves the process.
     pub key: i64,
-    /// Public id.
+    /// Its public id, as the API names it.
     pub id: GrantId,
-    /// Of which device.
+    /// Key of the device that is shared.
     pub device: DeviceKey,
     /// The same, as the outside calls it.
     pub uid: DeviceUid,
-    /// For whom.
+    /// The account that it is shared with.
     pub user: UserKey,
-    /// To do what.
+    /// Whether the account may only see, or switch as well.
     pub access: GrantAccess,
-    /// With which relays.
+    /// The relays that are shared; [`RelayMask::ALL`] for the whole device.
     pub relays: RelayMask,
     /// Not before; none = at once.
     pub starts_at: Option<TimeMs>,
@@ -96,9 +96,9 @@ impl Grant {
 /// Somebody other than the owner who hears of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Viewer {
-    /// Who.
+    /// The account that hears of it.
     pub user: UserKey,
-    /// Of which relays.
+    /// The relays that it may see, by all of its grants together.
     pub relays: RelayMask,
 }
 

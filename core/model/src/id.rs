@@ -44,7 +44,7 @@ uuid_id!(
     CommandId
 );
 uuid_id!(
-    /// An account.
+    /// An account, as the API names it.
     UserId
 );
 uuid_id!(
@@ -110,7 +110,7 @@ impl DeviceUid {
         }
         Self(text.into())
     }
-    /// The text.
+    /// The uid as text, such as for a URL.
     pub fn as_str(&self) -> &str {
         &self.0
     }

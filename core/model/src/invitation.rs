@@ -14,7 +14,7 @@ pub enum InvitationState {
 }
 
 impl InvitationState {
-    /// All of them.
+    /// Every state, in the order of the variants.
     pub const ALL: [Self; 4] = [Self::Open, Self::Used, Self::Expired, Self::Revoked];
 
     /// As in the API and the database.
@@ -26,7 +26,7 @@ impl InvitationState {
             Self::Revoked => "revoked",
         }
     }
-    /// Reads it back.
+    /// Reads what [`Self::as_str`] gives; none for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }

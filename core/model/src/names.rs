@@ -84,7 +84,7 @@ pub enum NameError {
     /// It changes the direction in which the text around it is shown.
     #[error("a name has no characters that change the direction of writing; leave out U+{:04X}", *.0 as u32)]
     Direction(char),
-    /// Nobody sees it.
+    /// It is not seen, and changes nothing that is seen beside it.
     #[error("a name has no invisible characters; leave out U+{:04X}", *.0 as u32)]
     Invisible(char),
     /// Nothing is there that it could be a mark of: it would be shown on whatever stands before the name.

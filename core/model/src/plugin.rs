@@ -32,9 +32,9 @@ pub struct PluginInfo {
 /// One call that cost its instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginFault {
-    /// Plugin id.
+    /// Id of the plugin that was called.
     pub plugin: String,
-    /// Plugin version.
+    /// Version of the plugin that was called.
     pub version: String,
     /// Which function of the contract.
     pub function: &'static str,
@@ -48,7 +48,7 @@ pub struct PluginFault {
     pub device: Option<DeviceUid>,
     /// The beginning of the input with everything masked that could be a secret; at most [`SAMPLE_BYTES`].
     pub sample: String,
-    /// When.
+    /// When the call had ended, by this server's wall clock.
     pub at: TimeMs,
 }
 
@@ -64,16 +64,16 @@ pub enum PluginEvent {
     DevicePoisoned {
         /// By which plugin's faults.
         plugin: String,
-        /// Which device.
+        /// The device whose calls made the plugin fail.
         device: DeviceUid,
         /// For how long, in seconds.
         seconds: u64,
     },
     /// The plugin's state is another one.
     State {
-        /// Which plugin.
+        /// Id of the plugin whose state changed.
         plugin: String,
-        /// Its version.
+        /// Version of the plugin whose state changed.
         version: String,
         /// `quarantined`, `active` or `faulted`.
         state: &'static str,

@@ -13,7 +13,7 @@ pub const MAX_CAUSE_DEPTH: u8 = 8;
 /// Why there is a command: for the protection against loops, and for the answer to "why did this switch".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
-    /// What made it.
+    /// What the command was made by, at the last step.
     pub made_by: MadeBy,
     /// Automatic steps between the origin and this command: 0 when somebody asked for it.
     pub depth: u8,
@@ -57,7 +57,7 @@ pub struct IdempotencyKey {
     pub fingerprint: [u8; 32],
     /// The id of the request that came with it first.
     pub request_id: String,
-    /// When it came.
+    /// When it came: the earliest that the time can have been.
     pub at: TimeMs,
     /// When the key may be used anew.
     pub expires_at: TimeMs,
@@ -72,13 +72,13 @@ pub struct CommandRequest {
     pub id: CommandId,
     /// Through which door it came.
     pub source: Source,
-    /// In whose name.
+    /// In whose name it is asked; access and audit go by it.
     pub actor: Actor,
-    /// Why.
+    /// Why it is asked: its origin, and the automatic steps since.
     pub cause: Cause,
-    /// Which device.
+    /// Uid of the device that is asked.
     pub device: DeviceUid,
-    /// What.
+    /// What the device shall do.
     pub action: Action,
     /// The key of the request, if it has one.
     pub key: Option<IdempotencyKey>,
@@ -104,9 +104,9 @@ pub enum KeyState {
 /// A command that succeeded. What it says is on the disk, with its audit row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandResult {
-    /// Its id.
+    /// Id of the command, as in its request and its audit row.
     pub command: CommandId,
-    /// `executed` or `noop`.
+    /// Either `executed` or `noop`: any other end is an error.
     pub outcome: Outcome,
     /// What it brought, by the kind of action.
     pub data: ResultData,

@@ -7,7 +7,7 @@ pub enum Scope {
     DevicesRead,
     /// Claim, rename, release, share devices, rotate their tokens.
     DevicesWrite,
-    /// Switch relays.
+    /// Switch relays of the devices that the account may control.
     RelaysWrite,
     /// Read and write the account's preferences.
     Preferences,
@@ -30,7 +30,7 @@ impl Scope {
             Self::Admin => "admin:*",
         }
     }
-    /// Reads the name.
+    /// Reads what [`Self::as_str`] gives; none for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.as_str() == text)
     }
@@ -41,10 +41,10 @@ impl Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// All of them.
+    /// The set that holds every scope.
     pub const ALL: Self = Self((1 << Scope::ALL.len()) - 1);
 
-    /// These.
+    /// The set of these scopes; repeated ones count once.
     pub fn of(scopes: impl IntoIterator<Item = Scope>) -> Self {
         Self(scopes.into_iter().fold(0, |set, scope| set | 1 << scope as u8))
     }

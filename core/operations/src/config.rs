@@ -5,12 +5,12 @@ use secrecy::SecretString;
 pub use hexa_accounts::config::{AccountsConfig, RegistrationMode};
 pub use hexa_devices::config::{CommandConfig, DeviceConfig, ProvisionConfig};
 
-/// Every room's settings.
+/// The settings of every service, checked when the server starts.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Devices and their commands.
     pub devices: hexa_devices::config::Config,
-    /// Accounts.
+    /// Accounts, sessions, access tokens and invitations.
     pub accounts: AccountsConfig,
     /// Seals what is kept (`KEY_ENCRYPTION_KEY`).
     pub key_encryption_key: SecretString,

@@ -15,30 +15,30 @@ use hexa_platform::principal::Principal;
 
 /// Time between two samples.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(5);
-/// Five minutes.
+/// Samples that are kept: five minutes of them.
 const SAMPLES: usize = 60;
 
 /// What happened in one interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// Its end.
+    /// When the interval ended, by the wall clock.
     pub at: TimeMs,
-    /// Commands that ended.
+    /// Commands that ended in it, with and without success.
     pub commands: u64,
     /// Of those, not with success.
     pub failed: u64,
     /// Half of the successful ones took at most this; none without any.
     pub p50_ms: Option<f64>,
-    /// And 95 % this.
+    /// And 95 percent of them this, likewise in milliseconds.
     pub p95_ms: Option<f64>,
 }
 
-/// The last minutes.
+/// The samples of the last five minutes, in memory: a restart begins afresh.
 #[derive(Debug, Default)]
 pub struct Recent(Mutex<VecDeque<Sample>>);
 
 impl Recent {
-    /// Ends an interval.
+    /// Adds the sample of an interval that has ended; the oldest one goes when there are `SAMPLES`.
     fn sample(&self, at: TimeMs, ended: &Interval) {
         let sample = Sample {
             at,
@@ -82,24 +82,24 @@ pub(crate) fn start(operations: &Arc<Operations>) {
     });
 }
 
-/// The fleet, now.
+/// The fleet in numbers at one moment, for the console of admins.
 #[derive(Clone, Debug)]
 pub struct Fleet {
-    /// Devices there are.
+    /// Devices that are provisioned, with and without an owner.
     pub devices: u64,
     /// Devices with an owner.
     pub claimed: u64,
-    /// Connected.
+    /// Devices that are connected to this process now.
     pub online: u64,
     /// Connected, but silent for longer than their heartbeat allows.
     pub stale: u64,
-    /// Accounts.
+    /// All accounts, also those that may not sign in.
     pub users: u64,
     /// Accounts that may sign in.
     pub active_users: u64,
-    /// Active admins.
+    /// Admins among the accounts that may sign in.
     pub admins: u64,
-    /// Open client sockets.
+    /// Client sockets that are open at this process now.
     pub clients: u64,
     /// A connected device that was silent for so long counts as stale.
     pub stale_after: Duration,

@@ -15,7 +15,7 @@ use hexa_platform::worker::{self, RunsOn, WorkerSpec};
 
 /// What ended is kept for so long: a refresh token that comes again is known, and who looks back finds what was.
 const KEEP: Duration = Duration::from_secs(30 * 86_400);
-/// Between two looks.
+/// Time between two runs of the worker: one hour.
 const EVERY: Duration = Duration::from_secs(3_600);
 /// Rows in one transaction.
 const PIECE: u32 = 200;

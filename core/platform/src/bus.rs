@@ -35,7 +35,7 @@ impl Bus {
             subscriber.on_access_ended(ended);
         }
     }
-    /// Tells everybody.
+    /// Hands an event to each subscriber, on the thread of the caller.
     pub fn publish(&self, event: &Event) {
         for subscriber in self.subscribers.load().iter() {
             subscriber.on_event(event);

@@ -1,5 +1,5 @@
-//! How the rooms change something: through the store's one door, with the answer to a keyed request in the same
-//! transaction, and with what every process must hear of it.
+//! How the services change something: through the store's one entry point, with the answer to a keyed request in the
+//! same transaction, and with what every process must hear of it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ pub struct Decided<T> {
 }
 
 impl<T> Decided<T> {
-    /// It is done.
+    /// The change was made, and this is its answer; it tells other processes of nothing yet.
     pub fn done(answer: T) -> Self {
         Self { answer: Ok(answer), changes: Vec::new() }
     }

@@ -27,7 +27,7 @@ pub struct Error {
     pub code: ErrorCode,
     /// What was wrong, what is allowed, what to do.
     pub message: Cow<'static, str>,
-    /// Facts for programs.
+    /// Facts for programs, a JSON object such as `{"field": ...}`; shown as `details` in the error body.
     pub details: Option<Value>,
     /// Seconds after which a retry makes sense.
     pub retry_after_s: Option<u64>,
@@ -75,7 +75,7 @@ impl Error {
             ..Self::new(ErrorCode::InternalError, "the server failed; the request id finds the reason in its log")
         }
     }
-    /// With these facts.
+    /// Sets `details`, in place of any that were there.
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {
         self.details = Some(details);
@@ -93,7 +93,7 @@ impl Error {
         self.sent = Sent::No;
         self
     }
-    /// About this command.
+    /// Names the command that the error is about; its id is shown in the facts.
     #[must_use]
     pub fn of_command(mut self, id: CommandId) -> Self {
         self.command = Some(id);

@@ -187,11 +187,11 @@ fn in_progress() -> Error {
 pub struct IdempotencyRequest {
     /// Whose keys these are.
     pub scope: [u8; 32],
-    /// The key.
+    /// The value of the header `idempotency-key`, without quotes: 1 to 255 visible ASCII characters.
     pub key: String,
     /// Of what is asked for.
     pub fingerprint: [u8; 32],
-    /// Of this request.
+    /// The id of this request (`x-request-id`); kept with the answer, so that a repeated one can name the first.
     pub request_id: String,
 }
 
@@ -208,7 +208,7 @@ pub enum Decision {
 
 type Place = ([u8; 32], String);
 
-/// Keys and fingerprints.
+/// Takes idempotency keys, and keeps the sealed answers of their requests for [`LIFETIME`].
 #[derive(Debug)]
 pub struct Idempotency {
     seal: Arc<SealKey>,

@@ -1,4 +1,4 @@
-//! What the house counts, in Prometheus' words. No per-device and no per-user labels: the number of series does not
+//! What the server counts, in Prometheus' words. No per-device and no per-user labels: the number of series does not
 //! grow with the fleet.
 
 use std::time::Duration;
@@ -12,16 +12,16 @@ use prometheus::{
 /// Where the latency buckets end, in seconds.
 const LATENCY_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// All of the house's own counters, registered once.
+/// All of the server's own counters, registered once.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     command_errors: IntCounterVec,
     fast: Vec<CommandHandles>,
     interval: Mutex<Interval>,
-    /// Connected devices.
+    /// Devices that are connected to this process now (`hexa_device_sessions`).
     pub device_sessions: IntGauge,
-    /// Connected client sockets.
+    /// Client sockets that are open at this process now (`hexa_client_sessions`).
     pub client_sessions: IntGauge,
     /// Acks for commands that this device was never sent; they change nothing.
     pub unexpected_acks: IntCounter,
@@ -88,7 +88,7 @@ struct CommandHandles {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Makes every counter, gauge and histogram, and registers it once.
     pub fn new() -> Self {
         let registry = Registry::new();
         let commands = counter_vec(

@@ -21,7 +21,7 @@ pub struct OpenCommands {
 pub struct OpenCommandView {
     /// The device's key in the store.
     pub key: DeviceKey,
-    /// Its public id.
+    /// The device's public id, as it is shown in the API.
     pub device: DeviceUid,
     /// What is asked of it.
     pub action: Action,

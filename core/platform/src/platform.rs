@@ -19,15 +19,15 @@ use crate::worker::Workers;
 /// What every room stands on. A room holds the one below it and derefs to it, so that whoever has a room can call
 /// everything below.
 pub struct Platform {
-    /// Time.
+    /// Wall clock and monotonic clock; tests bring their own.
     pub clock: Arc<dyn Clock>,
     /// How far the wall clock can be believed.
     pub guard: Arc<ClockGuard>,
-    /// The database.
+    /// The database, SQLite or PostgreSQL, with its one writer.
     pub store: Store,
     /// Who hears of what happened.
     pub bus: Arc<Bus>,
-    /// Counters.
+    /// Counters that `/metrics` shows, of this process alone.
     pub metrics: Arc<Metrics>,
     /// Rows that stand alone.
     pub audit: Audit,

@@ -7,18 +7,18 @@ use hexa_store::{Tx, UserRow};
 
 use crate::error::{Error, Result};
 
-/// An account as the house needs it for each request. It never holds the password hash.
+/// An account as the server needs it for each request. It never holds the password hash.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Store key.
+    /// Its key in the store; never shown outside the server.
     pub key: UserKey,
-    /// Public id.
+    /// Its public id, in tokens, the API and the audit.
     pub id: UserId,
-    /// Lower-case e-mail.
+    /// Its e-mail address in lower case, unique among accounts.
     pub email: String,
-    /// Shown name.
+    /// The name that is shown to people; none when the user gave none.
     pub name: Option<String>,
-    /// Role.
+    /// What it may do: `user`, or `admin` for everything of this server.
     pub role: Role,
     /// Whether it may do anything at all.
     pub active: bool,
@@ -29,7 +29,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// From its row.
+    /// From its row in the store, without the password hash.
     pub fn new(row: &UserRow) -> Self {
         Self {
             key: row.key,
@@ -51,9 +51,9 @@ pub enum Credential {
     Session(SessionId),
     /// A personal access token: what the account may do, as far as the scopes go.
     Token {
-        /// Which.
+        /// Which token it is, for the audit and for its revocation.
         id: TokenId,
-        /// How far.
+        /// What the token may do at most, chosen when it was made.
         scopes: Scopes,
         /// It is dead then.
         expires_at: Option<TimeMs>,
@@ -63,7 +63,7 @@ pub enum Credential {
 /// Who makes a request.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    /// The account.
+    /// The account that asks, as it was when the request was authenticated.
     pub account: Arc<Account>,
     /// How it proved itself.
     pub via: Credential,

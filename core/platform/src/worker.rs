@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 
 /// The first pause before a worker that broke off is started again; each further one in a row is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest one.
+/// The longest pause; one that ran for longer than this starts with the first pause again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Characters of an error that is shown.
 const SHOWN_ERROR: usize = 512;
@@ -51,7 +51,7 @@ impl RunsOn {
 /// of a process does whose place was taken is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// The worker.
+    /// The name of the worker, as in [`WorkerSpec`].
     pub worker: &'static str,
     /// How often it was started in this process, from 1.
     pub start: u64,
@@ -64,7 +64,7 @@ pub struct WorkerSpec {
     pub name: &'static str,
     /// What it does, in a few words, for the API.
     pub purpose: &'static str,
-    /// Where it runs.
+    /// On which nodes it runs, for the API.
     pub runs_on: RunsOn,
 }
 
@@ -80,7 +80,7 @@ pub enum WorkerState {
     Running,
     /// It broke off, and is started again after a pause.
     BackingOff,
-    /// The server stops.
+    /// It ended because the server stops, and does not start again.
     Stopped,
 }
 
@@ -100,15 +100,15 @@ impl WorkerState {
 /// One worker, as it is shown.
 #[derive(Clone, Debug)]
 pub struct WorkerView {
-    /// What it is.
+    /// Its name, its purpose and where it runs.
     pub spec: WorkerSpec,
     /// Time between two runs; none for one that waits for something to do.
     pub period: Option<Duration>,
-    /// How it stands.
+    /// What it is doing at this moment.
     pub state: WorkerState,
     /// Runs since the start of the process; of one without a period, how often it was started.
     pub runs: u64,
-    /// Runs that failed.
+    /// Runs that ended with an error or a panic since the start of the process.
     pub failures: u64,
     /// When the last run ended, or one without a period was started.
     pub last_run: Option<TimeMs>,

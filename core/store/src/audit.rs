@@ -21,19 +21,19 @@ pub use verify::{AuditCheck, AuditHead, ChainCheck, Wrong};
 /// What the audit says of one command.
 #[derive(Clone, Debug)]
 pub struct CommandRow {
-    /// Its id.
+    /// Id of the command, unique over all devices.
     pub command: CommandId,
-    /// Where.
+    /// Key of the device that was asked; its row may be gone.
     pub device: Option<DeviceKey>,
-    /// When it ended.
+    /// When it ended, by the wall clock of the server that wrote the row.
     pub at: TimeMs,
-    /// In whose name.
+    /// Key of the account that asked; none when no account did.
     pub actor_id: Option<UserKey>,
-    /// Through which door.
+    /// Where the command came from, such as the REST API.
     pub source: Source,
-    /// `set_relay` or `set_all_relays`.
+    /// Name of the action: `set_relay`, `set_all_relays`, `identify` or `custom_command`.
     pub action: String,
-    /// How it ended.
+    /// How the command ended, without its follow-up.
     pub outcome: Outcome,
     /// Milliseconds from acceptance to the end.
     pub latency_ms: Option<u32>,
@@ -43,7 +43,7 @@ pub struct CommandRow {
     pub relay: Option<u16>,
     /// The state asked for.
     pub state: Option<bool>,
-    /// Further facts, JSON.
+    /// Further facts as a JSON object; none when there are none.
     pub details: Option<String>,
     /// What came after the end: outcome, time, states.
     pub follow_up: Option<(Outcome, TimeMs, RelayStates)>,
@@ -54,27 +54,27 @@ pub struct CommandRow {
 pub struct AuditRow {
     /// Place in the chain.
     pub seq: i64,
-    /// When.
+    /// When it ended, by the wall clock of the server that wrote the row.
     pub at: TimeMs,
-    /// `user`, `device`, `system`.
+    /// Who did it: `user`, `device` or `system`.
     pub actor_kind: String,
-    /// Which user.
+    /// Key of the account that did it; none when no account did.
     pub actor_id: Option<UserKey>,
-    /// Through which door.
+    /// Where it came from: a name of `Source`, such as `api`.
     pub source: String,
-    /// What.
+    /// What was done, such as `set_relay` or `device.claimed`.
     pub action: String,
-    /// Where.
+    /// Key of the device that it is about; none when it is about none.
     pub device: Option<DeviceKey>,
-    /// Which command.
+    /// Id of the command that it is about; none when it is about none.
     pub command: Option<CommandId>,
     /// Whether it follows up a command.
     pub follow_up: bool,
-    /// How it ended.
+    /// How it ended: a name of `Outcome`, such as `executed`.
     pub outcome: String,
     /// The states that it stored.
     pub changes: RelayStates,
-    /// Further facts, JSON.
+    /// Further facts as a JSON object; none when there are none.
     pub details: Option<String>,
 }
 
@@ -208,7 +208,7 @@ fn shown(row: &Row) -> Result<AuditRow, StoreError> {
     })
 }
 
-/// A hash column.
+/// Reads a column that holds a hash, which has 32 bytes.
 fn hash(row: &Row, name: &str) -> Result<[u8; 32], StoreError> {
     let bytes: Vec<u8> = row.get(name)?;
     bytes.try_into().map_err(|_| StoreError::Corrupt(format!("audit.{name} has not 32 bytes")))

@@ -105,14 +105,14 @@ impl HotWrite {
 pub struct NotWritten {
     /// Why. `Fenced`: another process, or another holder of the device, has taken this one's place.
     pub error: StoreError,
-    /// The whole write.
+    /// The whole write as it was submitted.
     pub write: Box<HotWrite>,
 }
 
 /// What a driver wants to find again after a restart.
 #[derive(Debug)]
 pub struct DurableState {
-    /// Opaque.
+    /// Bytes in a form that only the driver knows.
     pub blob: Vec<u8>,
     /// `plugin@version` that wrote it.
     pub version: String,
@@ -133,7 +133,7 @@ pub type Completion = Box<dyn FnOnce(Result<Committed, NotWritten>) + Send>;
 /// What a session knows of its device; coalesced, so that the last one counts.
 #[derive(Clone, Debug)]
 pub struct DevicePresence {
-    /// Which device.
+    /// Key of the device whose row is updated.
     pub device: DeviceKey,
     /// Last frame or pong.
     pub last_seen_at: TimeMs,
@@ -148,17 +148,17 @@ pub struct DevicePresence {
 /// What the writer has done since it started.
 #[derive(Clone, Debug, Default)]
 pub struct WriterStats {
-    /// Group commits.
+    /// Group commits that were tried; a failed one counts too.
     pub batches: u64,
-    /// Writes in them.
+    /// Writes in these groups, stored or not.
     pub rows: u64,
     /// Transactions of the hot writer (batches, note flushes, tail moves).
     pub hot_transactions: u64,
-    /// Cold transactions.
+    /// Transactions of changes (`change.rs`); one may hold several changes.
     pub cold_transactions: u64,
     /// Statements in group commits.
     pub statements: u64,
-    /// Writes waiting now.
+    /// Writes that wait for the next group now.
     pub queued: u64,
     /// Audit rows not yet moved to the indexed table.
     pub tail_rows: u64,

@@ -39,7 +39,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {
             problems.push(Problem::new(root, &path, 1, "begins without a module doc (//!) that says what it is for"));
         }
         if extension == "rs" {
-            problems.extend(doc_comments::check(root, &path, &relative, &text));
+            problems.extend(doc_comments::check(root, &path, &text));
         }
         for (number, line) in text.lines().enumerate() {
             let note = ["TO", "FIX"]

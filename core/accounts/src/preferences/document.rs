@@ -15,7 +15,7 @@ pub const MAX_DEPTH: usize = 32;
 pub enum Name {
     /// Which cards are where.
     DashboardLayout,
-    /// An operator's settings.
+    /// How the console is set, such as which cards are collapsed.
     DashboardSettings,
     /// What was last looked at.
     DeviceViewState,
@@ -37,7 +37,7 @@ impl Name {
             Self::NotificationSettings => "notification_settings",
         }
     }
-    /// Reads it.
+    /// The document of this name, as [`Name::as_str`] writes it; none for any other.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|n| n.as_str() == text)
     }

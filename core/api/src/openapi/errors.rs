@@ -43,7 +43,7 @@ fn codes(route: &Route, doc: &Doc) -> Vec<ErrorCode> {
     all
 }
 
-/// `DeviceOfflineOrDeviceNotReady`.
+/// The name of a schema for these error codes, such as `DeviceOfflineOrDeviceNotReady`.
 fn title(names: &[&str]) -> String {
     let camel = |name: &&str| {
         let upper = |word: &str| word[..1].to_uppercase() + &word[1..];

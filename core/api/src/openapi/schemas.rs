@@ -39,7 +39,7 @@ pub(super) fn not_null(schema: &mut Value) {
     }
 }
 
-/// This type.
+/// Adds this type and those that it contains; gives a reference to it.
 pub(crate) fn one<T: ToSchema>(schemas: &mut Schemas) -> Value {
     let mut nested = Vec::new();
     T::schemas(&mut nested);

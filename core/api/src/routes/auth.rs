@@ -1,4 +1,4 @@
-//! `/api/v1/auth/*`.
+//! `/api/v1/auth/*`: registration, login, refresh, logout, the password, and the account that is signed in.
 
 use axum::extract::{Extension, State};
 use axum::response::Response;

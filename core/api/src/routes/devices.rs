@@ -1,4 +1,4 @@
-//! `/api/v1/devices`.
+//! `/api/v1/devices`: listing, claiming, renaming, releasing and deleting devices, their tokens and claim codes.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -263,7 +263,7 @@ pub(super) async fn allow_reset(
     once.answer(StatusCode::OK, body, work).await
 }
 
-/// By an admin.
+/// A new claim code for an unclaimed device, asked for by an admin.
 pub(super) async fn renew_claim_code(
     State(state): State<ApiState>,
     User(user): User,

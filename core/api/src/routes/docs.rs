@@ -36,20 +36,20 @@ use crate::ws::client::ConnectQuery;
 /// What a success looks like.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
-    /// JSON.
+    /// A JSON body of this schema.
     Json(Schema),
     /// Text of these media types.
     Text(&'static [&'static str]),
-    /// No body.
+    /// No body at all, as with status 204.
     Empty,
 }
 
 /// What the document says of a route.
 #[derive(Clone, Debug)]
 pub(crate) struct Doc {
-    /// `GET /api/v1/devices`.
+    /// Method and path as in the table of routes, such as `GET /api/v1/devices`.
     pub(crate) route: &'static str,
-    /// For generated clients.
+    /// The `operationId`, unique in the document: generated clients name their methods by it.
     pub(crate) id: &'static str,
     pub(crate) summary: &'static str,
     pub(crate) more: &'static str,
@@ -106,7 +106,7 @@ const COMMAND: &[ErrorCode] = &[
 const OWNERS: &[ErrorCode] = &[Forbidden];
 const CONDITIONAL: &[ErrorCode] = &[PreconditionFailed];
 
-/// All of them.
+/// What the document says of every route, by area.
 pub(crate) fn docs() -> Vec<Doc> {
     [accounts(), devices(), preferences(), admin(), server()].concat()
 }

@@ -56,7 +56,7 @@ struct FleetCommandsBody {
     samples: Vec<FleetSampleBody>,
 }
 
-/// The fleet, now.
+/// The answer of `GET /api/v1/admin/fleet`: the fleet in numbers at the time `at`.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FleetBody {
     at: String,

@@ -138,7 +138,7 @@ fn read_cursor(cursor: &str) -> Result<i64, Error> {
 pub(super) struct CreateInvitationRequest {
     /// Only this e-mail may be registered with it.
     email: Option<String>,
-    /// For the list.
+    /// A remark for admins who look at the list of invitations.
     note: Option<String>,
 }
 

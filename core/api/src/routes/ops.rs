@@ -1,4 +1,4 @@
-//! `/health`, `/ready`, `/metrics`.
+//! `/health`, `/ready` and `/metrics`: for probes, load balancers and Prometheus.
 
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};

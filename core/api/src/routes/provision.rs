@@ -1,4 +1,4 @@
-//! `/api/v1/provision/register`.
+//! `/api/v1/provision/register`: a device asks for its credentials.
 
 use std::sync::Arc;
 

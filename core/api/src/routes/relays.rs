@@ -1,4 +1,4 @@
-//! `/api/v1/devices/{uid}/relays`: the REST door of the relay path.
+//! `/api/v1/devices/{uid}/relays`: the REST entry point of the relay path.
 
 use std::sync::Arc;
 

@@ -34,7 +34,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// For the documentation.
+    /// In words, as the documentation shows it.
     pub fn text(self) -> String {
         match self {
             Self::Public => "anybody".into(),
@@ -49,9 +49,9 @@ impl Access {
     }
 }
 
-/// One route.
+/// One method of one path, with its handler.
 pub struct Route {
-    /// In capitals.
+    /// The HTTP method, in capitals: `GET`.
     pub method: &'static str,
     /// As axum writes it: `/api/v1/devices/{uid}`.
     pub path: &'static str,

@@ -1,4 +1,4 @@
-//! What a client socket hears, as JSON: events as frames, cut to what a guest may see.
+//! What a client socket hears, as JSON: events as frames, cut to what a grantee may see.
 
 use axum::extract::ws::Utf8Bytes;
 use hexa_model::event::{Event, ShareChange};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::wire::{RelayBody, rfc3339};
 
-/// How much of an event a guest hears.
+/// How much of an event a grantee hears.
 pub(super) enum Part {
     Whole,
     Some,

@@ -81,7 +81,7 @@ enum Filter {
     Nothing,
     /// Everything that is its account's.
     All,
-    /// These devices.
+    /// Only devices of this set.
     Some(HashSet<DeviceKey>),
 }
 
@@ -89,7 +89,7 @@ enum Filter {
 #[derive(Debug)]
 pub(crate) struct ClientSession {
     pub(crate) user: UserKey,
-    /// What opened it.
+    /// The account and the credential that opened the socket; checked again while it is open.
     by: Principal,
     admin: bool,
     pub(crate) wake: Notify,

@@ -200,7 +200,7 @@ fn concerned(live: &DeviceHandle, action: RelayAction, committed: &RelayStates) 
         .collect()
 }
 
-/// `[{index, state, version}]`.
+/// Relay states as JSON, for details of errors: `[{index, state, version}]`.
 pub fn relays_json(relays: &[RelayState]) -> Value {
     relays.iter().map(|r| json!({ "index": r.index, "state": r.on, "version": r.version })).collect()
 }

@@ -12,8 +12,8 @@ use crate::command::answer;
 use hexa_platform::error::{Error, Result};
 use hexa_platform::principal::Principal;
 
-/// How a command ended, as its door answered or would have: read from its audit row, so that it is the same whenever it
-/// is asked for. Without a row the server was cut off while it was open, and nobody knows.
+/// How a command ended, as its entry point answered or would have: read from its audit row, so that it is the same
+/// whenever it is asked for. Without a row the server was cut off while it was open, and how it ended is unknown.
 ///
 /// # Errors
 /// When the store cannot be read; how the command ended is the inner result.
@@ -116,7 +116,7 @@ async fn data_of(services: &Devices, row: &CommandRow) -> Result<ResultData> {
 pub enum CommandView {
     /// Neither acknowledged nor timed out yet.
     Open {
-        /// Where.
+        /// The device that is to act.
         device: DeviceUid,
         /// What is asked of it.
         action: Action,

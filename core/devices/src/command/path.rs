@@ -43,7 +43,7 @@ pub struct CommandService {
 }
 
 impl CommandService {
-    /// Over these services, for a door.
+    /// Over these services, for an entry point.
     pub fn new(services: Arc<Devices>) -> Self {
         Self { services }
     }
@@ -82,7 +82,7 @@ impl CommandService {
     }
 
     /// Starts a command without a key. The first value ends when the command has its place in the device's order (or was
-    /// refused): a door that waits for it before it starts the next one keeps the order of its frames (I6).
+    /// refused): an entry point that waits for it before it starts the next one keeps the order of its frames (I6).
     pub fn begin(&self, request: CommandRequest) -> (oneshot::Receiver<()>, JoinHandle<Result<CommandResult>>) {
         let (accepted, in_order) = oneshot::channel();
         let services = Arc::clone(&self.services);

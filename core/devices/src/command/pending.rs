@@ -30,7 +30,7 @@ pub enum Completion {
         number: u64,
         /// From acceptance to the answer, as its audit row has it.
         took: Duration,
-        /// The commit.
+        /// What the transaction stored, or why it failed.
         commit: Result<Committed, StoreError>,
     },
     /// It never reached the device, or may no longer be answered.

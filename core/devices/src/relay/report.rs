@@ -15,7 +15,7 @@ use crate::Devices;
 use crate::command::acknowledge::{UnawaitedWrite, write_answer};
 use crate::handle::DeviceHandle;
 
-/// Takes one report.
+/// Takes one report: stores what it changes, ends open commands that it answers, and tells clients.
 pub async fn reconcile(services: &Arc<Devices>, live: &Arc<DeviceHandle>, report: &StateReport) {
     let shown = Ack { token: String::new(), outcome: AckOutcome::Executed, relays: Vec::new() };
     let mut unawaited = None;

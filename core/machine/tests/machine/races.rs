@@ -133,7 +133,7 @@ impl Device {
         })
     }
 
-    /// `Registry::connect`.
+    /// The steps of `Registry::connect`, in their order.
     fn connect(&self) -> Arc<Session> {
         let session = Arc::new(Session::default());
         let mut current = self.session.lock().unwrap();
@@ -148,7 +148,7 @@ impl Device {
         session
     }
 
-    /// `Registry::disconnect`.
+    /// The steps of `Registry::disconnect`, in their order.
     fn disconnect(&self, session: &Arc<Session>) {
         let mut current = self.session.lock().unwrap();
         if !current.as_ref().is_some_and(|c| Arc::ptr_eq(c, session)) {
@@ -162,7 +162,7 @@ impl Device {
         self.events.lock().unwrap().push(false);
     }
 
-    /// `path::enqueue`.
+    /// The steps of `path::enqueue`, in their order.
     fn enqueue(&self, n: u32) -> Waiter {
         let waiter = Waiter::default();
         let new = command(n, action(Some(0), true));

@@ -126,7 +126,7 @@ struct UnderWay {
     number: u64,
     by: (Source, Option<CommandId>),
     row: Row,
-    /// It failed before.
+    /// Whether it failed before and was given out again.
     again: bool,
     /// Once it has ended: whether it is on the disk.
     ended: Option<bool>,

@@ -92,7 +92,7 @@ async fn another_process_that_hears_of_changes_late_and_twice_says_the_same() {
     claim::claim(services, &by(&carol).await, Key::none(), code.code.expose_secret()).await.unwrap();
     claim::delete(services, &house.user, Key::none(), &gone).await.unwrap();
     pats::revoke(services, &by(&bob).await, Key::none(), script).await.unwrap();
-    // An admin is made by the database alone here: nobody of the house is one.
+    // An admin is made by the database alone here: no account of this server is one.
     let user = services.store.user_by_email("anna@example.com").await.unwrap().unwrap();
     let made = services.store.change(move |tx| {
         Box::pin(async move {

@@ -42,7 +42,7 @@ async fn rows(house: &House, action: &str) -> usize {
 
 const WRONG: Result<(), (ErrorCode, Option<u64>)> = Err((ErrorCode::NotFound, None));
 
-/// In the house 12 wrong codes are too many, and 5 of one account.
+/// On this server 12 wrong codes are too many, and 5 of one account.
 #[tokio::test]
 async fn many_accounts_that_each_guess_within_their_bound_are_stopped_together() {
     let (clock, house) = house().await;

@@ -1,4 +1,5 @@
-//! A house without doors: services over a real database (SQLite, or PostgreSQL with `HEXA_TEST_DB=postgres`), and devices whose frames are values.
+//! A server without entry points: services over a real database (SQLite, or PostgreSQL with `HEXA_TEST_DB=postgres`),
+//! and devices whose frames are values.
 
 use std::sync::Arc;
 use std::time::Duration;

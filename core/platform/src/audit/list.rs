@@ -20,7 +20,7 @@ const MAX_ACTION: usize = 64;
 /// An account, as people name it.
 #[derive(Clone, Debug)]
 pub enum Who {
-    /// By its id.
+    /// By the public id, which never changes and belongs to one account.
     Id(UserId),
     /// By its e-mail, lower-cased.
     Email(String),
@@ -52,19 +52,19 @@ impl Who {
 /// What is asked for, by public names.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// In whose name.
+    /// The account in whose name it was done; none = any actor, the system and devices too.
     pub actor: Option<Who>,
-    /// About which device.
+    /// The device that the row is about; none = any, and rows about no device.
     pub device: Option<DeviceUid>,
     /// An action, or the beginning of some: it ends with `.` or `*` then.
     pub action: Option<String>,
-    /// How it ended.
+    /// One of the names of `Outcome`, such as `executed` or `timeout`; none = any.
     pub outcome: Option<String>,
-    /// Through which door.
+    /// The entry point that it came by, one of the names of `Source`, such as `api`; none = any.
     pub source: Option<String>,
-    /// Not earlier.
+    /// The earliest time of a row, inclusive; none = from the beginning.
     pub since: Option<TimeMs>,
-    /// Earlier.
+    /// The end of the time range, exclusive, and later than `since`; none = up to now.
     pub until: Option<TimeMs>,
 }
 

@@ -6,7 +6,7 @@ use crate::Platform;
 
 /// Rows per transaction: while one is open, every writer waits.
 const PIECE: u32 = 1_000;
-/// Checkpoints, likewise.
+/// Checkpoints per transaction, few for the same reason.
 const CHECKPOINTS: u32 = 200;
 /// Between two transactions, so that others have their turn.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -52,7 +52,7 @@ struct List {
     rows: VecDeque<Row>,
 }
 
-/// What waits.
+/// Audit rows that the database has not taken yet, in the order in which they arose; at most [`MAX_WAITING`].
 #[derive(Debug)]
 pub struct Waiting {
     list: Mutex<List>,
@@ -126,7 +126,7 @@ impl Waiting {
         self.counted(&list);
     }
 
-    /// The oldest ones.
+    /// The rows of the next attempt: the oldest ones, at most `MAX_BATCH`. They stay in the list.
     fn oldest(&self) -> Vec<Row> {
         self.list.lock().rows.iter().take(MAX_BATCH).cloned().collect()
     }

@@ -10,29 +10,29 @@ use super::{AuditReader, changes, command_id};
 use crate::db::{Arg, Query, Row, query};
 use crate::error::StoreError;
 
-/// Which rows.
+/// Which rows are listed: those that fit everything that is set.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// In whose name.
+    /// Only what this account did.
     pub actor: Option<UserKey>,
-    /// About which device.
+    /// Only rows about this device.
     pub device: Option<DeviceKey>,
-    /// What was done.
+    /// Only these actions, by their names.
     pub action: Option<ActionFilter>,
-    /// How it ended.
+    /// Only this outcome, by its stored name, such as `executed`.
     pub outcome: Option<String>,
-    /// Through which door.
+    /// Only what came from here, by the stored name, such as `api`.
     pub source: Option<String>,
-    /// Not earlier.
+    /// Only rows of this time or later.
     pub since: Option<TimeMs>,
-    /// Earlier.
+    /// Only rows from before this time.
     pub until: Option<TimeMs>,
 }
 
-/// Which actions.
+/// Which actions a filter lets pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionFilter {
-    /// This one.
+    /// The action of this name alone.
     Exact(String),
     /// All that begin so.
     Prefix(String),
@@ -41,36 +41,36 @@ pub enum ActionFilter {
 /// A row's place in the list: rows of one time are in the order of their chains.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuditPlace {
-    /// When.
+    /// Time of the row: when what it tells of had ended.
     pub at: TimeMs,
-    /// Which chain.
+    /// Name of the chain: the `NODE_ID` of the server that wrote the row.
     pub chain: String,
-    /// Place in it.
+    /// Number of the row in its chain, from 1 without gaps.
     pub seq: i64,
 }
 
 /// One row of the list.
 #[derive(Clone, Debug)]
 pub struct ListedRow {
-    /// Its place.
+    /// Where the row stands; the next page begins behind its last row's.
     pub place: AuditPlace,
-    /// `user`, `device`, `system`.
+    /// Who did it: `user`, `device` or `system`.
     pub actor_kind: String,
     /// The user's public id and e-mail, as they are now.
     pub actor: Option<(String, String)>,
-    /// Through which door.
+    /// Where it came from: a name of `Source`, such as `api`.
     pub source: String,
-    /// What.
+    /// What was done, such as `set_relay` or `device.claimed`.
     pub action: String,
     /// The device's uid, as long as it is there.
     pub device_uid: Option<String>,
     /// The device's name, as it is now.
     pub device_name: Option<String>,
-    /// Which command.
+    /// Id of the command that it is about; none when it is about none.
     pub command: Option<CommandId>,
     /// Whether it follows up a command.
     pub follow_up: bool,
-    /// How it ended.
+    /// How it ended: a name of `Outcome`, such as `executed`.
     pub outcome: String,
     /// The relay asked for.
     pub relay: Option<i64>,
@@ -80,7 +80,7 @@ pub struct ListedRow {
     pub latency_ms: Option<i64>,
     /// The states that it stored.
     pub changes: RelayStates,
-    /// Further facts, JSON.
+    /// Further facts as a JSON object; none when there are none.
     pub details: Option<String>,
 }
 

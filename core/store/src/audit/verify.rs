@@ -9,7 +9,7 @@ use crate::chain::{ChainedRow, GENESIS};
 use crate::db::{Row, query};
 use crate::error::StoreError;
 
-/// Rows per read.
+/// Rows, or checkpoints, that are read at a time.
 const CHUNK: i64 = 2_000;
 /// How far around a row its proper place is looked for.
 const NEAR: i64 = 100_000;
@@ -28,7 +28,7 @@ pub enum Wrong {
     },
     /// It is whole, but belongs elsewhere.
     Swapped {
-        /// Its own place.
+        /// The place in the chain that its hash was made for.
         belongs_at: i64,
     },
     /// It is whole by itself, but does not go on from the row before it: one of the two was put there later.
@@ -42,11 +42,11 @@ pub enum Wrong {
 /// Where a chain ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditHead {
-    /// The chain's name.
+    /// Name of the chain: the `NODE_ID` of the server that writes it.
     pub chain: String,
-    /// Its newest row.
+    /// Number of its newest row; 0 when it has none.
     pub seq: i64,
-    /// That row's hash.
+    /// Hash (SHA-256) of that row; all zero when there is none.
     pub hash: [u8; 32],
 }
 
@@ -55,9 +55,9 @@ pub struct AuditHead {
 pub struct ChainCheck {
     /// The chain's end, as far as it was read.
     pub head: AuditHead,
-    /// Rows recomputed.
+    /// Rows that were recomputed and fit.
     pub rows: u64,
-    /// Checkpoints recomputed.
+    /// Checkpoints that were recomputed; 0 when one of them does not fit.
     pub checkpoints: u64,
     /// Rows that were removed under checkpoints.
     pub removed: u64,
@@ -129,7 +129,7 @@ impl Store {
 struct Walk<'a> {
     reader: &'a AuditReader,
     check: ChainCheck,
-    /// Of all chains.
+    /// The heads of all chains that the caller noted.
     noted: &'a [AuditHead],
     from: Checkpoint,
     /// Whether a row of the audit names `from`.
