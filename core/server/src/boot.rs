@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::config::Settings;
-use crate::{key_ring_file, lifecycle, plugin_metrics, secrets, volume};
+use crate::{embedded_plugins, key_ring_file, lifecycle, plugin_metrics, secrets, volume};
 
 const SERVER_ID_SETTING: &str = "server_id";
 /// Devices that may wait for an owner before provisioning is refused.
@@ -309,8 +309,12 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
         watch: Arc::new(watch),
         per_call: settings.per_call.clone(),
     };
+    let embedded = embedded_plugins::chosen(&settings.embedded_plugins);
+    if settings.plugins_dir_given && !settings.plugins_dir.is_dir() {
+        tracing::warn!("HEXA_PLUGINS_DIR: {} is not a directory that can be read", settings.plugins_dir.display());
+    }
     let load = move || {
-        let host = PluginHost::load(&config)?;
+        let host = PluginHost::load_with(&config, &embedded)?;
         if !host.wait_compiled(COMPILE_GRACE) {
             tracing::warn!(
                 "starting before all plugins are compiled; until they are, their devices are told to reconnect later"
@@ -322,7 +326,8 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
     if host.status().is_empty() {
         let dir = settings.plugins_dir.display();
         tracing::warn!(
-            "there is no plugin in {dir}, so no device can connect; set HEXA_PLUGINS_DIR to the directory of the plugins"
+            "there is no plugin in {dir} and none in this program, so no device can connect; set HEXA_PLUGINS_DIR to the \
+            directory of the plugins, or build the server after `cargo xtask plugins`"
         );
     }
     Ok(Arc::new(host))

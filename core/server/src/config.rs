@@ -23,6 +23,7 @@ use hexa_store::Durability;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use crate::embedded_plugins::Chosen;
 use parse::Values;
 pub(crate) use table::SETTINGS;
 
@@ -55,6 +56,9 @@ pub(crate) struct Settings {
     pub(crate) production: bool,
     pub(crate) data_dir: PathBuf,
     pub(crate) plugins_dir: PathBuf,
+    /// Somebody named it, so that it is expected to be there.
+    pub(crate) plugins_dir_given: bool,
+    pub(crate) embedded_plugins: Chosen,
     pub(crate) listen: SocketAddr,
     /// Where maintenance comes in, and whether that was asked for: what is not there by default is no reason not to start.
     pub(crate) maintenance: (Maintenance, bool),
@@ -160,6 +164,8 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
         production,
         data_dir: PathBuf::from(v.text("HEXA_DATA_DIR")),
         plugins_dir: PathBuf::from(v.text("HEXA_PLUGINS_DIR")),
+        plugins_dir_given: v.is_given("HEXA_PLUGINS_DIR"),
+        embedded_plugins: embedded_plugins(v)?,
         per_call: per_call(v)?,
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
         database_url: v.secret("DATABASE_URL")?,
@@ -353,13 +359,26 @@ fn connect_src(v: &Values) -> Result<Vec<String>, ConfigError> {
 
 /// Plugins whose every call gets an instance of its own.
 fn per_call(v: &Values) -> Result<PerCall, ConfigError> {
-    let ids = v.list("HEXA_PLUGINS_PER_CALL");
+    Ok(match plugin_ids(v, "HEXA_PLUGINS_PER_CALL")? {
+        None => PerCall::All,
+        Some(ids) if ids.is_empty() => PerCall::None,
+        Some(ids) => PerCall::Some(ids),
+    })
+}
+
+/// Which plugins of this program are loaded.
+fn embedded_plugins(v: &Values) -> Result<Chosen, ConfigError> {
+    Ok(plugin_ids(v, "HEXA_EMBEDDED_PLUGINS")?.map_or(Chosen::All, Chosen::Only))
+}
+
+/// Plugins by id; none = all of them.
+fn plugin_ids(v: &Values, name: &'static str) -> Result<Option<Vec<String>>, ConfigError> {
+    let ids = v.list(name);
     let good = |id: &String| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
     match ids.as_slice() {
-        [] => Ok(PerCall::None),
-        [all] if all == "*" => Ok(PerCall::All),
-        ids if ids.iter().all(good) => Ok(PerCall::Some(ids.to_vec())),
-        _ => Err(v.wrong("HEXA_PLUGINS_PER_CALL", "plugin ids such as acme.sensor-hub, separated by commas, or `*`")),
+        [all] if all == "*" => Ok(None),
+        _ if ids.iter().all(good) => Ok(Some(ids)),
+        _ => Err(v.wrong(name, "plugin ids such as acme.sensor-hub, separated by commas, or `*`")),
     }
 }
 
