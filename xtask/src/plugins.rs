@@ -44,7 +44,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     let out = target().join("plugins");
     // What is left of one that has gone, or has another id now, would be taken into the server.
     for entry in fs::read_dir(&out).into_iter().flatten().flatten() {
-        if found.iter().all(|(_, id, _)| entry.file_name() != id.as_str()) {
+        if entry.path().is_dir() && found.iter().all(|(_, id, _)| entry.file_name() != id.as_str()) {
             fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
         }
     }

@@ -13,8 +13,9 @@ use url::Url;
 use super::args::Plan;
 use super::credential_store::{CredentialStore, Credentials};
 
-/// Provisioning and claiming requests under way at once.
-const AT_ONCE: usize = 8;
+/// Provisioning and claiming requests under way at once; of an account the server takes fewer claims together than it may
+/// have wrong codes (`LIMIT_CLAIM_FAILURES`).
+const AT_ONCE: usize = 4;
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
