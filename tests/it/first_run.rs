@@ -10,11 +10,12 @@ use hexa_tests::{Client, Options, TestServer};
 use serde_json::{Value, json};
 
 /// Starts the demo with the server of these tests, until it has said what to open.
-async fn run(dir: &Path) -> Finished {
+async fn run(dir: &Path, devices: &str) -> Finished {
     let xtask = hexa().with_file_name("xtask");
     assert!(xtask.exists(), "{} is not built: run `cargo xtask test`", xtask.display());
     let mut command = Command::new(xtask);
     command.args(["run", "--once", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).arg("--binary").arg(hexa());
+    command.args(["--devices", devices]);
     command.env_remove("HEXA_PLUGINS_DIR").current_dir(dir);
     if let Some(address) = hexa_tests::db::address(dir) {
         command.env("DATABASE_URL", address);
@@ -51,7 +52,7 @@ async fn items(client: &Client, path: &str) -> Vec<Value> {
 async fn the_first_start_shows_a_home_and_the_second_leaves_it_as_it_is() {
     let scratch = ScratchDir::new();
     let dir = scratch.path();
-    let first = run(dir).await;
+    let first = run(dir, "12").await;
     let lines = said(&first);
     let heads: Vec<_> = lines.iter().map(|line| line.split("  ").next().unwrap_or_default()).collect();
     assert_eq!(heads, ["Open", "Sign in", "Or as", "Switch", "List", "Read"], "{lines:#?}");
@@ -63,8 +64,8 @@ async fn the_first_start_shows_a_home_and_the_second_leaves_it_as_it_is() {
     }
     assert!(!first.stderr.contains("hexa sim:"), "nothing went wrong: {}", first.stderr);
 
-    // Twice the same.
-    let second = run(dir).await;
+    // More devices, and nothing else that is new.
+    let second = run(dir, "20").await;
     assert_eq!(said(&second).len(), 6, "{}", second.stdout);
     assert_eq!((&kept(dir, "demo-login.json"), &kept(dir, "guest-login.json")), (&owner, &guest));
     assert!(!second.stderr.contains("hexa sim:"), "nothing went wrong: {}", second.stderr);
@@ -73,9 +74,12 @@ async fn the_first_start_shows_a_home_and_the_second_leaves_it_as_it_is() {
     let (user, admin) = sign_in(&server, &owner).await;
     assert_eq!(user["role"], "admin");
     let devices = items(&admin, "/api/v1/devices?limit=100").await;
-    assert_eq!(devices.len(), 12, "{devices:#?}");
-    let relays = devices.iter().flat_map(|d| d["relays"].as_array().unwrap());
-    assert!(devices.iter().chain(relays).all(|named| named["name"].is_string()), "{devices:#?}");
+    assert_eq!(devices.len(), 20, "{devices:#?}");
+    let (named, more): (Vec<_>, Vec<_>) = devices.iter().partition(|d| d["name"].is_string());
+    let names: std::collections::BTreeSet<_> = named.iter().map(|d| d["name"].as_str()).collect();
+    assert_eq!((named.len(), names.len(), more.len()), (12, 12, 8), "each name once: {devices:#?}");
+    let mut relays = named.iter().flat_map(|d| d["relays"].as_array().unwrap());
+    assert!(relays.all(|relay| relay["name"].is_string()), "{devices:#?}");
     let of = |name: &str| devices.iter().find(|d| d["name"] == name).unwrap_or_else(|| panic!("{name}: {devices:#?}"));
     let history = async |name: &str| {
         let uid = of(name)["uid"].as_str().unwrap();

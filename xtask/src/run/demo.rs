@@ -56,6 +56,8 @@ pub(super) struct Demo {
     admin: Account,
     guest: Account,
     devices: u32,
+    /// The guest may switch [`SHARED`], if there is one.
+    shared: bool,
 }
 
 impl Demo {
@@ -64,13 +66,14 @@ impl Demo {
         let account = |name, bootstrap| account(address, data_dir, name, bootstrap);
         let secret = fs::read_to_string(data_dir.join("secrets/bootstrap_secret")).ok();
         let (admin, guest) = (account("demo", secret)?, account("guest", None)?);
-        let demo = Self {
+        let mut demo = Self {
             address: address.to_owned(),
             data_dir: data_dir.to_owned(),
             binary: binary.to_owned(),
             admin,
             guest,
             devices,
+            shared: false,
         };
         if !demo.admin.admin {
             let dir = data_dir.display();
@@ -84,7 +87,7 @@ impl Demo {
         demo.wait_online(online.min(PAGE - away.len()), &mut sim)?;
         let named = demo.name(HOME)?;
         demo.switch(&named)?;
-        demo.share()?;
+        demo.shared = demo.share()?;
         Ok((demo, sim))
     }
 
@@ -199,16 +202,16 @@ impl Demo {
         Ok(())
     }
 
-    /// Lets the guest switch one device, who does so.
-    fn share(&self) -> Result<()> {
+    /// Lets the guest switch one device, who does so; false when the device has gone.
+    fn share(&self) -> Result<bool> {
         let devices = self.devices()?;
-        let Some(device) = devices.iter().find(|device| device["name"] == SHARED) else { return Ok(()) };
+        let Some(device) = devices.iter().find(|device| device["name"] == SHARED) else { return Ok(false) };
         let uid = device["uid"].as_str().unwrap_or_default();
         let grants = format!("/api/v1/devices/{uid}/grants");
         let email = &self.guest.login["email"];
         let given = self.call("GET", &grants, None)?;
         if given["items"].as_array().into_iter().flatten().any(|grant| grant["user"]["email"] == *email) {
-            return Ok(());
+            return Ok(true);
         }
         self.call("POST", &grants, Some(&json!({ "email": email, "access": "control" })))?;
         for state in [true, false] {
@@ -218,7 +221,7 @@ impl Demo {
                 bail!("the guest's command was answered {status} {answer}");
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What to open and try, in six lines.
@@ -228,7 +231,11 @@ impl Demo {
         let device = online().find(|device| device["name"] == HOME[0].0).or_else(|| online().next());
         let uid = device.and_then(|device| device["uid"].as_str()).context("no simulated device is online")?;
         let base = format!("http://{}", self.address);
-        let text = |account: &Account, member: &str| account.login[member].as_str().unwrap_or_default().to_owned();
+        let login = |account: &Account| {
+            let text = |member: &str| account.login[member].as_str().unwrap_or_default();
+            format!("{} / {}", text("email"), text("password"))
+        };
+        let may = if self.shared { format!("who may switch {SHARED:?}") } else { "with nothing shared".to_owned() };
         let (dir, token) = (self.data_dir.display(), self.token_file());
         let (token, role) = (token.display(), if self.admin.admin { "an admin" } else { "no admin" });
         let (on, off) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
@@ -236,16 +243,8 @@ impl Demo {
             "\n{on}Open      {base}/dashboard{off}   ({} simulated devices; Ctrl-C stops everything)",
             self.devices
         );
-        println!(
-            "Sign in   {} / {}   ({role}; kept in {dir})",
-            text(&self.admin, "email"),
-            text(&self.admin, "password")
-        );
-        println!(
-            "Or as     {} / {}   (a guest, with {SHARED})",
-            text(&self.guest, "email"),
-            text(&self.guest, "password")
-        );
+        println!("Sign in   {}   ({role}; for development only, kept in {dir})", login(&self.admin));
+        println!("Or as     {}   (a guest, {may})", login(&self.guest));
         println!(
             "Switch    curl -s {base}/api/v1/devices/{uid}/relays/0 -H \"authorization: Bearer $(cat {token})\" -H 'content-type: application/json' -d '{{\"state\":true}}'"
         );
