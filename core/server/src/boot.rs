@@ -299,7 +299,7 @@ async fn tidy_plugins(plugins: Arc<PluginHost>) {
 async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) -> Result<Arc<PluginHost>> {
     let key = secrets::load_or_generate(&settings.secrets_dir(), "plugin_cache_key")?;
     let config = HostConfig {
-        plugins_dir: settings.plugins_dir.clone(),
+        plugins_dir: settings.plugins.dir.clone(),
         cache_dir: settings.data_dir.join("plugin-cache"),
         cache_key: token::sha256(key.expose_secret().as_bytes()),
         compiler: Arc::new(Compiler::Child(
@@ -307,11 +307,11 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
         )),
         clock,
         watch: Arc::new(watch),
-        per_call: settings.per_call.clone(),
+        per_call: settings.plugins.per_call.clone(),
     };
-    let embedded = embedded_plugins::chosen(&settings.embedded_plugins);
-    if settings.plugins_dir_given && !settings.plugins_dir.is_dir() {
-        tracing::warn!("HEXA_PLUGINS_DIR: {} is not a directory that can be read", settings.plugins_dir.display());
+    let embedded = embedded_plugins::chosen(&settings.plugins.embedded);
+    if settings.plugins.dir_given && !settings.plugins.dir.is_dir() {
+        tracing::warn!("HEXA_PLUGINS_DIR: {} is not a directory that can be read", settings.plugins.dir.display());
     }
     let load = move || {
         let host = PluginHost::load_with(&config, &embedded)?;
@@ -324,7 +324,7 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
     };
     let host = tokio::task::spawn_blocking(load).await?.context("cannot start the plugin engine")?;
     if host.status().is_empty() {
-        let dir = settings.plugins_dir.display();
+        let dir = settings.plugins.dir.display();
         tracing::warn!(
             "there is no plugin in {dir} and none in this program, so no device can connect; set HEXA_PLUGINS_DIR to the \
             directory of the plugins, or build the server after `cargo xtask plugins`"

@@ -5,6 +5,7 @@
 
 mod files;
 mod parse;
+mod plugins;
 mod table;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_api::PublicUrl;
-use hexa_host::PerCall;
 use hexa_listen::Maintenance;
 use hexa_listen::{Tls, TransportConfig};
 use hexa_operations::config as rooms;
@@ -23,8 +23,8 @@ use hexa_store::Durability;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::embedded_plugins::Chosen;
 use parse::Values;
+pub(crate) use plugins::{Embedded, PluginSettings};
 pub(crate) use table::SETTINGS;
 
 /// A configuration that cannot be used; says which setting, what it is, and what is allowed.
@@ -55,10 +55,7 @@ pub(crate) struct Overrides {
 pub(crate) struct Settings {
     pub(crate) production: bool,
     pub(crate) data_dir: PathBuf,
-    pub(crate) plugins_dir: PathBuf,
-    /// Somebody named it, so that it is expected to be there.
-    pub(crate) plugins_dir_given: bool,
-    pub(crate) embedded_plugins: Chosen,
+    pub(crate) plugins: PluginSettings,
     pub(crate) listen: SocketAddr,
     /// Where maintenance comes in, and whether that was asked for: what is not there by default is no reason not to start.
     pub(crate) maintenance: (Maintenance, bool),
@@ -85,7 +82,6 @@ pub(crate) struct Settings {
     pub(crate) key_encryption_key: Option<SecretString>,
     pub(crate) provision_keys: Vec<SecretString>,
     pub(crate) command: rooms::CommandConfig,
-    pub(crate) per_call: PerCall,
     pub(crate) device: rooms::DeviceConfig,
     pub(crate) provision_rate: Rate,
     pub(crate) provision_failures: Rate,
@@ -163,10 +159,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     Ok(Settings {
         production,
         data_dir: PathBuf::from(v.text("HEXA_DATA_DIR")),
-        plugins_dir: PathBuf::from(v.text("HEXA_PLUGINS_DIR")),
-        plugins_dir_given: v.is_given("HEXA_PLUGINS_DIR"),
-        embedded_plugins: embedded_plugins(v)?,
-        per_call: per_call(v)?,
+        plugins: PluginSettings::read(v)?,
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
         database_url: v.secret("DATABASE_URL")?,
         node: node(v)?,
@@ -355,31 +348,6 @@ fn connect_src(v: &Values) -> Result<Vec<String>, ConfigError> {
     let origins = origins(v, "DASHBOARD_CONNECT_SRC")?;
     let socket = |origin: &String| origin.replacen("http", "ws", 1);
     Ok(origins.iter().flat_map(|origin| [origin.clone(), socket(origin)]).collect())
-}
-
-/// Plugins whose every call gets an instance of its own.
-fn per_call(v: &Values) -> Result<PerCall, ConfigError> {
-    Ok(match plugin_ids(v, "HEXA_PLUGINS_PER_CALL")? {
-        None => PerCall::All,
-        Some(ids) if ids.is_empty() => PerCall::None,
-        Some(ids) => PerCall::Some(ids),
-    })
-}
-
-/// Which plugins of this program are loaded.
-fn embedded_plugins(v: &Values) -> Result<Chosen, ConfigError> {
-    Ok(plugin_ids(v, "HEXA_EMBEDDED_PLUGINS")?.map_or(Chosen::All, Chosen::Only))
-}
-
-/// Plugins by id; none = all of them.
-fn plugin_ids(v: &Values, name: &'static str) -> Result<Option<Vec<String>>, ConfigError> {
-    let ids = v.list(name);
-    let good = |id: &String| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-    match ids.as_slice() {
-        [all] if all == "*" => Ok(None),
-        _ if ids.iter().all(good) => Ok(Some(ids)),
-        _ => Err(v.wrong(name, "plugin ids such as acme.sensor-hub, separated by commas, or `*`")),
-    }
 }
 
 /// The file descriptors that this process may have, less what files, the database and outgoing calls need.

@@ -2,20 +2,13 @@
 
 use hexa_host::EmbeddedPlugin;
 
+use crate::config::Embedded;
+
 include!(concat!(env!("OUT_DIR"), "/plugins.rs"));
 
-/// Which of the plugins in this program are loaded (`HEXA_EMBEDDED_PLUGINS`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Chosen {
-    /// Every one.
-    All,
-    /// These, by id; none of them when it is empty.
-    Only(Vec<String>),
-}
-
 /// The plugins that were chosen. A name that is none of them is told to the log.
-pub(crate) fn chosen(which: &Chosen) -> Vec<EmbeddedPlugin> {
-    let Chosen::Only(ids) = which else { return PLUGINS.to_vec() };
+pub(crate) fn chosen(which: &Embedded) -> Vec<EmbeddedPlugin> {
+    let Embedded::Only(ids) = which else { return PLUGINS.to_vec() };
     for id in ids.iter().filter(|id| PLUGINS.iter().all(|plugin| plugin.id != id.as_str())) {
         tracing::warn!(plugin.id = %id, "HEXA_EMBEDDED_PLUGINS names a plugin that is not in this program");
     }
