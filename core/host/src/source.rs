@@ -7,9 +7,9 @@ use std::path::PathBuf;
 pub struct EmbeddedPlugin {
     /// The id that its manifest has.
     pub id: &'static str,
-    /// Its `plugin.toml`.
+    /// The text of its `plugin.toml`.
     pub manifest: &'static str,
-    /// Its `plugin.wasm`, a component.
+    /// The bytes of its `plugin.wasm`, a component.
     pub wasm: &'static [u8],
 }
 
