@@ -1,5 +1,6 @@
-//! Puts the console into the binary: whatever `cargo xtask dashboard` left in dashboard/dist. Without it, or with an
-//! empty folder, the server is built all the same and says at `/dashboard` how to have one. Never calls Node.
+//! Puts into the binary what was built before: the console that `cargo xtask dashboard` left in dashboard/dist, and the
+//! plugins that `cargo xtask plugins` left in target/plugins. Without them, or with empty folders, the server is built all
+//! the same and says how to have them. Nothing is compiled or downloaded here.
 
 #![expect(clippy::unnecessary_debug_formatting, reason = "paths become string literals of Rust")]
 
@@ -8,14 +9,49 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() {
-    let dist = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../../dashboard/dist");
-    println!("cargo::rerun-if-changed={}", dist.display());
-    println!("cargo::rerun-if-changed=build.rs");
-    // From copies: the console may be built anew while the compiler reads.
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../..");
     let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_default());
-    let kept = out.join("dashboard");
-    let _ = fs::remove_dir_all(&kept);
-    copy(&dist, &kept).unwrap_or_else(|e| panic!("{}: {e}", kept.display()));
+    println!("cargo::rerun-if-changed=build.rs");
+    dashboard(&root.join("dashboard/dist"), &out);
+    // Where xtask leaves them.
+    println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
+    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    plugins(&root.join(target).join("plugins"), &out);
+}
+
+/// A folder as it is now: it may be built anew while the compiler reads.
+fn kept(from: &Path, to: PathBuf) -> PathBuf {
+    // Cargo runs a build script each time when what it watches is not there.
+    let _ = fs::create_dir_all(from);
+    println!("cargo::rerun-if-changed={}", from.display());
+    let _ = fs::remove_dir_all(&to);
+    copy(from, &to).unwrap_or_else(|e| panic!("{}: {e}", to.display()));
+    to
+}
+
+/// Each folder with both files of a plugin.
+fn plugins(built: &Path, out: &Path) {
+    let kept = kept(built, out.join("plugins"));
+    let mut folders: Vec<_> = fs::read_dir(&kept).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    folders.sort();
+    let mut text = String::from("const PLUGINS: &[EmbeddedPlugin] = &[\n");
+    for folder in folders {
+        let (manifest, wasm) = (folder.join("plugin.toml"), folder.join("plugin.wasm"));
+        if manifest.is_file() && wasm.is_file() {
+            let id = folder.file_name().unwrap_or_default().to_string_lossy();
+            let _ = writeln!(
+                text,
+                "EmbeddedPlugin {{ id: {id:?}, manifest: include_str!({manifest:?}), wasm: include_bytes!({wasm:?}) }},"
+            );
+        }
+    }
+    text.push_str("];\n");
+    let out = out.join("plugins.rs");
+    fs::write(&out, text).unwrap_or_else(|e| panic!("{}: {e}", out.display()));
+}
+
+fn dashboard(dist: &Path, out: &Path) {
+    let kept = kept(dist, out.join("dashboard"));
     let mut files = Vec::new();
     find(&kept, &kept, &mut files);
     files.sort();

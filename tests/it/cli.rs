@@ -236,3 +236,23 @@ async fn over_tls_the_certificate_is_checked() {
     let known = home.hexa(&["whoami", "--url", &url, "--ca-file", &text(&certificate.certificate)], "").await;
     assert!(known.expect(77).err.contains("invalid_token"));
 }
+
+/// A uid tells nobody which device it is.
+#[tokio::test]
+async fn a_device_without_a_name_is_listed_by_its_model() {
+    let (server, home) = (server(), Home::new());
+    let user = server.user().await;
+    let body = serde_json::json!({ "device_class": "relay_controller", "model": "RC-8", "relay_count": 1 });
+    let device = server.provision_with(&body).await;
+    user.client.post("/api/v1/devices/claim", &serde_json::json!({ "code": device.claim_code })).await.expect(200);
+    home.login(&url(&server), &user.email, &[]).await.expect(0);
+    let listed = async || {
+        let list = home.hexa(&["devices", "list"], "").await.expect(0).out;
+        let line = list.lines().find(|line| line.starts_with(&device.uid)).unwrap_or_else(|| panic!("{list}"));
+        line[device.uid.len()..].split("  ").find(|cell| !cell.is_empty()).unwrap().to_owned()
+    };
+    assert_eq!(listed().await, "RC-8");
+    let named = serde_json::json!({ "name": "Kitchen ceiling" });
+    user.client.patch(&format!("/api/v1/devices/{}", device.uid), &named).await.expect(200);
+    assert_eq!(listed().await, "Kitchen ceiling");
+}

@@ -233,6 +233,7 @@ async fn a_wrong_configuration_ends_with_78_and_names_the_setting() {
         ("PUBLIC_URL", "not an address"),
         ("LIMIT_FLAP", "0"),
         ("HEXA_HEARTBEAT_SECONDS", "-1"),
+        ("HEXA_EMBEDDED_PLUGINS", "all of them"),
         ("DATABASE_URL", "mysql://elsewhere"),
     ] {
         let ended = refused(&Options::new().env(name, value), scratch.path()).await;
@@ -322,7 +323,10 @@ async fn rest_is_served_without_any_plugin_and_devices_are_told_why_not() {
     let scratch = ScratchDir::new();
     let empty = ScratchDir::new();
     let options = Options::new().data_dir(scratch.path()).env("HEXA_PLUGINS_DIR", empty.path().to_str().unwrap());
-    let server = TestServer::start(options);
+    // Of those in the program none is wanted, by a name that none of them has.
+    let server = TestServer::start(options.env("HEXA_EMBEDDED_PLUGINS", "acme.none"));
+    let log = server.log().text();
+    assert!(log.contains("HEXA_EMBEDDED_PLUGINS names a plugin that is not in this program"), "{log}");
     let user = server.user().await;
     user.client.get("/api/v1/devices").await.expect(200);
     let identity = server.provision(1).await;

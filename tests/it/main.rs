@@ -25,6 +25,7 @@ mod disk_full;
 mod ended;
 mod errors;
 mod faults;
+mod first_run;
 mod grants;
 mod guarantees;
 mod hang_up;

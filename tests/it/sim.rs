@@ -78,6 +78,52 @@ async fn simulated_devices_are_claimed_and_switch() {
 }
 
 #[tokio::test]
+async fn a_server_alone_has_its_drivers_in_the_program() {
+    let empty = ScratchDir::new();
+    let server = TestServer::start(Options::new().data_dir(empty.path()).without("HEXA_PLUGINS_DIR"));
+    let user = server.user().await;
+    run_while(&server, &user, 2, &["--devices", "2", "--relays", "1,2", "--seed", "4"], || async {
+        let devices = devices(&user).await;
+        let of = |relays: u16| devices.iter().find(|d| d["relay_count"] == relays).expect("one of each size");
+        let uid = of(2)["uid"].as_str().unwrap();
+        user.set_relay(uid, 1, true).await.expect(200);
+        assert!(user.relay(uid, 1).await.is_some_and(|(on, _)| on));
+        user.set_relay(of(1)["uid"].as_str().unwrap(), 1, true).await.expect_error(400, "validation_error");
+    })
+    .await;
+    let plugins = server.admin().await.get("/api/v1/admin/plugins").await.expect(200);
+    let of = |member: &str| plugins["items"][0][member].clone();
+    assert_eq!((of("id"), of("state")), (json!("hexa.relay-controller"), json!("active")), "{plugins}");
+    assert!(!empty.path().join("plugins").exists(), "nothing is unpacked");
+    let log = server.log().text();
+    assert!(!log.contains("no plugin") && !log.contains("HEXA_PLUGINS_DIR"), "nothing is missing: {log}");
+}
+
+#[tokio::test]
+async fn a_plugin_in_the_directory_replaces_the_one_of_its_id_in_the_program() {
+    let (own, folder) = (hexa_tests::process::plugins().join("hexa.relay-controller"), ScratchDir::new());
+    let manifest = std::fs::read_to_string(own.join("plugin.toml")).unwrap();
+    let newer = manifest.replace("version     = \"0.1.0\"", "version = \"9.9.9\"");
+    assert_ne!(manifest, newer);
+    std::fs::create_dir(folder.path().join("mine")).unwrap();
+    std::fs::write(folder.path().join("mine/plugin.toml"), newer).unwrap();
+    std::fs::copy(own.join("plugin.wasm"), folder.path().join("mine/plugin.wasm")).unwrap();
+    let options = Options::new().env("HEXA_PLUGINS_DIR", folder.path().to_str().unwrap());
+    let server = TestServer::start(options);
+    let user = server.user().await;
+    run_while(&server, &user, 1, &["--devices", "1", "--seed", "5"], || async {
+        let uid = devices(&user).await[0]["uid"].as_str().unwrap().to_owned();
+        user.set_relay(&uid, 0, true).await.expect(200);
+    })
+    .await;
+    let plugins = server.admin().await.get("/api/v1/admin/plugins").await.expect(200);
+    let versions: Vec<_> = plugins["items"].as_array().unwrap().iter().map(|p| (&p["version"], &p["state"])).collect();
+    assert_eq!(versions, [(&json!("9.9.9"), &json!("active"))], "{plugins}");
+    let log = server.log().text();
+    assert!(log.contains("replaces the embedded one"), "{log}");
+}
+
+#[tokio::test]
 async fn lost_and_doubled_acks_are_what_was_asked_for_and_the_server_takes_no_harm() {
     let server = TestServer::start(Options::new().env("COMMAND_TIMEOUT_MS", "300"));
     let user = server.user().await;

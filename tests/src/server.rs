@@ -29,6 +29,7 @@ pub const PUBLIC_URL: &str = "http://hexa.example";
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     env: Vec<(String, String)>,
+    removed: Vec<String>,
     data_dir: Option<PathBuf>,
 }
 
@@ -56,6 +57,12 @@ impl Options {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
+    /// Without a setting that servers of tests have.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.removed.push(name.to_owned());
+        self
+    }
     /// On this data directory, which the caller owns.
     #[must_use]
     pub fn data_dir(mut self, dir: &Path) -> Self {
@@ -81,6 +88,9 @@ impl Options {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        for name in &self.removed {
+            command.env_remove(name);
+        }
         command
     }
 }

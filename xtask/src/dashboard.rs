@@ -133,8 +133,8 @@ pub(crate) fn run(args: &DashboardArgs) -> Result<()> {
         print!("{}", report()?);
     }
     for (_, name) in [(args.figures, "figures"), (args.images, "images")].into_iter().filter(|(wanted, _)| *wanted) {
-        crate::process::cargo(&["build", "--release", "--package", "hexa-server"])?;
         let plugins = crate::plugins::build()?;
+        crate::process::cargo(&["build", "--release", "--package", "hexa-server"])?;
         let mut command = node.script(name, &[]);
         run_command(command.env("HEXA_BIN", hexa("release")).env("HEXA_PLUGINS_DIR", plugins))?;
     }

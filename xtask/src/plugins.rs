@@ -19,8 +19,9 @@ struct Plugin {
     id: String,
 }
 
-/// Builds every folder of `plugins/` with a `plugin.toml`; gives the directory for `HEXA_PLUGINS_DIR`. Plugins whose id
-/// begins with `test.` are for tests only: they go into a directory of their own, beside it.
+/// Builds every folder of `plugins/` with a `plugin.toml`; gives the directory, which the next build of the server takes
+/// into the binary. Plugins whose id begins with `test.` are for tests only: they go into a directory of their own, beside
+/// it.
 pub(crate) fn build() -> Result<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root().join("plugins")).context("cannot read the folder plugins/")? {
@@ -41,6 +42,12 @@ pub(crate) fn build() -> Result<PathBuf> {
     // Flags meant for the host would turn the component into a core module, or fail to link.
     run(command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     let out = target().join("plugins");
+    // What is left of one that has gone, or has another id now, would be taken into the server.
+    for entry in fs::read_dir(&out).into_iter().flatten().flatten() {
+        if entry.path().is_dir() && found.iter().all(|(_, id, _)| entry.file_name() != id.as_str()) {
+            fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
+        }
+    }
     for (package, id, manifest) in &found {
         let built = target().join("wasm32-wasip2/guest").join(package.replace('-', "_") + ".wasm");
         let wasm = fs::read(&built).with_context(|| built.display().to_string())?;

@@ -1,9 +1,11 @@
 //! Which plugins there are, and which of them serves a class.
 //!
-//! Looks at `<plugins_dir>/*/{plugin.toml,plugin.wasm}`. A plugin that cannot be loaded is remembered with its reason;
-//! it never keeps another one, or the server, from starting. One that has to be compiled first keeps no other waiting:
+//! Looks at `<plugins_dir>/*/{plugin.toml,plugin.wasm}`, then at those in the program whose id no folder has. A plugin
+//! that cannot be loaded is remembered with its reason; it never keeps another one, or the server, from starting. One that
+//! has to be compiled first keeps no other waiting:
 //! a thread loads it while the others serve.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
@@ -33,6 +35,7 @@ use crate::lifecycle::cpu_quota::CpuQuota;
 use crate::lifecycle::health::Health;
 use crate::lifecycle::manifest::Manifest;
 use crate::lifecycle::stats::Stats;
+use crate::source::{EmbeddedPlugin, Source};
 
 const MANIFEST_BYTES: u64 = 64 << 10;
 /// Most folders that are read; a directory with more is not one of plugins.
@@ -53,7 +56,7 @@ pub(crate) struct Compiling {
     pub id: String,
     pub version: String,
     pub classes: Vec<DeviceClass>,
-    dir: PathBuf,
+    source: Source,
 }
 
 /// The plugins that were found, by how far they are.
@@ -94,6 +97,7 @@ impl Catalog {
     /// Loads what is compiled already; the rest follows in a thread if the compiler is one for that.
     pub(crate) fn load(
         plugins_dir: &Path,
+        embedded: &[EmbeddedPlugin],
         cache: Cache,
         compiler: Arc<Compiler>,
         shared: Shared,
@@ -102,11 +106,12 @@ impl Catalog {
         let contracts = Contracts::new(&engine).map_err(|e| engine::EngineError::new(&e))?;
         let loader = Loader { engine, contracts, cache, compiler, shared };
         let catalog = Arc::new(Self::default());
-        for dir in folders(plugins_dir) {
-            match loader.read(&dir) {
-                Ok(found) if catalog.must_wait(&found, &loader) => catalog.wait_for(found, dir),
-                Ok(found) => catalog.register_loaded(loader.load(found), false),
-                Err(failed) => catalog.register_loaded(Err(failed), false),
+        let found: Vec<_> = folders(plugins_dir).into_iter().map(|d| catalog.add(Source::Folder(d), &loader)).collect();
+        for plugin in embedded {
+            if found.iter().any(|id| id == plugin.id) {
+                tracing::info!(plugin.id = %plugin.id, "the plugin in {} replaces the embedded one", plugins_dir.display());
+            } else {
+                catalog.add(Source::Embedded(*plugin), &loader);
             }
         }
         if catalog.lists.lock().compiling.is_empty() {
@@ -117,6 +122,18 @@ impl Catalog {
         let thread = std::thread::Builder::new().name("plugin-compile".into());
         thread.spawn(move || compile_all(&weak, &loader)).map_err(|e| engine::EngineError::new(&e))?;
         Ok(catalog)
+    }
+
+    /// Gives the id of what was found there, whatever becomes of it.
+    fn add(&self, source: Source, loader: &Loader) -> String {
+        let read = loader.read(&source);
+        let id = read.as_ref().map_or_else(|failed| failed.id.clone(), |found| found.manifest.id.clone());
+        match read {
+            Ok(found) if self.must_wait(&found, loader) => self.wait_for(found, source),
+            Ok(found) => self.register_loaded(loader.load(found), false),
+            Err(failed) => self.register_loaded(Err(failed), false),
+        }
+        id
     }
 
     pub(crate) fn serving(&self, class: DeviceClass) -> Option<&Arc<Plugin>> {
@@ -152,10 +169,10 @@ impl Catalog {
         loader.compiler.in_background() && (found.code.is_none() || self.lists.lock().compiling.iter().any(conflicts))
     }
 
-    fn wait_for(&self, found: Found, dir: PathBuf) {
+    fn wait_for(&self, found: Found, source: Source) {
         let Manifest { id, version, classes, .. } = found.manifest;
         tracing::info!(plugin.id = %id, plugin.version = %version, "plugin is being compiled");
-        self.lists.lock().compiling.push_back(Compiling { id, version, classes, dir });
+        self.lists.lock().compiling.push_back(Compiling { id, version, classes, source });
     }
 
     /// Lists a plugin as active or failed; it is the first in the queue if it `waited`.
@@ -188,7 +205,9 @@ impl Catalog {
         for class in &plugin.classes {
             if let Some(other) = self.serving(*class) {
                 let (class, other) = (class.as_str(), &other.id);
-                return fail(format!("{class} is already served by {other}; remove one of the two"));
+                return fail(format!(
+                    "{class} is already served by {other}; remove one of the two (HEXA_EMBEDDED_PLUGINS names the embedded ones)"
+                ));
             }
         }
         let plugin = Arc::new(plugin);
@@ -204,7 +223,7 @@ impl Catalog {
 fn compile_all(catalog: &Weak<Catalog>, loader: &Loader) {
     while let Some(next) = catalog.upgrade().and_then(|c| c.lists.lock().compiling.front().cloned()) {
         // The catalog is not held meanwhile, so that a host can be dropped while something is compiled for it.
-        let loaded = loader.read(&next.dir).and_then(|found| loader.load(found));
+        let loaded = loader.read(&next.source).and_then(|found| loader.load(found));
         let Some(catalog) = catalog.upgrade() else { return };
         catalog.register_loaded(loaded, true);
     }
@@ -218,13 +237,27 @@ fn compile_all(catalog: &Weak<Catalog>, loader: &Loader) {
 fn folders(plugins_dir: &Path) -> Vec<PathBuf> {
     let entries = match fs::read_dir(plugins_dir) {
         Ok(entries) => entries,
+        // The default directory need not be there; whoever names one is warned before.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
             tracing::warn!(%error, "no plugins: {} cannot be read", plugins_dir.display());
             return Vec::new();
         }
     };
     let hidden = |p: &PathBuf| p.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
+    // As in a checkout, whose `plugins` is where the default leads.
+    let sources = |p: &PathBuf| p.join("Cargo.toml").exists() && !p.join("plugin.wasm").exists();
     let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir() && !hidden(p)).collect();
+    dirs.retain(|dir| {
+        let plugin = !sources(dir);
+        if !plugin {
+            tracing::info!(
+                "{} holds the sources of a plugin and no plugin.wasm, so nothing is loaded from it",
+                dir.display()
+            );
+        }
+        plugin
+    });
     dirs.sort();
     if dirs.len() > MAX_PLUGINS {
         tracing::error!("only the first {MAX_PLUGINS} of {} plugin folders are loaded", dirs.len());
@@ -233,22 +266,28 @@ fn folders(plugins_dir: &Path) -> Vec<PathBuf> {
     dirs
 }
 
-/// A folder whose files can be read.
+/// A plugin whose files can be read.
 struct Found {
     manifest: Manifest,
-    wasm: Vec<u8>,
+    wasm: Cow<'static, [u8]>,
     /// Its code from the cache, if it is there.
     code: Option<Component>,
 }
 
 impl Loader {
-    fn read(&self, dir: &Path) -> Result<Found, Failed> {
-        let folder = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let unknown = |reason| Failed { id: folder.clone(), version: String::new(), classes: Vec::new(), reason };
-        let text = read(&dir.join("plugin.toml"), MANIFEST_BYTES).map_err(unknown)?;
-        let text = String::from_utf8(text).map_err(|_| unknown("plugin.toml is not UTF-8 text".into()))?;
-        let manifest = Manifest::parse(&text).map_err(unknown)?;
-        let wasm = read(&dir.join("plugin.wasm"), WASM_BYTES).and_then(|wasm| is_component(&wasm).map(|()| wasm));
+    fn read(&self, source: &Source) -> Result<Found, Failed> {
+        let unknown = |reason| Failed { id: source.name(), version: String::new(), classes: Vec::new(), reason };
+        let text: Cow<'_, [u8]> = match source {
+            Source::Folder(dir) => read(&dir.join("plugin.toml"), MANIFEST_BYTES).map_err(unknown)?.into(),
+            Source::Embedded(plugin) => plugin.manifest.as_bytes().into(),
+        };
+        let text = std::str::from_utf8(&text).map_err(|_| unknown("plugin.toml is not UTF-8 text".into()))?;
+        let manifest = Manifest::parse(text).map_err(unknown)?;
+        let wasm = match source {
+            Source::Folder(dir) => read(&dir.join("plugin.wasm"), WASM_BYTES).map(Cow::Owned),
+            Source::Embedded(plugin) => Ok(Cow::Borrowed(plugin.wasm)),
+        };
+        let wasm = wasm.and_then(|wasm: Cow<'static, [u8]>| is_component(&wasm).map(|()| wasm));
         let wasm = wasm.map_err(|reason| failed(&manifest, reason))?;
         let code = self.cache.get(&self.engine, &wasm);
         Ok(Found { manifest, wasm, code })

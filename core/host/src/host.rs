@@ -16,6 +16,7 @@ use crate::driver::call::Plugin;
 use crate::engine::EngineError;
 use crate::lifecycle::cache::Cache;
 use crate::lifecycle::stats::PluginStats;
+use crate::source::EmbeddedPlugin;
 
 /// All plugins of this server.
 pub struct PluginHost {
@@ -30,13 +31,22 @@ impl PluginHost {
     /// # Errors
     /// When the engine cannot be made; a plugin that cannot be loaded is none.
     pub fn load(config: &HostConfig) -> Result<Self, EngineError> {
+        Self::load_with(config, &[])
+    }
+
+    /// [`PluginHost::load`] with plugins of the program itself; one whose id a folder's plugin has is left out, also when
+    /// that one cannot be loaded.
+    ///
+    /// # Errors
+    /// As [`PluginHost::load`].
+    pub fn load_with(config: &HostConfig, embedded: &[EmbeddedPlugin]) -> Result<Self, EngineError> {
         let cache = Cache::new(&config.cache_dir, config.cache_key);
         let shared = Shared {
             clock: Arc::clone(&config.clock),
             observer: Arc::clone(&config.watch),
             per_call: config.per_call.clone(),
         };
-        Ok(Self { catalog: Catalog::load(&config.plugins_dir, cache, Arc::clone(&config.compiler), shared)? })
+        Ok(Self { catalog: Catalog::load(&config.plugins_dir, embedded, cache, Arc::clone(&config.compiler), shared)? })
     }
 
     /// Blocks until no plugin is being compiled, or for `at_most`; says whether none is.

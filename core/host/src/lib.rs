@@ -12,9 +12,11 @@ mod driver;
 mod engine;
 mod host;
 mod lifecycle;
+mod source;
 
 pub use config::{HostConfig, PerCall};
 pub use engine::EngineError;
 pub use host::PluginHost;
 pub use lifecycle::compile::{ChildCompiler, CompileLimits, Compiler, compile_child};
 pub use lifecycle::stats::{BUCKETS_US, CallOutcome, FAULT_KINDS, Function, FunctionStats, PluginStats};
+pub use source::EmbeddedPlugin;

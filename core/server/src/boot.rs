@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::config::Settings;
-use crate::{key_ring_file, lifecycle, plugin_metrics, secrets, volume};
+use crate::{embedded_plugins, key_ring_file, lifecycle, plugin_metrics, secrets, volume};
 
 const SERVER_ID_SETTING: &str = "server_id";
 /// Devices that may wait for an owner before provisioning is refused.
@@ -305,7 +305,7 @@ async fn lost(store: &Store) {
 async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) -> Result<Arc<PluginHost>> {
     let key = secrets::load_or_generate(&settings.secrets_dir(), "plugin_cache_key")?;
     let config = HostConfig {
-        plugins_dir: settings.plugins_dir.clone(),
+        plugins_dir: settings.plugins.dir.clone(),
         cache_dir: settings.data_dir.join("plugin-cache"),
         cache_key: token::sha256(key.expose_secret().as_bytes()),
         compiler: Arc::new(Compiler::Child(
@@ -313,10 +313,14 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
         )),
         clock,
         watch: Arc::new(watch),
-        per_call: settings.per_call.clone(),
+        per_call: settings.plugins.per_call.clone(),
     };
+    let embedded = embedded_plugins::chosen(&settings.plugins.embedded);
+    if settings.plugins.dir_given && !settings.plugins.dir.is_dir() {
+        tracing::warn!("HEXA_PLUGINS_DIR: {} is not a directory that can be read", settings.plugins.dir.display());
+    }
     let load = move || {
-        let host = PluginHost::load(&config)?;
+        let host = PluginHost::load_with(&config, &embedded)?;
         if !host.wait_compiled(COMPILE_GRACE) {
             tracing::warn!(
                 "starting before all plugins are compiled; until they are, their devices are told to reconnect later"
@@ -326,9 +330,10 @@ async fn load_plugins(settings: &Settings, clock: Arc<dyn Clock>, watch: Watch) 
     };
     let host = tokio::task::spawn_blocking(load).await?.context("cannot start the plugin engine")?;
     if host.status().is_empty() {
-        let dir = settings.plugins_dir.display();
+        let dir = settings.plugins.dir.display();
         tracing::warn!(
-            "there is no plugin in {dir}, so no device can connect; set HEXA_PLUGINS_DIR to the directory of the plugins"
+            "there is no plugin in {dir} and none in this program, so no device can connect; set HEXA_PLUGINS_DIR to the \
+            directory of the plugins, or build the server after `cargo xtask plugins`"
         );
     }
     Ok(Arc::new(host))

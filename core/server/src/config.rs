@@ -5,6 +5,7 @@
 
 mod files;
 mod parse;
+mod plugins;
 mod table;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hexa_api::PublicUrl;
-use hexa_host::PerCall;
 use hexa_listen::Maintenance;
 use hexa_listen::{Tls, TransportConfig};
 use hexa_operations::config as rooms;
@@ -24,6 +24,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use parse::Values;
+pub(crate) use plugins::{Embedded, PluginSettings};
 pub(crate) use table::SETTINGS;
 
 /// A configuration that cannot be used; says which setting, what it is, and what is allowed.
@@ -54,7 +55,7 @@ pub(crate) struct Overrides {
 pub(crate) struct Settings {
     pub(crate) production: bool,
     pub(crate) data_dir: PathBuf,
-    pub(crate) plugins_dir: PathBuf,
+    pub(crate) plugins: PluginSettings,
     pub(crate) listen: SocketAddr,
     /// Where maintenance comes in, and whether that was asked for: what is not there by default is no reason not to start.
     pub(crate) maintenance: (Maintenance, bool),
@@ -81,7 +82,6 @@ pub(crate) struct Settings {
     pub(crate) key_encryption_key: Option<SecretString>,
     pub(crate) provision_keys: Vec<SecretString>,
     pub(crate) command: rooms::CommandConfig,
-    pub(crate) per_call: PerCall,
     pub(crate) device: rooms::DeviceConfig,
     pub(crate) provision_rate: Rate,
     pub(crate) provision_failures: Rate,
@@ -159,8 +159,7 @@ fn settings(v: &Values) -> Result<Settings, ConfigError> {
     Ok(Settings {
         production,
         data_dir: PathBuf::from(v.text("HEXA_DATA_DIR")),
-        plugins_dir: PathBuf::from(v.text("HEXA_PLUGINS_DIR")),
-        per_call: per_call(v)?,
+        plugins: PluginSettings::read(v)?,
         listen: v.parse("HEXA_LISTEN", "an address and port such as 127.0.0.1:8080")?,
         database_url: v.secret("DATABASE_URL")?,
         node: node(v)?,
@@ -349,18 +348,6 @@ fn connect_src(v: &Values) -> Result<Vec<String>, ConfigError> {
     let origins = origins(v, "DASHBOARD_CONNECT_SRC")?;
     let socket = |origin: &String| origin.replacen("http", "ws", 1);
     Ok(origins.iter().flat_map(|origin| [origin.clone(), socket(origin)]).collect())
-}
-
-/// Plugins whose every call gets an instance of its own.
-fn per_call(v: &Values) -> Result<PerCall, ConfigError> {
-    let ids = v.list("HEXA_PLUGINS_PER_CALL");
-    let good = |id: &String| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-    match ids.as_slice() {
-        [] => Ok(PerCall::None),
-        [all] if all == "*" => Ok(PerCall::All),
-        ids if ids.iter().all(good) => Ok(PerCall::Some(ids.to_vec())),
-        _ => Err(v.wrong("HEXA_PLUGINS_PER_CALL", "plugin ids such as acme.sensor-hub, separated by commas, or `*`")),
-    }
 }
 
 /// The file descriptors that this process may have, less what files, the database and outgoing calls need.

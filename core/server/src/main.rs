@@ -8,6 +8,7 @@ mod boot;
 mod cli;
 mod config;
 mod dashboard;
+mod embedded_plugins;
 mod key_ring_file;
 mod lifecycle;
 mod plugin_metrics;

@@ -17,7 +17,7 @@ const FIELDS: usize = 16;
 const FLAT: &[&str] = &["Row", "Body", "Response", "Request", "Info", "View", "Device"];
 
 /// Larger ones that are there and may not grow: they go to the rooms that their fields are for.
-const KNOWN: &[(&str, usize)] = &[("Metrics", 22), ("Settings", 43), ("SimArgs", 17)];
+const KNOWN: &[(&str, usize)] = &[("Metrics", 22), ("Settings", 42), ("SimArgs", 17)];
 
 /// Checks every crate and struct of `core`.
 pub(super) fn check(root: &Path) -> Result<Vec<Problem>> {

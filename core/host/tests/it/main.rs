@@ -1,6 +1,7 @@
 //! The plugin host with a real driver and with guests that misbehave.
 
 mod compiling;
+mod embedded;
 mod fuzz;
 mod hostile;
 mod loading;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hexa_devices::ports::PluginObserver;
-use hexa_host::{Compiler, HostConfig, PerCall, PluginHost, PluginStats};
+use hexa_host::{Compiler, EmbeddedPlugin, HostConfig, PerCall, PluginHost, PluginStats};
 use hexa_model::driver::{CommandEnvelope, DriverCall, DriverCommand, DriverError, Fault, Frame};
 use hexa_model::plugin::PluginEvent;
 use hexa_model::{Clock, DeviceClass, DeviceUid, RelayAction, SystemClock, TimeMs};
@@ -59,9 +59,8 @@ impl PluginsFolder {
 
     /// With the built relay-controller driver.
     pub(crate) fn with_relay_controller(self) -> Self {
-        let built = built_plugin(RELAY_CONTROLLER);
-        let read = |name: &str| std::fs::read(built.join(name)).expect("just looked at");
-        self.with("relay", &String::from_utf8(read("plugin.toml")).expect("text"), &read("plugin.wasm"))
+        let (manifest, wasm) = built(RELAY_CONTROLLER);
+        self.with("relay", &manifest, &wasm)
     }
 
     pub(crate) fn with(self, folder: &str, manifest: &str, wasm: &[u8]) -> Self {
@@ -84,9 +83,18 @@ impl PluginsFolder {
         self.host_of(compiler, Arc::new(SystemClock::new()))
     }
 
+    /// With plugins of the program beside those of the folders, compiled by this.
+    pub(crate) fn host_with_embedded(&self, embedded: &[EmbeddedPlugin], compiler: Arc<Compiler>) -> PluginHost {
+        PluginHost::load_with(&self.config(compiler, Arc::new(SystemClock::new())), embedded).expect("an engine")
+    }
+
     fn host_of(&self, compiler: Arc<Compiler>, clock: Arc<dyn Clock>) -> PluginHost {
+        PluginHost::load(&self.config(compiler, clock)).expect("an engine")
+    }
+
+    fn config(&self, compiler: Arc<Compiler>, clock: Arc<dyn Clock>) -> HostConfig {
         let cache_dir = self.dir.path().join("cache");
-        let config = HostConfig {
+        HostConfig {
             plugins_dir: self.folder(),
             cache_dir,
             cache_key: [7; 32],
@@ -94,9 +102,15 @@ impl PluginsFolder {
             clock,
             watch: Arc::clone(&self.events) as Arc<dyn PluginObserver>,
             per_call: self.per_call.clone(),
-        };
-        PluginHost::load(&config).expect("an engine")
+        }
     }
+}
+
+/// Manifest and component of a plugin that was built.
+pub(crate) fn built(id: &str) -> (String, Vec<u8>) {
+    let built = built_plugin(id);
+    let read = |name: &str| std::fs::read(built.join(name)).expect("just looked at");
+    (String::from_utf8(read("plugin.toml")).expect("text"), read("plugin.wasm"))
 }
 
 /// Folder of a plugin that `cargo xtask plugins` built.

@@ -393,7 +393,9 @@ fn device_line(device: &Value) -> [String; 5] {
     };
     let relays = device["relays"].as_array().map(|all| all.iter().map(state).collect::<Vec<_>>().join(" "));
     let online = if device["online"] == true { "online" } else { "offline" };
-    [text("uid"), text("name"), online.to_owned(), text("access"), relays.unwrap_or_default()]
+    // Nobody remembers a uid: without a name it is at least known what it is.
+    let name = if device["name"].is_string() { text("name") } else { text("model") };
+    [text("uid"), name, online.to_owned(), text("access"), relays.unwrap_or_default()]
 }
 
 /// Everything of a list; `path` has a query already.

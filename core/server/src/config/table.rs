@@ -30,7 +30,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Holds database, secrets and plugin cache. Created with mode 0700; one that exists is left as it is, and refused where \
          everybody may write.",
     ),
-    plain("HEXA_PLUGINS_DIR", "./plugins", "One folder per plugin with `plugin.toml` and `plugin.wasm`."),
+    plain(
+        "HEXA_PLUGINS_DIR",
+        "./plugins",
+        "Further plugins, beside those in the program: one folder each, with `plugin.toml` and `plugin.wasm`. One with the id \
+         of a plugin in the program replaces it.",
+    ),
+    plain(
+        "HEXA_EMBEDDED_PLUGINS",
+        "*",
+        "Which of the plugins in the program are loaded: ids, comma separated, `*` for all, or empty for none.",
+    ),
     plain(
         "HEXA_PLUGINS_PER_CALL",
         "",

@@ -23,9 +23,9 @@ pub(crate) struct SimArgs {
     /// How many devices to simulate
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=100_000))]
     devices: u32,
-    /// Relays of each device
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u16).range(1..=64))]
-    relays: u16,
+    /// Relays of each device; several numbers go round, such as 1,1,4
+    #[arg(long, value_name = "N", default_value = "4", value_delimiter = ',', value_parser = value_parser!(u16).range(1..=64))]
+    relays: Vec<u16>,
     /// Time from a command to its ack
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = value_parser!(u64).range(0..=60_000))]
     ack_delay_ms: u64,
@@ -75,7 +75,7 @@ pub(crate) struct SimArgs {
 pub(super) struct Plan {
     pub(super) server: Url,
     pub(super) devices: usize,
-    pub(super) relays: u16,
+    relays: Vec<u16>,
     pub(super) faults: Faults,
     pub(super) reconnect_every: Option<Duration>,
     pub(super) input_every: Option<Duration>,
@@ -88,6 +88,17 @@ pub(super) struct Plan {
     pub(super) quiet: bool,
     /// Worth saying before the start.
     pub(super) notes: Vec<String>,
+}
+
+impl Plan {
+    /// How many relays device `index` is registered with.
+    pub(super) fn relays(&self, index: usize) -> u16 {
+        self.relays[index % self.relays.len()]
+    }
+    /// The same for people.
+    pub(super) fn relays_in_words(&self) -> String {
+        self.relays.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl SimArgs {
@@ -199,8 +210,14 @@ mod tests {
     #[test]
     fn the_defaults_are_three_devices_of_four_relays_on_this_machine() {
         let plan = plan(&[]).unwrap();
-        assert_eq!((plan.devices, plan.relays, plan.server.as_str()), (3, 4, "http://127.0.0.1:8080/"));
+        assert_eq!((plan.devices, plan.relays(2), plan.server.as_str()), (3, 4, "http://127.0.0.1:8080/"));
         assert!(plan.notes.is_empty() && plan.duration.is_none());
+    }
+
+    #[test]
+    fn several_numbers_of_relays_go_round() {
+        let plan = plan(&["--relays", "1,2,8"]).unwrap();
+        assert_eq!((0..5).map(|i| plan.relays(i)).collect::<Vec<_>>(), [1, 2, 8, 1, 2]);
     }
 
     #[test]
@@ -208,6 +225,8 @@ mod tests {
         for (args, named) in [
             (["--devices", "0"], "--devices"),
             (["--relays", "65"], "--relays"),
+            (["--relays", "4,0"], "--relays"),
+            (["--relays", ""], "--relays"),
             (["--drop-ack", "101"], "--drop-ack"),
             (["--duplicate-ack", "x"], "--duplicate-ack"),
             (["--jitter", "60001"], "--jitter"),

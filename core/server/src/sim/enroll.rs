@@ -13,8 +13,9 @@ use url::Url;
 use super::args::Plan;
 use super::credential_store::{CredentialStore, Credentials};
 
-/// Provisioning and claiming requests under way at once.
-const AT_ONCE: usize = 8;
+/// Provisioning and claiming requests under way at once; of an account the server takes fewer claims together than it may
+/// have wrong codes (`LIMIT_CLAIM_FAILURES`).
+const AT_ONCE: usize = 4;
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,7 +33,6 @@ pub(super) enum Refused {
 pub(super) struct Enrolment {
     http: reqwest::Client,
     server: Url,
-    relays: u16,
     provision_key: Option<SecretString>,
     user_token: Option<SecretString>,
     turns: Semaphore,
@@ -54,7 +54,6 @@ impl Enrolment {
         Ok(Self {
             http,
             server: plan.server.clone(),
-            relays: plan.relays,
             provision_key: plan.provision_key.clone(),
             user_token: plan.user_token.clone(),
             turns: Semaphore::new(AT_ONCE),
@@ -62,9 +61,14 @@ impl Enrolment {
         })
     }
 
-    /// The credentials of device `index`: those it has, or new ones. Also claims it if there is a user and it has no
+    /// The credentials of device `index`: those it has, or new ones with so many relays. Also claims it if there is a user and it has no
     /// owner yet; a claim that fails is told to `complain` and leaves the device usable.
-    pub(super) async fn credentials(&self, index: usize, complain: impl Fn(&str)) -> Result<Credentials, Refused> {
+    pub(super) async fn credentials(
+        &self,
+        index: usize,
+        relays: u16,
+        complain: impl Fn(&str),
+    ) -> Result<Credentials, Refused> {
         let known = self.book.get(index);
         if let Some(known) = known.as_ref().filter(|k| k.claimed || self.user_token.is_none()) {
             return Ok(known.clone());
@@ -74,7 +78,7 @@ impl Enrolment {
         let (mut credentials, code) = if let Some(known) = known {
             (known, None)
         } else {
-            let (new, code) = self.provision().await?;
+            let (new, code) = self.provision(relays).await?;
             self.book.put(index, Some(new.clone()));
             (new, Some(code))
         };
@@ -100,7 +104,7 @@ impl Enrolment {
         possible
     }
 
-    async fn provision(&self) -> Result<(Credentials, String), Refused> {
+    async fn provision(&self, relays: u16) -> Result<(Credentials, String), Refused> {
         let Some(key) = &self.provision_key else {
             let what = "the state file has too few devices, and there is no provisioning key to register more; give --provision-key-file";
             return Err(Refused::ForGood(what.into()));
@@ -110,19 +114,15 @@ impl Enrolment {
             "model": "hexa-sim",
             "hardware": "hexa-sim",
             "firmware_version": env!("CARGO_PKG_VERSION"),
-            "relay_count": self.relays,
-            "input_count": self.relays,
+            "relay_count": relays,
+            "input_count": relays,
         });
         let request = self.post("/api/v1/provision/register").header("x-provision-key", key.expose_secret());
         let answer = send(request.json(&body), "provisioning").await?;
         let given: Provisioned = serde_json::from_value(answer)
             .map_err(|e| Refused::ForGood(format!("provisioning: the server's answer is not as documented: {e}")))?;
-        let credentials = Credentials {
-            uid: given.device_uid,
-            token: given.device_token.into(),
-            relays: self.relays,
-            claimed: false,
-        };
+        let credentials =
+            Credentials { uid: given.device_uid, token: given.device_token.into(), relays, claimed: false };
         Ok((credentials, given.claim_code))
     }
 

@@ -79,7 +79,7 @@ pub(super) async fn run(plan: Plan) -> Result<i32> {
         plan,
     });
     let plan = &fleet.plan;
-    let (devices, relays) = (plan.devices, plan.relays);
+    let (devices, relays) = (plan.devices, plan.relays_in_words());
     fleet.note(&format!("{devices} devices of {relays} relays on {}, seed {}", plan.server, plan.seed));
     for note in &plan.notes {
         fleet.note(note);

@@ -71,7 +71,7 @@ impl Device {
     /// Device `index` of the fleet.
     pub(super) fn new(fleet: Arc<Fleet>, index: usize) -> Self {
         let plan = &fleet.plan;
-        let relays = fleet.enrolment.book.get(index).map_or(plan.relays, |known| known.relays);
+        let relays = fleet.enrolment.book.get(index).map_or(plan.relays(index), |known| known.relays);
         Self {
             model: DeviceModel::new(plan.seed, index, relays, plan.faults),
             chance: Rng::new(plan.seed, index, Stream::Link),
@@ -103,7 +103,7 @@ impl Device {
     async fn once(&mut self) -> Option<Duration> {
         let fleet = Arc::clone(&self.fleet);
         let complain = |what: &str| fleet.complain(what);
-        let credentials = match fleet.enrolment.credentials(self.index, complain).await {
+        let credentials = match fleet.enrolment.credentials(self.index, fleet.plan.relays(self.index), complain).await {
             Ok(credentials) => credentials,
             Err(Refused::ForNow(why, after)) => return Some(self.failed(&why, after)),
             Err(Refused::ForGood(why)) => {

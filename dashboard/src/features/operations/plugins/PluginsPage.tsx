@@ -107,7 +107,7 @@ export function PluginsPage(): ReactNode {
       {query.data?.items.length === 0 && (
         <Paper withBorder>
           <EmptyState title="No plugins">
-            Plugins are folders in HEXA_PLUGINS_DIR, each with a plugin.toml and a plugin.wasm. A device is refused while no plugin serves its class.
+            This server was built without plugins, and HEXA_PLUGINS_DIR has none: a plugin is a folder there with a plugin.toml and a plugin.wasm. A device is refused while no plugin serves its class.
           </EmptyState>
         </Paper>
       )}
