@@ -52,7 +52,7 @@ async fn an_unknown_uid_and_a_wrong_token_get_the_same_401_before_the_upgrade() 
 #[tokio::test]
 async fn a_token_never_reaches_the_log() {
     // Everything that handles tokens, at its loudest; the compiler of plugins would only drown it.
-    let loud = "info,hexa=trace,hexa_api=trace,hexa_listen=trace,hexa_platform=trace,hexa_accounts=trace,hexa_devices=trace,hexa_store=trace,hexa_host=trace,sqlx=trace,\
+    let loud = "info,hexa=trace,hexa_api=trace,hexa_listen=trace,hexa_platform=trace,hexa_accounts=trace,hexa_devices=trace,hexa_operations=trace,hexa_machine=trace,hexa_store=trace,hexa_host=trace,sqlx=trace,\
                 hyper=trace,axum=trace,tower=trace,tungstenite=trace,tokio_tungstenite=trace";
     let mut server = TestServer::start(Options::new().env("HEXA_LOG", loud));
     let identity = server.provision(1).await;

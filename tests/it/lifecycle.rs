@@ -75,8 +75,11 @@ async fn a_stop_that_loses_a_promised_row_is_no_ordinary_one_and_the_log_has_the
     assert!(took < Duration::from_secs(15), "{took:?}");
     let log = server.log().text();
     let lost = log.lines().find(|line| line.contains("audit row lost")).expect("the log says what is lost");
-    for part in [command.as_str(), "executed", "set_relay"] {
+    for part in [command.as_str(), "executed", "set_relay", "RelaySet"] {
         assert!(lost.contains(part), "{part}: {lost}");
+    }
+    for part in ["DeviceHandle", "durable", "owner"] {
+        assert!(!lost.contains(part), "no more of the device than its states: {lost}");
     }
     drop(locked);
 }

@@ -87,7 +87,7 @@ fn print_skipped(list: &str) {
 }
 
 /// What runs again on PostgreSQL: the tests that use a database, but for those that name theirs.
-const WITH_A_DATABASE: &str = "(binary(store) + binary(house) + binary(it)) \
+const WITH_A_DATABASE: &str = "(binary(store) + binary(services) + binary(it)) \
      - test(/^(sqlite_only|postgres_only|sqlite_file|power_cut|disk_full)::/)";
 
 /// The PostgreSQL that the tests of one run share.

@@ -111,10 +111,7 @@ impl ApiState {
         let state = self.clone();
         self.services.workers.periodic(ASKS, LOOK_EVERY, move |_| {
             let state = state.clone();
-            worker::run(async move {
-                state.hub.ask(&state.services).await;
-                Ok::<_, String>(())
-            })
+            worker::run(async move { state.hub.ask(&state.services).await })
         });
     }
 }

@@ -453,7 +453,8 @@ pub async fn look(services: &Devices) -> Result<()> {
     let mut failed = Ok(());
     for grant in over.into_iter().filter(|grant| grant.is_over(sure)) {
         if let Err(error) = expire(services, &grant).await {
-            failed = Err(error);
+            let message = format!("grant {} is over and was not ended: {}", grant.id, error.message).into();
+            failed = Err(Error { message, ..error });
             break;
         }
     }

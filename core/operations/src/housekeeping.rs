@@ -38,25 +38,34 @@ pub(crate) fn start(operations: &Arc<Operations>, audit_retention: Option<Durati
     });
 }
 
-/// Each of the things is done, whether the others could be or not; the first error is given.
+/// Each of the things is done, whether the others could be or not; all errors are given.
 async fn run_once(operations: &Operations, audit_retention: Option<Duration>) -> Result<(), String> {
     if !operations.guard.trusted() {
         return Err("the clock is more than a day ahead of what was known: nothing is removed by it for now".to_owned());
     }
-    let keys = keys::rotate_if_due(operations).await.map_err(|e| format!("signing keys were not checked: {e}"));
-    let purged = purge(operations).await.map_err(|e| format!("expired rows were not removed: {e}"));
-    let checkpoints = retention::purge_checkpoints(operations).await;
-    let checkpoints = checkpoints.map_err(|e| format!("checkpoints that no audit row names were not removed: {e}"));
-    let pruned = match audit_retention {
-        None => Ok(0),
-        Some(keep) => {
-            retention::prune(operations, keep).await.map_err(|e| format!("old audit rows were not removed: {e}"))
-        }
-    };
-    if let Ok(rows @ 1..) = pruned {
-        tracing::info!(rows, "old audit rows removed under a checkpoint");
+    let mut failed = Vec::new();
+    if let Err(error) = keys::rotate_if_due(operations).await {
+        failed.push(format!("the signing keys of access tokens were not checked for rotation: {error}"));
     }
-    keys.and(purged.map(drop)).and(checkpoints.map(drop)).and(pruned.map(drop))
+    if let Err(error) = purge(operations).await {
+        failed.push(format!("expired rows were not removed: {error}"));
+    }
+    if let Err(error) = retention::purge_checkpoints(operations).await {
+        failed.push(format!("checkpoints that no audit row names were not removed: {error}"));
+    }
+    match audit_retention {
+        None => {}
+        Some(keep) => match retention::prune(operations, keep).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "old audit rows removed under a checkpoint"),
+            Err(error) => {
+                // Perhaps they do not fit together: that is said each time.
+                tracing::error!(%error, "old audit rows were not removed");
+                failed.push(format!("old audit rows were not removed: {error}"));
+            }
+        },
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 /// Removes everything that is over now; gives how many rows.

@@ -180,7 +180,7 @@ impl Workers {
         self.tasks.spawn(async move {
             let mut tick = tokio::time::interval(period);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut failing = false;
+            let mut former = None;
             for start in 1.. {
                 worker.status.lock().state = WorkerState::Idle;
                 tokio::select! {
@@ -193,11 +193,10 @@ impl Workers {
                 let (now, took) = (clock.now(), clock.monotonic().saturating_sub(began));
                 last_run.set(now.0 / 1_000);
                 let failed = worker.ended(now, Some(took), ended);
-                let first = std::mem::replace(&mut failing, failed.is_some()) != failed.is_some();
-                match failed {
+                match &failed {
                     None => {}
-                    // One line for a row of them: a database that is away for an hour is said by others.
-                    Some(error) if first => {
+                    // One line for a row of the same: a database that is away for an hour is said by others.
+                    Some(error) if failed != former => {
                         failures.inc();
                         tracing::warn!(
                             worker = spec.name,
@@ -210,6 +209,7 @@ impl Workers {
                         tracing::debug!(worker = spec.name, error, "a run of this worker failed again");
                     }
                 }
+                former = failed;
             }
             worker.status.lock().state = WorkerState::Stopped;
         });

@@ -166,8 +166,37 @@ pub struct WriterStats {
     pub batch_sizes: Vec<u64>,
 }
 
+/// A write on its way, with whoever learns of its end. One that is dropped unwritten, because the thread ended with it in
+/// the queue or broke off, completes all the same.
+pub(crate) struct QueuedWrite(Option<(HotWrite, Completion)>);
+
+impl QueuedWrite {
+    fn new(write: HotWrite, complete: Completion) -> Self {
+        Self(Some((write, complete)))
+    }
+    /// What is to be written; none once it has ended.
+    fn write(&self) -> Option<&HotWrite> {
+        self.0.as_ref().map(|(write, _)| write)
+    }
+    /// Whoever gave it learns how it ended.
+    fn end(mut self, end: Result<Committed, StoreError>) {
+        self.complete(end);
+    }
+    fn complete(&mut self, end: Result<Committed, StoreError>) {
+        if let Some((write, complete)) = self.0.take() {
+            complete(end.map_err(|error| NotWritten { error, write: Box::new(write) }));
+        }
+    }
+}
+
+impl Drop for QueuedWrite {
+    fn drop(&mut self) {
+        self.complete(Err(StoreError::closed()));
+    }
+}
+
 enum Job {
-    Write(Box<(HotWrite, Completion)>),
+    Write(Box<QueuedWrite>),
     Flush(oneshot::Sender<()>),
     Stop,
 }
@@ -227,15 +256,14 @@ impl Writer {
     /// when the queue is full.
     pub fn submit(&self, write: HotWrite, complete: Completion) {
         self.shared.counters.queued.fetch_add(1, Ordering::Relaxed);
-        if let Err(refused) = self.queue.try_send(Job::Write(Box::new((write, complete)))) {
+        if let Err(refused) = self.queue.try_send(Job::Write(Box::new(QueuedWrite::new(write, complete)))) {
             self.shared.counters.queued.fetch_sub(1, Ordering::Relaxed);
             let (job, error) = match refused {
                 TrySendError::Full(job) => (job, StoreError::Busy),
                 TrySendError::Disconnected(job) => (job, StoreError::closed()),
             };
             if let Job::Write(refused) = job {
-                let (write, complete) = *refused;
-                complete(Err(NotWritten { error, write: Box::new(write) }));
+                refused.end(Err(error));
             }
         }
     }
@@ -327,4 +355,20 @@ impl Writer {
 pub(crate) struct WriterEnd {
     jobs: Receiver<Job>,
     shared: Arc<Shared>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_nobody_takes_comes_back_to_whoever_gave_it() {
+        let (tell, told) = std::sync::mpsc::sync_channel(2);
+        let complete: Completion = Box::new(move |end| drop(tell.send(end)));
+        drop(QueuedWrite::new(HotWrite::of(DeviceKey(7)), complete));
+        let not = told.try_recv().unwrap().unwrap_err();
+        assert_eq!(not.write.device, DeviceKey(7));
+        assert!(matches!(not.error, StoreError::Unavailable { .. }), "{}", not.error);
+        assert!(told.try_recv().is_err(), "once");
+    }
 }

@@ -340,17 +340,19 @@ impl Hub {
     }
 
     /// Closes the sockets whose access is over. While the database does not answer they stay, and are asked about again.
-    pub(crate) async fn ask(&self, services: &Operations) {
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn ask(&self, services: &Operations) -> Result<(), Error> {
         let now = services.clock.monotonic();
         let due = |s: &&Arc<ClientSession>| s.ask_at_ms.load(Ordering::Relaxed) <= now.as_millis() as u64;
         let due: Vec<_> = self.by_owner.read().values().flatten().filter(due).cloned().collect();
         for together in due.chunks(ASK_TOGETHER) {
             let of: Vec<_> = together.iter().map(|s| s.by.clone()).collect();
-            match services.accounts.remaining(&of).await {
-                Ok(all) => together.iter().zip(all).for_each(|(s, remaining)| s.learned(remaining, now)),
-                Err(error) => return tracing::warn!(%error, "whether sockets may stay open could not be looked up"),
-            }
+            let all = services.accounts.remaining(&of).await?;
+            together.iter().zip(all).for_each(|(s, remaining)| s.learned(remaining, now));
         }
+        Ok(())
     }
 }
 

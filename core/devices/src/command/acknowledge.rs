@@ -175,7 +175,6 @@ pub(crate) fn persist(
 }
 
 /// The relay states of a row that the database did not take.
-#[derive(Debug)]
 struct UnwrittenRelays {
     live: Arc<DeviceHandle>,
     bus: Arc<Bus>,
@@ -183,6 +182,13 @@ struct UnwrittenRelays {
     sets: RelaySets,
     /// Those that were given to the writer last, and the number of that write.
     last: Mutex<(RelaySets, u64)>,
+}
+
+/// Goes into the log when the row is lost: the states, and nothing else of the device.
+impl std::fmt::Debug for UnwrittenRelays {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.sets.fmt(f)
+    }
 }
 
 impl UnwrittenStates for UnwrittenRelays {

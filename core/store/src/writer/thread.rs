@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use super::backend::Backend;
 use super::batch::Cost;
-use super::{Completion, DevicePresence, HotWrite, Job, MAX_BATCH, NotWritten, WriterEnd, mover};
+use super::{DevicePresence, HotWrite, Job, MAX_BATCH, QueuedWrite, WriterEnd, mover};
 use crate::chain::ChainLock;
 use crate::db::QUERY_TIMEOUT;
 use crate::error::StoreError;
@@ -44,7 +44,7 @@ struct Thread {
     noting: Vec<DevicePresence>,
     /// When the audit's tail was last moved.
     moved: Instant,
-    batch: Vec<(HotWrite, Completion)>,
+    batch: Vec<QueuedWrite>,
     flushes: Vec<oneshot::Sender<()>>,
     stopping: bool,
     /// For how long the gate and the database are waited for.
@@ -156,8 +156,7 @@ impl Thread {
         // Nobody may queue behind the stop: what did is told so.
         while let Ok(job) = self.end.jobs.try_recv() {
             if let Job::Write(refused) = job {
-                let (write, complete) = *refused;
-                complete(Err(NotWritten { error: StoreError::closed(), write: Box::new(write) }));
+                refused.end(Err(StoreError::closed()));
             }
         }
     }
@@ -185,7 +184,7 @@ impl Thread {
         let counters = &self.end.shared.counters;
         let size = self.batch.len();
         counters.queued.fetch_sub(size as u64, Relaxed);
-        let writes: Vec<&HotWrite> = self.batch.iter().map(|(write, _)| write).collect();
+        let writes: Vec<&HotWrite> = self.batch.iter().filter_map(QueuedWrite::write).collect();
         let mut cost = Cost::default();
         let done = self.health.check().and_then(|()| {
             let mut gate = lock_within(&self.gate, self.patience).ok_or_else(held)?;
@@ -202,8 +201,8 @@ impl Thread {
         match done {
             Ok(outcomes) => {
                 self.health.stored();
-                for ((write, complete), outcome) in self.batch.drain(..).zip(outcomes) {
-                    complete(outcome.map_err(|error| NotWritten { error, write: Box::new(write) }));
+                for (queued, outcome) in self.batch.drain(..).zip(outcomes) {
+                    queued.end(outcome);
                 }
             }
             Err(error) => {
@@ -211,8 +210,8 @@ impl Thread {
                 let stored = if lost { "whether it was stored is not known" } else { "nothing of it was stored" };
                 tracing::error!(%error, writes = size, "group commit failed, {stored}");
                 self.health.failed(&error);
-                for (write, complete) in self.batch.drain(..) {
-                    complete(Err(NotWritten { error: error.again(), write: Box::new(write) }));
+                for queued in self.batch.drain(..) {
+                    queued.end(Err(error.again()));
                 }
             }
         }
