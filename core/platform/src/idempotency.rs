@@ -9,7 +9,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hexa_crypto::seal::SealKey;
@@ -37,12 +36,8 @@ const MAX_CROWDED: usize = 10_000;
 pub struct KeyedRequest {
     claim: IdempotencyKey,
     seal: Arc<SealKey>,
-    /// The key is in the store.
-    placed: AtomicBool,
-    /// Somebody else placed it first.
-    lost: AtomicBool,
-    /// The database fell silent while it was placed.
-    unsure: AtomicBool,
+    /// What has become of the key so far.
+    state: Mutex<KeyState>,
     crowded: Arc<CrowdedCallers>,
     running: Arc<Mutex<HashMap<Place, [u8; 32]>>>,
 }
@@ -105,28 +100,26 @@ impl<T> Key<T> {
 impl KeyedRequest {
     /// Whether its key is in the store.
     pub fn placed(&self) -> bool {
-        self.placed.load(Ordering::Acquire)
+        *self.state.lock() == KeyState::Taken
     }
     /// Whether somebody else's request had the same key and came first.
     pub fn lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        *self.state.lock() == KeyState::Lost
     }
     /// Whether its key may be in the store without our knowing.
     pub fn unsure(&self) -> bool {
-        self.unsure.load(Ordering::Acquire)
+        *self.state.lock() == KeyState::Unsure
     }
     /// Its key, as whoever holds a command's device takes it.
     pub fn key(&self) -> &IdempotencyKey {
         &self.claim
     }
     pub(crate) fn is_placed(&self) {
-        self.placed.store(true, Ordering::Release);
+        self.settled(KeyState::Taken);
     }
     /// What became of its key at whoever took it for a command.
     pub fn settled(&self, key: KeyState) {
-        self.placed.store(key == KeyState::Taken, Ordering::Release);
-        self.lost.store(key == KeyState::Lost, Ordering::Release);
-        self.unsure.store(key == KeyState::Unsure, Ordering::Release);
+        *self.state.lock() = key;
     }
 
     async fn place(&self, tx: &mut Tx, answer: &[u8]) -> Result<()> {
@@ -144,7 +137,7 @@ impl KeyedRequest {
     /// `storage_unavailable`, `busy`.
     pub async fn release_command(&self, platform: &Platform) -> Result<()> {
         platform.idempotency.release(platform, &self.claim).await?;
-        self.placed.store(false, Ordering::Release);
+        self.settled(KeyState::Free);
         Ok(())
     }
 
@@ -344,9 +337,7 @@ impl Idempotency {
         Ok(Arc::new(KeyedRequest {
             claim,
             seal: Arc::clone(&self.seal),
-            placed: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
-            unsure: AtomicBool::new(false),
+            state: Mutex::default(),
             crowded: Arc::clone(&self.crowded),
             // From here on its place is given back whatever happens.
             running: Arc::clone(&self.running),

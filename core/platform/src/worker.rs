@@ -166,7 +166,7 @@ impl Workers {
             ),
             last_run: metrics.gauge_vec(
                 "hexa_worker_last_run_timestamp_seconds",
-                "When a background worker ended its last run.",
+                "When a background worker ended its last run; one without a period, when it was last started.",
                 &["worker"],
             ),
         }

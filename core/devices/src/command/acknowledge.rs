@@ -144,13 +144,7 @@ pub(crate) fn persist(
     let waiting = Arc::clone(&services.audit.waiting);
     let complete = move |end: std::result::Result<Committed, NotWritten>| {
         hexa_model::crash_point!("cmd.after_commit", if command.is_some() && end.is_ok());
-        // Only the writer's own thread brings a success, so the caller's lock is not held here then.
-        if let Ok(done) = &end
-            && !done.relays.is_empty()
-        {
-            let change = Change { source, command, relays: done.relays.clone(), at: done.at };
-            device.held.states.lock().record_commit(change);
-        }
+        record(&device, (source, command), &end);
         hexa_model::crash_point!("cmd.after_cache", if command.is_some() && end.is_ok());
         let commit = match end {
             Ok(done) => {
@@ -172,6 +166,21 @@ pub(crate) fn persist(
     };
     let write = HotWrite::row(live.key, audit).with(Effect::Relays(sets));
     services.store.writer().submit(write, Box::new(complete));
+}
+
+/// Notes a committed change with its device. Only the writer's own thread brings a success, so whoever gave the write, and
+/// held the device's states then, does not hold them any more.
+fn record(
+    live: &DeviceHandle,
+    (source, command): (Source, Option<CommandId>),
+    end: &std::result::Result<Committed, NotWritten>,
+) {
+    if let Ok(done) = end
+        && !done.relays.is_empty()
+    {
+        let change = Change { source, command, relays: done.relays.clone(), at: done.at };
+        live.held.states.lock().record_commit(change);
+    }
 }
 
 /// The relay states of a row that the database did not take.
@@ -200,15 +209,9 @@ impl UnwrittenStates for UnwrittenRelays {
         let number = last.1;
         self.live.retry((&sets, number), |sets, number| {
             *last = (sets.clone(), number);
-            let (source, command) = (row.source, row.command);
-            let device = Arc::clone(&self.live);
+            let (by, device) = ((row.source, row.command), Arc::clone(&self.live));
             let complete = move |end: std::result::Result<Committed, NotWritten>| {
-                if let Ok(done) = &end
-                    && !done.relays.is_empty()
-                {
-                    let change = Change { source, command, relays: done.relays.clone(), at: done.at };
-                    device.held.states.lock().record_commit(change);
-                }
+                record(&device, by, &end);
                 drop(tx.send(end.map_err(|not| not.error)));
             };
             let write = HotWrite::row(self.live.key, row).with(Effect::Relays(sets));

@@ -50,11 +50,11 @@ pub(crate) fn timed_out(relays: bool, sent: bool) -> Error {
     Error::new(ErrorCode::DeviceTimeout, what).detail("sent", false).not_sent()
 }
 
-/// There is no end of it: the process that had it stopped while it was open.
-pub(crate) fn cut_off(relays: bool) -> Error {
-    let acted = acted(relays);
+/// There is no end of it: the process that had it stopped while it was open. Without a row nobody knows what it asked for;
+/// the only commands that are asked for by a key so far are those of relays.
+pub(crate) fn cut_off() -> Error {
     let what =
-        format!("the server stopped while the command was open: whether {acted} is unknown until the device reports");
+        "the server stopped while the command was open: whether the relay moved is unknown until the device reports";
     Error::new(ErrorCode::DeviceTimeout, what)
 }
 

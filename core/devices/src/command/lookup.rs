@@ -26,7 +26,7 @@ pub async fn outcome(services: &Devices, id: CommandId) -> Result<Result<Command
             return Ok(Err(unstored.of_command(id)));
         }
         Some(Known::Waiting(row)) => row,
-        None => return Ok(Err(answer::cut_off(true).of_command(id))),
+        None => return Ok(Err(answer::cut_off().of_command(id))),
     };
     let details: Value = row.details.as_deref().and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
     let ended = match row.outcome {
